@@ -1,0 +1,56 @@
+# Every target does its own set-up: it needs Python 3.11, a C++ compiler, make and git, and nothing else.
+SHELL := /bin/bash -euo pipefail
+PYTHON ?= python3.11
+PROFILE ?= quick
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
+TORCH := $(shell grep '^torch==' constraints.txt)
+# The constraints bind the isolated build environment too.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env test lint unit tables-check bench bench-check report replicate fetch clean
+
+help: ## show what there is
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+env: $(STAMP) ## make .venv with pinned packages and the native engine
+
+# torch first and by its pinned version, so that an index or a wheel folder that has the CPU build is used.
+$(STAMP): pyproject.toml constraints.txt $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q '$(TORCH)'
+	$(BIN)/pip install -q -e '.[synth,cloud,peers,report,pipeline,dev]'
+	touch $@
+
+test: lint unit tables-check bench-check ## everything CI checks
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: env
+	$(BIN)/python -m pytest
+
+tables-check: env
+	$(BIN)/edgespeech report --check
+
+bench-check: env
+	$(BIN)/asv check --config asv.conf.json -E existing:$(BIN)/python
+
+bench: env ## run asv on the working tree and build its pages
+	$(BIN)/edgespeech bench
+
+report: env ## tables, plots and the HTML report, from the committed records
+	$(BIN)/edgespeech report
+
+replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
+	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS)
+
+clean: ## remove what was built; results and fetched data stay
+	rm -rf build .asv site $(VENV)

@@ -1,0 +1,1 @@
+"""Reading, resampling, features and noise: everything that touches samples."""

@@ -1,0 +1,1 @@
+"""The cloud side: server, client, codec, and the link between device and cloud."""

@@ -1,0 +1,259 @@
+"""The contracts of EdgeSpeech: read this file first.
+
+A *recogniser* turns a stream of audio into *events*. The *runner* delivers the audio in virtual real time, owns
+every clock and seed, and stamps the events; a recogniser keeps no clock. What happens on the far side of a network
+comes back as a *remote trace* (bytes and compute, no wall times), over which any *link* can be replayed.
+
+Units: seconds (`_s`), bytes, hertz, bits per second (`_bps`). Audio is mono float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+SAMPLE_RATE = 16_000
+
+
+class Kind(StrEnum):
+    """Where the recognition happens."""
+
+    DEVICE = "device"
+    CLOUD = "cloud"
+    HYBRID = "hybrid"
+
+
+class EventKind(StrEnum):
+    """What a recogniser can say while it listens."""
+
+    PARTIAL = "partial"
+    """The hypothesis so far; may change."""
+    SPECULATIVE = "speculative"
+    """A result published early, in the hope that the final one confirms it."""
+    ENDPOINT = "endpoint"
+    """The user has stopped speaking."""
+    FINAL = "final"
+    """The result. A later final of the same utterance extends or replaces it: the last one counts."""
+    RESET = "reset"
+    """The speculative result was wrong; downstream must start again."""
+    SENT = "sent"
+    """One message left for the network; `n_bytes` is its payload after the codec, before framing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """A recognised word with its start and end in audio time (seconds from the first sample)."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One thing that a recogniser said.
+
+    Attributes:
+        kind: what it is.
+        text: the raw hypothesis of the whole utterance so far (partial, speculative, final).
+        words: word times, where the recogniser knows them.
+        audio_s: the audio time that the event is about, where it is known (for an end-point: how much audio had
+            been consumed when it was decided).
+        n_bytes: payload bytes of a `SENT` message.
+    """
+
+    kind: EventKind
+    text: str = ""
+    words: tuple[Word, ...] = ()
+    audio_s: float | None = None
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A message from the far side: its payload bytes, its event, and the uplink message that caused it.
+
+    `after_message` counts the stream's `SENT` events from 0.
+    """
+
+    after_message: int
+    n_bytes: int
+    event: Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteTrace:
+    """What the far side did with one stream: compute per uplink message, and its replies in order.
+
+    `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone. A reply
+    leaves once the compute of its message is done.
+    """
+
+    compute_s: tuple[float, ...] = ()
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkProfile:
+    """The network between device and cloud (measurement definitions, section 2). Rates in bit/s."""
+
+    name: str
+    rtt_s: float
+    jitter_s: float
+    up_bps: float
+    down_bps: float
+    loss: float = 0.0
+    outage_share: float = 0.0
+    outage_mean_s: float = 0.0
+    available: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What one utterance brings along besides its audio.
+
+    Attributes:
+        utterance_id: the manifest's id.
+        language: ISO 639-1 code.
+        context: phrases that are likely to be said (contact names, menu items); may be empty.
+        link: the network, for recognisers that decide by it; None when the replay decides afterwards.
+        seed: for anything random in the recogniser.
+    """
+
+    utterance_id: str
+    language: str = "en"
+    context: tuple[str, ...] = ()
+    link: LinkProfile | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemInfo:
+    """What a recogniser says about itself once loaded.
+
+    Attributes:
+        name: as in the tables.
+        kind: device, cloud or hybrid.
+        model_bytes: size of the files that ship, wherever they run; 0 for none.
+        parameters: number of weights, or None where the model does not say.
+        chunk_s: how much audio one `accept` takes.
+        citation: where it comes from: name, version, licence.
+        config: everything that changes its output or its bytes, JSON-serialisable.
+        model_sha256: file name to hash, for every file in `model_bytes`.
+        notes: what a reader of its row must know (footnotes).
+    """
+
+    name: str
+    kind: Kind
+    model_bytes: int
+    parameters: int | None
+    chunk_s: float
+    citation: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    model_sha256: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Stream(ABC):
+    """One utterance in progress. Opened by a recogniser, fed by the runner, used once."""
+
+    @abstractmethod
+    def accept(self, samples: Samples) -> Sequence[Event]:
+        """Take the next samples, with shape `(N,)`, `0 < N <= chunk_s * 16000`; return what there is to say."""
+
+    @abstractmethod
+    def finish(self) -> Sequence[Event]:
+        """The audio is over: consume what is left and return the last events. Called exactly once."""
+
+    def remote(self) -> RemoteTrace | None:
+        """What the far side did; called once, after `finish`, outside every clock. None: there is no far side."""
+        return None
+
+    def state_bytes(self) -> int | None:
+        """Bytes of state this stream holds, or None when that is not known."""
+        return None
+
+    def close(self) -> None:
+        """Let go of the stream, finished or not."""
+        return None
+
+
+class Recogniser(ABC):
+    """Anything that turns a stream of audio into events.
+
+    A subclass is one file: set the class attributes, implement `load` and `open`. Import heavy packages inside
+    `load`, so that listing recognisers stays instant. Keyword arguments of the constructor are the options a user
+    can set (`--option name=value`); unknown names are a TypeError by themselves.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    summary: ClassVar[str]
+
+    def missing(self) -> str | None:
+        """Why this recogniser cannot run here (a package, weights), or None when it can. Must be cheap."""
+        return None
+
+    @abstractmethod
+    def load(self) -> SystemInfo:
+        """Load everything, once, before any stream. May take long; its time is recorded apart."""
+
+    @abstractmethod
+    def open(self, request: Request) -> Stream:
+        """Start a stream. Any number may be open at once, and they do not disturb each other."""
+
+    def helper_pids(self) -> Sequence[int]:
+        """Processes that do part of the work (a server), so that their memory is counted too."""
+        return ()
+
+    def close(self) -> None:
+        """Stop helpers and free what `load` took."""
+        return None
+
+
+class Verdict(StrEnum):
+    """What became of a claim, or of a published value measured again."""
+
+    REPRODUCED = "reproduced"
+    PARTLY = "partly"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_RUN = "not run"
+
+
+class Difference(StrEnum):
+    """What a paired interval says of two systems. Lower is better for every rate it is used on."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    TIE = "tie"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """What somebody reports, to stand beside what we measure.
+
+    Attributes:
+        id: unique, e.g. `az_execution.speed`.
+        statement: the claim in our words.
+        source: paper and section, or URL with a pinned revision.
+        reported: the reported value, in `unit`.
+        unit: e.g. `WER`, `ratio`, `ms`.
+        tolerance: how far the measured value may lie from it and still reproduce it, in `unit`.
+        record: where the measured value comes from, relative to `results/`; None: not run.
+    """
+
+    id: str
+    statement: str
+    source: str
+    reported: float
+    unit: str
+    tolerance: float
+    record: Path | None = None

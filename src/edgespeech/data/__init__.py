@@ -1,0 +1,1 @@
+"""Manifests, corpora, fetching, grammars and synthesis: where audio and sentences come from."""

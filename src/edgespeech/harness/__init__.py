@@ -1,0 +1,1 @@
+"""The runner, its metrics, its records: how a recogniser is measured."""

@@ -1,0 +1,1 @@
+"""One file per metric family; pure functions of traces and texts."""
