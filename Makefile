@@ -50,7 +50,11 @@ report: env ## tables, plots and the HTML report, from the committed records
 	$(BIN)/edgespeech report
 
 replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
-	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS)
+	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)
+
+replicate-%: env ## one technique, by the name of its folder in replication/
+	@test -f replication/$*/replicate.py || { echo "replicate-$*: no replication/$*/replicate.py"; exit 2; }
+	$(BIN)/python replication/$*/replicate.py --profile $(PROFILE)
 
 clean: ## remove what was built; results and fetched data stay
 	rm -rf build .asv site $(VENV)

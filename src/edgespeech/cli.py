@@ -1,5 +1,261 @@
-"""Command line."""
+"""The command line. Every command imports what it needs when it runs, so that `--help` stays instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgespeech.errors import EdgeSpeechError, bad
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure streaming speech recognisers: WER, latency, memory and bandwidth, from one honest harness.",
+)
+
+
+class Profile(StrEnum):
+    """How much of each corpus is run."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class Rule(StrEnum):
+    """What a signal-to-noise ratio means."""
+
+    MEAN = "mean"
+    PEAK_FRAME = "peak-frame"
+
+
+System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgespeech systems`.")]
+Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
+Context = Annotated[
+    str | None,
+    typer.Option(help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."),
+]
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise bad("command line", "--option", item, "NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    system: System,
+    option: Options = [],  # noqa: B006  # typer reads the default, nobody writes it
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, with every event.")] = False,
+) -> None:
+    """Print what a recogniser makes of audio files."""
+    from edgespeech.harness.transcribe import as_dict, as_text, transcribe_files
+
+    for path, timeline in transcribe_files(files, system, _options(option), context=context):
+        if as_json:
+            typer.echo(json.dumps(as_dict(path, timeline), ensure_ascii=False))
+        else:
+            typer.echo(as_text(path, timeline))
+
+
+@app.command()
+def evaluate(
+    system: System,
+    manifest: Annotated[str, typer.Option(help="A split (see `edgespeech corpora`) or a manifest file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the record and its hypotheses.")],
+    noise: Annotated[str | None, typer.Option(help="Noise to mix in, an id of the `noise` corpus.")] = None,
+    snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB.")] = None,
+    snr_rule: Annotated[Rule, typer.Option(help="What that ratio means.")] = Rule.MEAN,
+    context: Context = None,
+    grammar: Annotated[
+        str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
+    ] = None,
+    network: Annotated[list[str], typer.Option(help="Network profiles to replay over; all by default.")] = [],  # noqa: B006  # as above
+    limit: Annotated[int | None, typer.Option(min=1, help="Run a seeded subset of this size.")] = None,
+    seed: Seed = 0,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")] = 1,
+    cloud_speedup: Annotated[float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")] = 10.0,
+    option: Options = [],  # noqa: B006  # as above
+) -> None:
+    """Run one recogniser over one manifest and write one record with its hypotheses."""
+    from edgespeech.cloud.link import load_profiles
+    from edgespeech.harness.evaluate import Settings, evaluate_run
+    from edgespeech.harness.plan import Run
+    from edgespeech.harness.records import write_record
+    from edgespeech.report.tables import one_line
+
+    if (noise is None) != (snr is None):
+        raise EdgeSpeechError("command line: --noise and --snr come together")
+    settings = Settings(
+        seed=seed,
+        threads=threads,
+        cloud_speedup=cloud_speedup,
+        networks=tuple(network or load_profiles()),
+        profile="full" if limit is None else "quick",
+        concurrent_jobs=1,
+    )
+    run = Run(
+        system=system,
+        corpus=manifest,
+        noise=noise,
+        snr_db=snr,
+        snr_rule=None if noise is None else snr_rule.value,
+        context=context,
+        subset=limit,
+    )
+    record, rows = evaluate_run(run, settings, options=_options(option), grammar=grammar)
+    path = write_record(record, rows, out)
+    typer.echo(one_line(record))
+    typer.echo(str(path))
+    if record.status != "passed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def systems() -> None:
+    """List the recognisers, and why one cannot run here."""
+    from edgespeech.harness.discovery import recognisers
+
+    for name, factory in recognisers().items():
+        missing = factory().missing()
+        typer.echo(f"{name:24} {factory.kind.value:7} {factory.summary}" + (f"  [missing: {missing}]" if missing else ""))
+
+
+@app.command()
+def corpora() -> None:
+    """List the corpora and their splits."""
+    from edgespeech.data.corpora import corpus_names, load_corpus
+
+    for name in corpus_names():
+        corpus = load_corpus(name)
+        typer.echo(f"{name}: {corpus.title} ({corpus.licence})")
+        for split, row in corpus.splits.items():
+            typer.echo(f"  {split:28}{' evaluation only' if row.evaluation_only else ''}")
+
+
+@app.command()
+def networks() -> None:
+    """List the network profiles."""
+    from edgespeech.cloud.link import load_profiles
+
+    for profile in load_profiles().values():
+        typer.echo(
+            f"{profile.name:10} rtt {profile.rtt_s * 1e3:g} +- {profile.jitter_s * 1e3:g} ms, up {profile.up_bps / 1e6:g}, "
+            f"down {profile.down_bps / 1e6:g} Mbit/s, loss {profile.loss:.1%}, outages {profile.outage_share:.0%}"
+            + ("" if profile.available else ", unavailable")
+        )
+
+
+@app.command()
+def metrics() -> None:
+    """List every metric with its unit, direction and definition."""
+    from edgespeech.harness.metrics.registry import metrics as all_metrics
+
+    for metric in all_metrics().values():
+        typer.echo(f"{metric.id:28} {metric.unit:8} {metric.direction:7} {metric.definition}")
+
+
+@app.command()
+def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")]) -> None:
+    """Get corpora: from the mirror, an installed package, or their public home; verified, resumable."""
+    from edgespeech.data.fetch import fetch as fetch_corpus
+
+    for name in corpus:
+        typer.echo(f"{name}: {fetch_corpus(name, progress=sys.stderr.isatty())}")
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")] = None,
+) -> None:
+    """Serve the cloud baseline over WebSocket."""
+    from edgespeech.cloud.server import serve as run_server
+
+    run_server(host=host, port=port, token=token)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A record.")],
+    b: Annotated[Path, typer.Argument(help="Another one, of the same data and normalisers.")],
+) -> None:
+    """Paired differences of two records, A less B, with intervals and verdicts."""
+    from edgespeech.report.compare import compare_records
+
+    typer.echo(compare_records(a, b).to_text())
+
+
+@app.command()
+def report(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a table would change.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
+) -> None:
+    """Render tables, plots and the HTML page from the committed records."""
+    from edgespeech.report.summary import render_all
+
+    changed = render_all(check=check, html=html)
+    if check and changed:
+        raise EdgeSpeechError("out of date, run `make report` and commit: " + ", ".join(changed))
+    for path in changed:
+        typer.echo(path)
+
+
+@app.command()
+def claims() -> None:
+    """What papers and others report, beside what the committed records say."""
+    from edgespeech.report.summary import claims_table
+
+    typer.echo(claims_table())
+
+
+@app.command()
+def bench() -> None:
+    """Run asv on the working tree and build the history pages."""
+    from edgespeech.harness.bench import run_asv
+
+    raise typer.Exit(run_asv())
+
+
+@app.command()
+def replicate(
+    profile: Annotated[Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")] = Profile.QUICK,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
+    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
+    publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
+) -> None:
+    """Measure every row of the plan on this machine and print it beside the published one."""
+    from edgespeech.report.summary import replicate as run_replication
+
+    typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))
 
 
 def main() -> None:
-    """Entry."""
+    """Run the command line; a mistake in what was given is one line and exit status 2."""
+    try:
+        app()
+    except EdgeSpeechError as error:
+        typer.echo(f"edgespeech: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

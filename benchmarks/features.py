@@ -1,0 +1,24 @@
+"""Log-mel features: a whole utterance, and the same in chunks of 100 ms."""
+
+from __future__ import annotations
+
+from benchmarks.common import noise
+from edgespeech.audio.features import StreamingLogMel, log_mel
+from edgespeech.harness.runner import chunks_of
+
+
+class LogMel:
+    params = (1, 10)
+    param_names = ("audio_s",)
+
+    def setup(self, audio_s: int) -> None:
+        self.samples = noise(audio_s)
+
+    def time_offline(self, audio_s: int) -> None:
+        log_mel(self.samples)
+
+    def time_streaming(self, audio_s: int) -> None:
+        stream = StreamingLogMel()
+        for piece in chunks_of(self.samples, 0.1):
+            stream.accept(piece)
+        stream.finish()

@@ -1,0 +1,63 @@
+"""The real recogniser behind the server: faster-whisper on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgespeech.contracts import Samples
+
+COMPUTE_TYPE = "int8"
+OPTIONS: dict[str, Any] = {
+    "beam_size": 5,
+    "temperature": 0.0,
+    "condition_on_previous_text": False,
+    "without_timestamps": True,
+}
+"""Decoding options, the same wherever this repository runs Whisper."""
+
+
+class WhisperBackend:
+    """faster-whisper with the options above; one call at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
+        """The words in a stretch of audio; empty where Whisper itself hears no speech.
+
+        Args:
+            samples: with shape `(N,)`, 16 kHz, in [-1, 1].
+            context: likely phrases, which become the prompt; empty: no prompt.
+            language: ISO 639-1 code that Whisper knows.
+        """
+        segments, _ = self._model.transcribe(
+            samples.astype(np.float32), language=language, initial_prompt=prompt(context), **OPTIONS
+        )
+        return "".join(segment.text for segment in segments).strip()
+
+
+def prompt(context: Sequence[str]) -> str | None:
+    """The prompt that tells Whisper the likely phrases; None when there are none.
+
+    Whisper keeps at most its last 223 tokens.
+    """
+    return f"Vocabulary: {', '.join(context)}." if context else None
+
+
+def build_whisper(folder: str | Path, threads: int = 1) -> WhisperBackend:
+    """Load a faster-whisper model (CTranslate2 files), computing in int8 on the CPU.
+
+    Args:
+        folder: holds `model.bin`, `config.json`, `tokenizer.json` and the vocabulary.
+        threads: of the CPU.
+    """
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(
+        str(folder), device="cpu", compute_type=COMPUTE_TYPE, cpu_threads=threads, local_files_only=True
+    )
+    return WhisperBackend(model)

@@ -1,0 +1,79 @@
+"""Finding recognisers: every entry of the `edgespeech.recognisers` group, ours and other people's alike.
+
+An entry's value is either one Recogniser class or a package, each of whose modules may define Recogniser classes.
+This project registers its own package `edgespeech.systems` once; a new file in there needs no other edit.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from edgespeech.contracts import Recogniser
+from edgespeech.errors import EdgeSpeechError, bad
+
+GROUP = "edgespeech.recognisers"
+
+
+def _classes_in(module: ModuleType) -> list[type[Recogniser]]:
+    return [
+        item
+        for item in vars(module).values()
+        if inspect.isclass(item)
+        and issubclass(item, Recogniser)
+        and not inspect.isabstract(item)
+        and item.__module__ == module.__name__
+        and hasattr(item, "name")
+    ]
+
+
+def _classes_of(entry: str, value: Any) -> list[type[Recogniser]]:
+    if inspect.isclass(value) and issubclass(value, Recogniser):
+        return [value]
+    if inspect.ismodule(value):
+        found = _classes_in(value)
+        for info in pkgutil.iter_modules(getattr(value, "__path__", ())):
+            if not info.name.startswith("_"):
+                found += _classes_in(import_module(f"{value.__name__}.{info.name}"))
+        return found
+    raise bad(f"entry point {entry} of {GROUP}", "value", value, "a Recogniser class or a package of them")
+
+
+def recognisers() -> dict[str, type[Recogniser]]:
+    """Every recogniser by its name, sorted.
+
+    Raises:
+        EdgeSpeechError: an entry point cannot be imported or is no recogniser, or two recognisers share a name. A
+            recogniser never disappears from the tables because its import failed.
+    """
+    found: dict[str, type[Recogniser]] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            value = entry.load()
+        except Exception as error:
+            raise EdgeSpeechError(f"entry point {entry.name} = {entry.value} of {GROUP}: {error}") from error
+        for item in _classes_of(entry.name, value):
+            if found.setdefault(item.name, item) is not item:
+                raise EdgeSpeechError(
+                    f"two recognisers are named {item.name!r}: {found[item.name].__module__} and {item.__module__}"
+                )
+    return dict(sorted(found.items()))
+
+
+def find_recogniser(name: str, **options: Any) -> Recogniser:
+    """The recogniser of this name, made with these options.
+
+    Raises:
+        EdgeSpeechError: there is none of this name, or it takes no such option.
+    """
+    known = recognisers()
+    if name not in known:
+        raise bad("--system", "name", name, "one of " + ", ".join(known))
+    try:
+        return known[name](**options)
+    except TypeError as error:
+        raise EdgeSpeechError(f"--option for {name}: {error}") from error

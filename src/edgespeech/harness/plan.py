@@ -1,0 +1,171 @@
+"""The plan: which rows a table has, read from YAML and expanded into runs.
+
+A run is named by everything that decides its result: the recogniser and its options, the corpus by its manifest's
+hash, the condition, the seed, and the source code that measures. The same name means the same run, so the pipeline
+can resume, and a change of any of these runs it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgespeech.data.files import project_root
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.records import Condition, sha256_json
+
+Profile = Literal["quick", "full"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoisePlan(_Strict):
+    """Noise to mix in: a name of the `noise` corpus, the rule that defines the ratio, the ratios in dB."""
+
+    name: str
+    rule: Literal["mean", "peak-frame"]
+    snr_db: list[float] = Field(min_length=1)
+
+
+class RowPlan(_Strict):
+    """Rows of one kind: every named system on every named corpus, clean or at each ratio."""
+
+    corpora: list[str] = Field(min_length=1)
+    systems: Literal["all"] | list[str]
+    noise: NoisePlan | None = None
+    context: str | None = None
+    subset: dict[Profile, int] = {}
+    profiles: list[Profile] = ["quick", "full"]
+
+
+class Plan(_Strict):
+    """A plan file."""
+
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1, le=64)
+    cloud_speedup: float = Field(gt=0)
+    networks: list[str] = Field(min_length=1)
+    exclude: list[str] = []
+    rows: list[RowPlan] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One run of the plan: a recogniser on a corpus under a condition.
+
+    `context` names a phrase list of `data_manifests/contexts/`, or is `manifest` for each utterance's own.
+    `subset` is the number of utterances, None for all.
+    """
+
+    system: str
+    corpus: str
+    noise: str | None
+    snr_db: float | None
+    snr_rule: str | None
+    context: str | None
+    subset: int | None
+
+    @property
+    def condition(self) -> Condition:
+        """As the record has it."""
+        return Condition(
+            noise=self.noise, snr_db=self.snr_db, snr_rule=self.snr_rule, context=self.context is not None
+        )
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and validate a plan.
+
+    Raises:
+        EdgeSpeechError: not readable, not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+    try:
+        return Plan.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "plan"
+        raise bad(str(path), field, first["input"], first["msg"]) from error
+
+
+def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
+    """Every run of a profile, in the plan's order, none twice.
+
+    Args:
+        plan: the plan.
+        profile: quick or full.
+        systems: every recogniser there is; what `all` stands for, less the plan's exclusions.
+
+    Raises:
+        EdgeSpeechError: the plan names a system that does not exist.
+    """
+    runs: dict[Run, None] = {}
+    for row in plan.rows:
+        if profile not in row.profiles:
+            continue
+        if row.systems == "all":
+            names = [name for name in systems if name not in plan.exclude]
+        else:
+            names = list(row.systems)
+            for name in names:
+                if name not in systems:
+                    raise bad("plan", "systems", name, "one of " + ", ".join(systems))
+        ratios: list[float | None] = [None] if row.noise is None else list(row.noise.snr_db)
+        for corpus in row.corpora:
+            for snr_db in ratios:
+                for name in names:
+                    run = Run(
+                        system=name,
+                        corpus=corpus,
+                        noise=row.noise.name if row.noise else None,
+                        snr_db=snr_db,
+                        snr_rule=row.noise.rule if row.noise else None,
+                        context=row.context,
+                        subset=row.subset.get(profile),
+                    )
+                    runs[run] = None
+    return list(runs)
+
+
+@lru_cache(maxsize=1)
+def measuring_code_sha256() -> str:
+    """Hash of the source that decides what a run measures: everything but the report and the command line."""
+    package = project_root() / "src" / "edgespeech"
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        relative = path.relative_to(package)
+        if path.suffix not in {".py", ".cpp", ".yaml"} or relative.parts[0] in {"report", "pipeline", "cli.py"}:
+            continue
+        digest.update(f"{relative.as_posix()}\n{path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run_key(run: Run, plan: Plan, manifest_sha256: str | None, options: dict[str, Any] | None = None) -> str:
+    """Sixteen hex digits that name a run by all that decides its result."""
+    return sha256_json(
+        {
+            "run": [run.system, run.corpus, run.condition.model_dump(), run.context, run.subset],
+            "options": options or {},
+            "seed": plan.seed,
+            "threads": plan.threads,
+            "cloud_speedup": plan.cloud_speedup,
+            "networks": plan.networks,
+            "manifest": manifest_sha256,
+            "code": measuring_code_sha256(),
+        }
+    )[:16]

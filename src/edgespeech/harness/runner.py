@@ -1,0 +1,119 @@
+"""The runner: delivers one utterance in chunks of virtual real time and measures what each chunk cost.
+
+Nobody waits in real time: chunk k exists from `(k + 1) * chunk_s` on, and only the time inside the recogniser's own
+calls counts (measurement definitions, section 1). Stamps are made afterwards, by `replay`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+
+import numpy as np
+
+from edgespeech.contracts import (
+    SAMPLE_RATE,
+    Event,
+    EventKind,
+    Recogniser,
+    RemoteTrace,
+    Request,
+    Samples,
+    Stream,
+)
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.trace import Chunk, Trace
+
+
+def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
+    """Consecutive pieces of `samples`, with shape `(N,)`, of `chunk_s` seconds each; the last may be shorter."""
+    step = round(chunk_s * SAMPLE_RATE)
+    if step < 1:
+        raise bad("runner", "chunk_s", chunk_s, f"at least {1 / SAMPLE_RATE:.7f} s")
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
+
+
+def run_utterance(
+    recogniser: Recogniser, samples: Samples, request: Request, *, chunk_s: float
+) -> Trace:
+    """Feed one utterance to a loaded recogniser.
+
+    Whatever the recogniser does wrong becomes the trace's `failure`: it is recorded, never dropped. (A recogniser
+    that hangs or dies takes its process with it; `workers` records that.)
+
+    Args:
+        recogniser: loaded.
+        samples: with shape `(N,)`, float32, 16 kHz.
+        request: what comes with the utterance.
+        chunk_s: seconds of audio per `accept`.
+    """
+    chunks: list[Chunk] = []
+    events: list[tuple[int, Event]] = []
+    remote: RemoteTrace | None = None
+    state_bytes: int | None = None
+    failure: str | None = None
+    stream: Stream | None = None
+
+    def timed(call: Callable[[], Sequence[Event]], ready_s: float) -> None:
+        start = perf_counter()
+        said = call()
+        compute_s = perf_counter() - start
+        chunks.append(Chunk(ready_s=ready_s, compute_s=compute_s))
+        events.extend((len(chunks) - 1, event) for event in said)
+
+    try:
+        stream = recogniser.open(request)
+        fed = 0
+        for piece in chunks_of(samples, chunk_s):
+            fed += len(piece)
+            timed(lambda piece=piece: stream.accept(piece), fed / SAMPLE_RATE)  # type: ignore[misc]  # bound by default
+        timed(stream.finish, fed / SAMPLE_RATE)
+        state_bytes = stream.state_bytes()
+        remote = stream.remote()
+        failure = _fault(events, remote)
+    except EdgeSpeechError as error:
+        failure = f"raised: {error}"
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failure = f"raised: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+    finally:
+        if stream is not None:
+            stream.close()
+    return Trace(
+        utterance_id=request.utterance_id,
+        duration_s=len(samples) / SAMPLE_RATE,
+        chunks=tuple(chunks),
+        events=tuple(events),
+        remote=remote,
+        state_bytes=state_bytes,
+        failure=failure,
+    )
+
+
+def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> str | None:
+    """What is wrong with a stream that ended without raising, or None."""
+    sent = sum(event.kind is EventKind.SENT for _, event in events)
+    finals = sum(event.kind is EventKind.FINAL for _, event in events)
+    if remote is not None:
+        if len(remote.compute_s) != sent:
+            return f"the far side accounts for {len(remote.compute_s)} messages, {sent} were sent"
+        if any(not 0 <= reply.after_message < sent for reply in remote.replies):
+            return "a reply belongs to no message that was sent"
+        finals += sum(reply.event.kind is EventKind.FINAL for reply in remote.replies)
+    if finals == 0:
+        return "never finalised"
+    return None
+
+
+def warm_up(recogniser: Recogniser, *, chunk_s: float, seconds: float = 1.0) -> float:
+    """Run one throw-away utterance of faint seeded noise; return the seconds it took.
+
+    What goes wrong here goes wrong on the utterances too, and is recorded there.
+    """
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(round(seconds * SAMPLE_RATE)) * 1e-3).astype(np.float32)
+    start = perf_counter()
+    run_utterance(recogniser, noise, Request(utterance_id="warm-up"), chunk_s=chunk_s)
+    return perf_counter() - start

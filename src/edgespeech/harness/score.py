@@ -1,0 +1,306 @@
+"""From what the processes left behind to figures and rows. Pure: the same run and seed give the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from edgespeech.contracts import EventKind, Kind, LinkProfile
+from edgespeech.data.grammar import Grammar, Parse, load_grammar
+from edgespeech.data.manifest import Utterance
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.metrics.acceptance import accepted
+from edgespeech.harness.metrics.latency import UtteranceTimes, utterance_timing
+from edgespeech.harness.metrics.registry import Metric, Scored, measure
+from edgespeech.harness.metrics.wer import count_errors, n_empty, total
+from edgespeech.harness.normalise import Normaliser, normalisers
+from edgespeech.harness.records import (
+    AccuracyRow,
+    EventRow,
+    Figure,
+    MemoryRow,
+    NetworkRow,
+    NetworkTiming,
+    Row,
+    Timing,
+    UplinkRow,
+    sha256_json,
+    without_paths,
+)
+from edgespeech.harness.replay import replay
+from edgespeech.harness.rows import trace_from_row, trace_to_row
+from edgespeech.harness.trace import Timeline, Trace
+from edgespeech.harness.workers import Loaded, Run
+
+ACCURACY = ("wer", "b_wer", "u_wer")
+EVENTS_NETWORK = "wifi"
+"""The network whose stamps the rows show, where it is among those replayed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredRun:
+    """Everything that a record says beyond what was asked for."""
+
+    loaded: Loaded
+    rows: list[Row]
+    n_failed: int
+    audio_s: float
+    ref_words: int
+    accuracy: dict[str, AccuracyRow]
+    acceptance: Figure | None
+    latency: dict[str, Figure]
+    networks: dict[str, NetworkRow]
+    uplink: UplinkRow | None
+    memory: MemoryRow | None
+
+
+def resampling_unit(utterances: Sequence[Utterance]) -> Literal["speaker", "utterance"]:
+    """What the intervals resample: speakers, where every utterance names one."""
+    return "speaker" if utterances and all(item.speaker for item in utterances) else "utterance"
+
+
+def score(
+    utterances: Sequence[Utterance],
+    run: Run,
+    links: Mapping[str, LinkProfile],
+    *,
+    seed: int,
+    cloud_speedup: float,
+    grammar: str | None,
+) -> ScoredRun:
+    """Score a run.
+
+    Args:
+        utterances: those run, in order.
+        run: what the processes left behind, in the same order.
+        links: networks to replay over.
+        seed: of the networks and the intervals.
+        cloud_speedup: far side's speed in units of this machine's.
+        grammar: parses hypotheses into intent and slots; None where the corpus has no commands.
+    """
+    traces = [_stored(done.trace) for done in run.done]
+    timelines = {
+        name: [
+            replay(trace, profile, seed=_seed_of(seed, trace), cloud_speedup=cloud_speedup) for trace in traces
+        ]
+        for name, profile in links.items()
+    }
+    # Accuracy is that of a network that works: a trace's own failure counts, an outage does not.
+    texts = ["" if trace.failure is not None else _text(trace) for trace in traces]
+    parses = _parse(grammar, utterances, texts)
+    judged = [
+        None if item.intent is None else accepted(parse, item.intent, item.slots or {})
+        for item, parse in zip(utterances, parses, strict=True)
+    ]
+    known = normalisers()
+    accuracy = {name: _accuracy(utterances, texts, known[name], seed) for name in known}
+    any_network = next(iter(timelines))
+    items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"])
+    device = measure(items, seed=seed, wanted=lambda metric: _on_device(metric))
+    return ScoredRun(
+        loaded=run.loaded,
+        rows=[
+            _row(utterances[n], texts[n], parses[n], judged[n], {k: v[n] for k, v in timelines.items()})
+            for n in range(len(utterances))
+        ],
+        n_failed=sum(trace.failure is not None for trace in traces),
+        audio_s=sum(trace.duration_s for trace in traces),
+        ref_words=sum(len(item.text.split()) for item in utterances),
+        accuracy=accuracy,
+        acceptance=device.pop("acceptance", None),
+        latency=device,
+        networks={
+            name: _network(
+                links[name],
+                timelines[name],
+                _scored(utterances, texts, judged, timelines[name], known["whisper-en"]),
+                seed,
+            )
+            for name in links
+        },
+        uplink=_uplink(run),
+        memory=_memory(run, traces),
+    )
+
+
+def _on_device(metric: Metric) -> bool:
+    return not metric.network and metric.id not in ACCURACY
+
+
+def _stored(trace: Trace) -> Trace:
+    """The trace as its row keeps it, so that figures derived again from the rows are the record's."""
+    return trace_from_row(trace.utterance_id, trace_to_row(trace))
+
+
+def _seed_of(seed: int, trace: Trace) -> int:
+    """A seed of its own for every utterance: otherwise all would meet the same outages."""
+    return int(sha256_json([seed, trace.utterance_id])[:8], 16)
+
+
+def _text(trace: Trace) -> str:
+    """The last final, the far side's included, whatever the network."""
+    finals = [event for _, event in trace.events if event.kind is EventKind.FINAL]
+    if trace.remote is not None:
+        finals += [reply.event for reply in trace.remote.replies if reply.event.kind is EventKind.FINAL]
+    return finals[-1].text if finals else ""
+
+
+def _parse(
+    grammar: str | None, utterances: Sequence[Utterance], texts: Sequence[str]
+) -> list[Parse | None]:
+    labelled = any(item.intent is not None for item in utterances)
+    if grammar is None:
+        if labelled:
+            raise EdgeSpeechError("the manifest has intents, expected a grammar to parse hypotheses with (--grammar)")
+        return [None] * len(texts)
+    parser: Grammar = load_grammar(grammar)
+    return [parser.parse(text) if text else None for text in texts]
+
+
+def _scored(
+    utterances: Sequence[Utterance],
+    texts: Sequence[str],
+    judged: Sequence[bool | None],
+    timelines: Sequence[Timeline] | None,
+    normalise: Normaliser,
+) -> list[Scored]:
+    by_speaker = resampling_unit(utterances) == "speaker"
+    return [
+        Scored(
+            duration_s=item.duration,
+            reference=normalise(item.text),
+            hypothesis=normalise(text),
+            speaker=item.speaker if by_speaker else None,
+            context=tuple(normalise(phrase) for phrase in item.context),
+            sos_s=item.sos_s,
+            eos_s=item.eos_s,
+            accepted=judged[n],
+            timeline=None if timelines is None else timelines[n],
+        )
+        for n, (item, text) in enumerate(zip(utterances, texts, strict=True))
+    ]
+
+
+def _accuracy(
+    utterances: Sequence[Utterance], texts: Sequence[str], normalise: Normaliser, seed: int
+) -> AccuracyRow:
+    items = _scored(utterances, texts, [None] * len(texts), None, normalise)
+    counts = count_errors([item.reference for item in items], [item.hypothesis for item in items])
+    whole = total(counts)
+    figures = measure(items, seed=seed, wanted=lambda metric: metric.id in ACCURACY)
+    if "wer" not in figures:
+        raise EdgeSpeechError("the manifest has no reference word, expected at least one to score")
+    return AccuracyRow(
+        normaliser_version=normalise.version,
+        normaliser_sha256=normalise.sha256,
+        wer=figures["wer"],
+        substitutions=whole.substitutions,
+        deletions=whole.deletions,
+        insertions=whole.insertions,
+        hits=whole.hits,
+        ref_words=whole.ref_words,
+        empty_refs=n_empty(counts),
+        b_wer=figures.get("b_wer"),
+        u_wer=figures.get("u_wer"),
+    )
+
+
+def _network(
+    profile: LinkProfile, timelines: Sequence[Timeline], items: Sequence[Scored], seed: int
+) -> NetworkRow:
+    figures = measure(items, seed=seed, wanted=lambda metric: metric.network)
+    return NetworkRow(
+        profile_sha256=sha256_json(asdict(profile)),
+        latency=figures,
+        up_bytes=_mean("up_bytes", [timeline.up_bytes for timeline in timelines]),
+        down_bytes=_mean("down_bytes", [timeline.down_bytes for timeline in timelines]),
+        available=Figure(
+            value=sum(timeline.failure is None for timeline in timelines) / len(timelines),
+            unit="ratio",
+            n=len(timelines),
+            definition="available",
+        ),
+    )
+
+
+def _mean(name: str, values: Sequence[int]) -> Figure:
+    return Figure(value=sum(values) / len(values), unit="bytes", n=len(values), definition=name)
+
+
+def _uplink(run: Run) -> UplinkRow | None:
+    sizes = [done.audio_bytes for done in run.done if done.audio_bytes]
+    if not sizes:
+        return None
+    return UplinkRow(
+        pcm_bytes=sum(item["pcm"] for item in sizes),
+        flac_bytes=sum(item["flac"] for item in sizes),
+        opus_bytes=sum(item["sent"] for item in sizes),
+    )
+
+
+def _memory(run: Run, traces: Sequence[Trace]) -> MemoryRow | None:
+    if run.memory is None:
+        return None
+    states = [trace.state_bytes for trace in traces if trace.state_bytes is not None]
+    return MemoryRow(
+        rss_before_load_bytes=run.memory.baseline_bytes,
+        peak_rss_bytes=run.memory.peak_bytes,
+        added_rss_bytes=run.memory.peak_bytes - run.memory.baseline_bytes,
+        helpers_peak_rss_bytes=run.memory.helpers_bytes or None,
+        state_bytes=max(states) if states else None,
+        n_utterances=len(traces),
+    )
+
+
+def _row(
+    utterance: Utterance,
+    text: str,
+    parse: Parse | None,
+    judged: bool | None,
+    timelines: Mapping[str, Timeline],
+) -> Row:
+    shown = EVENTS_NETWORK if EVENTS_NETWORK in timelines else next(iter(timelines))
+    trace = timelines[shown].trace
+    sent = any(event.kind is EventKind.SENT for _, event in trace.events)
+    return Row(
+        id=utterance.id,
+        ref=utterance.text,
+        hyp_raw=text,
+        speaker=utterance.speaker,
+        duration_s=trace.duration_s,
+        eos_s=utterance.eos_s,
+        events_network=shown,
+        events=tuple(
+            EventRow(
+                kind=stamped.event.kind,
+                t_s=stamped.t_s,
+                text=stamped.event.text,
+                remote=stamped.remote,
+            )
+            for stamped in timelines[shown].events
+            if stamped.event.kind is not EventKind.SENT
+        ),
+        timing=Timing(
+            compute_s=tuple(chunk.compute_s for chunk in trace.chunks),
+            networks={
+                name: NetworkTiming(
+                    upl_s=_upl(timeline, utterance),
+                    up_bytes=timeline.up_bytes,
+                    down_bytes=timeline.down_bytes,
+                    failure=timeline.failure and without_paths(timeline.failure),
+                )
+                for name, timeline in timelines.items()
+                if sent or name == shown
+            },
+        ),
+        trace=trace_to_row(trace) if trace.remote is not None else None,
+        intent=None if parse is None else parse.intent,
+        slots=None if parse is None else dict(parse.slots),
+        accepted=judged,
+        failure=trace.failure and without_paths(trace.failure),
+    )
+
+
+def _upl(timeline: Timeline, utterance: Utterance) -> float | None:
+    return utterance_timing(timeline, UtteranceTimes(sos_s=utterance.sos_s, eos_s=utterance.eos_s)).upl_s

@@ -1,0 +1,300 @@
+"""Running a recogniser in a process of its own.
+
+One process per run gives three things at once: memory figures of a process that does only this run, threads pinned
+before any library starts, and a recogniser that hangs or dies costs one utterance, not the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.memory import MemoryFigures, MemoryMeter
+from edgespeech.harness.runner import run_utterance, warm_up
+from edgespeech.harness.trace import Trace
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+LOAD_TIMEOUT_S = 300.0
+GIVE_UP_AFTER = 3
+"""Process failures in a row after which the remaining utterances are recorded as failed without a try."""
+
+
+T = TypeVar("T")
+
+
+class ProcessFailure(EdgeSpeechError):
+    """The recogniser's process hung, died or refused; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`)."""
+
+    path: Path
+    snr_db: float
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One utterance to run: its audio, what comes with it, and the noise to add."""
+
+    audio: Path
+    offset_s: float
+    duration_s: float
+    request: Request
+    noise: Noise | None = None
+    seed: int = 0
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait for its result: far slower than real time is a hang."""
+        return max(60.0, 30.0 * self.duration_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """What the process says once the recogniser is ready."""
+
+    info: SystemInfo
+    load_s: float
+    warmup_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """One utterance's trace, and the bytes that its audio takes as PCM, FLAC and Opus if it was sent anywhere."""
+
+    trace: Trace
+    audio_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+def prepare_audio(job: Job) -> Samples:
+    """The samples that the recogniser will hear, with shape `(N,)`: read, and noise mixed in by the job's seed."""
+    from edgespeech.audio.io import read_audio
+    from edgespeech.audio.mix import mix_at_snr
+
+    samples = read_audio(job.audio, offset=job.offset_s, duration=job.duration_s if job.offset_s else None)
+    if job.noise is None:
+        return samples
+    noise = read_audio(job.noise.path)
+    return mix_at_snr(
+        samples,
+        noise,
+        job.noise.snr_db,
+        rule=job.noise.rule,  # type: ignore[arg-type]  # mix_at_snr validates it
+        seed=job.seed,
+        utterance_id=job.request.utterance_id,
+    )
+
+
+def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
+    sent = [event.n_bytes for _, event in trace.events if event.kind is EventKind.SENT]
+    if not sent:
+        return {}
+    from edgespeech.cloud.codec import flac_bytes, pcm_bytes
+
+    return {"pcm": pcm_bytes(samples), "flac": flac_bytes(samples), "sent": sum(sent)}
+
+
+def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
+    meter = MemoryMeter()
+    meter.before()
+    start = perf_counter()
+    info = recogniser.load()
+    load_s = perf_counter() - start
+    warmup_s = warm_up(recogniser, chunk_s=info.chunk_s)
+    meter.after_load()
+    pipe.send(Loaded(info=info, load_s=load_s, warmup_s=warmup_s))
+    while (job := pipe.recv()) is not None:
+        if job == "memory":
+            pipe.send(meter.peak(recogniser.helper_pids()))
+            continue
+        samples = prepare_audio(job)
+        trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
+        pipe.send(Done(trace=trace, audio_bytes=_audio_bytes(samples, trace)))
+
+
+def _worker(pipe: Connection, factory: type[Recogniser], options: Mapping[str, Any]) -> None:
+    """The process's main: load, then one answer per job. Errors travel as text: they may not unpickle."""
+    os.setsid()  # so that helpers die with us when the parent ends the group
+    recogniser: Recogniser | None = None
+    try:
+        recogniser = factory(**options)
+        _serve_jobs(pipe, recogniser)
+    except EdgeSpeechError as error:
+        pipe.send(str(error))
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+    finally:
+        if recogniser is not None:
+            recogniser.close()
+        pipe.close()
+
+
+class Worker:
+    """One recogniser in one process. A context manager; leaving it ends the process and its helpers."""
+
+    def __init__(self, factory: type[Recogniser], options: Mapping[str, Any], *, threads: int) -> None:
+        """Start the process and wait until the recogniser is ready.
+
+        Args:
+            factory: the recogniser's class; it must be importable.
+            options: its constructor's keyword arguments.
+            threads: pinned for every library.
+
+        Raises:
+            EdgeSpeechError: it cannot be loaded; the message says why.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_worker, args=(theirs, factory, dict(options)), daemon=False
+        )
+        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        try:
+            self._process.start()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        theirs.close()
+        try:
+            self.loaded: Loaded = self._answer(Loaded, LOAD_TIMEOUT_S)
+        except EdgeSpeechError as error:
+            self.kill()
+            raise EdgeSpeechError(f"{factory.name} cannot be loaded: {error}") from error
+
+    def _answer(self, kind: type[T], timeout_s: float) -> T:
+        """The process's next answer, which must be of this kind.
+
+        Raises:
+            ProcessFailure: it hung, died, or says what went wrong; the process is of no more use.
+        """
+        try:
+            if not self._pipe.poll(timeout_s):
+                raise ProcessFailure(f"hung: no answer in {timeout_s:.0f} s")
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(5)
+            raise ProcessFailure(f"died: exit code {self._process.exitcode}") from None
+        if not isinstance(answer, kind):
+            raise ProcessFailure(f"raised: {answer}")
+        return answer
+
+    def run(self, job: Job) -> Done:
+        """Run one utterance.
+
+        Raises:
+            ProcessFailure: the process hung, died or could not prepare the audio.
+        """
+        self._send(job)
+        return self._answer(Done, job.timeout_s)
+
+    def memory(self) -> MemoryFigures:
+        """Memory of the process and its helpers up to now."""
+        self._send("memory")
+        return self._answer(MemoryFigures, 30.0)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            self._process.join(5)
+            raise ProcessFailure(f"died: exit code {self._process.exitcode}") from None
+
+    def kill(self) -> None:
+        """End the process and everything it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the recogniser close, then end what is left."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
+            self._process.join(10)
+        self.kill()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Everything one recogniser left behind on a list of jobs, in their order."""
+
+    loaded: Loaded
+    done: Sequence[Done]
+    memory: MemoryFigures | None
+
+
+def run_jobs(
+    factory: type[Recogniser],
+    options: Mapping[str, Any],
+    jobs: Sequence[Job],
+    *,
+    threads: int = 1,
+    on_done: Callable[[Done], None] = lambda _: None,
+) -> Run:
+    """Run every job in a process of its own; a process that fails is replaced and its utterance recorded as failed.
+
+    Raises:
+        EdgeSpeechError: the recogniser cannot be loaded.
+    """
+    done: list[Done] = []
+    failures_in_a_row = 0
+    memory: MemoryFigures | None = None
+    first = Worker(factory, options, threads=threads)
+    worker: Worker | None = first
+    try:
+        for job in jobs:
+            if failures_in_a_row >= GIVE_UP_AFTER:
+                result = _failed(job, f"not tried: the process failed {failures_in_a_row} times in a row")
+            else:
+                try:
+                    worker = worker or Worker(factory, options, threads=threads)
+                    result = worker.run(job)
+                    failures_in_a_row = 0
+                except EdgeSpeechError as error:
+                    result = _failed(job, str(error))
+                    failures_in_a_row += 1
+                    if worker is not None:
+                        worker.kill()
+                    worker = None
+            done.append(result)
+            on_done(result)
+        if worker is not None:
+            with contextlib.suppress(ProcessFailure):
+                memory = worker.memory()
+    finally:
+        if worker is not None:
+            worker.__exit__()
+    return Run(loaded=first.loaded, done=done, memory=memory)
+
+
+def _failed(job: Job, reason: str) -> Done:
+    return Done(
+        trace=Trace(
+            utterance_id=job.request.utterance_id,
+            duration_s=job.duration_s,
+            chunks=(),
+            events=(),
+            failure=reason,
+        )
+    )

@@ -1,0 +1,112 @@
+"""Building the DAG's description from a plan, and running it with Snakemake."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgespeech.data.corpora import find_split
+from edgespeech.data.files import write_atomic
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.discovery import recognisers
+from edgespeech.harness.plan import Plan, Profile, expand, load_plan, run_key
+from edgespeech.harness.records import sha256_json
+
+SNAKEFILE = Path(__file__).parent / "Snakefile"
+
+
+def describe(plan: Plan, profile: Profile, *, jobs: int, published: Path | None) -> dict[str, Any]:
+    """The DAG as data: every run under its key, with the corpora it needs.
+
+    Args:
+        plan: what to run.
+        profile: quick or full.
+        jobs: how many runs there will be at once; it is part of every record.
+        published: folder of the records to compare with, or None.
+    """
+    runs: dict[str, Any] = {}
+    for run in expand(plan, profile, list(recognisers())):
+        needs = [run.corpus] + (["noise"] if run.noise else [])
+        runs[run_key(run, plan, _declared_sha256(run.corpus))] = {**asdict(run), "needs": needs}
+    dag = {
+        "profile": profile,
+        "jobs": jobs,
+        "plan": plan.model_dump(),
+        "published": None if published is None else str(published.resolve()),
+        "runs": runs,
+    }
+    return {**dag, "key": sha256_json({"runs": sorted(runs), "profile": profile})[:16]}
+
+
+def _declared_sha256(split: str) -> str | None:
+    """What decides a corpus's content, known before it is fetched."""
+    corpus, name = find_split(split)
+    return corpus.splits[name].content_sha256 or corpus.splits[name].sha256
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder; a killed holder lets go by itself, unlike Snakemake's own lock files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EdgeSpeechError(f"{folder}: another replication is running in this folder") from None
+        yield
+
+
+def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, published: Path | None) -> Path:
+    """Run what of the plan has not been run yet.
+
+    Args:
+        plan_path: the plan's YAML.
+        profile: quick or full.
+        work: folder for outputs; what is in there already is not run again.
+        jobs: runs at once.
+        published: folder of the published records, to stand beside what is measured.
+
+    Returns:
+        The summary, a Markdown file in `work`.
+
+    Raises:
+        EdgeSpeechError: a stage failed; its message was printed.
+    """
+    dag = describe(load_plan(plan_path), profile, jobs=jobs, published=published)
+    summary = work / "summary" / f"{dag['key']}.md"
+    with _alone(work):
+        path = work / f"dag-{dag['key']}.json"
+        write_atomic(path, json.dumps(dag, indent=1))
+        summary.unlink(missing_ok=True)  # cheap, and the published records beside it may have changed
+        command = [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(work)),
+            *("--cores", str(jobs), "--config", f"dag={path}", "--nolock", "--rerun-incomplete", "--keep-going"),
+            *("--rerun-triggers", "mtime", "--quiet", "rules", "progress", "host"),
+        ]
+        # Snakemake keeps a cache in the home folder; keep that in the work folder too.
+        environment = {**os.environ, "XDG_CACHE_HOME": str(work / "cache")}
+        if subprocess.run(command, env=environment, check=False).returncode != 0:
+            raise EdgeSpeechError(f"the pipeline stopped; run it again to resume (its log is in {work}/.snakemake/log)")
+    return summary
+
+
+def records_of(dag_path: Path) -> Iterator[Path]:
+    """The record files of a finished DAG, in the plan's order.
+
+    Raises:
+        EdgeSpeechError: a run has none.
+    """
+    dag = json.loads(dag_path.read_text())
+    for key in dag["runs"]:
+        marker = dag_path.parent / "runs" / key / "done.json"
+        if not marker.exists():
+            raise EdgeSpeechError(f"{marker}: this run is not finished")
+        yield marker.parent / json.loads(marker.read_text())["record"]

@@ -1,0 +1,96 @@
+"""The stages, each a command of its own: `python -m edgespeech.pipeline.stages STAGE DAG ...`.
+
+A stage that cannot run for want of data, weights or a package is not an error of the pipeline: it leaves a skipped
+record that says why. A stage that fails leaves nothing behind but its message.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgespeech.data.download import UnavailableError
+from edgespeech.data.fetch import manifest_of
+from edgespeech.data.files import write_atomic
+from edgespeech.errors import EdgeSpeechError
+
+
+def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
+    """Get a corpus; the marker says that it is there, or why it is not."""
+    del dag
+    try:
+        manifest = manifest_of(corpus)
+    except UnavailableError as error:
+        print(f"{corpus}: skipped: {error}", flush=True)
+        write_atomic(output, json.dumps({"missing": str(error)}))
+        return
+    print(f"{corpus}: {len(manifest.utterances)} entries", flush=True)
+    write_atomic(output, json.dumps({"sha256": manifest.sha256}))
+
+
+def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
+    """Run one row and leave its record beside the marker, both at once or not at all."""
+    from edgespeech.harness.evaluate import Settings, evaluate_run
+    from edgespeech.harness.plan import Plan, Run
+    from edgespeech.harness.records import write_record
+    from edgespeech.report.tables import one_line
+
+    values = dict(dag["runs"][key])
+    needs = values.pop("needs")
+    missing = None
+    for corpus in needs:
+        marker = json.loads(Path(f"corpora/{corpus}.json").read_text())
+        missing = missing or marker.get("missing")
+    run, plan = Run(**values), Plan.model_validate(dag["plan"])
+    settings = Settings(
+        seed=plan.seed,
+        threads=plan.threads,
+        cloud_speedup=plan.cloud_speedup,
+        networks=tuple(plan.networks),
+        profile=dag["profile"],
+        concurrent_jobs=dag["jobs"],
+    )
+    record, rows = evaluate_run(run, settings, missing=missing)
+    folder = output.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".run-") as temporary:
+        path = write_record(record, rows, Path(temporary))
+        write_atomic(Path(temporary) / output.name, json.dumps({"record": path.name}))
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(temporary).rename(folder)
+        Path(temporary).mkdir()  # for the context manager to remove
+    print(one_line(record), flush=True)
+
+
+def summary(dag_path: Path, output: Path) -> None:
+    """Every record of the DAG as tables, beside the published ones."""
+    from edgespeech.pipeline.dag import records_of
+    from edgespeech.report.summary import summarise
+
+    dag = json.loads(dag_path.read_text())
+    published = None if dag["published"] is None else Path(dag["published"])
+    write_atomic(output, summarise(list(records_of(dag_path)), published))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one stage; a mistake in what was given is one line on standard error and exit status 2."""
+    stage, dag_path, *rest = arguments
+    try:
+        if stage == "summary":
+            summary(Path(dag_path), Path(rest[0]))
+        else:
+            stages = {"fetch": fetch, "evaluate": evaluate}
+            stages[stage](json.loads(Path(dag_path).read_text()), rest[0], Path(rest[1]))
+    except EdgeSpeechError as error:
+        print(f"{stage} {' '.join(rest[:1])}: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

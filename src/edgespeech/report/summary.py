@@ -1,0 +1,102 @@
+"""What the command line asks of the report: where everything lies by default, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgespeech.data.files import project_root, work_dir, write_atomic
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.plan import Profile
+from edgespeech.harness.records import load_record, load_records
+from edgespeech.report.reference import load_references
+from edgespeech.report.render import render
+from edgespeech.report.replication import replication_table
+from edgespeech.report.tables import all_tables
+
+
+def records_dir() -> Path:
+    """Where the published records lie."""
+    return project_root() / "results" / "records"
+
+
+def summarise(here: Sequence[Path], published: Path | None) -> str:
+    """Records measured here as tables, and beside the published ones.
+
+    Args:
+        here: record files, their rows beside them.
+        published: folder of the published records, or None.
+    """
+    tables = {table.name: table for table in all_tables([load_record(path) for path in here])}
+    shown = [tables[name] for name in ("headline", "noise", "overhead", "failures") if tables[name].rows]
+    parts = [f"# {table.title}\n\n{table.markdown()}" for table in shown]
+    if published is not None:
+        parts.append(f"# Published beside measured here\n\n{replication_table(here, published)}")
+    return "\n".join(parts)
+
+
+def render_all(*, check: bool, html: Path | None) -> list[str]:
+    """Render the committed tables and plots, and, unless only checking, the page.
+
+    Args:
+        check: write nothing.
+        html: where the page goes; None: `report.html` in the work folder.
+
+    Returns:
+        The files that changed or, when checking, would change.
+    """
+    root = project_root()
+    changed = render(records_dir(), root / "results", root / "README.md", check=check)
+    if not check:
+        from edgespeech.report.html import write_page
+
+        page = html or work_dir() / "report.html"
+        write_page(records_dir(), root / "results" / "reference", page)
+        changed.append(str(page))
+    return changed
+
+
+def claims_table() -> str:
+    """What others report, beside what the committed records say."""
+    references = load_references(project_root() / "results" / "reference")
+    tables = {table.name: table for table in all_tables(load_records(records_dir()), references)}
+    return "\n".join(
+        f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
+    )
+
+
+def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:
+    """Run the pipeline and return its summary.
+
+    Args:
+        profile: quick or full.
+        jobs: runs at once.
+        plan: None: the headline table's.
+        work: folder for outputs; None: `pipeline` in the work folder.
+        publish: add the records to the published ones and render again.
+
+    Raises:
+        EdgeSpeechError: a stage failed, or a record is there already with another content.
+    """
+    from edgespeech.pipeline.dag import records_of, run_dag
+
+    plan = plan or project_root() / "replication" / "headline" / "config.yaml"
+    work = work or work_dir() / "pipeline"
+    summary = run_dag(plan, profile, work=work, jobs=jobs, published=records_dir())
+    if publish:
+        for path in records_of(work / f"dag-{summary.stem}.json"):
+            _publish(path)
+        render_all(check=False, html=None)
+    return summary.read_text(encoding="utf-8")
+
+
+def _publish(path: Path) -> None:
+    """Copy a record after its rows; what is there already must be the same."""
+    record = load_record(path)
+    names = [name for name in (record.utterances_file, path.name) if name is not None]
+    for name in names:
+        target = records_dir() / name
+        content = (path.parent / name).read_bytes()
+        if target.exists() and target.read_bytes() != content:
+            raise EdgeSpeechError(f"{name} is published with another content: records are append-only")
+        write_atomic(target, content)

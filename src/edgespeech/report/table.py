@@ -1,0 +1,91 @@
+"""What a table is, and the pieces that all tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgespeech.harness.records import Figure, Record
+from edgespeech.report.text import Footnotes, Style, figure, markdown_table
+
+NETWORK = "lte"
+"""The network of the tables that show one; the others are in the table `networks`."""
+NORMALISER = "whisper-en"
+"""The normaliser of the tables that show one; the table `accuracy` has all."""
+
+
+class Cell(NamedTuple):
+    """A cell, with the record that it links to, if any, and the marks of its footnotes."""
+
+    text: str
+    record: Record | None = None
+    marks: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table before it is Markdown or HTML.
+
+    Attributes:
+        name: of its file and of its marker in the README.
+        title: what it shows.
+        head: column titles.
+        rows: cells, as many as column titles.
+        caption: sentences below it.
+        notes: footnotes, the first is number 1.
+    """
+
+    name: str
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def markdown(self, link: Callable[[Record], str] | None = None) -> str:
+        """GitHub Markdown; `link` gives the address of a record, None links nothing."""
+        if not self.rows:
+            return "No record yet.\n"
+        rows = [[_markdown_cell(cell, link) for cell in row] for row in self.rows]
+        notes = "".join(f"{number}. {note}\n" for number, note in enumerate(self.notes, 1))
+        parts = [markdown_table(self.head, rows), *(f"{line}\n" for line in self.caption), notes]
+        return "\n".join(part for part in parts if part)
+
+
+def _markdown_cell(cell: Cell, link: Callable[[Record], str] | None) -> str:
+    text = cell.text if cell.record is None or link is None else f"[{cell.text}]({link(cell.record)})"
+    return text + cell.marks
+
+
+def leading(record: Record, notes: Footnotes) -> tuple[Cell, Cell, Cell]:
+    """System (linked, with its footnotes), corpus and condition."""
+    marks = notes.mark(*record.system.notes)
+    return Cell(record.system.name, record, marks), Cell(record.corpus.name), Cell(record.condition.label)
+
+
+def wer(record: Record, normaliser: str) -> str:
+    """The WER under one normaliser, with its interval."""
+    row = record.accuracy.get(normaliser)
+    return figure(None if row is None else row.wer, "percent")
+
+
+def several(figures: Mapping[str, Figure], keys: Sequence[str], style: Style) -> str:
+    """Figures behind each other, without intervals; a dash for each that is not there."""
+    return " / ".join(figure(figures.get(key), style, interval=False) for key in keys)
+
+
+def caption(records: Sequence[Record]) -> tuple[str, ...]:
+    """What the figures of these records have in common: intervals, end-pointing, speed-up, machine."""
+    passed = [record for record in records if record.status == "passed"]
+    if not passed:
+        return ()
+    units = sorted({f"{record.corpus.name} by {record.corpus.resampling}" for record in passed})
+    speedups = sorted({record.cloud_speedup for record in passed})
+    machines = sorted({f"{r.provenance.cpu_model}, {r.provenance.threads} thread(s)" for r in passed})
+    return (
+        f"n: utterances. In brackets: 95 % intervals by bootstrap ({', '.join(units)}).",
+        *sorted({record.endpointing for record in passed}),
+        f"Measured server compute is divided by {', '.join(f'{s:g}' for s in speedups)} (cloud_speedup). "
+        f"Times are of: {'; '.join(machines)}; compare them with no other machine's.",
+    )

@@ -1,0 +1,103 @@
+"""What recognisers that decode a whole file at once have in common: they buffer, and decode at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from edgespeech.cloud.whisper_backend import COMPUTE_TYPE, OPTIONS, WhisperBackend, build_whisper
+from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
+from edgespeech.data.weights import count_parameters, resolve_weights, weights_available
+from edgespeech.errors import EdgeSpeechError, bad
+
+
+class _BatchStream(Stream):
+    def __init__(self, backend: WhisperBackend, request: Request) -> None:
+        self._backend = backend
+        self._request = request
+        self._pieces: list[Samples] = []
+
+    def accept(self, samples: Samples) -> Sequence[Event]:
+        self._pieces.append(samples.copy())
+        return ()
+
+    def finish(self) -> Sequence[Event]:
+        text = ""
+        if self._pieces:
+            samples = np.concatenate(self._pieces)
+            text = self._backend.transcribe(samples, self._request.context, self._request.language)
+        return (Event(kind=EventKind.FINAL, text=text),)
+
+    def state_bytes(self) -> int:
+        return sum(piece.nbytes for piece in self._pieces)
+
+
+class LocalWhisper(Recogniser):
+    """faster-whisper on the device, with the options of the cloud baseline; a subclass says which model.
+
+    Attributes:
+        model: name of its weights, see `edgespeech.data.weights`.
+        languages: ISO 639-1 codes that the model knows; empty for all of Whisper's.
+    """
+
+    kind = Kind.DEVICE
+    model: ClassVar[str]
+    languages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
+        """`weights`: a folder that has them, instead of the usual places. `threads`: of the CPU."""
+        self._path = None if weights is None else Path(weights)
+        self._threads = threads
+        self._backend: WhisperBackend | None = None
+
+    def missing(self) -> str | None:
+        """The package or the weights that are not here."""
+        if find_spec("faster_whisper") is None:
+            return "package faster-whisper is not installed"
+        return weights_available(self.model, self._path)
+
+    def load(self) -> SystemInfo:
+        """Verify the weights and load them.
+
+        Raises:
+            EdgeSpeechError: they are not here, or not the right ones.
+        """
+        weights = resolve_weights(self.model, self._path)
+        self._backend = build_whisper(weights.folder, self._threads)
+        return SystemInfo(
+            name=self.name,
+            kind=self.kind,
+            model_bytes=weights.n_bytes,
+            parameters=count_parameters(weights.folder / "model.bin"),
+            chunk_s=0.1,
+            citation=f"{weights.citation}; by faster-whisper {version('faster-whisper')}, MIT",
+            config={
+                "weights": weights.source,
+                "compute_type": COMPUTE_TYPE,
+                "cpu_threads": self._threads,
+                **OPTIONS,
+            },
+            model_sha256=weights.files,
+            notes=("decodes at the end of the file: no streaming",),
+        )
+
+    def open(self, request: Request) -> Stream:
+        """Start buffering.
+
+        Raises:
+            EdgeSpeechError: not loaded, or the model does not know the language.
+        """
+        if self._backend is None:
+            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
+        if self.languages and request.language not in self.languages:
+            raise bad(self.name, "language", request.language, " or ".join(self.languages))
+        return _BatchStream(self._backend, request)
+
+    def close(self) -> None:
+        """Drop the model."""
+        self._backend = None

@@ -1,0 +1,123 @@
+"""The cloud baseline: Whisper base behind a real WebSocket server, audio streamed to it as Opus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgespeech.cloud.client import FRAMES_PER_MESSAGE, CloudStream
+from edgespeech.cloud.codec import DESCRIPTION
+from edgespeech.cloud.process import ServerProcess
+from edgespeech.cloud.vad import SegmentRule
+from edgespeech.cloud.whisper_backend import COMPUTE_TYPE, OPTIONS
+from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
+from edgespeech.data.weights import count_parameters, resolve_weights, weights_available
+from edgespeech.errors import EdgeSpeechError
+
+_MODEL = "whisper-base"
+_FRAMING = "WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs"
+
+
+class CloudWhisperBase(Recogniser):
+    """Whisper base (Radford et al., 2022) in a server process of its own, reached over loopback.
+
+    The network between the two is added afterwards, by replaying the trace over a link.
+    """
+
+    name = "cloud-whisper-base"
+    kind = Kind.CLOUD
+    summary = "faster-whisper base, int8, behind a WebSocket server; audio goes there as Opus"
+
+    def __init__(self, *, weights: str | None = None, threads: int = 1, silence_s: float = 0.7) -> None:
+        """Set the options.
+
+        Args:
+            weights: a folder that has them, instead of the usual places.
+            threads: of the server's CPU.
+            silence_s: trailing silence after which the server ends an utterance.
+
+        Raises:
+            EdgeSpeechError: `silence_s` is out of range.
+        """
+        self._path = None if weights is None else Path(weights)
+        self._threads = threads
+        self._rule = SegmentRule(silence_s=silence_s)
+        self._server: ServerProcess | None = None
+
+    def missing(self) -> str | None:
+        """The package or the weights that are not here."""
+        for module, package in (
+            ("websockets", "websockets"),
+            ("av", "av"),
+            ("faster_whisper", "faster-whisper"),
+        ):
+            if find_spec(module) is None:
+                return f"package {package} is not installed"
+        return weights_available(_MODEL, self._path)
+
+    def load(self) -> SystemInfo:
+        """Verify the weights, start the server and wait until it has loaded them.
+
+        Raises:
+            EdgeSpeechError: there are no weights, or the server does not start.
+        """
+        weights = resolve_weights(_MODEL, self._path)
+        self._server = ServerProcess(
+            backend="edgespeech.cloud.whisper_backend:build_whisper",
+            options={"folder": str(weights.folder), "threads": self._threads},
+            rule=self._rule,
+        )
+        return SystemInfo(
+            name=self.name,
+            kind=self.kind,
+            model_bytes=weights.n_bytes,
+            parameters=count_parameters(weights.folder / "model.bin"),
+            chunk_s=0.1,
+            citation=f"{weights.citation}; by faster-whisper {version('faster-whisper')}, MIT",
+            config={
+                "weights": weights.source,
+                "compute_type": COMPUTE_TYPE,
+                "cpu_threads": self._threads,
+                **OPTIONS,
+                "codec": DESCRIPTION,
+                "frames_per_message": FRAMES_PER_MESSAGE,
+                "framing": _FRAMING,
+                "vad": f"Silero v6 of faster-whisper {version('faster-whisper')}",
+                "silence_s": self._rule.silence_s,
+                "padding_s": self._rule.padding_s,
+                "speech": self._rule.speech,
+                "no_speech": self._rule.no_speech,
+            },
+            model_sha256=weights.files,
+            notes=(
+                f"audio: {DESCRIPTION}, {FRAMES_PER_MESSAGE} frames per message",
+                f"bytes: {_FRAMING}",
+                f"the server ends an utterance after {self._rule.silence_s:g} s of silence by its VAD, "
+                "or at the end of the file; an end-point and its final leave together",
+                "where the VAD never finds speech, the whole audio is recognised at the end of the file",
+                f"beam {OPTIONS['beam_size']}, temperature 0, no fallback",
+                "the connection is open before the utterance starts",
+            ),
+        )
+
+    def open(self, request: Request) -> CloudStream:
+        """Connect a stream.
+
+        Raises:
+            EdgeSpeechError: not loaded, or the server does not answer.
+        """
+        if self._server is None:
+            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
+        return CloudStream(self._server.url, self._server.token, request)
+
+    def helper_pids(self) -> Sequence[int]:
+        """The server's process."""
+        return () if self._server is None else (self._server.pid,)
+
+    def close(self) -> None:
+        """Stop the server."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None

@@ -1,0 +1,166 @@
+"""The command line, as a user types it: in processes of its own, with its exit status and its messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stranger import make_package
+
+from edgespeech.audio.io import write_audio
+from edgespeech.contracts import SAMPLE_RATE
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    package = tmp_path / "package"
+    package.mkdir()
+    return {**os.environ, "EDGESPEECH_MIRROR": "", "PYTHONPATH": str(make_package(package))}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.jsonl"
+    lines = []
+    for n, text in enumerate(["hello world", "hello word"]):
+        write_audio(tmp_path / f"{n}.wav", np.full(SAMPLE_RATE, 0.01 * (n + 1), np.float32))
+        lines.append(json.dumps({"id": f"u{n}", "audio_filepath": f"{n}.wav", "duration": 1.0, "text": text}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def edgespeech(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgespeech.cli", *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def evaluate(
+    environment: dict[str, str], manifest: Path | str, out: Path, *words: str
+) -> subprocess.CompletedProcess[str]:
+    return edgespeech(
+        environment, "evaluate", "--system", "stranger", "--manifest", str(manifest), "--out", str(out), *words
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, edgespeech.cli; heavy = {'numpy', 'torch', 'pydantic', 'soundfile', 'matplotlib', 'jiwer'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_strangers_recogniser_is_listed(environment: dict[str, str]) -> None:
+    listing = edgespeech(environment, "systems").stdout
+    assert "stranger                 device  always says hello world" in listing
+    assert "pocketsphinx" in listing
+
+
+def test_evaluate_writes_one_record_with_its_hypotheses(
+    environment: dict[str, str], manifest: Path, tmp_path: Path
+) -> None:
+    done = evaluate(environment, manifest, tmp_path / "out", "--network", "wifi")
+    assert done.returncode == 0, done.stderr
+    assert "WER 25.0" in done.stdout
+    (record_file,) = (tmp_path / "out").glob("*.json")
+    record = json.loads(record_file.read_text())
+    assert record["status"] == "passed"
+    assert record["accuracy"]["basic"]["wer"]["value"] == 0.25
+    assert list(record["networks"]) == ["wifi"]
+    rows = [json.loads(line) for line in (tmp_path / "out" / record["utterances_file"]).read_text().splitlines()]
+    assert [(row["id"], row["ref"], row["hyp_raw"]) for row in rows] == [
+        ("u0", "hello world", "hello world"),
+        ("u1", "hello word", "hello world"),
+    ]
+
+
+def test_two_runs_of_one_seed_pick_the_same_utterances(
+    environment: dict[str, str], manifest: Path, tmp_path: Path
+) -> None:
+    picked = []
+    for n in range(2):
+        assert evaluate(environment, manifest, tmp_path / f"out{n}", "--limit", "1").returncode == 0
+        (rows,) = (tmp_path / f"out{n}").glob("*.hyps.jsonl")
+        picked.append(json.loads(rows.read_text())["id"])
+    assert picked[0] == picked[1]
+
+
+def test_compare_of_a_record_with_itself_is_a_tie(
+    environment: dict[str, str], manifest: Path, tmp_path: Path
+) -> None:
+    assert evaluate(environment, manifest, tmp_path / "out").returncode == 0
+    (record,) = map(str, (tmp_path / "out").glob("*.json"))
+    done = edgespeech(environment, "compare", record, record)
+    assert done.returncode == 0, done.stderr
+    assert "tie" in done.stdout
+
+
+def test_compare_refuses_other_data(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+    assert evaluate(environment, manifest, tmp_path / "a").returncode == 0
+    manifest.write_text(manifest.read_text().replace("hello word", "hello you"))
+    assert evaluate(environment, manifest, tmp_path / "b").returncode == 0
+    records = [str(next((tmp_path / name).glob("*.json"))) for name in "ab"]
+    done = edgespeech(environment, "compare", *records)
+    assert done.returncode == 2
+    assert "manifest" in done.stderr
+
+
+def test_transcribe_prints_text_or_json(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+    audio = str(tmp_path / "0.wav")
+    done = edgespeech(environment, "transcribe", audio, "--system", "stranger")
+    assert done.stdout == f"{audio}\thello world\n"
+    done = edgespeech(environment, "transcribe", audio, "--system", "stranger", "--json")
+    assert json.loads(done.stdout)["text"] == "hello world"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--network", "pigeon"], "--network: name is 'pigeon', expected one of"),
+        (["--noise", "kitchen"], "--noise and --snr come together"),
+        (["--option", "delay"], "--option is 'delay', expected NAME=VALUE"),
+        (["--option", "colour=1"], "--option for stranger: "),
+        (["--context", "nowhere"], "--context: list is 'nowhere'"),
+        (["--context", "manifest"], "utterance u0 has no context"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    environment: dict[str, str], manifest: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = evaluate(environment, manifest, tmp_path / "out", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_system_that_does_not_exist(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+    done = edgespeech(
+        environment, "evaluate", "--system", "nobody", "--manifest", str(manifest), "--out", str(tmp_path / "out")
+    )
+    assert done.returncode == 2
+    assert "--system: name is 'nobody', expected one of" in done.stderr
+
+
+def test_a_manifest_with_intents_needs_a_grammar(
+    environment: dict[str, str], manifest: Path, tmp_path: Path
+) -> None:
+    line = json.loads(manifest.read_text().splitlines()[0])
+    manifest.write_text(json.dumps({**line, "intent": "greet", "slots": {}}) + "\n")
+    done = evaluate(environment, manifest, tmp_path / "out")
+    assert done.returncode == 2
+    assert "--grammar" in done.stderr
+
+
+def test_bad_manifests_name_file_and_line(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+    manifest.write_text(manifest.read_text() + "{not json\n")
+    done = evaluate(environment, manifest, tmp_path / "out")
+    assert done.returncode == 2
+    assert "mine.jsonl:3" in done.stderr

@@ -1,0 +1,289 @@
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from edgespeech.audio.io import read_audio
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.data import synthesis
+from edgespeech.data.files import project_root, sha256_file
+from edgespeech.data.grammar import Sentence, load_grammar, split_of
+from edgespeech.data.kokoro import RATE, Speaker, load_voices, voices_file
+from edgespeech.data.manifest import load_manifest
+from edgespeech.data.spoken import plain
+from edgespeech.data.synthesis import Plan, Recipe, load_recipe, main, plan, render, synthesise
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.metrics.acceptance import accepted
+
+MODEL = "0" * 64
+MINI = project_root() / "data_manifests" / "assistant_mini"
+
+
+class Beeper:
+    """Says every sentence as a tone, as long as the sentence, between digital silence."""
+
+    model_sha256 = MODEL
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
+        self.said.append(text)
+        return tone(len(text) / 100 / speed)
+
+    def key(self, text: str, speaker: Speaker, speed: float) -> str:
+        return hashlib.sha256(repr((text, speaker.name, speed)).encode()).hexdigest()
+
+
+def tone(seconds: float, silence_s: float = 0.25) -> Samples:
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)
+    return np.pad(wave, round(silence_s * RATE)).astype(np.float32)
+
+
+def recipe_with(**changes: object) -> dict[str, object]:
+    values: dict[str, object] = {
+        "name": "trial",
+        "about": "A trial.",
+        "split": "test",
+        "seed": 3,
+        "speakers": 12,
+        "grammars": {
+            "coffee": {"sentences": 6, "sha256": load_grammar("coffee").sha256},
+            "calls": {"sentences": 6, "sha256": load_grammar("calls").sha256},
+        },
+        "context": {"contact": 5},
+        "model_sha256": MODEL,
+        "voices_sha256": sha256_file(voices_file()),
+        "speed": [0.9, 1.1],
+        "level_db": [-30, -20],
+        "silence_s": [0.3, 0.6],
+        "noise_db": [-78, -60],
+    }
+    return values | changes
+
+
+def plans(**changes: object) -> list[Plan]:
+    recipe = Recipe.model_validate(recipe_with(**changes))
+    voices = [name for name, voice in load_voices().items() if voice.split == "test" and name[0] in "ab"]
+    return plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices)
+
+
+def test_plans_are_seeded() -> None:
+    assert plans() == plans()
+    assert plans() != plans(seed=4)
+
+
+def test_plans_keep_sentences_and_voices_of_their_part() -> None:
+    made = plans()
+    assert len({plain(p.sentence.text) for p in made}) == 12
+    assert {split_of(p.sentence.text) for p in made} == {"test"}
+    voices = load_voices()
+    assert {voices[name].split for p in made for name, _ in p.speaker.parts} == {"test"}
+    assert any(len(p.speaker.parts) == 2 for p in plans(speakers=40))
+    assert all(0.9 <= p.speed <= 1.1 and 0.3 <= p.before_s <= 0.6 and -30 <= p.level_db <= -20 for p in made)
+
+
+def test_the_said_name_is_in_the_context() -> None:
+    with_contact = [p for p in plans() if "contact" in p.sentence.slots]
+    assert with_contact
+    for what in with_contact:
+        assert len(what.context) == len(set(what.context)) == 5
+        assert what.sentence.slots["contact"] in what.context
+    assert all(p.context == () for p in plans() if "contact" not in p.sentence.slots)
+
+
+def test_every_part_has_voices_of_its_own() -> None:
+    voices = load_voices()
+    assert len(voices) == 54
+    english = [voices[name].split for name in voices if name[0] in "ab"]
+    assert {part: english.count(part) for part in ("train", "dev", "test")} == {
+        "train": 16,
+        "dev": 4,
+        "test": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grammars": {"coffee": {"sentences": 1, "sha256": MODEL}}}, "grammar coffee: sha256 is '0000.*now"),
+        ({"context": {"size": 3, "milkAmount": 3}}, "fixed values"),
+    ],
+)
+def test_bad_plans_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(EdgeSpeechError, match=message):
+        plans(**changes)
+
+
+def test_a_grammar_with_too_few_sentences_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis, "_DRAWS_PER_SENTENCE", 1)
+    volume = load_grammar("volume")
+    with pytest.raises(EdgeSpeechError, match=r"grammar volume: sentences is 3000.*no more in test"):
+        synthesis._draw(random.Random(0), volume, 3000, "test", set())
+
+
+def test_no_voices_is_an_error() -> None:
+    recipe = Recipe.model_validate(recipe_with())
+    with pytest.raises(EdgeSpeechError, match="at least one voice"):
+        plan(recipe, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sped": 1}, "sped"),
+        ({"speakers": 0}, "speakers"),
+        ({"split": "exam"}, "split"),
+        ({"grammars": {}}, "grammars"),
+        ({"speed": [1.2, 0.8]}, "speed: 1.2 must not be above 0.8"),
+        ({"name": "../x"}, "name"),
+    ],
+)
+def test_bad_recipes_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe_with(**changes)))
+    with pytest.raises(EdgeSpeechError, match=rf"recipe\.yaml.*{message}"):
+        load_recipe(path)
+
+
+def what(**changes: float) -> Plan:
+    values = {"level_db": -20.0, "before_s": 0.5, "after_s": 0.7, "noise_db": -70.0} | changes
+    return Plan(
+        id="x",
+        sentence=Sentence("hello", "smallTalk", {}),
+        speaker=Speaker((("af_sky", 1.0),)),
+        speed=1.0,
+        context=(),
+        seed=1,
+        **values,
+    )
+
+
+def test_render_knows_where_speech_begins_and_ends() -> None:
+    samples, sos_s, eos_s = render(tone(1.0), what())
+    assert samples.dtype == np.float32
+    assert sos_s == 0.5
+    assert eos_s == pytest.approx(1.5, abs=0.005)
+    assert samples.size / SAMPLE_RATE == pytest.approx(eos_s + 0.7, abs=1e-4)
+    speech = samples[round(0.5 * SAMPLE_RATE) : round(eos_s * SAMPLE_RATE)]
+    assert 20 * np.log10(np.sqrt(np.mean(speech**2))) == pytest.approx(-20, abs=0.1)
+    silence = samples[round((eos_s + 0.2) * SAMPLE_RATE) :]
+    assert 20 * np.log10(np.sqrt(np.mean(silence**2))) == pytest.approx(-70, abs=4)
+    assert np.abs(samples[: round(0.49 * SAMPLE_RATE)]).max() < 0.01
+
+
+def test_render_never_clips() -> None:
+    spiky = tone(1.0)
+    spiky[RATE // 2] = 1.0
+    samples, _, _ = render(spiky, what(level_db=-1.0))
+    assert np.abs(samples).max() <= 0.96
+
+
+@pytest.mark.parametrize("speech", [np.zeros(2400, np.float32), np.zeros(0, np.float32)])
+def test_a_sentence_without_sound_is_an_error(speech: Samples) -> None:
+    with pytest.raises(EdgeSpeechError, match=r"sentence is 'hello'.*gives a sound"):
+        render(speech, what())
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
+
+    def write(**changes: object) -> Path:
+        path = tmp_path / "corpus" / "recipe.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(recipe_with(**changes)))
+        return path
+
+    return write
+
+
+def test_makes_a_corpus_and_makes_it_again(
+    trial: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    beeper = Beeper()
+    path = synthesise(trial(), lambda: beeper)
+    manifest = load_manifest(path)
+    assert path.name == "trial.jsonl"
+    assert len(manifest.utterances) == 12
+    assert "12 of 12" in capsys.readouterr().err
+    for utterance in manifest.utterances:
+        audio = manifest.audio_path(utterance)
+        assert sha256_file(audio) == utterance.sha256
+        assert utterance.sos_s is not None
+        assert utterance.eos_s is not None
+        assert 0.3 <= utterance.sos_s < utterance.eos_s < utterance.duration
+        assert read_audio(audio).size == round(utterance.duration * SAMPLE_RATE)
+        assert utterance.intent in ("orderDrink", "makeCall", "sendMessage", "controlCall")
+    before = path.read_bytes()
+    synthesise(trial(), lambda: beeper)
+    assert path.read_bytes() == before
+    assert len(beeper.said) == 12  # the second time, nothing had to be said
+
+
+def test_goes_on_where_it_was_interrupted(trial: Callable[..., Path], tmp_path: Path) -> None:
+    class Failing(Beeper):
+        def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
+            if len(self.said) == 5:
+                raise EdgeSpeechError("interrupted")
+            return super().say(text, speaker, speed)
+
+    with pytest.raises(EdgeSpeechError, match="interrupted"):
+        synthesise(trial(), Failing)
+    assert not (tmp_path / "corpus" / "trial.jsonl").exists()
+    beeper = Beeper()
+    synthesise(trial(), lambda: beeper)
+    assert len(beeper.said) == 7
+
+
+def test_audio_of_an_older_run_is_removed(trial: Callable[..., Path], tmp_path: Path) -> None:
+    synthesise(trial(), Beeper)
+    fewer = {"coffee": {"sentences": 3, "sha256": load_grammar("coffee").sha256}}
+    synthesise(trial(grammars=fewer), Beeper)
+    assert len(list((tmp_path / "corpus" / "audio").iterdir())) == 3
+
+
+@pytest.mark.parametrize("field", ["model_sha256", "voices_sha256"])
+def test_another_model_or_voice_list_is_refused(trial: Callable[..., Path], field: str) -> None:
+    with pytest.raises(EdgeSpeechError, match=f"{field} is 'f+"):
+        synthesise(trial(**{field: "f" * 64}), Beeper)
+
+
+def test_the_command_line_reports_in_one_line(
+    trial: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "none.yaml")]) == 2
+    assert (
+        capsys.readouterr().err == "error: synthesis: recipe is 'none.yaml', expected a recipe that exists\n"
+    )
+    assert main([str(trial()), "--kokoro", str(tmp_path)]) == 2
+
+
+def test_the_mini_corpus_is_what_its_manifest_says() -> None:
+    manifest = load_manifest(MINI / "assistant_mini.jsonl")
+    assert len(manifest.utterances) == 200
+    files = [manifest.audio_path(u) for u in manifest.utterances]
+    assert [sha256_file(f) for f in files] == [u.sha256 for u in manifest.utterances]
+    assert sum(f.stat().st_size for f in MINI.rglob("*") if f.is_file()) < 4_000_000
+    assert len(list((MINI / "audio").iterdir())) == 200
+    voices = load_voices()
+    for utterance in manifest.utterances:
+        assert split_of(utterance.text) == utterance.split == "test"
+        assert utterance.speaker is not None
+        parts = [part.split(":")[0] for part in utterance.speaker.split("+")]
+        assert {voices[part].split for part in parts} == {"test"}
+        assert utterance.sos_s is not None
+        assert utterance.eos_s is not None
+        assert 0 < utterance.sos_s < utterance.eos_s < utterance.duration
+
+
+def test_the_mini_corpus_is_understood_from_its_words() -> None:
+    manifest = load_manifest(MINI / "assistant_mini.jsonl")
+    assistant = load_grammar("assistant")
+    for utterance in manifest.utterances:
+        assert utterance.intent is not None
+        assert accepted(assistant.parse(utterance.text), utterance.intent, utterance.slots or {}), utterance

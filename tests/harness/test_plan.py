@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgespeech.data.files import project_root
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.discovery import recognisers
+from edgespeech.harness.plan import Plan, expand, load_plan, run_key
+
+GOOD = {
+    "seed": 0,
+    "threads": 1,
+    "cloud_speedup": 10.0,
+    "networks": ["wifi"],
+    "exclude": ["null"],
+    "rows": [
+        {"corpora": ["a", "b"], "systems": "all", "subset": {"quick": 5}},
+        {"corpora": ["a"], "systems": ["x"], "noise": {"name": "n", "rule": "mean", "snr_db": [6.0, 12.0]}},
+        {"corpora": ["a"], "systems": ["null"], "profiles": ["full"]},
+    ],
+}
+
+
+def plan_with(**changes: object) -> dict[str, object]:
+    return {**GOOD, **changes}
+
+
+def test_a_plan_expands_to_one_run_per_system_corpus_and_ratio() -> None:
+    plan = Plan.model_validate(GOOD)
+    quick = expand(plan, "quick", ["null", "x", "y"])
+    assert [(run.system, run.corpus, run.snr_db, run.subset) for run in quick] == [
+        ("x", "a", None, 5), ("y", "a", None, 5), ("x", "b", None, 5), ("y", "b", None, 5),
+        ("x", "a", 6.0, None), ("x", "a", 12.0, None),
+    ]  # fmt: skip
+    full = expand(plan, "full", ["null", "x", "y"])
+    assert full[-1].system == "null"
+    assert all(run.subset is None for run in full)
+
+
+def test_the_same_row_twice_is_one_run() -> None:
+    plan = Plan.model_validate(plan_with(rows=[GOOD["rows"][0], GOOD["rows"][0]]))  # type: ignore[index]  # a list
+    assert len(expand(plan, "quick", ["x"])) == 2
+
+
+def test_the_key_changes_with_whatever_decides_the_result() -> None:
+    plan = Plan.model_validate(GOOD)
+    runs = expand(plan, "quick", ["x", "y"])
+    keys = {run_key(run, plan, "0" * 64) for run in runs}
+    assert len(keys) == len(runs)
+    key = run_key(runs[0], plan, "0" * 64)
+    assert run_key(runs[0], plan, "0" * 64) == key
+    assert run_key(runs[0], plan, "1" * 64) != key
+    assert run_key(runs[0], Plan.model_validate(plan_with(seed=1)), "0" * 64) != key
+    assert run_key(runs[0], plan, "0" * 64, {"beam": 2}) != key
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"speed": 1}, "speed is 1, expected Extra inputs are not permitted"),
+        ({"seed": "zero"}, "seed is 'zero', expected Input should be a valid integer"),
+        ({"seed": -1}, "seed is -1, expected Input should be greater than or equal to 0"),
+        ({"cloud_speedup": 0.0}, r"cloud_speedup is 0\.0, expected Input should be greater than 0"),
+        ({"threads": 1000}, "threads is 1000"),
+        ({"rows": []}, r"rows is \[\]"),
+        ({"rows": [{"corpora": ["a"], "systems": "some"}]}, "systems"),
+    ],
+)
+def test_bad_plans_name_file_field_and_value(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan_with(**change)))
+    with pytest.raises(EdgeSpeechError, match=message) as caught:
+        load_plan(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_no_plan(tmp_path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="cannot be read"):
+        load_plan(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(EdgeSpeechError, match="not YAML"):
+        load_plan(tmp_path / "bad.yaml")
+
+
+def test_a_system_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(EdgeSpeechError, match="systems is 'x', expected one of y"):
+        expand(Plan.model_validate(GOOD), "quick", ["y"])
+
+
+def test_the_shipped_plan_is_valid_and_takes_every_recogniser() -> None:
+    plan = load_plan(project_root() / "replication" / "headline" / "config.yaml")
+    names = list(recognisers())
+    for profile in ("quick", "full"):
+        assert {run.system for run in expand(plan, profile, names)} == set(names)

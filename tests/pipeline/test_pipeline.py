@@ -1,0 +1,127 @@
+"""The DAG on fixtures: two jobs at once, nothing to do the second time, and on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from stranger import make_package
+
+from edgespeech.audio.io import write_audio
+from edgespeech.contracts import SAMPLE_RATE
+
+N_UTTERANCES = 3
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A corpus and a recogniser that nobody but this test knows, each one file (or folder) on a path."""
+    mirror, corpora, package = (tmp_path / name for name in ("mirror", "corpora", "package"))
+    for folder in (mirror / "tiny", corpora, package):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = []
+    for n in range(N_UTTERANCES):
+        write_audio(mirror / "tiny" / f"{n}.flac", (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32))
+        lines.append(
+            json.dumps({"id": f"u{n}", "audio_filepath": f"{n}.flac", "duration": 1.0, "text": "hello world"})
+        )
+    manifest = ("\n".join(lines) + "\n").encode()
+    (mirror / "tiny" / "tiny.jsonl").write_bytes(manifest)
+    description = {
+        "name": "tiny",
+        "title": "three noises",
+        "kind": "speech",
+        "licence": "none",
+        "citation": "none",
+        "homepage": "none",
+        "sources": [{"mirror": {"folder": "tiny"}}],
+        "splits": {
+            "tiny": {
+                "manifest": "tiny.jsonl",
+                "sha256": hashlib.sha256(manifest).hexdigest(),
+                "utterances": N_UTTERANCES,
+                "audio_s": float(N_UTTERANCES),
+                "evaluation_only": True,
+            }
+        },
+    }
+    (corpora / "tiny.yaml").write_text(yaml.safe_dump(description))
+    plan = {
+        "seed": 0, "threads": 1, "cloud_speedup": 10.0, "networks": ["wifi"], "exclude": [],
+        "rows": [
+            {"corpora": ["tiny"], "systems": ["null", "stranger"]},
+            {"corpora": ["tiny"], "systems": ["stranger"], "subset": {"quick": 2}},
+        ],
+    }  # fmt: skip
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return {
+        **os.environ,
+        "EDGESPEECH_MIRROR": str(mirror),
+        "EDGESPEECH_CORPORA": str(corpora),
+        "PYTHONPATH": str(make_package(package)),
+    }
+
+
+def command(tmp_path: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "edgespeech.cli", "replicate", "--plan", str(tmp_path / "plan.yaml")),
+        *("--work", str(tmp_path / "work"), "--jobs", "2"),
+    ]
+
+
+def run(tmp_path: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def markers(tmp_path: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("runs/*/done.json")}
+
+
+def test_two_jobs_then_nothing_to_do(tmp_path: Path, environment: dict[str, str]) -> None:
+    table = run(tmp_path, environment)
+    assert "stranger" in table
+    first = markers(tmp_path)
+    assert len(first) == 3
+    records = [json.loads(path.read_text()) for path in (tmp_path / "work").glob("runs/*/stranger.*.json")]
+    assert {record["accuracy"]["basic"]["wer"]["value"] for record in records} == {0.0}
+    assert sorted(record["corpus"]["n_utterances"] for record in records) == [2, 3]
+    run(tmp_path, environment)
+    assert markers(tmp_path) == first
+
+
+def test_a_kill_in_the_middle_loses_nothing_that_was_done(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        command(tmp_path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not markers(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = markers(tmp_path)
+    assert before
+    run(tmp_path, environment)
+    after = markers(tmp_path)
+    assert len(after) == 3
+    assert before.items() <= after.items()
+
+
+def test_a_corpus_that_is_not_there_is_a_skipped_row_with_its_reason(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
+    assert "skipped" in table
+    assert len(markers(tmp_path)) == 3

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgespeech.harness.metrics.registry import metrics
+from edgespeech.harness.records import Record
+from edgespeech.report import timeline
+from edgespeech.report.html import write_page
+from helpers_demo import publish_demo
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+REFERENCES = Path(__file__).parents[2] / "results" / "reference"
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> tuple[Path, list[Record]]:
+    records = publish_demo(tmp_path / "records")
+    path = tmp_path / "page.html"
+    write_page(tmp_path / "records", REFERENCES, path)
+    return path, records
+
+
+def opened(page: Path, tmp_path: Path) -> tuple[str, str]:
+    """The page's DOM after its script ran, and what the browser had to say."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium found: none of " + ", ".join(BROWSERS))
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
+    command += ["--enable-logging=stderr", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+def text_of(dom: str) -> str:
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", dom, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.mark.browser
+def test_the_page_opens_with_its_content_and_without_errors(
+    page: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    path, records = page
+    dom, console = opened(path, tmp_path)
+    assert console == ""
+    text = text_of(dom)
+    assert f"rendered from {len(records)} records" in text
+    for words in (
+        "Accuracy, latency, size and bandwidth on clean audio",
+        "Word errors on clean audio, by corpus and system",
+        "Commands understood against noise, coffee_dev",
+        "Picovoice Rhino (on device, given the grammar), published",
+        "How long users wait after they stop speaking",
+        "skipped: no weights here",
+        "its coffee WER with context is flattered",
+    ):
+        assert words in text, words
+    for metric in metrics().values():
+        assert metric.id in text
+    assert all(f'id="run-{record.run_id}"' in dom for record in records)
+    # The timeline is drawn by the script alone.
+    drawn = re.search(r'<div id="timeline">(.*)</div>\s*</section>', dom, re.DOTALL)
+    assert drawn is not None
+    assert drawn[1].count("<circle") >= 2
+    assert "Recognised:" in drawn[1]
+    assert "end of speech" in drawn[1]
+
+
+SORT = """<script>
+for (const title of ["n", "WER whisper-en", "WER whisper-en", "Model"]) {
+  const head = [...document.querySelectorAll("#headline th")].find((th) => th.textContent === title);
+  head.firstElementChild.click();
+  const rows = [...document.querySelectorAll("#headline tbody tr")];
+  const column = rows.map((tr) => tr.cells[head.cellIndex].textContent);
+  console.log("sorted " + title + " " + head.getAttribute("aria-sort") + ": " + column.join(" ; "));
+}
+const run = document.getElementById("pick-run");
+run.value = [...run.options].find((option) => option.textContent === "cloud-whisper-base, clean").value;
+run.dispatchEvent(new Event("change"));
+console.log("timeline: " + document.querySelector("#timeline svg").textContent.replace(/\\s+/g, " "));
+console.log("remark: " + document.querySelector("#timeline .caption").textContent);
+document.querySelector("#headline tbody a").click();
+setTimeout(() => console.log("open: " + document.querySelectorAll("details[open]").length), 200);
+</script></body>"""
+
+
+@pytest.mark.browser
+def test_tables_sort_timelines_switch_and_links_open_runs(
+    page: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    path, _ = page
+    path.write_text(path.read_text().replace("</body>", SORT))
+    _, console = opened(path, tmp_path)
+    said = dict(re.findall(r'CONSOLE[^"]*"([^:]+): ([^"]*)"', console))
+    up, down = (
+        [
+            float(cell.split(" ")[0])
+            for cell in said[f"sorted WER whisper-en {way}"].split(" ; ")
+            if cell[0].isdigit()
+        ]
+        for way in ("ascending", "descending")
+    )
+    assert up == sorted(up)
+    assert down == sorted(up, reverse=True)
+    assert said["sorted WER whisper-en ascending"].endswith("skipped: no weights here")
+    assert "9.0 MB ; 74.0 MB" in said["sorted Model ascending"]
+    assert "sent" in said["timeline"]
+    assert "1500 bytes" in said["timeline"]
+    assert "4 messages with 6000 payload bytes" in said["remark"]
+    assert said["open"] == "1"
+
+
+def test_the_page_is_self_contained_and_the_same_every_time(
+    page: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    path, _ = page
+    text = path.read_text()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:)[^"']*""", text)
+    assert not re.findall(r"@import|url\((?!#)", text)
+    write_page(tmp_path / "records", REFERENCES, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == text
+
+
+def test_words_cannot_become_markup(tmp_path: Path) -> None:
+    from edgespeech.harness.records import write_record
+    from helpers_records import record, rows
+
+    bad = "</script><img src=x onerror=alert(1)>"
+    said = [row.model_copy(update={"hyp_raw": bad if row.hyp_raw else ""}) for row in rows(cloud=False)]
+    made = record(said=rows(cloud=False), notes=(bad,))
+    write_record(made, said, tmp_path / "records")
+    write_page(tmp_path / "records", REFERENCES, tmp_path / "page.html")
+    assert "<img" not in (tmp_path / "page.html").read_text()
+
+
+def test_an_empty_page_is_a_page(tmp_path: Path) -> None:
+    write_page(tmp_path / "none", tmp_path / "none", tmp_path / "page.html")
+    assert "rendered from 0 records" in (tmp_path / "page.html").read_text()
+
+
+def test_the_waveform_is_that_of_the_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgespeech.audio.io import write_audio
+    from edgespeech.data import fetch
+    from edgespeech.data.manifest import load_manifest
+
+    samples = np.concatenate([np.full(8000, 0.1), np.full(8000, 0.4)]).astype(np.float32)
+    write_audio(tmp_path / "a.wav", samples)
+    line = '{"id": "wave", "audio_filepath": "a.wav", "duration": 1.0, "text": "x"}\n'
+    (tmp_path / "m.jsonl").write_text(line)
+    monkeypatch.setattr(fetch, "manifest_of", lambda name: load_manifest(tmp_path / "m.jsonl", name))
+    shown = [{"corpus": "assistant_mini", "utterances": [{"id": "wave"}, {"id": "absent"}]}]
+    found = timeline.envelopes(shown)["assistant_mini"]
+    assert list(found) == ["wave"]
+    assert len(found["wave"]) == timeline.BUCKETS
+    assert found["wave"][0] == 25
+    assert found["wave"][-1] == 100

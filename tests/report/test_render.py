@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.report import render
+from helpers_demo import publish_demo
+from helpers_records import publish
+
+README = "# Title\n\n<!-- table:headline -->\n<!-- /table -->\n\nend\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    publish_demo(tmp_path / "results" / "records")
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def run(project: Path, *, check: bool) -> list[str]:
+    return render(project / "results" / "records", project / "results", project / "README.md", check=check)
+
+
+def test_checking_writes_nothing_and_names_what_differs(project: Path) -> None:
+    changed = run(project, check=True)
+    assert "README.md" in changed
+    assert "results/headline.md" in changed
+    assert "results/plots/wer.svg" in changed
+    assert sorted(path.name for path in (project / "results").iterdir()) == ["records"]
+    assert (project / "README.md").read_text() == README
+
+
+def test_rendering_again_gives_the_same_bytes(project: Path) -> None:
+    changed = run(project, check=False)
+    before = {path: (project / path).read_bytes() for path in changed}
+    assert run(project, check=True) == []
+    for path in changed:
+        if path != "README.md":
+            (project / path).unlink()
+    assert run(project, check=False) == [path for path in changed if path != "README.md"]
+    assert {path: (project / path).read_bytes() for path in changed} == before
+
+
+def test_an_edited_table_and_a_new_record_are_found(project: Path) -> None:
+    run(project, check=False)
+    table = project / "results" / "memory.md"
+    table.write_text(table.read_text().replace("250.0 MB", "25.0 MB"))
+    assert run(project, check=True) == ["results/memory.md"]
+    run(project, check=False)
+    publish(project / "results" / "records", system="newcomer")
+    assert {"results/headline.md", "README.md", "results/plots/wer.svg"} <= set(run(project, check=True))
+
+
+def test_links_lead_to_records(project: Path) -> None:
+    run(project, check=False)
+    for path, prefix in (("README.md", "results/records/"), ("results/headline.md", "records/")):
+        text = (project / path).read_text()
+        links = [part.split(")")[0] for part in text.split("](")[1:]]
+        assert links
+        for link in links:
+            assert link.startswith(prefix)
+            assert ((project / path).parent / link).is_file()
+
+
+def test_the_readme_keeps_what_stands_around_the_block(project: Path) -> None:
+    run(project, check=False)
+    text = (project / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- table:headline -->\n\n| System |")
+    assert text.endswith("<!-- /table -->\n\nend\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- table:speed -->\n<!-- /table -->\n", "table is 'speed', expected one of headline, noise"),
+        ("<!-- table:headline -->\n", "has no `<!-- /table -->` line"),
+    ],
+)
+def test_a_wrong_block_is_named(project: Path, text: str, message: str) -> None:
+    (project / "README.md").write_text(text)
+    with pytest.raises(EdgeSpeechError, match=message):
+        run(project, check=False)
+
+
+def test_no_records_render_too(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    assert "results/headline.md" in run(tmp_path, check=False)
+    assert "No record yet." in (tmp_path / "README.md").read_text()

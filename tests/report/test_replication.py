@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgespeech.contracts import Verdict
+from edgespeech.harness.records import Condition, Subset
+from edgespeech.report.replication import Replicated, replicate_verdicts, replication_table
+from helpers_records import publish
+
+
+def put(folder: Path, **fields: Any) -> Path:
+    made = publish(folder, **fields)
+    return folder / f"{made.stem}.json"
+
+
+def by_metric(found: list[Replicated]) -> dict[str, Replicated]:
+    return {row.metric: row for row in found}
+
+
+def test_the_same_words_on_a_subset_are_reproduced(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    put(published, n=60)
+    here = put(tmp_path / "here", n=12, subset=Subset(n=12, seed=0), profile="quick")
+    found = by_metric(replicate_verdicts([here], published))
+    assert {row.verdict for row in found.values()} == {Verdict.REPRODUCED}
+    paired = found["WER whisper-en"].paired
+    assert paired is not None
+    assert (paired.n, paired.a, paired.difference) == (12, paired.b, 0.0)
+    assert found["not accepted"].whole is not None
+    table = replication_table([here], published)
+    assert "(n = 60)" in table
+    assert "(n = 12)" in table
+    assert "| reproduced |" in table
+
+
+def test_other_words_are_not_reproduced_and_the_interval_is_printed(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    put(published, n=60, error=0.05)
+    here = put(tmp_path / "here", n=60, error=0.5, seed=9)
+    row = by_metric(replicate_verdicts([here], published))["WER whisper-en"]
+    assert row.verdict is Verdict.NOT_REPRODUCED
+    assert row.paired is not None
+    assert 0 < row.paired.low < row.paired.difference
+    assert f"[{100 * row.paired.low:.1f} %, {100 * row.paired.high:.1f} %]" in replication_table(
+        [here], published
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"status": "skipped", "reason": "no weights here"}, "no weights here"),
+        ({"manifest": "another"}, "other manifests of toy_test"),
+        ({"condition": Condition(context=True)}, "not in this profile"),
+        ({"normaliser": "v2"}, "other versions of the normaliser"),
+        ({"n": 1}, "1 utterances in both"),
+    ],
+)
+def test_what_was_not_run_says_why(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    published = tmp_path / "published"
+    put(published)
+    here = put(tmp_path / "here", **change)
+    (row,) = replicate_verdicts([here], published)
+    assert row.verdict is Verdict.NOT_RUN
+    assert row.reason.startswith(reason)
+    assert f"not run: {reason}" in replication_table([here], published)
+
+
+def test_nothing_published_yet(tmp_path: Path) -> None:
+    assert replication_table([put(tmp_path / "here")], tmp_path / "none") == "Nothing is published yet.\n"
