@@ -92,7 +92,12 @@ class Scripted(Recogniser):
 
     def load(self) -> SystemInfo:
         return SystemInfo(
-            name=self.name, kind=self.kind, model_bytes=0, parameters=0, chunk_s=self.chunk_s, citation="a test"
+            name=self.name,
+            kind=self.kind,
+            model_bytes=0,
+            parameters=0,
+            chunk_s=self.chunk_s,
+            citation="a test",
         )
 
     def open(self, request: Request) -> Stream:

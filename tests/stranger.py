@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RECOGNISER = '''
+RECOGNISER = """
 import time
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Stream, SystemInfo
 
@@ -28,7 +28,7 @@ class Stranger(Recogniser):
                           config={"delay_s": self.delay_s})
     def open(self, request):
         return Said(self.delay_s)
-'''
+"""
 
 
 def make_package(folder: Path) -> Path:

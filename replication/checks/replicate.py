@@ -1,7 +1,7 @@
 """Measure the measuring code, write one record, and render it into this folder's README.
 
-    python replication/checks/replicate.py            # measure (about five minutes, the live part in real time)
-    python replication/checks/replicate.py --render   # render the newest record only
+python replication/checks/replicate.py            # measure (about five minutes, the live part in real time)
+python replication/checks/replicate.py --render   # render the newest record only
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) ->
     spread = 6.0  # of the beta distribution of difficulties: their standard deviation is 13 points
     hits = 0
     for experiment in range(config["experiments"]):
-        difficulty = rng.beta(rate * spread, (1 - rate) * spread, speakers) if clustered else np.full(speakers, rate)
+        difficulty = (
+            rng.beta(rate * spread, (1 - rate) * spread, speakers) if clustered else np.full(speakers, rate)
+        )
         errors = rng.binomial(words, np.repeat(difficulty, each))
         groups = [f"s{n}" if clustered else None for n in range(speakers) for _ in range(each)]
-        interval = bootstrap_ratio(errors, np.full(len(errors), words), groups, seed=experiment, resamples=1000)
+        interval = bootstrap_ratio(
+            errors, np.full(len(errors), words), groups, seed=experiment, resamples=1000
+        )
         hits += interval.low <= rate <= interval.high
     return hits / config["experiments"]
 
@@ -77,7 +81,12 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     done = run_jobs(recognisers()["null"], {}, jobs).done
     compute_s = sum(chunk.compute_s for one in done for chunk in one.trace.chunks)
     audio_s = sum(one.trace.duration_s for one in done)
-    yield {"claim": "checks.overhead", "detail": "null recogniser", "measured": compute_s / audio_s, "n": len(done)}
+    yield {
+        "claim": "checks.overhead",
+        "detail": "null recogniser",
+        "measured": compute_s / audio_s,
+        "n": len(done),
+    }
 
 
 def live(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
@@ -126,7 +135,12 @@ def scores(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     yield {"claim": "checks.scores", "detail": "all digits", "measured": same / total, "n": total}
 
 
-CHECKS: tuple[Callable[[dict[str, Any], int], Iterator[dict[str, Any]]], ...] = (coverage, overhead, live, scores)
+CHECKS: tuple[Callable[[dict[str, Any], int], Iterator[dict[str, Any]]], ...] = (
+    coverage,
+    overhead,
+    live,
+    scores,
+)
 
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +177,9 @@ def table(record: dict[str, Any], claims: list[dict[str, Any]]) -> str:
             continue
         kept = claim["low"] <= row["measured"] <= claim["high"]
         verdict = Verdict.REPRODUCED if kept else Verdict.NOT_REPRODUCED
-        claimed = f"{claim['low']:g} to {claim['high']:g}" if claim["low"] != claim["high"] else f"{claim['low']:g}"
+        claimed = (
+            f"{claim['low']:g} to {claim['high']:g}" if claim["low"] != claim["high"] else f"{claim['low']:g}"
+        )
         lines.append(
             f"| {claim['statement']} ({row['detail']}) | {claimed} | {row['measured']:.4g} | {row['n']} | {verdict} |"
         )
@@ -188,11 +204,15 @@ def main() -> None:
     """Measure unless told to render only."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--render", action="store_true", help="render the newest record only")
-    parser.add_argument("--profile", choices=["quick", "full"], default="quick", help="the checks are the same in both")
+    parser.add_argument(
+        "--profile", choices=["quick", "full"], default="quick", help="the checks are the same in both"
+    )
     if not parser.parse_args().render:
         record = measure(yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")))
         name = record["created"].replace(":", "").replace("-", "")
-        write_atomic(project_root() / "results" / "checks" / f"{name}.json", json.dumps(record, indent=1) + "\n")
+        write_atomic(
+            project_root() / "results" / "checks" / f"{name}.json", json.dumps(record, indent=1) + "\n"
+        )
     readme = HERE / "README.md"
     text = render(readme, json.loads(newest().read_text(encoding="utf-8")))
     write_atomic(readme, text)

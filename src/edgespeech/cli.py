@@ -39,7 +39,9 @@ Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the
 Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
 Context = Annotated[
     str | None,
-    typer.Option(help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."),
+    typer.Option(
+        help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."
+    ),
 ]
 
 
@@ -62,7 +64,9 @@ def transcribe(
     system: System,
     option: Options = [],  # noqa: B006  # typer reads the default, nobody writes it
     context: Context = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, with every event.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a file, with every event.")
+    ] = False,
 ) -> None:
     """Print what a recogniser makes of audio files."""
     from edgespeech.harness.transcribe import as_dict, as_text, transcribe_files
@@ -90,7 +94,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Run a seeded subset of this size.")] = None,
     seed: Seed = 0,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")] = 1,
-    cloud_speedup: Annotated[float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")] = 10.0,
+    cloud_speedup: Annotated[
+        float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")
+    ] = 10.0,
     option: Options = [],  # noqa: B006  # as above
 ) -> None:
     """Run one recogniser over one manifest and write one record with its hypotheses."""
@@ -134,7 +140,10 @@ def systems() -> None:
 
     for name, factory in recognisers().items():
         missing = factory().missing()
-        typer.echo(f"{name:24} {factory.kind.value:7} {factory.summary}" + (f"  [missing: {missing}]" if missing else ""))
+        typer.echo(
+            f"{name:24} {factory.kind.value:7} {factory.summary}"
+            + (f"  [missing: {missing}]" if missing else "")
+        )
 
 
 @app.command()
@@ -156,8 +165,9 @@ def networks() -> None:
 
     for profile in load_profiles().values():
         typer.echo(
-            f"{profile.name:10} rtt {profile.rtt_s * 1e3:g} +- {profile.jitter_s * 1e3:g} ms, up {profile.up_bps / 1e6:g}, "
-            f"down {profile.down_bps / 1e6:g} Mbit/s, loss {profile.loss:.1%}, outages {profile.outage_share:.0%}"
+            f"{profile.name:10} rtt {profile.rtt_s * 1e3:g} +- {profile.jitter_s * 1e3:g} ms, "
+            f"up {profile.up_bps / 1e6:g}, down {profile.down_bps / 1e6:g} Mbit/s, "
+            f"loss {profile.loss:.1%}, outages {profile.outage_share:.0%}"
             + ("" if profile.available else ", unavailable")
         )
 
@@ -183,8 +193,12 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
-    host: Annotated[str, typer.Option(help="Address to bind; anything but loopback needs a token.")] = "127.0.0.1",
-    token: Annotated[str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")
+    ] = None,
 ) -> None:
     """Serve the cloud baseline over WebSocket."""
     from edgespeech.cloud.server import serve as run_server
@@ -205,7 +219,9 @@ def compare(
 
 @app.command()
 def report(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a table would change.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a table would change.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
@@ -236,7 +252,9 @@ def bench() -> None:
 
 @app.command()
 def replicate(
-    profile: Annotated[Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")] = Profile.QUICK,
+    profile: Annotated[
+        Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
+    ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
     plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,

@@ -81,20 +81,21 @@ class Event:
 class Reply:
     """A message from the far side: its payload bytes, its event, and the uplink message that caused it.
 
-    `after_message` counts the stream's `SENT` events from 0.
+    `after_message` counts the stream's `SENT` events from 0. `compute_s` is how much of that message's compute was
+    done when the reply left; None: all of it.
     """
 
     after_message: int
     n_bytes: int
     event: Event
+    compute_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteTrace:
     """What the far side did with one stream: compute per uplink message, and its replies in order.
 
-    `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone. A reply
-    leaves once the compute of its message is done.
+    `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone.
     """
 
     compute_s: tuple[float, ...] = ()

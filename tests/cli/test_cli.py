@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stranger import make_package
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE
+from stranger import make_package
 
 
 @pytest.fixture
@@ -36,7 +36,11 @@ def manifest(tmp_path: Path) -> Path:
 
 def edgespeech(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edgespeech.cli", *words], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "edgespeech.cli", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -44,7 +48,15 @@ def evaluate(
     environment: dict[str, str], manifest: Path | str, out: Path, *words: str
 ) -> subprocess.CompletedProcess[str]:
     return edgespeech(
-        environment, "evaluate", "--system", "stranger", "--manifest", str(manifest), "--out", str(out), *words
+        environment,
+        "evaluate",
+        "--system",
+        "stranger",
+        "--manifest",
+        str(manifest),
+        "--out",
+        str(out),
+        *words,
     )
 
 
@@ -74,7 +86,9 @@ def test_evaluate_writes_one_record_with_its_hypotheses(
     assert record["status"] == "passed"
     assert record["accuracy"]["basic"]["wer"]["value"] == 0.25
     assert list(record["networks"]) == ["wifi"]
-    rows = [json.loads(line) for line in (tmp_path / "out" / record["utterances_file"]).read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / record["utterances_file"]).read_text().splitlines()
+    ]
     assert [(row["id"], row["ref"], row["hyp_raw"]) for row in rows] == [
         ("u0", "hello world", "hello world"),
         ("u1", "hello word", "hello world"),
@@ -143,7 +157,14 @@ def test_mistakes_are_one_clear_line(
 
 def test_a_system_that_does_not_exist(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
     done = edgespeech(
-        environment, "evaluate", "--system", "nobody", "--manifest", str(manifest), "--out", str(tmp_path / "out")
+        environment,
+        "evaluate",
+        "--system",
+        "nobody",
+        "--manifest",
+        str(manifest),
+        "--out",
+        str(tmp_path / "out"),
     )
     assert done.returncode == 2
     assert "--system: name is 'nobody', expected one of" in done.stderr
@@ -159,7 +180,9 @@ def test_a_manifest_with_intents_needs_a_grammar(
     assert "--grammar" in done.stderr
 
 
-def test_bad_manifests_name_file_and_line(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+def test_bad_manifests_name_file_and_line(
+    environment: dict[str, str], manifest: Path, tmp_path: Path
+) -> None:
     manifest.write_text(manifest.read_text() + "{not json\n")
     done = evaluate(environment, manifest, tmp_path / "out")
     assert done.returncode == 2

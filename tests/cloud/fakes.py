@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import queue
 import socket
 import threading
 import time
@@ -135,10 +136,11 @@ def close_code(received: bytes) -> int:
 
 
 class CountingForwarder:
-    """A TCP forwarder that counts what passes after the HTTP upgrade, in each direction."""
+    """A TCP forwarder that counts what passes after the HTTP upgrade, each direction `delay_s` late, in order."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, delay_s: float = 0.0) -> None:
         self._target = port
+        self._delay_s = delay_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.up = self.down = 0
@@ -156,16 +158,29 @@ class CountingForwarder:
         server.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, direction: str) -> None:
+        line: queue.Queue[tuple[float, bytes]] = queue.Queue()
+        deliverer = threading.Thread(target=self._deliver, args=(line, sink))
+        deliverer.start()
         head = b""
         while data := source.recv(65536):
-            sink.sendall(data)
+            line.put((time.monotonic() + self._delay_s, data))
             if b"\r\n\r\n" in head:
                 payload = len(data)
             else:
                 head += data
                 payload = len(head.partition(b"\r\n\r\n")[2])
             setattr(self, direction, getattr(self, direction) + payload)
-        sink.shutdown(socket.SHUT_WR)
+        line.put((time.monotonic() + self._delay_s, b""))
+        deliverer.join()
+
+    def _deliver(self, line: queue.Queue[tuple[float, bytes]], sink: socket.socket) -> None:
+        while True:
+            due, data = line.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            if not data:
+                sink.shutdown(socket.SHUT_WR)
+                return
+            sink.sendall(data)
 
     def wait(self) -> None:
         """Until both sides have closed."""

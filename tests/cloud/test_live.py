@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.fakes import BACKEND, DETECTOR, importable, silence, tone
+from cloud.fakes import BACKEND, DETECTOR, CountingForwarder, importable, silence, tone
 from edgespeech.audio.io import write_audio
 from edgespeech.cloud.client import CloudStream
+from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.live import compare_live, run_live
 from edgespeech.cloud.process import ServerProcess
-from edgespeech.contracts import EventKind, Kind, Recogniser, Request, Stream, SystemInfo
+from edgespeech.cloud.protocol import PATH
+from edgespeech.contracts import EventKind, Kind, LinkProfile, Recogniser, Request, Stream, SystemInfo
 from edgespeech.data.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.replay import replay
+from edgespeech.harness.runner import run_utterance
 from scripted import Scripted
 
 
@@ -22,8 +26,9 @@ class Echo(Recogniser):
     kind = Kind.CLOUD
     summary = "the fake server, through the real client"
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, url: str | None = None) -> None:
         self.server = server
+        self.url = url or server.url
 
     def load(self) -> SystemInfo:
         return SystemInfo(
@@ -31,7 +36,7 @@ class Echo(Recogniser):
         )
 
     def open(self, request: Request) -> Stream:
-        return CloudStream(self.server.url, self.server.token, request)
+        return CloudStream(self.url, self.server.token, request)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,23 @@ def test_live_equals_simulated(echo: Echo, tmp_path: Path) -> None:
     assert agreement.utterances[0].live_upl_s == pytest.approx(0.5, abs=0.1)
     assert agreement.utterances[2].live_upl_s == pytest.approx(0.7 + 0.1 + 0.3, abs=0.15)
     assert 0 <= agreement.worst_slip_s < 0.1
+
+
+def test_live_over_a_slow_network_equals_the_link_model(echo: Echo) -> None:
+    samples = np.concatenate([tone(0.5), silence(1.2)])
+    request = Request(utterance_id="u")
+    forwarder = CountingForwarder(echo.server.port, delay_s=0.15)
+    live = run_live(Echo(echo.server, f"ws://127.0.0.1:{forwarder.port}{PATH}"), samples, request)
+    forwarder.wait()
+    trace = run_utterance(echo, samples, request, chunk_s=0.1)
+    slow = LinkProfile(name="slow", rtt_s=0.3, jitter_s=0.0, up_bps=1e9, down_bps=1e9)
+    simulated = replay(trace, slow, seed=0, cloud_speedup=1.0)
+    final = simulated.last(EventKind.FINAL)
+    assert final is not None
+    assert final.t_s == pytest.approx(live.final_s, abs=0.05)
+    loopback = replay(trace, load_profiles()["loopback"], seed=0, cloud_speedup=1.0).last(EventKind.FINAL)
+    assert loopback is not None
+    assert live.final_s - loopback.t_s == pytest.approx(0.3, abs=0.05)
 
 
 def test_a_live_run_is_fed_in_real_time(echo: Echo) -> None:

@@ -1,4 +1,4 @@
-"""A real server process against clients that behave and clients that do not; after each, a good one is served."""
+"""A real server process against clients good and bad; after each bad one, a good one is served."""
 
 from __future__ import annotations
 

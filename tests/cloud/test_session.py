@@ -29,10 +29,8 @@ def audio_messages(samples: Samples) -> list[bytes]:
 
 def run(one: ServerSession, samples: Samples) -> list[list[dict[str, object]]]:
     """The replies per message, hello first and end last."""
-    return [
-        [json.loads(reply) for reply in one.handle(message)]
-        for message in [HELLO, *audio_messages(samples), END]
-    ]
+    messages: list[str | bytes] = [HELLO, *audio_messages(samples), END]
+    return [[json.loads(reply) for reply in one.handle(message)] for message in messages]
 
 
 def test_two_segments() -> None:

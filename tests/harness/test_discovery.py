@@ -7,7 +7,7 @@ from edgespeech import systems
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import discovery
 
-ONE_FILE = '''
+ONE_FILE = """
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Stream, SystemInfo
 
 class Said(Stream):
@@ -24,7 +24,7 @@ class OneFile(Recogniser):
         return SystemInfo(name=self.name, kind=self.kind, model_bytes=0, parameters=0, chunk_s=0.1, citation="test")
     def open(self, request):
         return Said()
-'''
+"""
 
 
 def test_a_file_in_systems_is_found_without_any_other_edit(
@@ -74,5 +74,5 @@ def test_unknown_names_and_options_are_named(monkeypatch: pytest.MonkeyPatch) ->
     entries(monkeypatch, "scripted:Scripted")
     with pytest.raises(EdgeSpeechError, match="name is 'nobody', expected one of scripted"):
         discovery.find_recogniser("nobody")
-    with pytest.raises(EdgeSpeechError, match="--option for scripted: .*'colour'"):
+    with pytest.raises(EdgeSpeechError, match=r"--option for scripted: .*'colour'"):
         discovery.find_recogniser("scripted", colour="red")

@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from scripted import FakeClock, Scripted
 
 from edgespeech.cloud.framing import wire_bytes
 from edgespeech.cloud.link import load_profiles
@@ -12,6 +11,7 @@ from edgespeech.harness import runner
 from edgespeech.harness.replay import replay
 from edgespeech.harness.rows import trace_from_row, trace_to_row
 from edgespeech.harness.trace import Chunk, Trace
+from scripted import FakeClock, Scripted
 
 LOOPBACK = load_profiles()["loopback"]
 PERFECT = LinkProfile(name="perfect", rtt_s=0.1, jitter_s=0.0, up_bps=8e6, down_bps=8e6)
@@ -45,7 +45,9 @@ def test_a_result_two_seconds_after_the_end_of_the_audio_reads_so(monkeypatch: p
     clock = FakeClock()
     monkeypatch.setattr(runner, "perf_counter", clock)
     recogniser = Scripted(compute_s=[0.0] * 10 + [2.0], spend=clock.spend, final="late")
-    trace = runner.run_utterance(recogniser, np.zeros(16000, np.float32), Request(utterance_id="u"), chunk_s=0.1)
+    trace = runner.run_utterance(
+        recogniser, np.zeros(16000, np.float32), Request(utterance_id="u"), chunk_s=0.1
+    )
     final = replay(trace, LOOPBACK, seed=0, cloud_speedup=1).last(EventKind.FINAL)
     assert final is not None
     assert final.t_s == pytest.approx(3.0)
@@ -58,9 +60,7 @@ def cloud_trace(server_s: tuple[float, ...] = (0.0, 1.0)) -> Trace:
         duration_s=0.2,
         chunks=tuple(Chunk(ready_s=r, compute_s=0.01) for r in (0.1, 0.2)),
         events=tuple(sent),
-        remote=RemoteTrace(
-            compute_s=server_s, replies=(Reply(after_message=1, n_bytes=50, event=FINAL),)
-        ),
+        remote=RemoteTrace(compute_s=server_s, replies=(Reply(after_message=1, n_bytes=50, event=FINAL),)),
     )
 
 
@@ -76,6 +76,28 @@ def test_a_reply_takes_the_link_up_the_server_and_the_link_down() -> None:
     assert timeline.up_bytes == 2 * up
     assert timeline.down_bytes == down
     assert timeline.text == "done"
+
+
+def test_a_reply_may_leave_before_its_message_is_done() -> None:
+    early = Reply(
+        after_message=1, n_bytes=50, event=Event(kind=EventKind.ENDPOINT, audio_s=0.2), compute_s=0.25
+    )
+    trace = cloud_trace()
+    assert trace.remote is not None
+    with_early = Trace(
+        utterance_id="u",
+        duration_s=0.2,
+        chunks=trace.chunks,
+        events=trace.events,
+        remote=RemoteTrace(compute_s=trace.remote.compute_s, replies=(early, *trace.remote.replies)),
+    )
+    timeline = replay(with_early, PERFECT, seed=0, cloud_speedup=10)
+    endpoint, final = timeline.last(EventKind.ENDPOINT), timeline.last(EventKind.FINAL)
+    assert endpoint is not None
+    assert final is not None
+    assert final.t_s - endpoint.t_s == pytest.approx((1.0 - 0.25) / 10)
+    assert sum(endpoint.parts.values()) == pytest.approx(endpoint.t_s)
+    assert replay(trace_from_row("u", trace_to_row(with_early)), PERFECT, seed=0, cloud_speedup=10) == timeline
 
 
 def test_the_server_finishes_earlier_messages_first() -> None:
@@ -129,4 +151,6 @@ def test_a_stored_row_replays_to_the_same_timeline() -> None:
     restored = trace_from_row("u", trace_to_row(trace))
     assert restored == trace
     profile = load_profiles()["3g"]
-    assert replay(restored, profile, seed=1, cloud_speedup=10) == replay(trace, profile, seed=1, cloud_speedup=10)
+    assert replay(restored, profile, seed=1, cloud_speedup=10) == replay(
+        trace, profile, seed=1, cloud_speedup=10
+    )

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from scripted import FakeClock, Scripted, Troubled
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, RemoteTrace, Reply, Request, Samples
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import runner
 from edgespeech.harness.runner import chunks_of, run_utterance, warm_up
+from scripted import FakeClock, Scripted, Troubled
 
 REQUEST = Request(utterance_id="u")
 
@@ -58,7 +58,9 @@ def test_raising_is_a_recorded_failure_that_keeps_what_was_said() -> None:
 
 
 def test_never_finalising_is_a_recorded_failure() -> None:
-    assert run_utterance(Scripted(final=None), silence(0.2), REQUEST, chunk_s=0.1).failure == "never finalised"
+    assert (
+        run_utterance(Scripted(final=None), silence(0.2), REQUEST, chunk_s=0.1).failure == "never finalised"
+    )
 
 
 def test_a_far_side_must_account_for_every_message() -> None:

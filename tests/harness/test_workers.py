@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted import Scripted, Troubled
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, Request
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.workers import GIVE_UP_AFTER, Job, Noise, Worker, prepare_audio, run_jobs
+from scripted import Scripted, Troubled
 
 SHORT_S, LONG_S = 0.5, 3.0
 
@@ -59,7 +59,9 @@ def test_after_failures_in_a_row_the_rest_is_recorded_without_a_try(jobs: list[J
 
 
 def test_a_recogniser_that_cannot_load_is_one_clear_error(jobs: list[Job]) -> None:
-    with pytest.raises(EdgeSpeechError, match="troubled cannot be loaded: raised: RuntimeError: the weights are broken"):
+    with pytest.raises(
+        EdgeSpeechError, match="troubled cannot be loaded: raised: RuntimeError: the weights are broken"
+    ):
         run_jobs(Troubled, {"trouble": "cannot load"}, jobs)
 
 
@@ -70,7 +72,9 @@ def test_audio_that_cannot_be_read_is_recorded(jobs: list[Job], tmp_path: Path) 
     assert run.done[1].trace.failure is None
 
 
-def test_a_finished_run_knows_its_memory_and_pins_threads(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_knows_its_memory_and_pins_threads(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run = run_jobs(Scripted, {}, jobs)
     assert run.memory is not None
@@ -97,9 +101,13 @@ def test_noise_is_the_same_for_the_same_seed_and_utterance(jobs: list[Job], tmp_
         job = jobs[0]
         return prepare_audio(
             Job(
-                audio=job.audio, offset_s=0, duration_s=job.duration_s, request=job.request,
-                noise=Noise(path=noise, snr_db=6, rule="mean"), seed=seed,
-            )  # fmt: skip
+                audio=job.audio,
+                offset_s=0,
+                duration_s=job.duration_s,
+                request=job.request,
+                noise=Noise(path=noise, snr_db=6, rule="mean"),
+                seed=seed,
+            )
         )
 
     assert np.array_equal(noisy(0), noisy(0))

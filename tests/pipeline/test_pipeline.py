@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from stranger import make_package
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE
+from stranger import make_package
 
 N_UTTERANCES = 3
 
@@ -31,7 +31,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     rng = np.random.default_rng(0)
     lines = []
     for n in range(N_UTTERANCES):
-        write_audio(mirror / "tiny" / f"{n}.flac", (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32))
+        write_audio(
+            mirror / "tiny" / f"{n}.flac", (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
+        )
         lines.append(
             json.dumps({"id": f"u{n}", "audio_filepath": f"{n}.flac", "duration": 1.0, "text": "hello world"})
         )
@@ -86,7 +88,9 @@ def run(tmp_path: Path, environment: dict[str, str]) -> str:
 
 
 def markers(tmp_path: Path) -> dict[str, int]:
-    return {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("runs/*/done.json")}
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("runs/*/done.json")
+    }
 
 
 def test_two_jobs_then_nothing_to_do(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -101,7 +105,9 @@ def test_two_jobs_then_nothing_to_do(tmp_path: Path, environment: dict[str, str]
     assert markers(tmp_path) == first
 
 
-def test_a_kill_in_the_middle_loses_nothing_that_was_done(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_kill_in_the_middle_loses_nothing_that_was_done(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     process = subprocess.Popen(
         command(tmp_path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -170,6 +170,8 @@ class Split(_Strict):
         evaluation_only: never to be trained on.
         resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
         select: which of the manifest's lines; None: all.
+        grammar: parses hypotheses where the split's utterances are commands.
+        context: list of likely phrases (`data_manifests/contexts`) that B-WER and U-WER are scored by.
     """
 
     manifest: RelativePath
@@ -180,6 +182,8 @@ class Split(_Strict):
     evaluation_only: bool
     resampling_unit: Literal["speaker", "utterance"] = "utterance"
     select: Select | None = None
+    grammar: Name | None = None
+    context: Name | None = None
 
 
 class Corpus(_Strict):

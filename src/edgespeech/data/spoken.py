@@ -142,7 +142,7 @@ def plain(text: str) -> str:
 def _token_readings(
     token: str, spellings: Mapping[str, Reading], spelled: Collection[str]
 ) -> tuple[Reading, ...]:
-    if token[0].isdigit():
+    if token[0].isdecimal():
         return tuple(dict.fromkeys(_digit_readings(token)))
     found: list[Reading] = [tuple(token)] if token in ("am", "pm") or token in spelled else []
     found.append(canonical(token))

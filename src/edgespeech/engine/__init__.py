@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
@@ -14,7 +15,6 @@ def native() -> Any:
         EdgeSpeechError: it was not built for this interpreter.
     """
     try:
-        from edgespeech.engine import _native
+        return import_module("edgespeech.engine._native")
     except ImportError as error:
         raise EdgeSpeechError(f"the native engine is not built ({error}): run `make env`") from error
-    return _native

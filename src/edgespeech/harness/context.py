@@ -27,7 +27,9 @@ def load_phrases(name: str) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(sorted(found.stem for found in folder.glob("*.txt")))
-        raise bad("--context", "list", name, f"a text file, {FROM_MANIFEST}, or one of {known} ({error})") from error
+        raise bad(
+            "--context", "list", name, f"a text file, {FROM_MANIFEST}, or one of {known} ({error})"
+        ) from error
     phrases = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not 0 < len(phrases) <= MAX_PHRASES:
         raise bad(str(path), "number of phrases", len(phrases), f"1 to {MAX_PHRASES}")
@@ -43,5 +45,7 @@ def phrases_for(context: str | None, phrases: tuple[str, ...], utterance: Uttera
     if context != FROM_MANIFEST:
         return phrases
     if not utterance.context:
-        raise EdgeSpeechError(f"utterance {utterance.id} has no context, expected phrases since --context is manifest")
+        raise EdgeSpeechError(
+            f"utterance {utterance.id} has no context, expected phrases since --context is manifest"
+        )
     return utterance.context

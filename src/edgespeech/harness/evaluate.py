@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser, Request
+from edgespeech.data.corpora import Split, find_split
 from edgespeech.data.fetch import manifest_of
-from edgespeech.data.corpora import find_split, split_names
 from edgespeech.data.files import project_root
 from edgespeech.data.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
@@ -108,6 +108,7 @@ def evaluate_run(
     links = settings.links()
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     draft = _Draft(run=run, settings=settings, options=options, created=created, recogniser=recogniser)
+    split = _split_of(run.corpus)
     missing = missing or recogniser.missing()
     if missing is not None:
         return draft.unfinished("skipped", missing), []
@@ -118,9 +119,7 @@ def evaluate_run(
     start = perf_counter()
     with _progress(f"{run.system} on {manifest.name}, {run.condition.label}", len(jobs)) as advance:
         try:
-            result = run_jobs(
-                type(recogniser), options, jobs, threads=settings.threads, on_done=lambda done: advance(done)
-            )
+            result = run_jobs(type(recogniser), options, jobs, threads=settings.threads, on_done=advance)
         except EdgeSpeechError as error:
             return draft.unfinished("failed", str(error), chosen), []
     scored = score(
@@ -129,7 +128,8 @@ def evaluate_run(
         links,
         seed=settings.seed,
         cloud_speedup=settings.cloud_speedup,
-        grammar=grammar or _grammar_of(run.corpus),
+        grammar=grammar or (split.grammar if split is not None else None),
+        bias=_bias(run, split),
     )
     return draft.finished(chosen, scored, load_before, perf_counter() - start), scored.rows
 
@@ -157,12 +157,18 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     ]
 
 
-def _grammar_of(corpus: str) -> str | None:
-    """The grammar that a corpus's description names; None for a manifest file of somebody's own."""
-    if corpus not in split_names():
+def _split_of(corpus: str) -> Split | None:
+    """The split's description; None for a manifest file of somebody's own."""
+    if corpus.endswith(".jsonl"):
         return None
-    found, split = find_split(corpus)
-    return found.splits[split].grammar
+    found, name = find_split(corpus)
+    return found.splits[name]
+
+
+def _bias(run: Run, split: Split | None) -> tuple[str, ...]:
+    """The phrases that B-WER and U-WER are scored by: the corpus's list, sent along or not, else the run's."""
+    name = run.context if split is None else split.context or run.context
+    return () if name in (None, FROM_MANIFEST) else load_phrases(name)
 
 
 def _noise_file(name: str) -> Path:
@@ -216,7 +222,11 @@ class _Draft:
     def finished(self, manifest: Manifest, scored: ScoredRun, load_before: float, wall_s: float) -> Record:
         info = asdict(scored.loaded.info)
         corpus = self._corpus(manifest).model_copy(
-            update={"n_failed": scored.n_failed, "audio_s": round(scored.audio_s, 3), "ref_words": scored.ref_words}
+            update={
+                "n_failed": scored.n_failed,
+                "audio_s": round(scored.audio_s, 3),
+                "ref_words": scored.ref_words,
+            }
         )
         return self._record(
             SystemRow(**info),
@@ -236,7 +246,7 @@ class _Draft:
     def _corpus(self, manifest: Manifest | None) -> CorpusRow:
         subset = None if self.run.subset is None else Subset(n=self.run.subset, seed=self.settings.seed)
         if manifest is None:
-            return CorpusRow(name=self.run.corpus, subset=subset)
+            return CorpusRow(name=Path(self.run.corpus).stem, subset=subset)
         return CorpusRow(
             name=manifest.name,
             manifest_sha256=manifest.sha256,

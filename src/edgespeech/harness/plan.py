@@ -148,7 +148,11 @@ def measuring_code_sha256() -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        if path.suffix not in {".py", ".cpp", ".yaml"} or relative.parts[0] in {"report", "pipeline", "cli.py"}:
+        if path.suffix not in {".py", ".cpp", ".yaml"} or relative.parts[0] in {
+            "report",
+            "pipeline",
+            "cli.py",
+        }:
             continue
         digest.update(f"{relative.as_posix()}\n{path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())

@@ -85,6 +85,10 @@ def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup:
     stamped = []
     for reply in trace.replies:
         leaves_s, parts = finished[reply.after_message]
+        if reply.compute_s is not None:
+            started_s = leaves_s - parts["server"]
+            parts = {**parts, "server": reply.compute_s / speedup}
+            leaves_s = started_s + parts["server"]
         if math.isinf(leaves_s):
             continue
         arrival_s = link.send_down(wire_bytes(reply.n_bytes, up=False), leaves_s)

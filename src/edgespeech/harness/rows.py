@@ -35,7 +35,12 @@ def trace_to_row(trace: Trace) -> dict[str, Any]:
         row["remote"] = {
             "compute_s": [round(seconds, _DIGITS) for seconds in trace.remote.compute_s],
             "replies": [
-                {"after": reply.after_message, "n_bytes": reply.n_bytes, **_event_to_row(reply.event)}
+                {
+                    "after": reply.after_message,
+                    "n_bytes": reply.n_bytes,
+                    **({} if reply.compute_s is None else {"compute_s": round(reply.compute_s, _DIGITS)}),
+                    **_event_to_row(reply.event),
+                }
                 for reply in trace.remote.replies
             ],
         }
@@ -61,7 +66,12 @@ def trace_from_row(utterance_id: str, row: dict[str, Any]) -> Trace:
         else RemoteTrace(
             compute_s=tuple(remote["compute_s"]),
             replies=tuple(
-                Reply(after_message=item["after"], n_bytes=item["n_bytes"], event=_event_from_row(item))
+                Reply(
+                    after_message=item["after"],
+                    n_bytes=item["n_bytes"],
+                    event=_event_from_row(item),
+                    compute_s=item.get("compute_s"),
+                )
                 for item in remote["replies"]
             ),
         ),

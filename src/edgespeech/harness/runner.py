@@ -35,9 +35,7 @@ def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
         yield samples[start : start + step]
 
 
-def run_utterance(
-    recogniser: Recogniser, samples: Samples, request: Request, *, chunk_s: float
-) -> Trace:
+def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *, chunk_s: float) -> Trace:
     """Feed one utterance to a loaded recogniser.
 
     Whatever the recogniser does wrong becomes the trace's `failure`: it is recorded, never dropped. (A recogniser

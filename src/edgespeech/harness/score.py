@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from edgespeech.contracts import EventKind, Kind, LinkProfile
+from edgespeech.contracts import EventKind, LinkProfile
 from edgespeech.data.grammar import Grammar, Parse, load_grammar
 from edgespeech.data.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
@@ -68,6 +68,7 @@ def score(
     seed: int,
     cloud_speedup: float,
     grammar: str | None,
+    bias: Sequence[str] = (),
 ) -> ScoredRun:
     """Score a run.
 
@@ -78,11 +79,13 @@ def score(
         seed: of the networks and the intervals.
         cloud_speedup: far side's speed in units of this machine's.
         grammar: parses hypotheses into intent and slots; None where the corpus has no commands.
+        bias: phrases that B-WER and U-WER are scored by, for utterances that bring none of their own.
     """
     traces = [_stored(done.trace) for done in run.done]
     timelines = {
         name: [
-            replay(trace, profile, seed=_seed_of(seed, trace), cloud_speedup=cloud_speedup) for trace in traces
+            replay(trace, profile, seed=_seed_of(seed, trace), cloud_speedup=cloud_speedup)
+            for trace in traces
         ]
         for name, profile in links.items()
     }
@@ -94,9 +97,9 @@ def score(
         for item, parse in zip(utterances, parses, strict=True)
     ]
     known = normalisers()
-    accuracy = {name: _accuracy(utterances, texts, known[name], seed) for name in known}
+    accuracy = {name: _accuracy(utterances, texts, known[name], bias, seed) for name in known}
     any_network = next(iter(timelines))
-    items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"])
+    items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"], bias)
     device = measure(items, seed=seed, wanted=lambda metric: _on_device(metric))
     return ScoredRun(
         loaded=run.loaded,
@@ -113,8 +116,7 @@ def score(
         networks={
             name: _network(
                 links[name],
-                timelines[name],
-                _scored(utterances, texts, judged, timelines[name], known["whisper-en"]),
+                _scored(utterances, texts, judged, timelines[name], known["whisper-en"], bias),
                 seed,
             )
             for name in links
@@ -146,13 +148,13 @@ def _text(trace: Trace) -> str:
     return finals[-1].text if finals else ""
 
 
-def _parse(
-    grammar: str | None, utterances: Sequence[Utterance], texts: Sequence[str]
-) -> list[Parse | None]:
+def _parse(grammar: str | None, utterances: Sequence[Utterance], texts: Sequence[str]) -> list[Parse | None]:
     labelled = any(item.intent is not None for item in utterances)
     if grammar is None:
         if labelled:
-            raise EdgeSpeechError("the manifest has intents, expected a grammar to parse hypotheses with (--grammar)")
+            raise EdgeSpeechError(
+                "the manifest has intents, expected a grammar to parse hypotheses with (--grammar)"
+            )
         return [None] * len(texts)
     parser: Grammar = load_grammar(grammar)
     return [parser.parse(text) if text else None for text in texts]
@@ -164,6 +166,7 @@ def _scored(
     judged: Sequence[bool | None],
     timelines: Sequence[Timeline] | None,
     normalise: Normaliser,
+    bias: Sequence[str],
 ) -> list[Scored]:
     by_speaker = resampling_unit(utterances) == "speaker"
     return [
@@ -172,7 +175,7 @@ def _scored(
             reference=normalise(item.text),
             hypothesis=normalise(text),
             speaker=item.speaker if by_speaker else None,
-            context=tuple(normalise(phrase) for phrase in item.context),
+            context=tuple(normalise(phrase) for phrase in item.context or bias),
             sos_s=item.sos_s,
             eos_s=item.eos_s,
             accepted=judged[n],
@@ -183,9 +186,13 @@ def _scored(
 
 
 def _accuracy(
-    utterances: Sequence[Utterance], texts: Sequence[str], normalise: Normaliser, seed: int
+    utterances: Sequence[Utterance],
+    texts: Sequence[str],
+    normalise: Normaliser,
+    bias: Sequence[str],
+    seed: int,
 ) -> AccuracyRow:
-    items = _scored(utterances, texts, [None] * len(texts), None, normalise)
+    items = _scored(utterances, texts, [None] * len(texts), None, normalise, bias)
     counts = count_errors([item.reference for item in items], [item.hypothesis for item in items])
     whole = total(counts)
     figures = measure(items, seed=seed, wanted=lambda metric: metric.id in ACCURACY)
@@ -206,26 +213,14 @@ def _accuracy(
     )
 
 
-def _network(
-    profile: LinkProfile, timelines: Sequence[Timeline], items: Sequence[Scored], seed: int
-) -> NetworkRow:
+def _network(profile: LinkProfile, items: Sequence[Scored], seed: int) -> NetworkRow:
     figures = measure(items, seed=seed, wanted=lambda metric: metric.network)
+    traffic = {name: figures.pop(name) for name in ("up_bytes", "down_bytes", "available")}
     return NetworkRow(
         profile_sha256=sha256_json(asdict(profile)),
         latency=figures,
-        up_bytes=_mean("up_bytes", [timeline.up_bytes for timeline in timelines]),
-        down_bytes=_mean("down_bytes", [timeline.down_bytes for timeline in timelines]),
-        available=Figure(
-            value=sum(timeline.failure is None for timeline in timelines) / len(timelines),
-            unit="ratio",
-            n=len(timelines),
-            definition="available",
-        ),
+        **traffic,
     )
-
-
-def _mean(name: str, values: Sequence[int]) -> Figure:
-    return Figure(value=sum(values) / len(values), unit="bytes", n=len(values), definition=name)
 
 
 def _uplink(run: Run) -> UplinkRow | None:
@@ -271,16 +266,7 @@ def _row(
         duration_s=trace.duration_s,
         eos_s=utterance.eos_s,
         events_network=shown,
-        events=tuple(
-            EventRow(
-                kind=stamped.event.kind,
-                t_s=stamped.t_s,
-                text=stamped.event.text,
-                remote=stamped.remote,
-            )
-            for stamped in timelines[shown].events
-            if stamped.event.kind is not EventKind.SENT
-        ),
+        events=_events(timelines[shown]),
         timing=Timing(
             compute_s=tuple(chunk.compute_s for chunk in trace.chunks),
             networks={
@@ -300,6 +286,17 @@ def _row(
         accepted=judged,
         failure=trace.failure and without_paths(trace.failure),
     )
+
+
+def _events(timeline: Timeline) -> tuple[EventRow, ...]:
+    """What a reader of the rows sees: every event but the messages sent, and of equal partials the first."""
+    rows: list[EventRow] = []
+    for stamped in timeline.events:
+        kind, text = stamped.event.kind, stamped.event.text
+        again = bool(rows) and kind is EventKind.PARTIAL and (rows[-1].kind, rows[-1].text) == (kind, text)
+        if kind is not EventKind.SENT and not again:
+            rows.append(EventRow(kind=kind, t_s=stamped.t_s, text=text, remote=stamped.remote))
+    return tuple(rows)
 
 
 def _upl(timeline: Timeline, utterance: Utterance) -> float | None:

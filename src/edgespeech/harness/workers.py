@@ -17,6 +17,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from edgespeech.audio.io import read_audio
+from edgespeech.audio.mix import mix_at_snr
+from edgespeech.cloud.codec import flac_bytes, pcm_bytes
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
@@ -32,7 +35,7 @@ GIVE_UP_AFTER = 3
 T = TypeVar("T")
 
 
-class ProcessFailure(EdgeSpeechError):
+class ProcessFailureError(EdgeSpeechError):
     """The recogniser's process hung, died or refused; the message says which."""
 
 
@@ -81,9 +84,6 @@ class Done:
 
 def prepare_audio(job: Job) -> Samples:
     """The samples that the recogniser will hear, with shape `(N,)`: read, and noise mixed in by the job's seed."""
-    from edgespeech.audio.io import read_audio
-    from edgespeech.audio.mix import mix_at_snr
-
     samples = read_audio(job.audio, offset=job.offset_s, duration=job.duration_s if job.offset_s else None)
     if job.noise is None:
         return samples
@@ -102,8 +102,6 @@ def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
     sent = [event.n_bytes for _, event in trace.events if event.kind is EventKind.SENT]
     if not sent:
         return {}
-    from edgespeech.cloud.codec import flac_bytes, pcm_bytes
-
     return {"pcm": pcm_bytes(samples), "flac": flac_bytes(samples), "sent": sum(sent)}
 
 
@@ -158,9 +156,7 @@ class Worker:
         """
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_worker, args=(theirs, factory, dict(options)), daemon=False
-        )
+        self._process = context.Process(target=_worker, args=(theirs, factory, dict(options)), daemon=False)
         before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
         try:
@@ -182,24 +178,24 @@ class Worker:
         """The process's next answer, which must be of this kind.
 
         Raises:
-            ProcessFailure: it hung, died, or says what went wrong; the process is of no more use.
+            ProcessFailureError: it hung, died, or says what went wrong; the process is of no more use.
         """
         try:
             if not self._pipe.poll(timeout_s):
-                raise ProcessFailure(f"hung: no answer in {timeout_s:.0f} s")
+                raise ProcessFailureError(f"hung: no answer in {timeout_s:.0f} s")
             answer = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(5)
-            raise ProcessFailure(f"died: exit code {self._process.exitcode}") from None
+            raise ProcessFailureError(f"died: exit code {self._process.exitcode}") from None
         if not isinstance(answer, kind):
-            raise ProcessFailure(f"raised: {answer}")
+            raise ProcessFailureError(f"raised: {answer}")
         return answer
 
     def run(self, job: Job) -> Done:
         """Run one utterance.
 
         Raises:
-            ProcessFailure: the process hung, died or could not prepare the audio.
+            ProcessFailureError: the process hung, died or could not prepare the audio.
         """
         self._send(job)
         return self._answer(Done, job.timeout_s)
@@ -214,7 +210,7 @@ class Worker:
             self._pipe.send(message)
         except OSError:
             self._process.join(5)
-            raise ProcessFailure(f"died: exit code {self._process.exitcode}") from None
+            raise ProcessFailureError(f"died: exit code {self._process.exitcode}") from None
 
     def kill(self) -> None:
         """End the process and everything it started, at once."""
@@ -280,7 +276,7 @@ def run_jobs(
             done.append(result)
             on_done(result)
         if worker is not None:
-            with contextlib.suppress(ProcessFailure):
+            with contextlib.suppress(ProcessFailureError):
                 memory = worker.memory()
     finally:
         if worker is not None:

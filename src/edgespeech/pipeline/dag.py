@@ -88,13 +88,23 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
         summary.unlink(missing_ok=True)  # cheap, and the published records beside it may have changed
         command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(work)),
-            *("--cores", str(jobs), "--config", f"dag={path}", "--nolock", "--rerun-incomplete", "--keep-going"),
+            *(
+                "--cores",
+                str(jobs),
+                "--config",
+                f"dag={path}",
+                "--nolock",
+                "--rerun-incomplete",
+                "--keep-going",
+            ),
             *("--rerun-triggers", "mtime", "--quiet", "rules", "progress", "host"),
         ]
         # Snakemake keeps a cache in the home folder; keep that in the work folder too.
         environment = {**os.environ, "XDG_CACHE_HOME": str(work / "cache")}
         if subprocess.run(command, env=environment, check=False).returncode != 0:
-            raise EdgeSpeechError(f"the pipeline stopped; run it again to resume (its log is in {work}/.snakemake/log)")
+            raise EdgeSpeechError(
+                f"the pipeline stopped; run it again to resume (its log is in {work}/.snakemake/log)"
+            )
     return summary
 
 

@@ -22,6 +22,6 @@ static std::int32_t dot_int8(Int8Vector a, Int8Vector b) {
 
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels; each has a slow, obvious twin in edgespeech.engine.reference.";
-  m.def("dot_int8", &dot_int8, nb::arg("a"), nb::arg("b"),
+  m.def("dot_int8", &dot_int8, nb::arg("a").noconvert(), nb::arg("b").noconvert(),
         "Dot product of two int8 vectors, with shape (N,), N <= 65536, accumulated exactly in int32.");
 }

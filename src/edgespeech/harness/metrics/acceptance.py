@@ -13,6 +13,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgespeech.errors import bad
+from edgespeech.harness.metrics.registry import Direction, Metric, Scored, share_figure
+from edgespeech.harness.records import Figure
+
+METRICS = (
+    Metric(
+        id="acceptance",
+        unit="ratio",
+        direction=Direction.HIGHER,
+        definition="share of commands whose intent and every labelled slot value are exactly right",
+    ),
+)
 
 
 class Understood(Protocol):
@@ -84,3 +95,13 @@ def command_acceptance(
         if parse is not None and accepted(parse, intent, slots)
     ]
     return Acceptance(len(labels), len(passed), sum(bool(extra) for extra in passed))
+
+
+def measure(scored: Sequence[Scored], *, seed: int) -> dict[str, Figure]:
+    """The command acceptance rate over the utterances with an intent; nothing without any."""
+    judged = [(item.accepted, item.speaker) for item in scored if item.accepted is not None]
+    if not judged:
+        return {}
+    return share_figure(
+        METRICS[0], [bool(flag) for flag, _ in judged], [group for _, group in judged], seed=seed
+    )
