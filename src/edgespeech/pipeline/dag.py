@@ -86,6 +86,7 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
         path = work / f"dag-{dag['key']}.json"
         write_atomic(path, json.dumps(dag, indent=1))
         summary.unlink(missing_ok=True)  # cheap, and the published records beside it may have changed
+        # Stages write their outputs whole or not at all, so what is there is complete whatever was killed.
         command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(work)),
             *(
@@ -94,7 +95,7 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
                 "--config",
                 f"dag={path}",
                 "--nolock",
-                "--rerun-incomplete",
+                "--ignore-incomplete",
                 "--keep-going",
             ),
             *("--rerun-triggers", "mtime", "--quiet", "rules", "progress", "host"),
