@@ -203,7 +203,7 @@ def serve(
     """Serve the cloud baseline over WebSocket."""
     from edgespeech.cloud.server import serve as run_server
 
-    run_server(host=host, port=port, token=token)
+    run_server(host=host, port=port, token=token, ready=lambda bound: typer.echo(f"ws://{host}:{bound}"))
 
 
 @app.command()

@@ -93,7 +93,8 @@ def test_live_over_a_slow_network_equals_the_link_model(echo: Echo) -> None:
 def test_a_live_run_is_fed_in_real_time(echo: Echo) -> None:
     run = run_live(echo, np.concatenate([tone(0.4), silence(1.0)]), Request(utterance_id="u"))
     assert [event.kind for _, event in run.replies] == [EventKind.ENDPOINT, EventKind.FINAL]
-    assert 1.1 + 0.3 <= run.replies[0][0] <= run.final_s < 1.8
+    assert 1.1 <= run.replies[0][0] < run.final_s
+    assert run.final_s >= 1.1 + 0.3  # the end-point is told at once, the text when it is there
     assert len(run.sent_bytes) == 1 + 14 + 1 + 1
     assert len(run.reply_bytes) == 2
 

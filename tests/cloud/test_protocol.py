@@ -102,10 +102,11 @@ def test_finals_add_up_to_the_whole_utterance() -> None:
     ]
     trace = remote_trace(
         [(message, 10 + i) for i, message in enumerate(messages)],
-        TraceMessage(compute_s=[0.0, 0.1, 0.2], causes=[1, 1, 2, 2]),
+        TraceMessage(compute_s=[0.0, 0.1, 0.2], causes=[1, 1, 2, 2], after_s=[0.02, 0.1, 0.1, 0.2]),
         sent=3,
     )
     assert trace.compute_s == (0.0, 0.1, 0.2)
+    assert [reply.compute_s for reply in trace.replies] == [0.02, 0.1, 0.1, 0.2]
     assert [
         (r.after_message, r.n_bytes, r.event.kind, r.event.text, r.event.audio_s) for r in trace.replies
     ] == [
@@ -122,5 +123,7 @@ def test_finals_add_up_to_the_whole_utterance() -> None:
 def test_a_trace_that_does_not_fit(compute_s: list[float], causes: list[int]) -> None:
     with pytest.raises(EdgeSpeechError, match="server trace: "):
         remote_trace(
-            [(Final(segment=0, text="", audio_s=0.0), 5)], TraceMessage(compute_s=compute_s, causes=causes), 2
+            [(Final(segment=0, text="", audio_s=0.0), 5)],
+            TraceMessage(compute_s=compute_s, causes=causes, after_s=[0.1] * len(causes)),
+            2,
         )

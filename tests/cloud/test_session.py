@@ -61,8 +61,8 @@ def test_what_the_detector_misses_is_still_recognised() -> None:
 
 def test_nothing_said_is_one_empty_final() -> None:
     one = session()
-    assert one.handle(HELLO) == []
-    assert one.handle(END) == ['{"type":"final","segment":0,"text":"","audio_s":0.0}']
+    assert list(one.handle(HELLO)) == []
+    assert list(one.handle(END)) == ['{"type":"final","segment":0,"text":"","audio_s":0.0}']
 
 
 def test_compute_lies_with_the_message_that_caused_it() -> None:
@@ -95,25 +95,25 @@ def test_replies_are_the_same_in_every_run() -> None:
 def test_broken_protocol(before: list[str], message: str | bytes, problem: str) -> None:
     one = session()
     for earlier in before:
-        one.handle(earlier)
+        list(one.handle(earlier))
     with pytest.raises(EdgeSpeechError, match=problem):
-        one.handle(message)
+        list(one.handle(message))
 
 
 def test_too_long() -> None:
     one = session(max_audio_s=1.0)
-    one.handle(HELLO)
+    list(one.handle(HELLO))
     messages = audio_messages(tone(1.5))
     for message in messages[:10]:
-        one.handle(message)
+        list(one.handle(message))
     with pytest.raises(TooLongError, match="utterance: over 1 s, the most that this server takes"):
-        one.handle(messages[10])
+        list(one.handle(messages[10]))
 
 
 def test_long_packets_in_one_message_do_not_get_round_the_limit() -> None:
     one = session(max_audio_s=0.5)
-    one.handle(HELLO)
+    list(one.handle(HELLO))
     # Code 3 (RFC 6716, section 3.2.5): six 20 ms frames of one byte in a packet of 8.
     packet = bytes([(1 << 3) | 3, 6]) + bytes(6)
     with pytest.raises(TooLongError):
-        one.handle(pack_audio([packet] * 50))
+        list(one.handle(pack_audio([packet] * 50)))

@@ -96,3 +96,20 @@ def test_a_name_is_taken_once() -> None:
 
     with pytest.raises(EdgeSpeechError, match="basic"):
         normalise._register("basic")(normalise._basic)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ("GMEF 39.", "g m e f 3 9"),
+        ("G-M-E-F-3-9", "g m e f 3 9"),
+        ("g m e f three nine", "g m e f 3 9"),
+        ("GMEF39", "g m e f 3 9"),
+        ("Call Anna at 9", "call anna at 9"),
+        ("thirty nine", "3 9"),
+        ("McDonald's TV", "mcdonald is t v"),
+        ("", ""),
+    ],
+)
+def test_spelled_letters_and_digits_one_by_one(raw: str, words: str) -> None:
+    assert normalisers()["spelled-en"](raw) == words

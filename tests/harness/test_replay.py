@@ -97,7 +97,9 @@ def test_a_reply_may_leave_before_its_message_is_done() -> None:
     assert final is not None
     assert final.t_s - endpoint.t_s == pytest.approx((1.0 - 0.25) / 10)
     assert sum(endpoint.parts.values()) == pytest.approx(endpoint.t_s)
-    assert replay(trace_from_row("u", trace_to_row(with_early)), PERFECT, seed=0, cloud_speedup=10) == timeline
+    assert (
+        replay(trace_from_row("u", trace_to_row(with_early)), PERFECT, seed=0, cloud_speedup=10) == timeline
+    )
 
 
 def test_the_server_finishes_earlier_messages_first() -> None:

@@ -74,11 +74,14 @@ class Error(_Message):
 
 
 class TraceMessage(_Message):
-    """Compute per uplink message (seconds), and for each reply the uplink message that caused it."""
+    """Compute per uplink message (seconds); for each reply the uplink message that caused it, and how much of that
+    message's compute was done when it left.
+    """
 
     type: Literal["trace"] = "trace"
     compute_s: list[float]
     causes: list[int]
+    after_s: list[float]
 
 
 ServerMessage = Endpoint | Final | Error | TraceMessage
@@ -162,7 +165,8 @@ def remote_trace(replies: Sequence[tuple[ServerMessage, int]], trace: TraceMessa
     Raises:
         ProtocolError: the trace does not fit the messages.
     """
-    if len(trace.compute_s) != sent or len(trace.causes) != len(replies):
+    n_replies = {len(trace.causes), len(trace.after_s)}
+    if len(trace.compute_s) != sent or n_replies != {len(replies)}:
         raise ProtocolError(
             f"server trace: {len(trace.compute_s)} messages and {len(trace.causes)} replies, "
             f"expected {sent} and {len(replies)}"
@@ -173,8 +177,10 @@ def remote_trace(replies: Sequence[tuple[ServerMessage, int]], trace: TraceMessa
     return RemoteTrace(
         compute_s=tuple(trace.compute_s),
         replies=tuple(
-            Reply(after_message=cause, n_bytes=n_bytes, event=event)
-            for cause, (_, n_bytes), event in zip(trace.causes, replies, events, strict=True)
+            Reply(after_message=cause, n_bytes=n_bytes, event=event, compute_s=after_s)
+            for cause, after_s, (_, n_bytes), event in zip(
+                trace.causes, trace.after_s, replies, events, strict=True
+            )
         ),
     )
 

@@ -130,11 +130,12 @@ class _Server:
             self._backend, self._detector(), rule=self._rule, max_audio_s=self.limits.max_audio_s
         )
         inbox = _Inbox(connection, self.limits)
+        loop = asyncio.get_running_loop()
         try:
             while not session.finished:
                 message = await inbox.next()
-                work = asyncio.get_running_loop().run_in_executor(self.worker, session.handle, message)
-                for reply in await work:
+                replies = session.handle(message)
+                while (reply := await loop.run_in_executor(self.worker, next, replies, None)) is not None:
                     await self._send(connection, reply)
             if query.get("trace") == ["1"]:
                 await self._send(connection, session.trace())

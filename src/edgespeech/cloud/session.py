@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -46,8 +46,8 @@ class TooLongError(EdgeSpeechError):
 class ServerSession:
     """One utterance on the server: decodes the audio, finds the ends of speech, has the segments recognised.
 
-    A segment's recognition belongs to the message that ended the segment, and its replies leave when it is
-    done. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
+    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
+    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
     detector does not turn into deleted words.
 
     Attributes:
@@ -67,71 +67,72 @@ class ServerSession:
         self._n_finals = 0
         self._compute_s: list[float] = []
         self._causes: list[int] = []
+        self._after_s: list[float] = []
         self.finished = False
 
-    def handle(self, message: str | bytes) -> list[str]:
-        """Take one message, do the work that it causes, and return the replies, JSON.
+    def handle(self, message: str | bytes) -> Iterator[str]:
+        """Take one message and do the work that it causes; give each reply, JSON, as soon as it is there.
 
         Raises:
             EdgeSpeechError: the message breaks the protocol or a limit; the stream cannot go on.
         """
-        started = time.perf_counter()
-        replies = self._handle(message)
-        texts = [encode(reply) for reply in replies]
-        self._causes += [len(self._compute_s)] * len(replies)
-        self._compute_s.append(time.perf_counter() - started)
-        return texts
+        index = len(self._compute_s)
+        self._compute_s.append(0.0)
+        work = self._handle(message)
+        while True:
+            started = time.perf_counter()
+            reply = next(work, None)
+            text = None if reply is None else encode(reply)
+            self._compute_s[index] += time.perf_counter() - started
+            if text is None:
+                return
+            self._causes.append(index)
+            self._after_s.append(self._compute_s[index])
+            yield text
 
     def trace(self) -> str:
         """What each message cost and which replies it caused, JSON."""
-        return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes))
+        return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes, after_s=self._after_s))
 
-    def _handle(self, message: str | bytes) -> list[Endpoint | Final]:
+    def _handle(self, message: str | bytes) -> Iterator[Endpoint | Final]:
         if self.finished:
             raise ProtocolError("client message: came after end, expected nothing more")
         if isinstance(message, bytes):
             if self._hello is None:
                 raise ProtocolError("client message: audio came first, expected hello")
-            return self._take(message)
+            for packet in unpack_audio(message):
+                yield from self._hear(self._decoder.decode(packet))
+            return
         control = parse_client(message)
         if isinstance(control, End):
             if self._hello is None:
                 raise ProtocolError("client message: end came first, expected hello")
-            return self._end()
+            yield from self._end()
+            return
         if self._hello is not None:
             raise ProtocolError("client message: a second hello, expected audio or end")
         self._hello = control
-        return []
 
-    def _take(self, message: bytes) -> list[Endpoint | Final]:
-        replies: list[Endpoint | Final] = []
-        for packet in unpack_audio(message):
-            replies += self._hear(self._decoder.decode(packet))
-        return replies
-
-    def _hear(self, samples: Samples) -> list[Endpoint | Final]:
+    def _hear(self, samples: Samples) -> Iterator[Endpoint | Final]:
         self._audio.append(samples)
         self._n_samples += len(samples)
         if self._n_samples > self._max_audio_s * SAMPLE_RATE:
             raise TooLongError(f"utterance: over {self._max_audio_s:g} s, the most that this server takes")
-        return self._close(self._segmenter.accept(samples))
+        yield from self._close(self._segmenter.accept(samples))
 
-    def _close(self, segments: Sequence[tuple[int, int]]) -> list[Endpoint | Final]:
-        replies: list[Endpoint | Final] = []
+    def _close(self, segments: Sequence[tuple[int, int]]) -> Iterator[Endpoint | Final]:
         for start, end in segments:
-            replies.append(Endpoint(segment=self._n_finals, audio_s=self._audio_s()))
-            replies.append(self._final(start, end))
-        return replies
+            yield Endpoint(segment=self._n_finals, audio_s=self._audio_s())
+            yield self._final(start, end)
 
-    def _end(self) -> list[Endpoint | Final]:
+    def _end(self) -> Iterator[Endpoint | Final]:
         self.finished = True
-        replies = self._hear(self._decoder.finish())
-        replies += self._close(self._segmenter.finish())
+        yield from self._hear(self._decoder.finish())
+        yield from self._close(self._segmenter.finish())
         if self._segmenter.start is not None:
-            replies.append(self._final(self._segmenter.start, self._n_samples))
+            yield self._final(self._segmenter.start, self._n_samples)
         elif self._segmenter.found == 0:
-            replies.append(self._final(0, self._n_samples))
-        return replies
+            yield self._final(0, self._n_samples)
 
     def _final(self, start: int, end: int) -> Final:
         assert self._hello is not None

@@ -171,6 +171,7 @@ class Split(_Strict):
         resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
         select: which of the manifest's lines; None: all.
         grammar: parses hypotheses where the split's utterances are commands.
+        notes: what a reader of a row on this split must know.
         context: list of likely phrases (`data_manifests/contexts`) that B-WER and U-WER are scored by.
     """
 
@@ -184,6 +185,7 @@ class Split(_Strict):
     select: Select | None = None
     grammar: Name | None = None
     context: Name | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Corpus(_Strict):

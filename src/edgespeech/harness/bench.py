@@ -32,7 +32,17 @@ def run_asv(*, quick: bool = False) -> int:
     _describe_machine(home)
     environment = {**os.environ, "HOME": str(home)}  # asv reads its machine file from the home folder
     config = ["--config", str(root / "asv.conf.json")]
-    command = [sys.executable, "-m", "asv", "run", *config, "--machine", MACHINE, "-E", f"existing:{sys.executable}"]
+    command = [
+        sys.executable,
+        "-m",
+        "asv",
+        "run",
+        *config,
+        "--machine",
+        MACHINE,
+        "-E",
+        f"existing:{sys.executable}",
+    ]
     command += ["--quick", "--dry-run"] if quick else ["--set-commit-hash", git_state(root)[0]]
     status = subprocess.run(command, cwd=root, env=environment, check=False).returncode
     if status == 0 and not quick:

@@ -107,8 +107,15 @@ def evaluate_run(
     recogniser = find_recogniser(run.system, **options)
     links = settings.links()
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    draft = _Draft(run=run, settings=settings, options=options, created=created, recogniser=recogniser)
     split = _split_of(run.corpus)
+    draft = _Draft(
+        run=run,
+        settings=settings,
+        options=options,
+        created=created,
+        recogniser=recogniser,
+        notes=() if split is None else split.notes,
+    )
     missing = missing or recogniser.missing()
     if missing is not None:
         return draft.unfinished("skipped", missing), []
@@ -208,6 +215,7 @@ class _Draft:
     options: Mapping[str, Any]
     created: str
     recogniser: Recogniser
+    notes: tuple[str, ...]
 
     def unfinished(self, status: str, reason: str, manifest: Manifest | None = None) -> Record:
         system = SystemRow(name=self.recogniser.name, kind=self.recogniser.kind, config=dict(self.options))
@@ -246,13 +254,14 @@ class _Draft:
     def _corpus(self, manifest: Manifest | None) -> CorpusRow:
         subset = None if self.run.subset is None else Subset(n=self.run.subset, seed=self.settings.seed)
         if manifest is None:
-            return CorpusRow(name=Path(self.run.corpus).stem, subset=subset)
+            return CorpusRow(name=Path(self.run.corpus).stem, subset=subset, notes=self.notes)
         return CorpusRow(
             name=manifest.name,
             manifest_sha256=manifest.sha256,
             n_utterances=len(manifest.utterances),
             subset=subset,
             resampling=resampling_unit(manifest.utterances),
+            notes=self.notes,
         )
 
     def _provenance(self, load_before: float, wall_s: float | None) -> Provenance:

@@ -120,3 +120,29 @@ def _whisper_en() -> Normaliser:
         sha256=digest.hexdigest(),
         function=lambda text: " ".join(load()(text).split()),
     )
+
+
+def spelled_text(text: str, normalise: Callable[[str], str]) -> str:
+    """`normalise` with spelled letters and digits taken one by one: "GMEF 39" becomes "g m e f 3 9".
+
+    A run of two or more capitals is read as letters, so a recogniser that writes everything in capitals must be
+    lower-cased first; "thirty nine" and "three nine" become the same.
+
+    Args:
+        text: raw.
+        normalise: turns number words into digits.
+    """
+    letters = re.sub(r"(?<![A-Za-z])[A-Z]{2,}(?![a-z])", lambda run: f" {' '.join(run[0])} ", text)
+    return " ".join(re.sub(r"\d", r" \g<0> ", normalise(letters)).split())
+
+
+@_register("spelled-en")
+def _spelled_en() -> Normaliser:
+    whisper = _FACTORIES["whisper-en"]()
+    digest = hashlib.sha256(inspect.getsource(spelled_text).encode() + whisper.sha256.encode())
+    return Normaliser(
+        name="spelled-en",
+        version=f"1+{whisper.version}",
+        sha256=digest.hexdigest(),
+        function=lambda text: spelled_text(text, whisper),
+    )

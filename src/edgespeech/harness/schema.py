@@ -95,6 +95,7 @@ class CorpusRow(Strict):
         ref_words: reference words, whitespace-separated, before any normaliser.
         subset: the selection, or None for every utterance.
         resampling: the unit over which the intervals resample.
+        notes: what a reader of its row must know (footnotes).
     """
 
     name: str
@@ -105,6 +106,7 @@ class CorpusRow(Strict):
     ref_words: Count = 0
     subset: Subset | None = None
     resampling: Literal["speaker", "utterance"] = "utterance"
+    notes: tuple[str, ...] = ()
 
 
 class Condition(Strict):

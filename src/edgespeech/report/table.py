@@ -13,6 +13,8 @@ NETWORK = "lte"
 """The network of the tables that show one; the others are in the table `networks`."""
 NORMALISER = "whisper-en"
 """The normaliser of the tables that show one; the table `accuracy` has all."""
+NORMALISERS = (NORMALISER, "basic", "spelled-en")
+"""The normalisers of the headline table."""
 
 
 class Cell(NamedTuple):
@@ -60,8 +62,12 @@ def _markdown_cell(cell: Cell, link: Callable[[Record], str] | None) -> str:
 
 def leading(record: Record, notes: Footnotes) -> tuple[Cell, Cell, Cell]:
     """System (linked, with its footnotes), corpus and condition."""
-    marks = notes.mark(*record.system.notes)
-    return Cell(record.system.name, record, marks), Cell(record.corpus.name), Cell(record.condition.label)
+    system, corpus = notes.mark(*record.system.notes), notes.mark(*record.corpus.notes)
+    return (
+        Cell(record.system.name, record, system),
+        Cell(record.corpus.name, marks=corpus),
+        Cell(record.condition.label),
+    )
 
 
 def wer(record: Record, normaliser: str) -> str:

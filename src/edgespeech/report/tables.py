@@ -8,7 +8,17 @@ from edgespeech.contracts import Kind
 from edgespeech.harness.records import Record
 from edgespeech.report.noise import noise, published_by_others
 from edgespeech.report.reference import Reference
-from edgespeech.report.table import NETWORK, NORMALISER, Cell, Table, caption, leading, several, wer
+from edgespeech.report.table import (
+    NETWORK,
+    NORMALISER,
+    NORMALISERS,
+    Cell,
+    Table,
+    caption,
+    leading,
+    several,
+    wer,
+)
 from edgespeech.report.text import NONE, Footnotes, figure, number, style_of
 
 NULL = "null"
@@ -81,7 +91,7 @@ def headline(records: Sequence[Record]) -> Table:
     for record in shown:
         start = leading(record, notes)
         if record.status != "passed":
-            body.append(_unfinished(start, record, 9))
+            body.append(_unfinished(start, record, 7 + len(NORMALISERS)))
             continue
         upl = record.networks[NETWORK].latency if NETWORK in record.networks else {}
         up_bytes = record.networks[NETWORK].up_bytes if NETWORK in record.networks else None
@@ -89,8 +99,7 @@ def headline(records: Sequence[Record]) -> Table:
             (
                 *start,
                 Cell(str(record.corpus.n_utterances)),
-                Cell(wer(record, NORMALISER)),
-                Cell(wer(record, "basic")),
+                *(Cell(wer(record, name)) for name in NORMALISERS),
                 Cell(figure(record.acceptance, "percent")),
                 Cell(figure(record.latency.get("rtf"), "ratio", interval=False)),
                 Cell(several(record.latency, ("chunk_p50", "chunk_p99"), "ms")),
@@ -100,7 +109,7 @@ def headline(records: Sequence[Record]) -> Table:
                 Cell(figure(up_bytes, "bytes", interval=False)),
             )
         )
-    head = ("System", "Corpus", "Condition", "n", f"WER {NORMALISER}", "WER basic", "Accepted", "RTF")
+    head = ("System", "Corpus", "Condition", "n", *(f"WER {name}" for name in NORMALISERS), "Accepted", "RTF")
     cost = ("Chunk P50 / P99", f"UPL P50 / P90 / P99 ({NETWORK})", "Model", "Peak RSS", "Uplink / utterance")
     return Table(
         name="headline",

@@ -95,7 +95,7 @@ class CloudWhisperBase(Recogniser):
                 f"audio: {DESCRIPTION}, {FRAMES_PER_MESSAGE} frames per message",
                 f"bytes: {_FRAMING}",
                 f"the server ends an utterance after {self._rule.silence_s:g} s of silence by its VAD, "
-                "or at the end of the file; an end-point and its final leave together",
+                "or at the end of the file",
                 "where the VAD never finds speech, the whole audio is recognised at the end of the file",
                 f"beam {OPTIONS['beam_size']}, temperature 0, no fallback",
                 "the connection is open before the utterance starts",
