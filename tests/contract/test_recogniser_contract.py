@@ -76,7 +76,9 @@ class Said:
         return [side[-1] for side in finals if side]
 
     def comparable(self) -> tuple[object, ...]:
-        return (self.events, None if self.remote is None else self.remote.replies)
+        """What was said, without what it cost."""
+        replies = () if self.remote is None else self.remote.replies
+        return (self.events, tuple(dataclasses.replace(reply, compute_s=None) for reply in replies))
 
 
 def pieces(samples: Samples, chunk_s: float) -> list[Samples]:
