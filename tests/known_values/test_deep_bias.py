@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from edgespeech.contracts import Difference
 from edgespeech.data.files import mirror_root
-from edgespeech.harness.metrics.bias import count_bias_errors
 from edgespeech.harness.metrics.wer import ErrorCounts, count_errors, total
+from edgespeech.harness.published_scores import score_lines
 from edgespeech.harness.statistics import bootstrap_ratio, paired_ratio_difference
 
 pytestmark = pytest.mark.mirror
@@ -19,20 +18,9 @@ pytestmark = pytest.mark.mirror
 @pytest.mark.parametrize("system", ["b1.rnnt_baseline", "s1.b1+db-rnnt", "s2.b1+wfst", "s3.s2+db-rnnt"])
 @pytest.mark.parametrize("split", ["test-clean", "test-other"])
 def test_published_scores_to_every_printed_digit(split: str, system: str) -> None:
-    refs, hyps = _published(split, system)
-    counts = count_bias_errors(
-        [fields[1] for fields in refs.values()],
-        [hyps[name] for name in refs],
-        [set(json.loads(fields[2])) for fields in refs.values()],
-    )
-    lines = []
-    for title, part in (("WER", "all"), ("U-WER", "unbiased"), ("B-WER", "biased")):
-        found = total(getattr(count, part) for count in counts)
-        lines.append(
-            f"{title}: error_rate={100.0 * found.errors / found.ref_words}, ref_words={found.ref_words}, "
-            f"subs={found.substitutions}, ins={found.insertions}, dels={found.deletions}"
-        )
-    assert lines == (_folder() / f"{split}.{system}.result").read_text(encoding="utf-8").splitlines()
+    folder = _folder()
+    lines = score_lines(folder / f"{split}.ref.biasing_100.tsv", folder / f"{split}.{system}.hyp.tsv")
+    assert lines == (folder / f"{split}.{system}.result").read_text(encoding="utf-8").splitlines()
 
 
 class TestIntervals:

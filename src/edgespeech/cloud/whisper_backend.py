@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgespeech.contracts import Samples
+from edgespeech.data.weights import Weights, count_parameters
 
 COMPUTE_TYPE = "int8"
 OPTIONS: dict[str, Any] = {
@@ -61,3 +63,18 @@ def build_whisper(folder: str | Path, threads: int = 1) -> WhisperBackend:
         str(folder), device="cpu", compute_type=COMPUTE_TYPE, cpu_threads=threads, local_files_only=True
     )
     return WhisperBackend(model)
+
+
+def facts(weights: Weights) -> dict[str, Any]:
+    """What every system that runs these weights says about them, by the names of `SystemInfo`."""
+    return {
+        "model_bytes": weights.n_bytes,
+        "parameters": count_parameters(weights.folder / "model.bin"),
+        "citation": f"{weights.citation}; by faster-whisper {version('faster-whisper')}, MIT",
+        "model_sha256": weights.files,
+    }
+
+
+def settings(weights: Weights, threads: int) -> dict[str, Any]:
+    """What decides the output of `build_whisper`, for `SystemInfo.config`."""
+    return {"weights": weights.source, "compute_type": COMPUTE_TYPE, "cpu_threads": threads, **OPTIONS}

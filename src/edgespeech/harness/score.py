@@ -84,7 +84,7 @@ def score(
     traces = [_stored(done.trace) for done in run.done]
     timelines = {
         name: [
-            replay(trace, profile, seed=_seed_of(seed, trace), cloud_speedup=cloud_speedup)
+            replay(trace, profile, seed=replay_seed(seed, trace), cloud_speedup=cloud_speedup)
             for trace in traces
         ]
         for name, profile in links.items()
@@ -135,7 +135,7 @@ def _stored(trace: Trace) -> Trace:
     return trace_from_row(trace.utterance_id, trace_to_row(trace))
 
 
-def _seed_of(seed: int, trace: Trace) -> int:
+def replay_seed(seed: int, trace: Trace) -> int:
     """A seed of its own for every utterance: otherwise all would meet the same outages."""
     return int(sha256_json([seed, trace.utterance_id])[:8], 16)
 

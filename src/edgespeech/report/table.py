@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgespeech.harness.records import Figure, Record
+from edgespeech.harness.records import Figure, Provenance, Record
 from edgespeech.report.text import Footnotes, Style, figure, markdown_table
 
 NETWORK = "lte"
@@ -88,10 +88,18 @@ def caption(records: Sequence[Record]) -> tuple[str, ...]:
         return ()
     units = sorted({f"{record.corpus.name} by {record.corpus.resampling}" for record in passed})
     speedups = sorted({record.cloud_speedup for record in passed})
-    machines = sorted({f"{r.provenance.cpu_model}, {r.provenance.threads} thread(s)" for r in passed})
+    machines = sorted({_machine(record.provenance) for record in passed})
     return (
         f"n: utterances. In brackets: 95 % intervals by bootstrap ({', '.join(units)}).",
         *sorted({record.endpointing for record in passed}),
         f"Measured server compute is divided by {', '.join(f'{s:g}' for s in speedups)} (cloud_speedup). "
         f"Times are of: {'; '.join(machines)}; compare them with no other machine's.",
+    )
+
+
+def _machine(found: Provenance) -> str:
+    """What its times depend on."""
+    return (
+        f"{found.cpu_model}, {found.cores} cores, {found.threads} thread(s) a recogniser, "
+        f"{found.concurrent_jobs} run(s) at once"
     )

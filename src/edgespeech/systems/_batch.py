@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from edgespeech.cloud.whisper_backend import COMPUTE_TYPE, OPTIONS, WhisperBackend, build_whisper
+from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
-from edgespeech.data.weights import count_parameters, resolve_weights, weights_available
+from edgespeech.data.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -72,18 +71,10 @@ class LocalWhisper(Recogniser):
         return SystemInfo(
             name=self.name,
             kind=self.kind,
-            model_bytes=weights.n_bytes,
-            parameters=count_parameters(weights.folder / "model.bin"),
             chunk_s=0.1,
-            citation=f"{weights.citation}; by faster-whisper {version('faster-whisper')}, MIT",
-            config={
-                "weights": weights.source,
-                "compute_type": COMPUTE_TYPE,
-                "cpu_threads": self._threads,
-                **OPTIONS,
-            },
-            model_sha256=weights.files,
+            config=settings(weights, self._threads),
             notes=("decodes at the end of the file: no streaming",),
+            **facts(weights),
         )
 
     def open(self, request: Request) -> Stream:

@@ -11,9 +11,9 @@ from edgespeech.cloud.client import FRAMES_PER_MESSAGE, CloudStream
 from edgespeech.cloud.codec import DESCRIPTION
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.vad import SegmentRule
-from edgespeech.cloud.whisper_backend import COMPUTE_TYPE, OPTIONS
+from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
-from edgespeech.data.weights import count_parameters, resolve_weights, weights_available
+from edgespeech.data.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError
 
 _MODEL = "whisper-base"
@@ -72,15 +72,9 @@ class CloudWhisperBase(Recogniser):
         return SystemInfo(
             name=self.name,
             kind=self.kind,
-            model_bytes=weights.n_bytes,
-            parameters=count_parameters(weights.folder / "model.bin"),
             chunk_s=0.1,
-            citation=f"{weights.citation}; by faster-whisper {version('faster-whisper')}, MIT",
             config={
-                "weights": weights.source,
-                "compute_type": COMPUTE_TYPE,
-                "cpu_threads": self._threads,
-                **OPTIONS,
+                **settings(weights, self._threads),
                 "codec": DESCRIPTION,
                 "frames_per_message": FRAMES_PER_MESSAGE,
                 "framing": _FRAMING,
@@ -90,7 +84,6 @@ class CloudWhisperBase(Recogniser):
                 "speech": self._rule.speech,
                 "no_speech": self._rule.no_speech,
             },
-            model_sha256=weights.files,
             notes=(
                 f"audio: {DESCRIPTION}, {FRAMES_PER_MESSAGE} frames per message",
                 f"bytes: {_FRAMING}",
@@ -100,6 +93,7 @@ class CloudWhisperBase(Recogniser):
                 f"beam {OPTIONS['beam_size']}, temperature 0, no fallback",
                 "the connection is open before the utterance starts",
             ),
+            **facts(weights),
         )
 
     def open(self, request: Request) -> CloudStream:
