@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from edgespeech.contracts import Verdict
+from edgespeech.contracts import Request, Verdict
 from edgespeech.data.fetch import fetch, manifest_of
 from edgespeech.data.files import project_root, write_atomic
 from edgespeech.errors import EdgeSpeechError
@@ -26,7 +26,7 @@ from edgespeech.harness import provenance
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.published_scores import score_lines
 from edgespeech.harness.statistics import bootstrap_ratio
-from edgespeech.harness.workers import Job, Request, run_jobs
+from edgespeech.harness.workers import Job, run_jobs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- table:checks -->\n", "<!-- /table -->"
@@ -51,7 +51,7 @@ def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) ->
             errors, np.full(len(errors), words), groups, seed=experiment, resamples=1000
         )
         hits += interval.low <= rate <= interval.high
-    return hits / config["experiments"]
+    return hits / int(config["experiments"])
 
 
 def coverage(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:

@@ -51,7 +51,9 @@ def far(n: int, text: str) -> Trace:
 
 def scored(utterances: list[Utterance], traces: list[Trace], grammar: str | None = None) -> ScoredRun:
     run = Run(
-        loaded=Loaded(info=INFO, load_s=1.0, warmup_s=1.0), done=[Done(trace=trace) for trace in traces], memory=None
+        loaded=Loaded(info=INFO, load_s=1.0, warmup_s=1.0),
+        done=[Done(trace=trace) for trace in traces],
+        memory=None,
     )
     return score(utterances, run, LINKS, seed=0, cloud_speedup=10.0, grammar=grammar)
 
@@ -101,7 +103,11 @@ def test_commands_are_accepted_when_intent_and_slots_are_right() -> None:
     text = "i would like a small latte"
     run = scored(
         [utterance(n, text, **labels) for n in range(3)],
-        [heard(0, "I'd like a small latte, please."), heard(1, "i would like a tall latte"), heard(2, "", "died")],
+        [
+            heard(0, "I'd like a small latte, please."),
+            heard(1, "i would like a tall latte"),
+            heard(2, "", "died"),
+        ],
         grammar="coffee",
     )
     assert [row.accepted for row in run.rows] == [True, False, False]
