@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgespeech.contracts import Kind
 from edgespeech.data.files import write_atomic
 from edgespeech.harness.metrics.registry import metrics
 from edgespeech.harness.records import Record, load_records
 from edgespeech.report.plots import DARK, LIGHT, all_plots, themed
 from edgespeech.report.reference import load_references
-from edgespeech.report.tables import all_tables, latest
+from edgespeech.report.tables import NULL, all_tables, latest
 from edgespeech.report.timeline import envelopes, timelines
 
 PLOT_BELOW = {"headline": ("wer", "latency"), "noise": ("acceptance",), "uplink": ("uplink",)}
@@ -35,7 +36,9 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
     references = load_references(reference_dir)
     newest = latest(records)
     plots = {name: themed(svg) for name, svg in all_plots(records_dir, records, references).items()}
-    shown = timelines(records_dir, [record for record in newest if record.status == "passed"])
+    told = [record for record in newest if record.status == "passed" and record.system.name != NULL]
+    told.sort(key=lambda record: record.system.kind is Kind.DEVICE)  # those with most to tell come first
+    shown = timelines(records_dir, told)
     environment = Environment(
         loader=PackageLoader("edgespeech.report", "."), autoescape=True, undefined=StrictUndefined
     )
