@@ -24,9 +24,9 @@ N_UTTERANCES = 3
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A corpus and a recogniser that nobody but this test knows, each one file (or folder) on a path."""
-    mirror, corpora, package = (tmp_path / name for name in ("mirror", "corpora", "package"))
-    for folder in (mirror / "tiny", corpora, package):
+    """A corpus, a network and a recogniser that only this test knows, each one file (or folder) on a path."""
+    mirror, corpora, networks, package = (tmp_path / n for n in ("mirror", "corpora", "networks", "package"))
+    for folder in (mirror / "tiny", corpora, networks, package):
         folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     lines = []
@@ -58,8 +58,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
         },
     }
     (corpora / "tiny.yaml").write_text(yaml.safe_dump(description))
+    (networks / "pigeon.yaml").write_text(
+        "pigeon: {rtt_s: 9.0, jitter_s: 0.0, up_bps: 1000, down_bps: 1000}\n"
+    )
     plan = {
-        "seed": 0, "threads": 1, "cloud_speedup": 10.0, "networks": ["wifi"], "exclude": [],
+        "seed": 0, "threads": 1, "cloud_speedup": 10.0, "networks": ["wifi", "pigeon"], "exclude": [],
         "rows": [
             {"corpora": ["tiny"], "systems": ["null", "stranger"]},
             {"corpora": ["tiny"], "systems": ["stranger"], "subset": {"quick": 2}},
@@ -70,6 +73,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         **os.environ,
         "EDGESPEECH_MIRROR": str(mirror),
         "EDGESPEECH_CORPORA": str(corpora),
+        "EDGESPEECH_PROFILES": str(networks),
         "PYTHONPATH": str(make_package(package)),
     }
 
@@ -101,8 +105,18 @@ def test_two_jobs_then_nothing_to_do(tmp_path: Path, environment: dict[str, str]
     records = [json.loads(path.read_text()) for path in (tmp_path / "work").glob("runs/*/stranger.*.json")]
     assert {record["accuracy"]["basic"]["wer"]["value"] for record in records} == {0.0}
     assert sorted(record["corpus"]["n_utterances"] for record in records) == [2, 3]
+    assert all(list(record["networks"]) == ["wifi", "pigeon"] for record in records)
     run(tmp_path, environment)
     assert markers(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("corpora", "tiny"), ("networks", "pigeon"), ("systems", "stranger")]
+)
+def test_what_one_file_adds_is_listed(environment: dict[str, str], command: str, name: str) -> None:
+    words = [sys.executable, "-m", "edgespeech.cli", command]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert any(line.startswith(name) for line in done.stdout.splitlines())
 
 
 def test_a_kill_in_the_middle_loses_nothing_that_was_done(
@@ -130,4 +144,8 @@ def test_a_corpus_that_is_not_there_is_a_skipped_row_with_its_reason(
 ) -> None:
     table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
     assert "skipped" in table
-    assert len(markers(tmp_path)) == 3
+    skipped = markers(tmp_path)
+    assert len(skipped) == 3
+    # Once the corpus is there, the rows are measured.
+    assert "skipped" not in run(tmp_path, environment)
+    assert not skipped.items() & markers(tmp_path).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,15 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _forget(work: Path) -> None:
+    """Drop what may come out otherwise now: whether a corpus is there, and runs that were skipped or failed."""
+    for marker in work.glob("corpora/*.json"):
+        marker.unlink()
+    for marker in work.glob("runs/*/done.json"):
+        if json.loads(marker.read_text())["status"] != "passed":
+            shutil.rmtree(marker.parent)
+
+
 def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, published: Path | None) -> Path:
     """Run what of the plan has not been run yet.
 
@@ -85,6 +95,7 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
     with _alone(work):
         path = work / f"dag-{dag['key']}.json"
         write_atomic(path, json.dumps(dag, indent=1))
+        _forget(work)
         summary.unlink(missing_ok=True)  # cheap, and the published records beside it may have changed
         # Stages write their outputs whole or not at all, so what is there is complete whatever was killed.
         command = [

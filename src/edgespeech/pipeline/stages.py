@@ -60,7 +60,7 @@ def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".run-") as temporary:
         path = write_record(record, rows, Path(temporary))
-        write_atomic(Path(temporary) / output.name, json.dumps({"record": path.name}))
+        write_atomic(Path(temporary) / output.name, json.dumps({"record": path.name, "status": record.status}))
         shutil.rmtree(folder, ignore_errors=True)
         Path(temporary).rename(folder)
         Path(temporary).mkdir()  # for the context manager to remove
