@@ -22,6 +22,8 @@ from edgespeech.harness.plan import Plan, Profile, expand, load_plan, run_key
 from edgespeech.harness.records import sha256_json
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
+RECORDS = Path("records")
+"""Folder of the records in the pipeline's work folder, one folder a run."""
 
 
 def describe(plan: Plan, profile: Profile, *, jobs: int, published: Path | None) -> dict[str, Any]:
@@ -69,9 +71,10 @@ def _forget(work: Path) -> None:
     """Drop what may come out otherwise now: whether a corpus is there, and runs that were skipped or failed."""
     for marker in work.glob("corpora/*.json"):
         marker.unlink()
-    for marker in work.glob("runs/*/done.json"):
+    for marker in work.glob("runs/*.json"):
         if json.loads(marker.read_text())["status"] != "passed":
-            shutil.rmtree(marker.parent)
+            shutil.rmtree(work / RECORDS / marker.stem)
+            marker.unlink()
 
 
 def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, published: Path | None) -> Path:
@@ -128,7 +131,7 @@ def records_of(dag_path: Path) -> Iterator[Path]:
     """
     dag = json.loads(dag_path.read_text())
     for key in dag["runs"]:
-        marker = dag_path.parent / "runs" / key / "done.json"
+        marker = dag_path.parent / "runs" / f"{key}.json"
         if not marker.exists():
             raise EdgeSpeechError(f"{marker}: this run is not finished")
-        yield marker.parent / json.loads(marker.read_text())["record"]
+        yield dag_path.parent / json.loads(marker.read_text())["record"]

@@ -18,6 +18,12 @@ from edgespeech.data.download import UnavailableError
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.evaluate import Settings, evaluate_run
+from edgespeech.harness.plan import Plan, Run
+from edgespeech.harness.records import load_record, write_record
+from edgespeech.pipeline.dag import RECORDS, records_of
+from edgespeech.report.summary import summarise
+from edgespeech.report.tables import one_line
 
 
 def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
@@ -34,12 +40,20 @@ def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
 
 
 def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
-    """Run one row and leave its record beside the marker, both at once or not at all."""
-    from edgespeech.harness.evaluate import Settings, evaluate_run
-    from edgespeech.harness.plan import Plan, Run
-    from edgespeech.harness.records import write_record
-    from edgespeech.report.tables import one_line
+    """Run one row, unless its record is there, and leave a marker that names the record."""
+    path = _existing(key) or _run(dag, key)
+    record = load_record(path)
+    write_atomic(output, json.dumps({"record": path.as_posix(), "status": record.status}))
+    print(one_line(record), flush=True)
 
+
+def _existing(key: str) -> Path | None:
+    """The record of a run that was finished earlier."""
+    return next((RECORDS / key).glob("*.json"), None)
+
+
+def _run(dag: dict[str, Any], key: str) -> Path:
+    """Measure; the record and its rows appear at once or not at all."""
     values = dict(dag["runs"][key])
     needs = values.pop("needs")
     missing = None
@@ -56,22 +70,19 @@ def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
         concurrent_jobs=dag["jobs"],
     )
     record, rows = evaluate_run(run, settings, missing=missing)
-    folder = output.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".run-") as temporary:
-        path = write_record(record, rows, Path(temporary))
-        write_atomic(Path(temporary) / output.name, json.dumps({"record": path.name, "status": record.status}))
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(temporary).rename(folder)
-        Path(temporary).mkdir()  # for the context manager to remove
-    print(one_line(record), flush=True)
+    RECORDS.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=RECORDS, prefix=".run-"))
+    try:
+        path = write_record(record, rows, folder)
+        folder.rename(RECORDS / key)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    return RECORDS / key / path.name
 
 
 def summary(dag_path: Path, output: Path) -> None:
     """Every record of the DAG as tables, beside the published ones."""
-    from edgespeech.pipeline.dag import records_of
-    from edgespeech.report.summary import summarise
-
     dag = json.loads(dag_path.read_text())
     published = None if dag["published"] is None else Path(dag["published"])
     write_atomic(output, summarise(list(records_of(dag_path)), published))
