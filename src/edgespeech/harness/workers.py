@@ -130,6 +130,8 @@ def _worker(pipe: Connection, factory: type[Recogniser], options: Mapping[str, A
     try:
         recogniser = factory(**options)
         _serve_jobs(pipe, recogniser)
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is gone, and nobody listens any more
     except EdgeSpeechError as error:
         pipe.send(str(error))
     except Exception as error:
