@@ -81,7 +81,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def command(tmp_path: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "edgespeech.cli", "replicate", "--plan", str(tmp_path / "plan.yaml")),
-        *("--work", str(tmp_path / "work"), "--jobs", "2"),
+        *("--work", os.path.relpath(tmp_path / "work"), "--jobs", "2"),
     ]
 
 

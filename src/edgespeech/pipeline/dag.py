@@ -93,6 +93,7 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
     Raises:
         EdgeSpeechError: a stage failed; its message was printed.
     """
+    work = work.resolve()  # stages run inside it
     dag = describe(load_plan(plan_path), profile, jobs=jobs, published=published)
     summary = work / "summary" / f"{dag['key']}.md"
     with _alone(work):
