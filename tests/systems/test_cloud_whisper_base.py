@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from cloud.fakes import BACKEND, DETECTOR, importable, silence, tone
+from edgespeech.cloud import whisper_backend
 from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import EventKind, Kind, Request, SystemInfo
@@ -34,7 +35,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudWhis
             return ServerProcess(backend=BACKEND, detector=DETECTOR, rule=rule)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cloud_whisper_base, "resolve_weights", lambda name, path: weights)
-    monkeypatch.setattr(cloud_whisper_base, "count_parameters", lambda path: 72)
+    monkeypatch.setattr(whisper_backend, "count_parameters", lambda path: 72)
     monkeypatch.setattr(cloud_whisper_base, "ServerProcess", server)
     system = CloudWhisperBase(silence_s=0.4)
     yield system

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgespeech.cloud import whisper_backend
 from edgespeech.contracts import EventKind, Request, Samples
 from edgespeech.data.weights import Weights
 from edgespeech.errors import EdgeSpeechError
@@ -45,7 +46,7 @@ def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeBackend:
 
     monkeypatch.setattr(_batch, "build_whisper", build)
     monkeypatch.setattr(_batch, "resolve_weights", resolve)
-    monkeypatch.setattr(_batch, "count_parameters", lambda _: 60)
+    monkeypatch.setattr(whisper_backend, "count_parameters", lambda _: 60)
     monkeypatch.setattr(fake, "built", built, raising=False)
     return fake
 
