@@ -100,7 +100,7 @@ def score(
     accuracy = {name: _accuracy(utterances, texts, known[name], bias, seed) for name in known}
     any_network = next(iter(timelines))
     items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"], bias)
-    device = measure(items, seed=seed, wanted=lambda metric: _on_device(metric))
+    device = measure(items, seed=seed, wanted=_on_device)
     return ScoredRun(
         loaded=run.loaded,
         rows=[
