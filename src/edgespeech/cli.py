@@ -191,6 +191,32 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, beside training.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of each process that trains.")] = 1,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
+) -> None:
+    """Train a model, or go on where the run was stopped.
+
+    Two processes of one thread each are faster than one of two threads:
+    torchrun --nproc-per-node 2 --no-python edgespeech train CONFIG
+    """
+    import torch
+
+    from edgespeech.data.files import work_dir
+    from edgespeech.training.config import load_train_config
+    from edgespeech.training.loop import train as run
+
+    wanted = load_train_config(config)
+    torch.set_num_threads(threads)
+    typer.echo(run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until))
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     host: Annotated[

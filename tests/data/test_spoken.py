@@ -96,6 +96,23 @@ def test_articles_follow_the_sound() -> None:
     assert " ".join(with_articles(words)) == "an eight ounce a one hour an hour a united an umbrella a"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("a e i", "a e i"),
+        ("a n n a", "a n n a"),
+        ("t a o s", "t a o s"),
+        ("i b a eight", "i b a eight"),
+        ("a eight", "an eight"),
+        ("make it a eight ounce", "make it an eight ounce"),
+        ("an latte", "a latte"),
+        ("a a", "a a"),
+    ],
+)
+def test_spelled_letters_are_no_articles(words: str, said: str) -> None:
+    assert with_articles(words.split()) == said.split()
+
+
 def test_spellings_are_added_not_replaced() -> None:
     found = readings("ounces", {"ounces": ("ounce",)})
     assert found == [(("ounces",), ("ounce",))]

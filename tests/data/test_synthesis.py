@@ -1,6 +1,7 @@
 import hashlib
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgespeech.data import synthesis
 from edgespeech.data.files import project_root, sha256_file
 from edgespeech.data.grammar import Sentence, load_grammar, split_of
 from edgespeech.data.kokoro import RATE, Speaker, load_voices, voices_file
-from edgespeech.data.manifest import load_manifest
+from edgespeech.data.manifest import load_manifest, verify_audio
 from edgespeech.data.spoken import plain
 from edgespeech.data.synthesis import Plan, Recipe, load_recipe, main, plan, render, synthesise
 from edgespeech.errors import EdgeSpeechError
@@ -66,10 +67,10 @@ def recipe_with(**changes: object) -> dict[str, object]:
     return values | changes
 
 
-def plans(**changes: object) -> list[Plan]:
+def plans(texts: Mapping[str, Sequence[str]] | None = None, **changes: object) -> list[Plan]:
     recipe = Recipe.model_validate(recipe_with(**changes))
     voices = [name for name, voice in load_voices().items() if voice.split == "test" and name[0] in "ab"]
-    return plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices)
+    return plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices, texts)
 
 
 def test_plans_are_seeded() -> None:
@@ -94,6 +95,38 @@ def test_the_said_name_is_in_the_context() -> None:
         assert len(what.context) == len(set(what.context)) == 5
         assert what.sentence.slots["contact"] in what.context
     assert all(p.context == () for p in plans() if "contact" not in p.sentence.slots)
+
+
+def test_written_sentences_are_drawn_among_the_others() -> None:
+    texts = {"diary": [f"we met at number {n}" for n in range(50)], "mail": [f"dear {c}" for c in "abc"]}
+    made = plans(texts, texts={"diary": 5, "mail": 3})
+    said = [p.sentence.text for p in made]
+    assert len({plain(text) for text in said}) == len(said) == 12 + 5 + 3
+    assert len(set(said) & set(texts["diary"])) == 5
+    assert set(texts["mail"]) < set(said)
+    for what in made:
+        if what.sentence.text in texts["diary"] + texts["mail"]:
+            assert (what.sentence.intent, what.sentence.slots, what.context) == ("", {}, ())
+    assert {p.sentence.intent for p in made[:12]} > {""}  # mixed
+    assert made == plans(texts, texts={"diary": 5, "mail": 3})
+    assert made != plans(texts, texts={"diary": 5, "mail": 3}, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "most"),
+    [({"diary": ["we met", "we parted"]}, 2), ({"mail": ["we met"]}, 0), ({}, 0), (None, 0)],
+)
+def test_too_few_written_sentences_are_named(texts: dict[str, list[str]] | None, most: int) -> None:
+    with pytest.raises(EdgeSpeechError, match=f"text diary: sentences is 3, expected at most {most}"):
+        plans(texts, texts={"diary": 3})
+
+
+def test_a_written_sentence_that_a_grammar_gave_does_not_count() -> None:
+    given = plans()[0].sentence.text
+    texts = {"diary": [f"{given.capitalize()}.", "we met"]}
+    with pytest.raises(EdgeSpeechError, match="sentences is 2, expected at most 1"):
+        plans(texts, texts={"diary": 2})
+    assert any(p.sentence.text == "we met" for p in plans(texts, texts={"diary": 1}))
 
 
 def test_every_part_has_voices_of_its_own() -> None:
@@ -141,6 +174,9 @@ def test_no_voices_is_an_error() -> None:
         ({"grammars": {}}, "grammars"),
         ({"speed": [1.2, 0.8]}, "speed: 1.2 must not be above 0.8"),
         ({"name": "../x"}, "name"),
+        ({"accents": "french"}, "accents is 'french', expected 'english' or 'all'"),
+        ({"audio": "mp3"}, "audio is 'mp3', expected 'opus' or 'flac'"),
+        ({"texts": {"slurp_lm": 0}}, r"texts\.slurp_lm is 0"),
     ],
 )
 def test_bad_recipes_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -225,6 +261,54 @@ def test_makes_a_corpus_and_makes_it_again(
     assert len(beeper.said) == 12  # the second time, nothing had to be said
 
 
+@pytest.mark.parametrize("accents", ["english", "all"])
+def test_foreign_accents_only_where_asked_for(trial: Callable[..., Path], accents: str) -> None:
+    coffee = {"coffee": {"sentences": 40, "sha256": load_grammar("coffee").sha256}}
+    manifest = load_manifest(synthesise(trial(accents=accents, speakers=40, grammars=coffee), Beeper))
+    voices = {part for u in manifest.utterances for part in re.findall(r"[a-z]{2}_[a-z]+", u.speaker or "")}
+    assert {load_voices()[voice].split for voice in voices} == {"test"}
+    assert any(voice[0] in "ab" for voice in voices)
+    assert any(voice[0] not in "ab" for voice in voices) is (accents == "all")
+
+
+def test_written_sentences_of_the_recipes_part_are_said(
+    trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = {"test": ["we met", "we parted"]}
+    monkeypatch.setattr(synthesis, "written", lambda name, split: sentences[split] if name == "diary" else [])
+    manifest = load_manifest(synthesise(trial(texts={"diary": 2}), Beeper))
+    found = {u.text: u for u in manifest.utterances if u.text in sentences["test"]}
+    assert set(found) == set(sentences["test"])
+    assert len(manifest.utterances) == 14
+    for utterance in found.values():
+        assert (utterance.intent, utterance.slots, utterance.context) == (None, {}, ())
+        assert manifest.audio_path(utterance).is_file()
+
+
+def test_evaluation_sentences_are_not_said(trial: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="slurp_test: is for evaluation only"):
+        synthesise(trial(texts={"slurp_test": 2}), Beeper)
+    assert not (tmp_path / "corpus" / "audio").exists()
+
+
+def test_flac_keeps_every_sample(trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[Samples] = []
+
+    def kept(speech: Samples, what: Plan) -> tuple[Samples, float, float]:
+        made = render(speech, what)
+        rendered.append(made[0])
+        return made
+
+    monkeypatch.setattr(synthesis, "render", kept)
+    manifest = load_manifest(synthesise(trial(audio="flac"), Beeper))
+    assert {Path(u.audio_filepath).suffix for u in manifest.utterances} == {".flac"}
+    assert len(rendered) == 12
+    for utterance, samples in zip(manifest.utterances, rendered, strict=True):
+        audio = manifest.audio_path(utterance)
+        assert np.abs(read_audio(audio) - samples).max() <= 1 / 2**15
+        assert sha256_file(audio) == utterance.sha256
+
+
 def test_goes_on_where_it_was_interrupted(trial: Callable[..., Path], tmp_path: Path) -> None:
     class Failing(Beeper):
         def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
@@ -247,6 +331,22 @@ def test_audio_of_an_older_run_is_removed(trial: Callable[..., Path], tmp_path: 
     assert len(list((tmp_path / "corpus" / "audio").iterdir())) == 3
 
 
+def test_audio_of_another_format_is_removed_and_of_other_recipes_kept(
+    trial: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "shared"
+    synthesise(trial(), Beeper, out=out)
+    synthesise(trial(name="trial_1"), Beeper, out=out)
+    synthesise(trial(audio="flac"), Beeper, out=out)
+    files = sorted(path.name for path in (out / "audio").iterdir())
+    assert files == sorted(
+        [f"trial-{n:04d}.flac" for n in range(12)] + [f"trial_1-{n:04d}.opus" for n in range(12)]
+    )
+    for name in ("trial", "trial_1"):
+        manifest = load_manifest(out / f"{name}.jsonl")
+        assert verify_audio(manifest) == 12
+
+
 @pytest.mark.parametrize("field", ["model_sha256", "voices_sha256"])
 def test_another_model_or_voice_list_is_refused(trial: Callable[..., Path], field: str) -> None:
     with pytest.raises(EdgeSpeechError, match=f"{field} is 'f+"):
@@ -261,6 +361,20 @@ def test_the_command_line_reports_in_one_line(
         capsys.readouterr().err == "error: synthesis: recipe is 'none.yaml', expected a recipe that exists\n"
     )
     assert main([str(trial()), "--kokoro", str(tmp_path)]) == 2
+
+
+def test_the_command_line_writes_where_it_is_told(
+    trial: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(synthesis, "Kokoro", lambda folder: Beeper())
+    recipe, out = trial(), tmp_path / "elsewhere"
+    assert main([str(recipe), "--out", str(out), "--jobs", "1"]) == 0
+    assert capsys.readouterr().out == f"{out / 'trial.jsonl'}\n"
+    assert verify_audio(load_manifest(out / "trial.jsonl")) == 12
+    assert list(recipe.parent.iterdir()) == [recipe]
 
 
 def test_the_mini_corpus_is_what_its_manifest_says() -> None:

@@ -86,10 +86,14 @@ def ordinal_words(n: int) -> str:
 
 
 def with_articles(words: Sequence[str]) -> list[str]:
-    """The words with "a" and "an" as the next word's sound wants them; grammars need not care."""
+    """The words with "a" and "an" as the next word's sound wants them; grammars need not care.
+
+    An "a" before or after another single letter is spelled, and stays.
+    """
     said = list(words)
     for i in range(len(said) - 1):
-        if said[i] in ("a", "an"):
+        spelled = len(said[i + 1]) == 1 or (i > 0 and len(said[i - 1]) == 1)
+        if said[i] in ("a", "an") and not spelled:
             said[i] = "an" if _VOWEL_SOUND.match(said[i + 1]) else "a"
     return said
 

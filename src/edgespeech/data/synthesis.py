@@ -2,9 +2,9 @@
 
     python -m edgespeech.data.synthesis data_manifests/assistant_mini/recipe.yaml [--jobs 2] [--kokoro FOLDER]
 
-writes `audio/*.opus` and `<name>.jsonl` beside the recipe. Everything is drawn from the recipe's seed. What
-the synthesiser said is kept (FLAC, 24 kHz) under a hash of all that it depends on, so an interrupted run goes
-on where it was.
+writes `audio/*` and `<name>.jsonl` beside the recipe, or in another folder (`--out`). Everything is drawn from
+the recipe's seed. What the synthesiser said is kept (FLAC, 24 kHz) under a hash of all that it depends on, so an
+interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
 import soxr
@@ -34,6 +34,7 @@ from edgespeech.data.grammar import Grammar, Sentence, Split, load_grammar
 from edgespeech.data.kokoro import RATE, Kokoro, Speaker, load_voices, voices_file
 from edgespeech.data.manifest import Utterance, write_manifest
 from edgespeech.data.spoken import plain
+from edgespeech.data.written import written
 from edgespeech.errors import EdgeSpeechError, bad
 
 _SILENT = 0.005
@@ -67,8 +68,10 @@ class Recipe(_Strict):
         about: one line for readers.
         split: which sentences (by `split_of`) and which voices may be used.
         seed: everything is drawn from it.
-        speakers: how many; each of the split's English voices, then blends of two.
+        speakers: how many; each of the split's voices, then blends of two.
+        accents: `english` for the voices made for English alone, `all` for the foreign ones too.
         grammars: by name.
+        texts: sentences from written corpora: the name of a text split to the number of sentences.
         context: slot to the number of phrases from its vocabulary that an utterance with this slot brings
             along, the one that is said among them.
         model_sha256: of Kokoro's `model.onnx`.
@@ -77,6 +80,7 @@ class Recipe(_Strict):
         level_db: root mean square of the speech, dB of full scale.
         silence_s: before and after the speech.
         noise_db: root mean square of the noise under everything, dB of full scale.
+        audio: how it is stored; `flac` keeps every sample.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -84,7 +88,9 @@ class Recipe(_Strict):
     split: Split
     seed: Annotated[int, Field(ge=0)]
     speakers: Annotated[int, Field(gt=0)]
+    accents: Literal["english", "all"] = "english"
     grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
+    texts: dict[str, Annotated[int, Field(gt=0)]] = {}
     context: dict[str, Annotated[int, Field(gt=0)]] = {}
     model_sha256: Sha256
     voices_sha256: Sha256
@@ -92,6 +98,7 @@ class Recipe(_Strict):
     level_db: Between
     silence_s: Between
     noise_db: Between
+    audio: Literal["opus", "flac"] = "opus"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -148,21 +155,27 @@ def load_recipe(path: Path) -> Recipe:
         raise explain(str(path), error) from error
 
 
-def plan(recipe: Recipe, grammars: Mapping[str, Grammar], voices: Sequence[str]) -> list[Plan]:
+def plan(
+    recipe: Recipe,
+    grammars: Mapping[str, Grammar],
+    voices: Sequence[str],
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> list[Plan]:
     """Draw all utterances of a recipe: no sentence twice, domains mixed.
 
     Args:
         recipe: what to draw.
         grammars: by the recipe's names.
         voices: the voices that may be used.
+        texts: the sentences of written corpora, by the recipe's names.
 
     Raises:
-        EdgeSpeechError: a grammar is another version, or has too few sentences; there are no voices; a
-            context slot has no vocabulary.
+        EdgeSpeechError: a grammar is another version, or has too few sentences, as may a written corpus;
+            there are no voices; a context slot has no vocabulary.
     """
     rng = random.Random(recipe.seed)
     speakers = _speakers(rng, voices, recipe.speakers)
-    sentences: list[tuple[Grammar, Sentence]] = []
+    sentences: list[tuple[Grammar | None, Sentence]] = []
     seen: set[str] = set()
     for name, use in recipe.grammars.items():
         grammar = grammars[name]
@@ -172,6 +185,11 @@ def plan(recipe: Recipe, grammars: Mapping[str, Grammar], voices: Sequence[str])
             )
         drawn = _draw(rng, grammar, use.sentences, recipe.split, seen)
         sentences += [(grammar, sentence) for sentence in drawn]
+    for name, wanted in recipe.texts.items():
+        fresh = [text for text in (texts or {}).get(name, ()) if plain(text) not in seen]
+        if len(fresh) < wanted:
+            raise bad(f"recipe {recipe.name}: text {name}", "sentences", wanted, f"at most {len(fresh)}")
+        sentences += [(None, Sentence(text, "", {})) for text in rng.sample(fresh, wanted)]
     rng.shuffle(sentences)
     return [
         Plan(
@@ -219,11 +237,11 @@ def _speakers(rng: random.Random, voices: Sequence[str], n: int) -> list[Speaker
 
 
 def _context(
-    rng: random.Random, grammar: Grammar, sentence: Sentence, sizes: Mapping[str, int]
+    rng: random.Random, grammar: Grammar | None, sentence: Sentence, sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
     phrases: list[str] = []
     for slot, size in sizes.items():
-        if slot in sentence.slots:
+        if grammar is not None and slot in sentence.slots:
             said = sentence.slots[slot]
             others = [value for value in grammar.values(slot) if value != said]
             phrases += [said, *rng.sample(others, min(size - 1, len(others)))]
@@ -271,13 +289,14 @@ def _noise(n: int, level_db: float, seed: int) -> Samples:
     return samples
 
 
-def synthesise(path: Path, load: Callable[[], Talker], *, jobs: int = 1) -> Path:
-    """Make the corpus of a recipe, beside it.
+def synthesise(path: Path, load: Callable[[], Talker], *, jobs: int = 1, out: Path | None = None) -> Path:
+    """Make the corpus of a recipe.
 
     Args:
         path: the recipe.
         load: makes the synthesiser; called once in every worker process.
         jobs: worker processes, each on one thread.
+        out: the folder to write to; the recipe's own by default.
 
     Returns:
         The manifest.
@@ -290,8 +309,10 @@ def synthesise(path: Path, load: Callable[[], Talker], *, jobs: int = 1) -> Path
     where = f"recipe {recipe.name}"
     if (found := sha256_file(voices_file())) != recipe.voices_sha256:
         raise bad(where, "voices_sha256", recipe.voices_sha256, f"{found} (now)")
-    voices = [n for n, v in load_voices().items() if v.split == recipe.split and n[0] in _ENGLISH]
-    plans = plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices)
+    of_split = [name for name, voice in load_voices().items() if voice.split == recipe.split]
+    voices = of_split if recipe.accents == "all" else [name for name in of_split if name[0] in _ENGLISH]
+    grammars = {name: load_grammar(name) for name in recipe.grammars}
+    plans = plan(recipe, grammars, voices, {name: written(name, recipe.split) for name in recipe.texts})
     talker = load()
     if talker.model_sha256 != recipe.model_sha256:
         raise bad(where, "model_sha256", recipe.model_sha256, talker.model_sha256)
@@ -303,11 +324,12 @@ def synthesise(path: Path, load: Callable[[], Talker], *, jobs: int = 1) -> Path
             _drain(pool.map(_speak, [plans[i] for i in missing]), len(missing))
     else:
         _drain((_say(talker, plans[i]) for i in missing), len(missing))
-    utterances = [_store(path.parent, recipe, *pair) for pair in zip(plans, spoken, strict=True)]
-    manifest = path.parent / f"{recipe.name}.jsonl"
+    folder = out or path.parent
+    utterances = [_store(folder, recipe, *pair) for pair in zip(plans, spoken, strict=True)]
+    manifest = folder / f"{recipe.name}.jsonl"
     write_manifest(manifest, utterances)
-    for stale in set((path.parent / "audio").glob(f"{recipe.name}-*.opus")) - {
-        path.parent / u.audio_filepath for u in utterances
+    for stale in set((folder / "audio").glob(f"{recipe.name}-*")) - {
+        folder / u.audio_filepath for u in utterances
     }:
         stale.unlink()
     return manifest
@@ -351,9 +373,10 @@ def _speak(what: Plan) -> Path:
 
 def _store(folder: Path, recipe: Recipe, what: Plan, spoken: Path) -> Utterance:
     samples, sos_s, eos_s = render(read_audio(spoken, sample_rate=RATE), what)
-    name = f"audio/{what.id}.opus"
+    name = f"audio/{what.id}.{recipe.audio}"
     write_audio(folder / name, samples)
-    write_atomic(folder / name, with_serial((folder / name).read_bytes()))
+    if recipe.audio == "opus":
+        write_atomic(folder / name, with_serial((folder / name).read_bytes()))
     return Utterance(
         id=what.id,
         audio_filepath=name,
@@ -363,7 +386,7 @@ def _store(folder: Path, recipe: Recipe, what: Plan, spoken: Path) -> Utterance:
         speaker=what.speaker.name,
         sos_s=round(sos_s, 4),
         eos_s=round(eos_s, 4),
-        intent=what.sentence.intent,
+        intent=what.sentence.intent or None,
         slots=dict(what.sentence.slots),
         context=what.context,
         split=recipe.split,
@@ -374,11 +397,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m edgespeech.data.synthesis", description="make a corpus")
     parser.add_argument("recipe", type=Path, help="recipe.yaml; the corpus is written beside it")
+    parser.add_argument("--out", type=Path, help="folder to write the corpus to instead")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes, each on one thread")
     parser.add_argument("--kokoro", type=Path, help="folder with model.onnx and the voices")
     options = parser.parse_args(arguments)
     try:
-        manifest = synthesise(options.recipe, partial(Kokoro, options.kokoro), jobs=options.jobs)
+        manifest = synthesise(
+            options.recipe, partial(Kokoro, options.kokoro), jobs=options.jobs, out=options.out
+        )
     except EdgeSpeechError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

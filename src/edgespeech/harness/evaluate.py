@@ -20,6 +20,7 @@ from edgespeech.contracts import LinkProfile, Recogniser, Request
 from edgespeech.data.corpora import Split, find_split
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root
+from edgespeech.data.grammar import load_grammar
 from edgespeech.data.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness import provenance
@@ -101,7 +102,8 @@ def evaluate_run(
         the recogniser cannot be loaded; a failure on single utterances is in the rows and the figures.
 
     Raises:
-        EdgeSpeechError: the request itself makes no sense (unknown system, network, noise; bad manifest).
+        EdgeSpeechError: the request itself makes no sense (unknown system, network, noise, grammar; bad manifest;
+            intents without a grammar). Told before anything runs.
     """
     options = dict(options or {})
     recogniser = find_recogniser(run.system, **options)
@@ -121,6 +123,9 @@ def evaluate_run(
         return draft.unfinished("skipped", missing), []
     manifest = manifest_of(run.corpus)
     chosen = manifest if run.subset is None else manifest.subset(run.subset, settings.seed)
+    grammar = grammar or (split.grammar if split is not None else None)
+    _check_grammar(grammar, chosen)
+    bias = _bias(run, split)
     jobs = _jobs(run, chosen, settings)
     load_before = provenance.load_average()
     start = perf_counter()
@@ -135,8 +140,8 @@ def evaluate_run(
         links,
         seed=settings.seed,
         cloud_speedup=settings.cloud_speedup,
-        grammar=grammar or (split.grammar if split is not None else None),
-        bias=_bias(run, split),
+        grammar=grammar,
+        bias=bias,
     )
     return draft.finished(chosen, scored, load_before, perf_counter() - start), scored.rows
 
@@ -170,6 +175,16 @@ def _split_of(corpus: str) -> Split | None:
         return None
     found, name = find_split(corpus)
     return found.splits[name]
+
+
+def _check_grammar(name: str | None, manifest: Manifest) -> None:
+    """Refuse, before hours are spent on a run, what its scoring would refuse after it."""
+    if name is not None:
+        load_grammar(name)
+    elif any(utterance.intent is not None for utterance in manifest.utterances):
+        raise EdgeSpeechError(
+            f"{manifest.name}: the manifest has intents, expected a grammar to parse hypotheses with (--grammar)"
+        )
 
 
 def _bias(run: Run, split: Split | None) -> tuple[str, ...]:

@@ -1,0 +1,453 @@
+"""Augmentation of training speech, in one place: another talker, room, microphone, noise and level.
+
+The steps follow the sound's way: speaking rate and pitch, silence around, the room, the microphone, the noise that
+it hears too, the level, overload. What is drawn depends on the seed and the utterance's key alone, so that a
+training run gives the same bytes in any order and process.
+
+Sources: T. Ko et al., "Audio augmentation for speech recognition", Interspeech 2015 (speed); T. Ko et al., "A study
+on data augmentation of reverberant speech", ICASSP 2017 (rooms and noises); D. S. Park et al., "SpecAugment",
+Interspeech 2019, arXiv:1904.08779 (masks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from edgespeech.audio.features import FRAME_SHIFT_S, N_MELS, Features
+from edgespeech.audio.rooms import (
+    BINS,
+    LEAD,
+    LONGEST_RESPONSE,
+    LONGEST_RT60_S,
+    SHORTEST_RT60_S,
+    NoisePool,
+    RoomPool,
+    Spectrum,
+    apply_response,
+    unit_power,
+)
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.errors import EdgeSpeechError, bad
+
+Range = tuple[float, float]
+
+_EVALUATION_NOISE = "kitchen"
+"""The recording that the command benchmark mixes in; a model that has heard it would be measured on it."""
+_MILDEST_LEVEL_DB = -26.0
+_SHORTEST_S = 0.010
+_SILENT = 1e-5
+"""A root mean square below this (-100 dBFS) is silence."""
+_FLOOR_BELOW_SPEECH_DB = 15.0
+_RECORDED_SHARE = 0.5
+_SECOND_NOISE_SHARE = 0.3
+_CLIPPED_AT: Range = (0.3, 0.8)
+_EQ_KNOTS_HZ = np.array([0.0, 125, 250, 500, 1000, 2000, 3000, 4500, 6000, 8000])
+_GRID_HZ = np.linspace(0, SAMPLE_RATE / 2, LEAD + 1)
+_BINS_HZ = np.linspace(0, SAMPLE_RATE / 2, BINS)
+_TELEPHONE_HZ: Range = (300.0, 3400.0)
+_LOW_PASS_HZ: Range = (4000.0, 7000.0)
+_BAND_ORDER = 12
+_BLOCK, _FADE, _SEARCH = 640, 160, 160
+"""Change of tempo: samples copied at a time, faded into each other, and searched either way (40, 10, 10 ms)."""
+_GRAIN = 800
+_QUIET_DB = 20.0
+_LARGEST_TIME_SHARE = 0.2
+"""No time mask covers more of an utterance (Park et al., section 2: the bound p)."""
+
+_LIMITS: Mapping[str, Range] = {
+    "speed": (0.5, 2.0),
+    "pitch_semitones": (-12.0, 12.0),
+    "silence_before_s": (0.0, 10.0),
+    "silence_after_s": (0.0, 10.0),
+    "room_rt60_s": (SHORTEST_RT60_S, LONGEST_RT60_S),
+    "eq_db": (-30.0, 30.0),
+    "noise_snr_db": (-20.0, 60.0),
+    "floor_db": (-120.0, -30.0),
+    "level_db": (-70.0, 0.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """How much may be done to an utterance. Ranges are (low, high), drawn from uniformly; probabilities 0 to 1.
+
+    Attributes:
+        speed_prob: of another speaking rate.
+        speed: the rate: lengths are divided by it. Alone, it moves the pitch as well.
+        pitch_prob: of another pitch.
+        pitch_semitones: how far pitch and formants move; the speaking rate does not.
+        silence_before_s: what is put before the utterance, in seconds.
+        silence_after_s: what is put after it.
+        room_prob: of a room.
+        room_rt60_s: the room's reverberation time.
+        eq_prob: of a microphone that is not flat.
+        eq_db: its gain at ten frequencies, smooth between them.
+        band_limit_prob: of a telephone's band (300 to 3400 Hz) or a low-pass at 4 to 7 kHz, equally often.
+        noise_prob: of noise, recorded or made.
+        noise_snr_db: speech power over noise power, where the speech is.
+        floor_prob: of a noise floor; without one, silence is digital silence.
+        floor_db: the floor, in dB of full scale; at least 15 dB below the speech.
+        level_db: root mean square of the speech with what lies under it, in dB of full scale.
+        clip_prob: of overload, at 0.3 to 0.8 of the largest sample.
+        time_masks: masks over time, each of a random width.
+        time_mask_s: the widest, and never above a fifth of the utterance.
+        frequency_masks: masks over frequency.
+        frequency_mask_bands: the widest, in mel bands.
+    """
+
+    speed_prob: float = 0.5
+    speed: Range = (0.85, 1.2)
+    pitch_prob: float = 0.3
+    pitch_semitones: Range = (-3.0, 3.0)
+    silence_before_s: Range = (0.1, 1.4)
+    silence_after_s: Range = (0.1, 1.4)
+    room_prob: float = 0.5
+    room_rt60_s: Range = (0.15, 0.7)
+    eq_prob: float = 0.7
+    eq_db: Range = (-8.0, 8.0)
+    band_limit_prob: float = 0.1
+    noise_prob: float = 0.7
+    noise_snr_db: Range = (5.0, 25.0)
+    floor_prob: float = 0.9
+    floor_db: Range = (-75.0, -50.0)
+    level_db: Range = (-45.0, -10.0)
+    clip_prob: float = 0.03
+    time_masks: int = 2
+    time_mask_s: float = 0.3
+    frequency_masks: int = 2
+    frequency_mask_bands: int = 20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in _LIMITS:
+                low, high = _LIMITS[name]
+                pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+                if not pair or not low <= value[0] <= value[1] <= high:
+                    raise bad("augment", name, value, f"(low, high) within {low:g} and {high:g}")
+            elif name.endswith("_prob"):
+                if not _is_number(value) or not 0 <= value <= 1:
+                    raise bad("augment", name, value, "a probability from 0 to 1")
+            elif name == "time_mask_s":
+                if not _is_number(value) or not 0 <= value <= 10:
+                    raise bad("augment", name, value, "seconds from 0 to 10")
+            else:
+                most = N_MELS if name == "frequency_mask_bands" else 100
+                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+                    raise bad("augment", name, value, f"a whole number from 0 to {most}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "augment") -> Self:
+        """From a file's content; lists are taken for ranges, and what is left out has its default.
+
+        Raises:
+            EdgeSpeechError: an unknown key, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise bad(where, "key", unknown[0], "one of " + ", ".join(sorted(known)))
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class _Draw:
+    """The chances of one utterance, of which `strength` (0 to 1) is taken."""
+
+    def __init__(self, seed: int, key: str, strength: float) -> None:
+        digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+        self.rng = np.random.default_rng(int.from_bytes(digest[:16], "little"))
+        self._strength = strength
+
+    def happens(self, probability: float) -> bool:
+        return self.rng.random() < probability * self._strength
+
+    def between(self, bounds: Range, mildest: float) -> float:
+        """Drawn from the range, and at less than full strength nearer to its mildest value."""
+        mildest = min(max(mildest, bounds[0]), bounds[1])
+        return mildest + self._strength * (self.rng.uniform(*bounds) - mildest)
+
+
+class Augmenter:
+    """Makes of one utterance another that a real microphone could have heard.
+
+    Args:
+        config: how much is done.
+        noises: recorded noises by id, 16 kHz with shape `(N,)`; may be empty. Never `kitchen`.
+        seed: of the experiment, 0 or more.
+        babble: utterances whose sum is the noise of other talkers; may be empty.
+
+    Raises:
+        EdgeSpeechError: the noise `kitchen`; a noise that is empty, silent or not finite; a negative seed.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        noises: Mapping[str, Samples],
+        seed: int,
+        *,
+        babble: Sequence[Samples] = (),
+    ) -> None:
+        if seed < 0:
+            raise bad("augment", "seed", seed, "0 or more")
+        if any(name.casefold() == _EVALUATION_NOISE for name in noises):
+            raise bad(
+                "augment", "noise", _EVALUATION_NOISE, "any other noise: that one is for evaluation only"
+            )
+        for name, samples in noises.items():
+            _check_audio(f"augment: noise {name}", samples)
+        for number, samples in enumerate(babble):
+            _check_audio(f"augment: babble {number}", samples)
+        self._config = config
+        self._seed = seed
+        self._recorded = [unit_power(noises[name]) for name in sorted(noises)]
+        self._made = NoisePool(seed, babble)
+        self._rooms = RoomPool(config.room_rt60_s, seed)
+
+    def __call__(self, samples: Samples, *, key: str, strength: float = 1.0) -> Samples:
+        """Augment one utterance.
+
+        Args:
+            samples: 16 kHz float32 with shape `(N,)`, 10 ms or more; not changed.
+            key: what makes this one different, such as `epoch/utterance-id`; with the seed it decides all.
+            strength: how much is done: 1 is all, 0 only silence around it and a level, both at their mildest.
+
+        Returns:
+            The augmented utterance with shape `(M,)`, in [-1, 1]: N samples divided by the speed, and the silence
+            around them.
+
+        Raises:
+            EdgeSpeechError: samples that are too short, silent, not finite or of another shape; a strength
+                outside of 0 to 1.
+        """
+        _check_audio(f"augment {key}", samples)
+        if not 0 <= strength <= 1:
+            raise bad("augment", "strength", strength, "0 to 1")
+        config, draw = self._config, _Draw(self._seed, key, strength)
+        voice = self._voice(samples, draw)
+        before = _n_samples(draw.between(config.silence_before_s, config.silence_before_s[0]))
+        after = _n_samples(draw.between(config.silence_after_s, config.silence_after_s[0]))
+        spoken = slice(before, before + voice.size)
+        sound = _pad(voice, before, after, draw.rng)
+
+        microphone = self._microphone(draw)
+        room = self._room(draw)
+        if room is not None:
+            sound = apply_response(
+                sound, room if microphone is None else room * microphone, LONGEST_RESPONSE + LEAD
+            )
+        elif microphone is not None:
+            sound = apply_response(sound, microphone, LEAD)
+        if draw.happens(config.noise_prob):
+            noise = self._noise(sound.size, draw.rng)
+            if microphone is not None:
+                noise = apply_response(noise, microphone, LEAD)
+            snr_db = draw.between(config.noise_snr_db, config.noise_snr_db[1])
+            sound = sound + _noise_gain(sound[spoken], noise, noise[spoken], snr_db) * noise
+        return self._level(sound, spoken, draw)
+
+    def _voice(self, samples: Samples, draw: _Draw) -> Samples:
+        """Another speaking rate and pitch."""
+        config = self._config
+        speed = draw.between(config.speed, 1.0) if draw.happens(config.speed_prob) else 1.0
+        pitch = speed
+        if draw.happens(config.pitch_prob):
+            pitch = 2 ** (draw.between(config.pitch_semitones, 0.0) / 12)
+        length = round(samples.size / speed)
+        if pitch != 1.0:
+            samples = soxr.resample(samples, pitch * SAMPLE_RATE, SAMPLE_RATE, quality="MQ")
+        return samples if pitch == speed else change_tempo(samples, length)
+
+    def _room(self, draw: _Draw) -> Spectrum | None:
+        if not draw.happens(self._config.room_prob):
+            return None
+        return self._rooms.spectrum(int(draw.rng.integers(len(self._rooms))))
+
+    def _microphone(self, draw: _Draw) -> NDArray[np.float32] | None:
+        """The microphone's gain with shape `(BINS,)`, zero phase; None where it is flat."""
+        config = self._config
+        gains = np.ones(_GRID_HZ.size)
+        if tilted := draw.happens(config.eq_prob):
+            knots = [draw.between(config.eq_db, 0.0) for _ in _EQ_KNOTS_HZ]
+            gains = 10 ** (np.interp(_GRID_HZ, _EQ_KNOTS_HZ, knots) / 20)
+        if limited := draw.happens(config.band_limit_prob):
+            low, high = _TELEPHONE_HZ if draw.rng.random() < 0.5 else (0.0, draw.rng.uniform(*_LOW_PASS_HZ))
+            gains /= np.sqrt(1 + (_GRID_HZ / high) ** _BAND_ORDER)
+            gains *= 1 if low == 0 else np.sqrt(1 - 1 / (1 + (_GRID_HZ / low) ** _BAND_ORDER))
+        return np.interp(_BINS_HZ, _GRID_HZ, gains).astype(np.float32) if tilted or limited else None
+
+    def _noise(self, length: int, rng: np.random.Generator) -> Samples:
+        """One noise, or two of which the second is up to 15 dB weaker, from random places on."""
+        noise = self._one_noise(length, rng)
+        if rng.random() < _SECOND_NOISE_SHARE:
+            noise = noise + 10 ** rng.uniform(-0.75, 0.0) * self._one_noise(length, rng)
+        return noise
+
+    def _one_noise(self, length: int, rng: np.random.Generator) -> Samples:
+        if self._recorded and rng.random() < _RECORDED_SHARE:
+            whole = self._recorded[int(rng.integers(len(self._recorded)))]
+        else:
+            whole = self._made.noise(self._made.kinds[int(rng.integers(len(self._made.kinds)))], rng)
+        return _from_anywhere(whole, length, rng)
+
+    def _level(self, sound: Samples, spoken: slice, draw: _Draw) -> Samples:
+        """The level, the noise floor, and overload."""
+        config = self._config
+        level_db = draw.between(config.level_db, _MILDEST_LEVEL_DB)
+        now, peak = max(_rms(sound[spoken]), _SILENT), max(float(np.abs(sound).max()), _SILENT)
+        gain = min(10 ** (level_db / 20) / now, 1.0 / peak)
+        sound = sound * gain
+        if draw.happens(config.floor_prob):
+            highest_db = 20 * math.log10(now * gain) - _FLOOR_BELOW_SPEECH_DB
+            floor_db = min(draw.between(config.floor_db, config.floor_db[0]), highest_db)
+            kind = "white" if draw.rng.random() < 0.5 else "pink"
+            floor = _from_anywhere(self._made.noise(kind, draw.rng), sound.size, draw.rng)
+            sound += 10 ** (floor_db / 20) * floor
+        most = 1.0
+        if draw.happens(config.clip_prob):
+            most = peak * gain * draw.between(_CLIPPED_AT, _CLIPPED_AT[1])
+        return np.clip(sound, -most, most)
+
+
+def change_tempo(samples: Samples, length: int) -> Samples:
+    """Stretch or shorten speech at the same pitch.
+
+    Blocks of 40 ms are taken from where they belong, give or take the 10 ms that continue best what is there
+    (WSOLA: W. Verhelst and M. Roelands, ICASSP 1993).
+
+    Args:
+        samples: with shape `(N,)`, N >= 1.
+        length: how many samples to make of them.
+
+    Returns:
+        The samples, with shape `(length,)`.
+    """
+    ratio = samples.size / length
+    count = -(-length // _BLOCK)
+    padded = np.pad(samples, (_SEARCH, _BLOCK + _FADE + _SEARCH + math.ceil(ratio * _BLOCK)))
+    rising = np.linspace(0, 1, _FADE, dtype=np.float32)
+    result = np.zeros(count * _BLOCK + _FADE, dtype=np.float32)
+    for start in range(0, count * _BLOCK, _BLOCK):
+        place = round(start * ratio)
+        continued = result[start : start + _FADE]
+        if start:
+            # Every other sample is enough to find the place: voices are low.
+            likeness = np.correlate(padded[place : place + 2 * _SEARCH + _FADE : 2], continued[::2], "valid")
+            place += 2 * int(likeness.argmax())
+        else:
+            place += _SEARCH
+        block = padded[place : place + _BLOCK + _FADE]
+        continued += rising * (block[:_FADE] - continued) if start else block[:_FADE]
+        result[start + _FADE : start + _FADE + _BLOCK] = block[_FADE:]
+    return result[:length]
+
+
+def spec_augment(features: Features, config: AugmentConfig, rng: np.random.Generator) -> Features:
+    """Mask stretches of time and bands of frequency (Park et al. 2019, section 2; no time warping).
+
+    Each mask's width is drawn from 0 to the largest, and its place from all that fit. What is masked gets the
+    utterance's mean.
+
+    Args:
+        features: with shape `(F, 80)`, F >= 1; not changed.
+        config: its `time_masks`, `time_mask_s`, `frequency_masks` and `frequency_mask_bands` count.
+        rng: for the masks.
+
+    Returns:
+        A new array with shape `(F, 80)`.
+
+    Raises:
+        EdgeSpeechError: features of another shape, or no frame.
+    """
+    if features.ndim != 2 or features.shape[1] != N_MELS or not len(features):
+        raise bad("spec_augment", "shape of the features", features.shape, f"(F, {N_MELS}) with F >= 1")
+    masked = features.astype(np.float32)
+    mean = masked.mean()
+    widest = min(round(config.time_mask_s / FRAME_SHIFT_S), int(_LARGEST_TIME_SHARE * len(masked)))
+    for _ in range(config.time_masks):
+        masked[_mask(len(masked), widest, rng)] = mean
+    for _ in range(config.frequency_masks):
+        masked[:, _mask(N_MELS, config.frequency_mask_bands, rng)] = mean
+    return masked
+
+
+def _mask(length: int, widest: int, rng: np.random.Generator) -> slice:
+    width = int(rng.integers(widest + 1))
+    start = int(rng.integers(length - width + 1))
+    return slice(start, start + width)
+
+
+def _check_audio(where: str, samples: Samples) -> None:
+    if samples.ndim != 1:
+        raise bad(where, "shape", samples.shape, "(N,)")
+    if samples.size < _n_samples(_SHORTEST_S):
+        raise bad(where, "length", samples.size, f"at least {_n_samples(_SHORTEST_S)} samples (10 ms)")
+    if samples.dtype != np.float32:
+        raise bad(where, "type", str(samples.dtype), "float32")
+    power = float(np.dot(samples, samples)) / samples.size
+    if not math.isfinite(power):
+        raise EdgeSpeechError(f"{where}: holds NaN, infinity or samples far beyond 1, expected [-1, 1]")
+    if power < _SILENT**2:
+        raise EdgeSpeechError(f"{where}: is silent, expected speech or noise above -100 dBFS")
+
+
+def _n_samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
+
+
+def _rms(samples: Samples) -> float:
+    return math.sqrt(float(np.dot(samples, samples)) / samples.size)
+
+
+def _from_anywhere(noise: Samples, length: int, rng: np.random.Generator) -> Samples:
+    """A stretch from a random place; noise that ends begins again."""
+    start = int(rng.integers(noise.size))
+    if start + length <= noise.size:
+        return noise[start : start + length]
+    return np.take(noise, np.arange(start, start + length), mode="wrap")
+
+
+def _noise_gain(speech: Samples, noise: Samples, under: Samples, snr_db: float) -> float:
+    """What makes the ratio of the speech's power to the noise's the one asked for.
+
+    Of noise that comes and goes the louder counts: what lies under the speech, or the whole of it. So no rare
+    knock is blown up because the speech fell between two.
+    """
+    loudness = max(_rms(noise), _rms(under))
+    return _rms(speech) / loudness * 10 ** (-snr_db / 20) if loudness > _SILENT else 0.0
+
+
+def _pad(voice: Samples, before: int, after: int, rng: np.random.Generator) -> Samples:
+    """Put silence around; that of a recording is its own background, so that it does not begin with a step."""
+    sound = np.zeros(before + voice.size + after, dtype=np.float32)
+    sound[before : before + voice.size] = voice
+    windows = voice[: voice.size // _GRAIN * _GRAIN].reshape(-1, _GRAIN)
+    if before + after == 0 or not len(windows):
+        return sound
+    powers = np.einsum("ij,ij->i", windows, windows) / _GRAIN
+    quiet = int(np.argsort(powers)[len(powers) // 10])
+    if powers[quiet] > _rms(voice) ** 2 * 10 ** (-_QUIET_DB / 10):
+        return sound  # no pause to take a background from
+    # Grains of one pause with random signs, halfway over each other: noise of its level and spectrum.
+    grain = windows[quiet] * np.sin(np.pi * (np.arange(_GRAIN, dtype=np.float32) + 0.5) / _GRAIN)
+    count = -(-(before + after) // _GRAIN) + 1
+    signs = rng.choice(np.array([-1, 1], dtype=np.float32), (2, count, 1))
+    rows = (signs * grain).reshape(2, -1)
+    background = rows[0, _GRAIN // 2 :] + rows[1, : -_GRAIN // 2]
+    sound[:before] = background[:before]
+    sound[before + voice.size :] = background[before : before + after]
+    return sound

@@ -1,0 +1,1 @@
+"""From audio to words with a transducer: the streaming transcriber, greedy and beam search, word times."""

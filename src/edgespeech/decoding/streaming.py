@@ -1,0 +1,115 @@
+"""Recognition of audio that arrives in pieces of any size: features, transcriber, search, words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream
+from edgespeech.decoding.beam import BeamDecoder
+from edgespeech.decoding.greedy import GreedyDecoder
+from edgespeech.decoding.hypothesis import words_of
+from edgespeech.model.checkpoint import Trained
+from edgespeech.model.transducer import LstmState, Transducer
+
+TAIL_S = 0.16
+"""Seconds of digital silence that follow the last sample; at least one transcriber frame."""
+
+
+class StreamingTranscriber:
+    """Transcribes one utterance. Its audio in one piece gives what any other pieces give, up to rounding.
+
+    `finish` lets `TAIL_S` of digital silence follow: it fills up the last transcriber frame, and gives the model
+    the time to emit what it has heard but not yet said. Feature frames that are then left over are silence.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: Transducer) -> None:
+        self._model = model
+        self._features = StreamingLogMel()
+        self._waiting = np.empty((0, model.config.features), np.float32)
+        self._state: LstmState | None = None
+
+    def accept(self, samples: Samples) -> Tensor:
+        """Take samples and return the transcriber frames that they complete.
+
+        Args:
+            samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 0.
+
+        Returns:
+            The transcription with shape `(T, J)`, T >= 0.
+
+        Raises:
+            EdgeSpeechError: samples of another shape, or after `finish`.
+        """
+        return self._transcribe(self._features.accept(samples))
+
+    def finish(self) -> Tensor:
+        """The audio is over: return the last transcriber frames, with shape `(T, J)`."""
+        tail = self._features.accept(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
+        return self._transcribe(np.concatenate([tail, self._features.finish()]))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the transcriber's state and of the feature frames that wait for the rest of theirs."""
+        return self._waiting.nbytes + sum(part.nbytes for part in self._state or ())
+
+    @torch.inference_mode()
+    def _transcribe(self, features: Features) -> Tensor:
+        """The transcription, with shape `(T, J)`, of the frames that new features `(F, 80)` complete."""
+        features = np.concatenate([self._waiting, features])
+        whole = len(features) - len(features) % self._model.config.stack
+        self._waiting = features[whole:].copy()
+        if whole == 0:
+            return torch.empty(0, self._model.config.joiner)
+        encoded, _, self._state = self._model.transcribe(
+            torch.from_numpy(features[None, :whole]), torch.tensor([whole]), self._state
+        )
+        return encoded[0]
+
+
+class TransducerStream(Stream):
+    """One utterance in progress, see `edgespeech.contracts.Stream`: a partial whenever the text changes.
+
+    Args:
+        trained: the model and its word pieces.
+        beam: how many hypotheses the search keeps; 1 is greedy search.
+    """
+
+    def __init__(self, trained: Trained, beam: int = 1) -> None:
+        model = trained.model
+        self._transcriber = StreamingTranscriber(model)
+        self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam)
+        self._pieces = trained.tokeniser.pieces
+        self._frame_s = model.config.frame_s
+        self._heard = 0
+        self._said = ""
+
+    def accept(self, samples: Samples) -> Sequence[Event]:
+        """Take samples of any number; a partial with words where the text is another than before."""
+        self._heard += len(samples)
+        self._decoder.accept(self._transcriber.accept(samples))
+        event = self._event(EventKind.PARTIAL)
+        if event.text == self._said:
+            return ()
+        self._said = event.text
+        return (event,)
+
+    def finish(self) -> Sequence[Event]:
+        """The final with its words."""
+        self._decoder.accept(self._transcriber.finish())
+        return (self._event(EventKind.FINAL),)
+
+    def state_bytes(self) -> int:
+        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        return self._transcriber.state_bytes + self._decoder.state_bytes
+
+    def _event(self, kind: EventKind) -> Event:
+        words = words_of(self._decoder.best, self._pieces, self._frame_s, self._heard / SAMPLE_RATE)
+        return Event(kind=kind, text=" ".join(word.text for word in words), words=words)

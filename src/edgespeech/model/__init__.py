@@ -1,0 +1,1 @@
+"""The on-device model: transcriber, predictor and joiner, the transducer loss, word pieces, checkpoints."""

@@ -1,0 +1,107 @@
+"""A model in a folder: `model.safetensors` (weights, and the configuration in its header) and `tokens.model`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from edgespeech.data.files import write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import ModelConfig
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.model.transducer import Transducer
+
+WEIGHTS = "model.safetensors"
+TOKENS = "tokens.model"
+_FORMAT = "edgespeech-transducer-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model as read: in evaluation mode, with its word pieces and how it came about."""
+
+    model: Transducer
+    tokeniser: Tokeniser
+    provenance: dict[str, str]
+
+
+def save_model(
+    folder: Path, model: Transducer, tokeniser: Tokeniser, provenance: dict[str, str], *, half: bool = False
+) -> None:
+    """Write a model; each file is written beside and renamed.
+
+    Args:
+        folder: made when it is not there.
+        model: what to save; the `ctc` output, which recognition does not use, is left out.
+        tokeniser: of the model's size.
+        provenance: how it came about, such as the configuration's and the data's hashes.
+        half: store the weights in half precision.
+
+    Raises:
+        EdgeSpeechError: the word pieces are not as many as the model's, or the folder cannot be written.
+    """
+    if len(tokeniser) != model.config.vocabulary:
+        raise bad("model", "vocabulary", model.config.vocabulary, f"{len(tokeniser)}, as the word pieces")
+    header = {
+        "format": _FORMAT,
+        "config": json.dumps(model.config.to_mapping()),
+        "provenance": json.dumps(provenance, sort_keys=True),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise bad("model", "folder", str(folder), "a folder that can be written") from error
+    kept = {name: _stored(tensor, half) for name, tensor in model.state_dict().items() if _deployed(name)}
+    write_atomic(folder / WEIGHTS, save(kept, header))
+    tokeniser.save(folder / TOKENS)
+
+
+def load_model(folder: Path) -> Trained:
+    """Read a model.
+
+    Raises:
+        EdgeSpeechError: a file is missing, damaged, of another format, or its tensors are not those of its
+            configuration.
+    """
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise EdgeSpeechError(f"{path}: not a readable model: {error}") from error
+    if header.get("format") != _FORMAT:
+        raise bad(str(path), "format", header.get("format"), _FORMAT)
+    config = ModelConfig.from_mapping(json.loads(header["config"]), str(path))
+    model = Transducer(config)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if _deployed(name)}
+    for name in sorted(wanted.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else None
+        expected = tuple(wanted[name]) if name in wanted else None
+        if found != expected:
+            raise bad(str(path), f"tensor {name}", found, str(expected))
+    model.load_state_dict(tensors, strict=False)
+    tokeniser = Tokeniser.load(folder / TOKENS)
+    if len(tokeniser) != config.vocabulary:
+        raise bad(str(folder / TOKENS), "pieces", len(tokeniser), str(config.vocabulary))
+    return Trained(model.eval().requires_grad_(False), tokeniser, json.loads(header.get("provenance", "{}")))
+
+
+def model_bytes(folder: Path) -> int:
+    """Bytes of all of a model's files."""
+    return sum((folder / name).stat().st_size for name in (WEIGHTS, TOKENS))
+
+
+def _deployed(name: str) -> bool:
+    return not name.startswith("ctc.")
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    kept = tensor.detach().cpu().contiguous()
+    return kept.to(torch.float16) if half and kept.is_floating_point() else kept

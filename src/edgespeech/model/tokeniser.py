@@ -1,0 +1,115 @@
+"""Word pieces: words to labels and back, by sentencepiece. Label 0 is the transducer's blank."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import sentencepiece
+
+from edgespeech.data.files import write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""How sentencepiece writes the space before a word."""
+_UNKNOWN = 1
+_LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+
+
+class Tokeniser:
+    """Word pieces of lower-case words. Obtain one from `train` or `load`.
+
+    Args:
+        proto: a serialised sentencepiece model whose piece 0 is the blank.
+
+    Raises:
+        EdgeSpeechError: it is not such a model.
+    """
+
+    def __init__(self, proto: bytes) -> None:
+        self.proto = proto
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            blank = self._model.id_to_piece(0)
+        except (RuntimeError, IndexError) as error:
+            raise EdgeSpeechError(f"tokeniser: not a sentencepiece model: {error}") from error
+        if blank != "<blk>":
+            raise bad("tokeniser", "piece 0", blank, "<blk>")
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], size: int) -> Self:
+        """Learn word pieces (byte pair encoding) from sentences of a to z and apostrophes.
+
+        Every letter is a piece of its own, so that every word can be written. The same sentences give the same
+        pieces.
+
+        Args:
+            sentences: lower-case words.
+            size: how many pieces, the blank and the unknown piece among them; at least 30.
+
+        Raises:
+            EdgeSpeechError: no sentences, or too few for so many pieces.
+        """
+        out = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter([*sentences, _LETTERS]),
+                model_writer=out,
+                vocab_size=size,
+                model_type="bpe",
+                character_coverage=1.0,
+                control_symbols=["<blk>"],
+                unk_id=_UNKNOWN,
+                bos_id=-1,
+                eos_id=-1,
+                pad_id=-1,
+                normalization_rule_name="identity",
+                num_threads=1,
+                minloglevel=2,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise bad("tokeniser", "size", size, f"a size that the sentences allow ({error})") from error
+        return cls(out.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a model file.
+
+        Raises:
+            EdgeSpeechError: it is missing or not a model of ours.
+        """
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise bad("tokeniser", "file", str(path), "a sentencepiece model") from error
+
+    def save(self, path: Path) -> None:
+        """Write the model file."""
+        write_atomic(path, self.proto)
+
+    def __len__(self) -> int:
+        return int(self._model.get_piece_size())
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """Every piece by its label; a piece that starts a word starts with U+2581."""
+        return tuple(str(self._model.id_to_piece(label)) for label in range(len(self)))
+
+    def encode(self, text: str) -> list[int]:
+        """The labels of a sentence, none of them blank.
+
+        Raises:
+            EdgeSpeechError: a word has a character that no piece writes.
+        """
+        labels: list[int] = self._model.encode(text)
+        if _UNKNOWN in labels:
+            raise bad("tokeniser", "text", text, "words of a to z and apostrophes")
+        return labels
+
+    def decode(self, labels: Sequence[int]) -> str:
+        """The words of labels; blanks are not expected."""
+        text = "".join(self.pieces[label] for label in labels).replace(_SPACE, " ")
+        return text.strip()

@@ -1,0 +1,95 @@
+"""What our own recognisers have in common: a streaming transducer on the device."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+from edgespeech import __version__
+from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
+from edgespeech.data.files import project_root, sha256_file
+from edgespeech.errors import EdgeSpeechError, bad
+
+CHUNK_S = 0.12
+"""Three transcriber frames of 40 ms."""
+
+
+def shipped_models() -> Path:
+    """Where the trained models that ship with the project are: the one place in `results/` that `src/` reads."""
+    return project_root() / "results" / "models"
+
+
+class EdgeTransducer(Recogniser):
+    """A streaming transducer trained here; a subclass says which."""
+
+    kind = Kind.DEVICE
+
+    def __init__(self, *, beam: int = 1) -> None:
+        """Set the options.
+
+        Args:
+            beam: how many hypotheses the search keeps; 1 is greedy search.
+
+        Raises:
+            EdgeSpeechError: it is not a whole number of at least 1.
+        """
+        if not isinstance(beam, int) or beam < 1:
+            raise bad(self.name, "beam", beam, "a whole number of at least 1")
+        self._beam = beam
+        self._stream: Callable[[], Stream] | None = None
+
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where the model is."""
+
+    def missing(self) -> str | None:
+        """That there is no model."""
+        folder = self.folder()
+        return None if folder.is_dir() else f"no model in {folder}: `edgespeech train` makes one"
+
+    def load(self) -> SystemInfo:
+        """Load the model.
+
+        Raises:
+            EdgeSpeechError: it is not here, damaged, or of another format.
+        """
+        from edgespeech.decoding.greedy import MAX_LABELS
+        from edgespeech.decoding.streaming import TAIL_S, TransducerStream
+        from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, model_bytes
+
+        folder = self.folder()
+        trained = load_model(folder)
+        self._stream = lambda: TransducerStream(trained, self._beam)
+        return SystemInfo(
+            name=self.name,
+            kind=self.kind,
+            model_bytes=model_bytes(folder),
+            parameters=trained.model.parameters_deployed,
+            chunk_s=CHUNK_S,
+            citation=f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012, arXiv:1211.3711)",
+            config={
+                "model": trained.model.config.to_mapping(),
+                "beam": self._beam,
+                "max_labels": MAX_LABELS,
+                "tail_s": TAIL_S,
+                "provenance": trained.provenance,
+            },
+            model_sha256={name: sha256_file(folder / name) for name in (WEIGHTS, TOKENS)},
+        )
+
+    def open(self, request: Request) -> Stream:
+        """Start an utterance.
+
+        Raises:
+            EdgeSpeechError: not loaded, or the language is not English.
+        """
+        if self._stream is None:
+            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
+        if request.language != "en":
+            raise bad(self.name, "language", request.language, "en")
+        return self._stream()
+
+    def close(self) -> None:
+        """Drop the model."""
+        self._stream = None

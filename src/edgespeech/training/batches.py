@@ -1,0 +1,182 @@
+"""Batches: which utterances a step takes, and their augmented features.
+
+Everything about step s follows from the seed and s alone, so that a run that was stopped goes on as if it had
+not been, and any number of loader processes gives the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from edgespeech.audio.augment import AugmentConfig, Augmenter, spec_augment
+from edgespeech.audio.features import Features, log_mel
+from edgespeech.contracts import Samples
+from edgespeech.training.config import TrainConfig
+from edgespeech.training.speech import Speech
+
+_BUCKET_NOISE = 0.1
+"""Lengths are sorted after a factor of up to 1 +- this, so that epochs batch differently."""
+_TALKERS = 60
+"""Utterances of the run's own speech that other talkers' babble is mixed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A step's utterances: B of them, F feature frames, U labels, padded with zeros.
+
+    Attributes:
+        features: with shape `(B, F, 80)`.
+        lengths: feature frames of each, with shape `(B,)`.
+        labels: with shape `(B, U)`.
+        label_lengths: with shape `(B,)`.
+        ids: of the utterances.
+        global_labels: labels of the whole step, of all processes together.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+    ids: tuple[str, ...]
+    global_labels: int
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio without the padding."""
+        return float(self.lengths.sum()) / 100
+
+
+class Plan:
+    """Which utterances each step takes."""
+
+    def __init__(self, speech: Speech, *, batch_s: float, seed: int) -> None:
+        self._speech, self._batch_s, self._seed = speech, batch_s, seed
+        self._epoch = -1
+        self._first = 0
+        self._batches: list[list[int]] = []
+
+    def at(self, step: int) -> tuple[int, list[int]]:
+        """The epoch of a step and the places of its utterances among `Speech.items`."""
+        if step < self._first:
+            self._epoch, self._first, self._batches = -1, 0, []
+        while step >= self._first + len(self._batches):
+            self._first += len(self._batches)
+            self._epoch += 1
+            self._batches = self._make(self._epoch)
+        return self._epoch, self._batches[step - self._first]
+
+    def _make(self, epoch: int) -> list[list[int]]:
+        random = np.random.default_rng((self._seed, epoch))
+        chosen: list[int] = []
+        corpus = np.array([item.corpus for item in self._speech.items])
+        for number, repeat in enumerate(self._speech.repeats):
+            own = np.flatnonzero(corpus == number)
+            chosen += [*own.tolist()] * int(repeat)
+            chosen += random.permutation(own)[: round((repeat % 1) * own.size)].tolist()
+        seconds = np.array([self._speech.items[i].seconds for i in chosen])
+        order = np.argsort(seconds * random.uniform(1 - _BUCKET_NOISE, 1 + _BUCKET_NOISE, seconds.size))
+        batches: list[list[int]] = [[]]
+        longest = 0.0
+        for place in order:
+            longest = max(longest, float(seconds[place]))
+            if batches[-1] and longest * (len(batches[-1]) + 1) > self._batch_s:
+                batches.append([])
+                longest = float(seconds[place])
+            batches[-1].append(chosen[place])
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+class Batches(Dataset[Batch]):
+    """The batch of each step, for one process of `world`."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        speech: Speech,
+        labels: Sequence[Sequence[int]],
+        noises: dict[str, Samples],
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._config, self._speech, self._labels = config, speech, labels
+        self._plan = Plan(speech, batch_s=config.batch_s, seed=config.seed)
+        self._augment = AugmentConfig.from_mapping(config.augment)
+        random = np.random.default_rng(config.seed)
+        talkers = random.permutation(len(speech.items))[:_TALKERS]
+        babble = [speech.samples(speech.items[place]) for place in talkers]
+        self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble)
+        self._rank, self._world = rank, world
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, places = self._plan.at(step)
+        total = sum(len(self._labels[i]) for i in places)
+        own = places[self._rank :: self._world]
+        features = [self._features(i, epoch, step) for i in own]
+        return collate(
+            features, [self._labels[i] for i in own], [self._speech.items[i].id for i in own], total
+        )
+
+    def sample_features(self, n: int) -> list[Features]:
+        """Features of a seeded sample of utterances, fully augmented, before spectral masking."""
+        random = np.random.default_rng(self._config.seed)
+        places = random.permutation(len(self._speech.items))[:n]
+        items = [self._speech.items[place] for place in places]
+        return [
+            log_mel(self._augmenter(self._speech.samples(item), key=f"statistics/{item.corpus}/{item.id}"))
+            for item in items
+        ]
+
+    def _features(self, place: int, epoch: int, step: int) -> Features:
+        item = self._speech.items[place]
+        strength = self._config.strength(step)
+        # The step is in the key: an utterance that an epoch holds twice is heard in two ways.
+        key = f"{epoch}/{step}/{item.corpus}/{item.id}"
+        samples = self._augmenter(self._speech.samples(item), key=key, strength=strength)
+        random = np.random.default_rng((self._config.seed, step, place))
+        features = log_mel(samples)
+        return spec_augment(features, self._augment, random) if random.random() < strength else features
+
+
+def collate(
+    features: Sequence[Features], labels: Sequence[Sequence[int]], ids: Sequence[str], global_labels: int
+) -> Batch:
+    """Pad utterances into a batch; with none of them it is empty, with B = 0."""
+    size = len(features)
+    frames = torch.zeros(size, max((len(f) for f in features), default=0), 80)
+    padded = torch.zeros(size, max((len(one) for one in labels), default=0), dtype=torch.int64)
+    for row, (values, wanted) in enumerate(zip(features, labels, strict=True)):
+        frames[row, : len(values)] = torch.from_numpy(values)
+        padded[row, : len(wanted)] = torch.tensor(wanted, dtype=torch.int64)
+    return Batch(
+        features=frames,
+        lengths=torch.tensor([len(f) for f in features], dtype=torch.int64),
+        labels=padded,
+        label_lengths=torch.tensor([len(one) for one in labels], dtype=torch.int64),
+        ids=tuple(ids),
+        global_labels=global_labels,
+    )
+
+
+def loader(batches: Batches, steps: range, *, workers: int) -> Iterator[Batch]:
+    """The batches of some steps, in order, made by processes of their own (0: by this one)."""
+    return iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread if workers else None,
+        )
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

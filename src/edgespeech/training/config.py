@@ -1,0 +1,139 @@
+"""A training run as a file: model, speech, augmentation, optimisation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgespeech.audio.augment import AugmentConfig
+from edgespeech.data.files import explain
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import ModelConfig
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """Speech to train on.
+
+    Attributes:
+        corpus: a split's name, or a manifest (`.jsonl`).
+        repeat: how often each utterance comes in an epoch; 0.5 takes a seeded half, another one each epoch.
+    """
+
+    corpus: str
+    repeat: Annotated[float, Field(gt=0)] = 1.0
+
+
+class TrainConfig(_Strict):
+    """A training run. Times in seconds of audio unless named otherwise.
+
+    Attributes:
+        name: of the run, and of the folder that it is kept in.
+        seed: every draw comes from it.
+        model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
+        init: a model folder whose weights and word pieces the run starts from; none starts from nothing.
+        speech: what to train on.
+        tune: the split or manifest that tells how the run goes; never trained on.
+        noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
+        augment: see `AugmentConfig`.
+        clean_steps: over so many steps the augmentation's strength grows from 0 to 1.
+        steps: updates in all.
+        batch_s: of a batch, padding included.
+        longest_s: utterances above this are refused.
+        learning_rate: at its highest.
+        warmup_steps: the learning rate grows evenly.
+        decay_from: the share of all steps after which it falls evenly, to 2 % of its highest.
+        weight_decay: decoupled (AdamW).
+        clip: the gradient's greatest norm.
+        ctc: weight of the auxiliary CTC loss on the transcriber.
+        average: decay of the exponential average of the weights, which is what is kept.
+        precision: `bf16` computes the transcriber in bfloat16, weights and losses stay in float32.
+        loss_mib: memory bound of the transducer loss.
+        save_every: steps between checkpoints.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0)]
+    model: dict[str, Any]
+    init: str | None = None
+    speech: Annotated[tuple[Source, ...], Field(min_length=1)]
+    tune: str | None = None
+    noises: str | None = None
+    augment: dict[str, Any] = {}
+    clean_steps: Annotated[int, Field(ge=0)] = 0
+    steps: Positive
+    batch_s: Annotated[float, Field(gt=0)] = 100.0
+    longest_s: Annotated[float, Field(gt=0)] = 25.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    decay_from: Share = 0.6
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    ctc: Annotated[float, Field(ge=0)] = 0.3
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    precision: Literal["fp32", "bf16"] = "fp32"
+    loss_mib: Annotated[float, Field(gt=0)] = 64.0
+    save_every: Positive = 500
+
+    @field_validator("model")
+    @classmethod
+    def _model(cls, values: dict[str, Any]) -> dict[str, Any]:
+        ModelConfig.from_mapping(values)
+        return values
+
+    @field_validator("augment")
+    @classmethod
+    def _augment(cls, values: dict[str, Any]) -> dict[str, Any]:
+        AugmentConfig.from_mapping(values)
+        return values
+
+    @model_validator(mode="after")
+    def _steps(self) -> TrainConfig:
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps: {self.warmup_steps} must not be above steps, {self.steps}")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """A hash of everything in it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        up = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        start = self.decay_from * self.steps
+        down = 1.0 if step < start else max(0.02, 1 - 0.98 * (step - start) / max(self.steps - start, 1))
+        return self.learning_rate * min(up, down)
+
+    def strength(self, step: int) -> float:
+        """How strongly a step's speech is augmented, 0 to 1."""
+        return min(1.0, step / self.clean_steps) if self.clean_steps else 1.0
+
+
+def load_train_config(path: Path) -> TrainConfig:
+    """Read a run's file.
+
+    Raises:
+        EdgeSpeechError: missing, not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise bad("train", "config", str(path), "a file that exists") from error
+    except yaml.YAMLError as error:
+        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        raise explain(str(path), error) from error
+    except EdgeSpeechError as error:
+        raise EdgeSpeechError(f"{path}: {error}") from error

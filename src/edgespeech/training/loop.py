@@ -1,0 +1,272 @@
+"""The training loop: one process, or several under torchrun, on the processor or on GPUs.
+
+A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
+seconds), and `model/`, the averaged weights as they are now, which work as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, nn
+
+from edgespeech.data.files import project_root, write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.checkpoint import load_model, save_model
+from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.loss import transducer_loss
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.model.transducer import Transducer
+from edgespeech.training.batches import Batch, Batches, loader
+from edgespeech.training.config import TrainConfig
+from edgespeech.training.progress import Progress
+from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
+from edgespeech.training.state import Average, Identity, load_state, save_state
+
+STATE = "state.safetensors"
+MODEL = "model"
+LOG = "log.jsonl"
+_STATISTICS_OF = 200
+"""Utterances whose augmented features give the mean and deviation of each mel band."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """A step's losses, each summed over the process's utterances and divided by all labels of the step."""
+
+    transducer: Tensor
+    ctc: Tensor
+
+    def total(self, ctc_weight: float) -> Tensor:
+        """What is minimised."""
+        return self.transducer + ctc_weight * self.ctc
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those of torchrun; alone it is number 0 of 1."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one writes files and prints."""
+        return self.rank == 0
+
+    def sum(self, tensors: list[Tensor]) -> None:
+        """Add up tensors over all processes, in place."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        start = 0
+        for tensor in tensors:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
+
+
+def train(
+    config: TrainConfig, folder: Path, *, workers: int = 1, until: int | None = None, quiet: bool = False
+) -> Path:
+    """Train, or go on where the folder's run was stopped.
+
+    Args:
+        config: the run.
+        folder: of the run, made when missing.
+        workers: processes that make batches beside each process that trains; 0 makes them in line.
+        until: stop after so many steps in all, as if killed; None does all of the run's.
+        quiet: no progress line.
+
+    Returns:
+        The folder of the averaged model.
+
+    Raises:
+        EdgeSpeechError: the speech, the configuration or a kept state is wrong, or a loss is not a number
+            (the batch's utterances are then in `failed.json`).
+    """
+    here = _join_processes()
+    torch.manual_seed(config.seed)
+    speech = load_speech(config.speech, longest_s=config.longest_s)
+    model, tokeniser = _start(config, speech)
+    labels = encode_items(speech.items, tokeniser, model.config)
+    batches = Batches(config, speech, labels, load_noises(config.noises), rank=here.rank, world=here.world)
+    if config.init is None:
+        model.transcriber.set_statistics(*_statistics(config, batches))
+    model.to(here.device).train()
+    optimiser = torch.optim.AdamW(
+        model.parameters(),
+        config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    average = Average(model, config.average)
+    identity = Identity(config.sha256, speech.sha256)
+    step = 0
+    if (folder / STATE).is_file():
+        step = load_state(folder / STATE, identity, model, optimiser, average)
+    provenance = _provenance(config, speech, here)
+    end = min(config.steps, until if until is not None else config.steps)
+    progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
+    for batch in loader(batches, range(step, end), workers=workers):
+        torch.manual_seed(_seed_of(config.seed, step, here.rank))
+        rate = config.rate(step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        losses = _losses(model, batch, config, here)
+        norm = _update(model, optimiser, losses.total(config.ctc), config.clip, here)
+        told = torch.stack([losses.transducer.detach(), losses.ctc.detach()])
+        here.sum([told])
+        if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
+            raise _failed(folder, step, batch, told, norm)
+        average.update(model, step)
+        step += 1
+        progress.step(
+            step,
+            batch.audio_s * here.world,
+            loss=float(told[0]),
+            ctc=float(told[1]),
+            norm=float(norm),
+            rate=rate,
+        )
+        if here.leads and (step % config.save_every == 0 or step == end):
+            save_state(folder / STATE, identity, step, model, optimiser, average)
+            _save_average(folder / MODEL, average, tokeniser, model.config, provenance | {"step": str(step)})
+    progress.close()
+    if here.world > 1:
+        distributed.destroy_process_group()
+    return folder / MODEL
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    """What a step's dropout is drawn from: the same after a kill, and another one in every process."""
+    return (seed * 1_000_003 + step) * 1_009 + rank
+
+
+def _join_processes() -> Processes:
+    """Find the other processes of torchrun: NCCL between GPUs, gloo between processors."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if world > 1:
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    if cuda:
+        torch.cuda.set_device(device)
+    return Processes(rank, world, device)
+
+
+def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
+    """The model before the first step: from nothing, or from another run's."""
+    if config.init is None:
+        size = int(config.model["vocabulary"])
+        tokeniser = Tokeniser.train(sorted({item.text for item in speech.items}), size)
+        return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
+    folder = Path(config.init)
+    earlier = load_model(folder if folder.is_absolute() else project_root() / folder)
+    wanted = ModelConfig.from_mapping(config.model)
+    found = earlier.model.config
+    for name, value in wanted.to_mapping().items():
+        if name != "dropout" and found.to_mapping()[name] != value:
+            raise bad(f"train: init {config.init}", name, found.to_mapping()[name], str(value))
+    model = Transducer(wanted)
+    model.load_state_dict(earlier.model.state_dict())
+    return model, earlier.tokeniser
+
+
+def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each mel band over fully augmented speech, the same in every process."""
+    frames = torch.cat([torch.from_numpy(f) for f in batches.sample_features(_STATISTICS_OF)])
+    return frames.mean(0), frames.std(0)
+
+
+def _losses(model: Transducer, batch: Batch, config: TrainConfig, here: Processes) -> Losses:
+    """The losses of this process's share of a step. An empty share has losses of zero."""
+    if not batch.ids:
+        zero = torch.stack([parameter.sum() * 0 for parameter in model.parameters()]).sum()
+        return Losses(zero, zero)
+    labels = batch.labels.to(here.device)
+    with torch.autocast(here.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        encoded, lengths, _ = model.transcribe(batch.features.to(here.device), batch.lengths.to(here.device))
+        predicted = model.predict(labels)
+    encoded, predicted = encoded.float(), predicted.float()
+    counts = batch.label_lengths.to(here.device)
+    transducer = transducer_loss(
+        encoded,
+        predicted,
+        model.joiner.weight,
+        model.joiner.bias,
+        labels,
+        lengths,
+        counts,
+        blank=BLANK,
+        memory_mib=config.loss_mib,
+    )
+    # An augmented utterance can be too fast for CTC, which needs a frame for every label: it then says nothing.
+    ctc = nn.functional.ctc_loss(
+        model.ctc(encoded).log_softmax(-1).transpose(0, 1),
+        labels,
+        lengths,
+        counts,
+        blank=BLANK,
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return Losses(transducer.sum() / batch.global_labels, ctc / batch.global_labels)
+
+
+def _update(
+    model: Transducer, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, here: Processes
+) -> Tensor:
+    """One step of the optimiser; returns the gradient's norm before clipping."""
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    here.sum([p.grad for p in model.parameters() if p.grad is not None])
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return norm
+
+
+def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor) -> EdgeSpeechError:
+    """Write down the batch of a loss that is not a number."""
+    told = {
+        "step": step,
+        "ids": list(batch.ids),
+        "loss": str(losses[0].item()),
+        "ctc": str(losses[1].item()),
+        "norm": str(norm.item()),
+    }
+    write_atomic(folder / "failed.json", json.dumps(told, indent=1))
+    return EdgeSpeechError(
+        f"{folder / 'failed.json'}: step {step}: loss {told['loss']}, gradient norm {told['norm']}, expected "
+        f"finite numbers; the utterances are listed there, and {STATE} holds the last good step"
+    )
+
+
+def _save_average(
+    folder: Path, average: Average, tokeniser: Tokeniser, config: ModelConfig, provenance: dict[str, str]
+) -> None:
+    model = Transducer(config)
+    model.load_state_dict({name: tensor.cpu() for name, tensor in average.weights.items()})
+    save_model(folder, model, tokeniser, provenance)
+
+
+def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:
+    device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
+    return {
+        "run": config.name,
+        "config_sha256": config.sha256,
+        "speech_sha256": speech.sha256,
+        "utterances": str(len(speech.items)),
+        "audio_s": f"{sum(item.seconds for item in speech.items):.0f}",
+        "device": device,
+        "processes": str(here.world),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,73 @@
+"""How a run goes: a line on the terminal, and a log that plots are made from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from edgespeech.errors import EdgeSpeechError
+
+_LOG_EVERY_S = 15.0
+
+
+class Progress:
+    """Tells loss, speed and time left.
+
+    Args:
+        log: JSON lines, appended to; each has the step and the means since the line before.
+        first: steps done when the run was taken up.
+        total: steps of the whole run.
+        quiet: neither prints nor logs.
+    """
+
+    def __init__(self, log: Path, *, first: int, total: int, quiet: bool) -> None:
+        self._log, self._total, self._quiet = log, total, quiet
+        self._step = self._told = first
+        self._begun = self._since = time.monotonic()
+        self._first = first
+        self._audio_s = 0.0
+        self._sums: dict[str, float] = {}
+        if not quiet:
+            try:
+                log.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EdgeSpeechError(f"{log.parent}: could not be made: {error.strerror}") from error
+
+    def step(self, step: int, audio_s: float, **values: float) -> None:
+        """A step is done: so much audio, and its losses."""
+        self._step = step
+        self._audio_s += audio_s
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        if time.monotonic() - self._since >= _LOG_EVERY_S:
+            self._tell()
+
+    def close(self) -> None:
+        """The last line."""
+        if self._step > self._told:
+            self._tell()
+        if not self._quiet and sys.stderr.isatty():
+            print(file=sys.stderr)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        steps = self._step - self._told
+        line: dict[str, float] = {"step": self._step}
+        line |= {name: round(total / steps, 6) for name, total in self._sums.items()}
+        line["audio_s_per_s"] = round(self._audio_s / (now - self._since), 1)
+        left_s = (self._total - self._step) * (now - self._begun) / (self._step - self._first)
+        self._told, self._since, self._audio_s, self._sums = self._step, now, 0.0, {}
+        if self._quiet:
+            return
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        text = (
+            f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
+            f"{line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
+        )
+        terminal = sys.stderr.isatty()
+        print(
+            f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True
+        )

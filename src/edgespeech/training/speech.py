@@ -1,0 +1,188 @@
+"""The speech of a training run: checked, decoded once, kept as one memory-mapped file per corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edgespeech.audio.io import read_audio
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.data.corpora import assert_trainable, corpus_names, load_corpus
+from edgespeech.data.fetch import manifest_of
+from edgespeech.data.files import work_dir, write_atomic
+from edgespeech.data.manifest import Manifest, Utterance
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import ModelConfig
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.training.config import Source
+
+_FULL_SCALE = 32768.0
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """An utterance to train on: where its samples lie, and its words."""
+
+    id: str
+    text: str
+    corpus: int
+    start: int
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.samples / SAMPLE_RATE
+
+
+class Speech:
+    """Utterances of several corpora, with their samples. Obtain one from `load_speech`.
+
+    Attributes:
+        items: all utterances, corpus after corpus.
+        repeats: of each corpus, as the run's file says.
+        sha256: of all manifests; another value means other speech.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], stores: Sequence[Path], repeats: Sequence[float], sha256: str
+    ) -> None:
+        self.items = tuple(items)
+        self.repeats = tuple(repeats)
+        self.sha256 = sha256
+        self._paths = tuple(stores)
+        self._open: list[NDArray[np.int16]] = []
+
+    def samples(self, item: Item) -> Samples:
+        """An utterance's samples in [-1, 1], with shape `(N,)`."""
+        if not self._open:  # opened by each process for itself
+            self._open = [np.load(path, mmap_mode="r") for path in self._paths]
+        piece = self._open[item.corpus][item.start : item.start + item.samples]
+        return piece.astype(np.float32) / np.float32(_FULL_SCALE)
+
+
+def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
+    """Read, check and decode the speech of a run. What was decoded before is used again.
+
+    Raises:
+        EdgeSpeechError: a split or manifest for evaluation, audio that is missing or damaged, an utterance
+            without words or above `longest_s`, or the same corpus twice.
+    """
+    items: list[Item] = []
+    stores: list[Path] = []
+    digests: list[str] = []
+    for number, source in enumerate(sources):
+        manifest = trainable(source.corpus)
+        if manifest.sha256 in digests:
+            raise bad("train", "speech", source.corpus, "each corpus once (use repeat)")
+        digests.append(manifest.sha256)
+        store, lengths = _decoded(manifest)
+        stores.append(store)
+        start = 0
+        for utterance, samples in zip(manifest.utterances, lengths, strict=True):
+            where = f"{manifest.name}: utterance {utterance.id}"
+            if not utterance.text.strip():
+                raise bad(where, "text", utterance.text, "words to learn")
+            if samples > longest_s * SAMPLE_RATE:
+                raise bad(where, "duration", samples / SAMPLE_RATE, f"at most longest_s, {longest_s} s")
+            items.append(
+                Item(id=utterance.id, text=utterance.text, corpus=number, start=start, samples=samples)
+            )
+            start += samples
+    sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return Speech(items, stores, [source.repeat for source in sources], sha256)
+
+
+def trainable(corpus: str) -> Manifest:
+    """The manifest of a split, or in a `.jsonl` file (in the work folder, unless it is there as named), that may be
+    trained on.
+
+    Raises:
+        EdgeSpeechError: it is a split for evaluation or holds utterances of one.
+    """
+    if not corpus.endswith(".jsonl"):
+        assert_trainable(corpus)
+        return manifest_of(corpus)
+    manifest = manifest_of(corpus if Path(corpus).exists() else str(work_dir() / corpus))
+    for name in corpus_names():
+        for split_name, split in load_corpus(name).splits.items():
+            if split.evaluation_only and split.sha256 == manifest.sha256:
+                raise EdgeSpeechError(f"{corpus}: is the evaluation split {split_name}, expected another one")
+    for utterance in manifest.utterances:
+        if utterance.split not in (None, "train"):
+            raise bad(f"{corpus}: utterance {utterance.id}", "split", utterance.split, "train")
+    return manifest
+
+
+def load_noises(corpus: str | None) -> dict[str, Samples]:
+    """Recorded noises by id; none where no corpus is named.
+
+    Raises:
+        EdgeSpeechError: the split is for evaluation only, or unknown.
+    """
+    if corpus is None:
+        return {}
+    manifest = trainable(corpus)
+    return {noise.id: read_audio(manifest.audio_path(noise)) for noise in manifest.utterances}
+
+
+def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:
+    """The labels of each utterance.
+
+    Raises:
+        EdgeSpeechError: words that no piece writes, or more labels than transcriber frames.
+    """
+    encoded = []
+    for item in items:
+        labels = tokeniser.encode(item.text)
+        frames = int(item.seconds / model.frame_s)
+        if len(labels) > frames:
+            raise bad(
+                f"train: utterance {item.id}",
+                "labels",
+                len(labels),
+                f"at most its frames, {frames} of {1000 * model.frame_s:.0f} ms",
+            )
+        encoded.append(labels)
+    return encoded
+
+
+def _decoded(manifest: Manifest) -> tuple[Path, list[int]]:
+    """The samples of all utterances one after the other, and the number of each."""
+    key = hashlib.sha256(f"{_FORMAT}:{manifest.sha256}:{_ids(manifest.utterances)}".encode()).hexdigest()
+    store = work_dir() / "training" / "speech" / f"{key}.npy"
+    index = store.with_suffix(".json")
+    if index.is_file() and store.is_file():
+        lengths: list[int] = json.loads(index.read_text(encoding="utf-8"))
+        return store, lengths
+    store.parent.mkdir(parents=True, exist_ok=True)
+    pieces: list[NDArray[np.int16]] = []
+    for utterance in track(manifest.utterances, f"decode {manifest.name}", transient=True):
+        samples = read_audio(
+            manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration
+        )
+        pieces.append(np.clip(np.rint(samples * _FULL_SCALE), -32768, 32767).astype(np.int16))
+    handle, name = tempfile.mkstemp(dir=store.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, np.concatenate(pieces))
+        Path(name).replace(store)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    lengths = [piece.size for piece in pieces]
+    write_atomic(index, json.dumps(lengths))
+    return store, lengths
+
+
+def _ids(utterances: Sequence[Utterance]) -> str:
+    return "\n".join(utterance.id for utterance in utterances)

@@ -1,0 +1,128 @@
+"""The state of a run on disk: one safetensors file that a killed run goes on from, bit for bit.
+
+There is no random state in it: every step draws from the run's seed and its own number.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from edgespeech.data.files import write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.transducer import Transducer
+
+_FORMAT = "edgespeech-training-1"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a state belongs to: hashes of the run's file and of its speech."""
+
+    config: str
+    speech: str
+
+
+class Average:
+    """The exponential average of a model's weights, `decay` a step; early steps count more.
+
+    The decay of step n (from 0) is at most (1 + n) / (10 + n), so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: Transducer, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def update(self, model: Transducer, step: int) -> None:
+        """Take in the weights after a step."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        own = model.state_dict()
+        torch._foreach_lerp_(list(self.weights.values()), [own[name] for name in self.weights], 1 - keep)
+
+
+def save_state(
+    path: Path,
+    identity: Identity,
+    step: int,
+    model: Transducer,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+) -> None:
+    """Write everything that the next step depends on.
+
+    Args:
+        path: the file; the old one stays until the new one is complete.
+        identity: of the run.
+        step: how many steps are done.
+        model: its weights.
+        optimiser: AdamW over the model's parameters, in their order.
+        average: of the weights.
+    """
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.weights.items()}
+    for name, parameter in model.named_parameters():
+        moments = optimiser.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments}
+    header = {"format": _FORMAT, "config": identity.config, "speech": identity.speech, "step": str(step)}
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(kept, header))
+    write_atomic(path.with_suffix(".json"), json.dumps(header, indent=1))
+
+
+def load_state(
+    path: Path,
+    identity: Identity,
+    model: Transducer,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+) -> int:
+    """Take a run up again: fills the model, the optimiser and the average.
+
+    Returns:
+        How many steps were done.
+
+    Raises:
+        EdgeSpeechError: the file is damaged, or of another run's file, speech or model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise EdgeSpeechError(f"{path}: not a readable training state: {error}") from error
+    if header.get("format") != _FORMAT:
+        raise bad(str(path), "format", header.get("format"), _FORMAT)
+    for what, found, wanted in (
+        ("config", header["config"], identity.config),
+        ("speech", header["speech"], identity.speech),
+    ):
+        if found != wanted:
+            raise EdgeSpeechError(
+                f"{path}: belongs to another {what} (sha256 {found}, now {wanted}); "
+                "give the run another name, or start it again in an empty folder"
+            )
+    step = int(header["step"])
+    try:
+        model.load_state_dict(_under(tensors, "model"))
+        average.weights = {k: v.to(average.weights[k].device) for k, v in _under(tensors, "average").items()}
+    except (RuntimeError, KeyError) as error:
+        raise EdgeSpeechError(f"{path}: another model's weights: {error}") from error
+    for name, parameter in model.named_parameters():
+        if f"{_MOMENTS[0]}.{name}" in tensors:
+            moments = {m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS}
+            count = torch.tensor(float(step), device=parameter.device)
+            optimiser.state[parameter] = {"step": count, **moments}
+    return step
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")
+    }

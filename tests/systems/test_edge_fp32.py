@@ -1,0 +1,121 @@
+"""The on-device recogniser behind the contract, with a tiny untrained model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgespeech.contracts import EventKind, Request, Samples
+from edgespeech.data.files import project_root, sha256_file
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.discovery import find_recogniser
+from edgespeech.harness.runner import run_utterance
+from edgespeech.model.checkpoint import TOKENS, WEIGHTS, save_model
+from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.model.transducer import Transducer
+from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
+
+REQUEST = Request(utterance_id="x")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model that says something now and then, named by the environment."""
+    torch.manual_seed(0)
+    model = Transducer(ModelConfig(vocabulary=40, layers=1, hidden=16, joiner=16))
+    with torch.no_grad():
+        model.joiner.weight *= 10
+        model.joiner.bias[BLANK] += 3
+    tokeniser = Tokeniser.train(["turn on the light", "play some music"] * 3, 40)
+    save_model(tmp_path / "m", model, tokeniser, {"run": "trial"})
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "m"))
+    return tmp_path / "m"
+
+
+@pytest.fixture
+def samples() -> Samples:
+    rng = np.random.default_rng(0)
+    noise: Samples = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
+    return noise
+
+
+def test_it_says_what_it_is(folder: Path) -> None:
+    recogniser = find_recogniser("edge-fp32")
+    assert recogniser.missing() is None
+    info = recogniser.load()
+    assert info.model_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    assert info.model_sha256 == {name: sha256_file(folder / name) for name in (WEIGHTS, TOKENS)}
+    assert info.parameters is not None
+    assert info.parameters * 4 < info.model_bytes
+    assert info.config["provenance"] == {"run": "trial"}
+    assert str(folder) not in json.dumps(asdict(info))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.usefixtures("folder")
+def test_speech_gives_partials_and_a_final(samples: Samples, beam: int) -> None:
+    recogniser = EdgeFp32(beam=beam)
+    info = recogniser.load()
+    assert info.config["beam"] == beam
+    trace = run_utterance(recogniser, samples, REQUEST, chunk_s=info.chunk_s)
+    assert trace.failure is None
+    assert trace.state_bytes
+    kinds = [event.kind for _, event in trace.events]
+    assert kinds[-1] is EventKind.FINAL
+    assert set(kinds[:-1]) == {EventKind.PARTIAL}
+    assert trace.events[-1][1].text
+
+
+@pytest.mark.usefixtures("folder")
+def test_chunks_change_nothing_of_the_result(samples: Samples) -> None:
+    recogniser = EdgeFp32()
+    recogniser.load()
+    finals = [
+        run_utterance(recogniser, samples, REQUEST, chunk_s=chunk_s).events[-1][1]
+        for chunk_s in (0.01, 0.12, 1.0)
+    ]
+    assert finals[0].text
+    assert finals[0] == finals[1] == finals[2]
+
+
+def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "none"))
+    assert "no model in" in (EdgeFp32().missing() or "")
+    with pytest.raises(EdgeSpeechError, match="none"):
+        EdgeFp32().load()
+
+
+def test_without_a_word_from_the_environment_the_shipped_model_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    assert EdgeFp32().folder() == project_root() / "results" / "models" / "edge-fp32"
+
+
+def test_a_damaged_model_is_told(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes(b"not a model")
+    assert EdgeFp32().missing() is None
+    with pytest.raises(EdgeSpeechError, match="not a readable model"):
+        EdgeFp32().load()
+
+
+@pytest.mark.usefixtures("folder")
+def test_it_wants_to_be_loaded_and_english() -> None:
+    recogniser = EdgeFp32()
+    with pytest.raises(EdgeSpeechError, match="edge-fp32: not loaded"):
+        recogniser.open(REQUEST)
+    recogniser.load()
+    with pytest.raises(EdgeSpeechError, match="edge-fp32: language is 'fr', expected en"):
+        recogniser.open(Request(utterance_id="x", language="fr"))
+
+
+@pytest.mark.parametrize("beam", [0, -1, "wide", 1.5])
+def test_a_beam_is_a_whole_number(beam: object) -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-fp32: beam is"):
+        EdgeFp32(beam=beam)  # type: ignore[arg-type]  # as the command line may pass it

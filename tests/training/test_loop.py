@@ -1,0 +1,168 @@
+"""The loop: it learns, it goes on after a kill, processes agree, and what is wrong stops it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from edgespeech.data.manifest import load_manifest, write_manifest
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.model import loss as loss_module
+from edgespeech.model.checkpoint import WEIGHTS, load_model
+from edgespeech.training import loop
+from edgespeech.training.config import TrainConfig
+from edgespeech.training.loop import LOG, MODEL, STATE, train
+
+Make = Callable[..., TrainConfig]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / LOG).read_text().splitlines()]
+
+
+def same(one: Path, two: Path) -> bool:
+    a, b = load_file(one), load_file(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns(settings: Make, tmp_path: Path) -> None:
+    config = settings(steps=60, learning_rate=0.02, warmup_steps=5, batch_s=20.0, save_every=60)
+    train(config.model_copy(update={"steps": 60}), tmp_path / "run", until=2, quiet=False)
+    train(config, tmp_path / "run")
+    first, last = losses(tmp_path / "run")[0], losses(tmp_path / "run")[-1]
+    assert last < 0.6 * first
+    read = load_model(tmp_path / "run" / MODEL)
+    assert read.provenance["step"] == "60"
+    assert read.provenance["utterances"] == "16"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stopped_and_taken_up_again_is_bit_for_bit_the_same(
+    settings: Make, tmp_path: Path, precision: str
+) -> None:
+    config = settings(precision=precision, clean_steps=4)
+    train(config, tmp_path / "whole", quiet=True)
+    for until in (3, 5, None):
+        train(config, tmp_path / "parts", until=until, quiet=True)
+    assert same(tmp_path / "whole" / STATE, tmp_path / "parts" / STATE)
+    assert same(tmp_path / "whole" / MODEL / WEIGHTS, tmp_path / "parts" / MODEL / WEIGHTS)
+
+
+def test_a_kill_loses_only_the_steps_since_the_checkpoint(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings()
+    train(config, tmp_path / "whole", quiet=True)
+    update, calls = loop._update, []
+
+    def killed(*arguments: object) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return update(*arguments)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(loop, "_update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
+    train(config, tmp_path / "killed", quiet=True)
+    assert same(tmp_path / "whole" / STATE, tmp_path / "killed" / STATE)
+
+
+def test_two_processes_take_the_steps_of_one(settings: Make, tmp_path: Path) -> None:
+    config = settings(model={**settings().model, "dropout": 0.0})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    script = (
+        "import sys, torch; from pathlib import Path\n"
+        "from edgespeech.training.config import load_train_config\n"
+        "from edgespeech.training.loop import train\n"
+        "torch.set_num_threads(1)\n"
+        "train(load_train_config(Path(sys.argv[1])), Path(sys.argv[2]), quiet=True)\n"
+    )
+    (tmp_path / "go.py").write_text(script)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    subprocess.run(
+        [*command, str(tmp_path / "go.py"), str(tmp_path / "run.yaml"), str(tmp_path / "two")],
+        check=True,
+        env=environment,
+        capture_output=True,
+        timeout=240,
+    )
+    train(config, tmp_path / "one", quiet=True)
+    one, two = load_file(tmp_path / "one" / MODEL / WEIGHTS), load_file(tmp_path / "two" / MODEL / WEIGHTS)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_utterances(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def broken(*arguments: object, **options: object) -> torch.Tensor:
+        calls.append(1)
+        value = loss_module.transducer_loss(*arguments, **options)  # type: ignore[arg-type]  # as they came
+        return value * float("nan") if len(calls) == 5 else value
+
+    monkeypatch.setattr(loop, "transducer_loss", broken)
+    with pytest.raises(EdgeSpeechError, match=r"failed\.json: step 4: loss nan"):
+        train(settings(), tmp_path / "run", quiet=True)
+    told = json.loads((tmp_path / "run" / "failed.json").read_text())
+    assert told["step"] == 4
+    assert told["ids"]
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / "run" / STATE).values())
+
+
+def test_changed_speech_is_refused(settings: Make, tmp_path: Path, corpus: Path) -> None:
+    train(settings(), tmp_path / "run", until=3, quiet=True)
+    manifest = load_manifest(corpus)
+    write_manifest(corpus, list(manifest.utterances)[:-1])
+    before = (tmp_path / "run" / STATE).read_bytes()
+    with pytest.raises(EdgeSpeechError, match="belongs to another speech"):
+        train(settings(), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / STATE).read_bytes() == before
+
+
+def test_a_changed_run_is_refused(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "run", until=3, quiet=True)
+    with pytest.raises(EdgeSpeechError, match="belongs to another config"):
+        train(settings(learning_rate=0.5), tmp_path / "run", quiet=True)
+
+
+def test_a_damaged_state_is_refused(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "run", until=3, quiet=True)
+    data = (tmp_path / "run" / STATE).read_bytes()
+    (tmp_path / "run" / STATE).write_bytes(data[:1000])
+    with pytest.raises(EdgeSpeechError, match="not a readable training state"):
+        train(settings(), tmp_path / "run", quiet=True)
+
+
+def test_a_run_starts_from_another(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "one", quiet=True)
+    folder = str(tmp_path / "one" / MODEL)
+    train(settings(name="next", init=folder, learning_rate=1e-9), tmp_path / "two", until=1, quiet=True)
+    one, two = load_model(tmp_path / "one" / MODEL), load_model(tmp_path / "two" / MODEL)
+    assert two.tokeniser.pieces == one.tokeniser.pieces
+    assert torch.equal(two.model.transcriber.mean, one.model.transcriber.mean)
+    torch.testing.assert_close(two.model.joiner.weight, one.model.joiner.weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_start_of_another_shape_is_refused(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "one", until=1, quiet=True)
+    other = {**settings().model, "hidden": 20}
+    with pytest.raises(EdgeSpeechError, match="hidden is 16, expected 20"):
+        train(settings(init=str(tmp_path / "one" / MODEL), model=other), tmp_path / "two", quiet=True)
