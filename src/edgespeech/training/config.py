@@ -44,7 +44,6 @@ class TrainConfig(_Strict):
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
         init: a model folder whose weights and word pieces the run starts from; none starts from nothing.
         speech: what to train on.
-        tune: the split or manifest that tells how the run goes; never trained on.
         noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
         augment: see `AugmentConfig`.
         clean_steps: over so many steps the augmentation's strength grows from 0 to 1.
@@ -68,7 +67,6 @@ class TrainConfig(_Strict):
     model: dict[str, Any]
     init: str | None = None
     speech: Annotated[tuple[Source, ...], Field(min_length=1)]
-    tune: str | None = None
     noises: str | None = None
     augment: dict[str, Any] = {}
     clean_steps: Annotated[int, Field(ge=0)] = 0
