@@ -62,9 +62,9 @@ def test_a_sentence_comes_once(mirror: Path) -> None:
 def test_sentences_of_the_other_splits_are_left_out(mirror: Path, other: str) -> None:
     """However they are spelled there."""
     first, second, *rest = written("letters_lm", "train")
-    lines = [{"id": n, "text": text} for n, text in enumerate([f"{first.title()}!", second.upper()])]
-    (mirror / f"{other}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert plain(first) == plain(lines[0]["text"])
+    spelled = [f"{first.title()}!", second.upper()]
+    assert plain(spelled[0]) == plain(first)
+    (mirror / f"{other}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in spelled))
     assert written("letters_lm", "train") == rest
 
 

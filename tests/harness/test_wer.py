@@ -96,9 +96,9 @@ def test_confusions_add_up_to_the_counts() -> None:
 def test_three_thousand_utterances_take_a_moment() -> None:
     rng = np.random.default_rng(0)
     refs, hyps = ([" ".join(rng.choice(list("abcdefgh"), 20)) for _ in range(3000)] for _ in range(2))
-    start = time.perf_counter()
+    start = time.process_time()
     count_errors(refs, hyps)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_figure() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,13 @@ def test_a_model_trained_here_is_measured_and_published(
 ) -> None:
     torch.set_num_threads(1)
     # Nothing but the chords themselves, so that seconds of learning do.
-    gentle = {"speed_prob": 0.0, "room_prob": 0.0, "noise_prob": 0.0, "eq_prob": 0.0, "band_limit_prob": 0.0}
+    gentle: dict[str, Any] = {
+        "speed_prob": 0.0,
+        "room_prob": 0.0,
+        "noise_prob": 0.0,
+        "eq_prob": 0.0,
+        "band_limit_prob": 0.0,
+    }
     gentle |= {"pitch_prob": 0.0, "time_masks": 0, "frequency_masks": 0, "level_db": [-20.0, -20.0]}
     gentle |= {
         "silence_before_s": [0.1, 0.1],

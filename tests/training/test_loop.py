@@ -52,7 +52,7 @@ def test_it_learns(settings: Make, tmp_path: Path) -> None:
 def test_stopped_and_taken_up_again_is_bit_for_bit_the_same(
     settings: Make, tmp_path: Path, precision: str
 ) -> None:
-    config = settings(precision=precision, clean_steps=4)
+    config = settings(precision=precision, clean_steps=2, ramp_steps=4)
     train(config, tmp_path / "whole", quiet=True)
     for until in (3, 5, None):
         train(config, tmp_path / "parts", until=until, quiet=True)

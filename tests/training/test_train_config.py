@@ -18,9 +18,10 @@ def test_the_rate_warms_up_holds_and_falls(settings: Callable[..., TrainConfig])
     assert config.rate(1000) == pytest.approx(0.0002)
 
 
-def test_augmentation_grows_over_the_clean_steps(settings: Callable[..., TrainConfig]) -> None:
-    config = settings(clean_steps=4)
-    assert [config.strength(s) for s in (0, 2, 4, 6)] == [0, 0.5, 1, 1]
+def test_augmentation_grows_after_the_clean_steps(settings: Callable[..., TrainConfig]) -> None:
+    config = settings(clean_steps=3, ramp_steps=4)
+    assert [config.strength(s) for s in (0, 3, 5, 7, 9)] == [0, 0, 0.5, 1, 1]
+    assert [settings(clean_steps=3).strength(s) for s in (2, 3)] == [0, 1]
     assert settings().strength(0) == 1
 
 

@@ -29,7 +29,7 @@ def written(name: str, split: Split) -> list[str]:
         EdgeSpeechError: an unknown split, one for evaluation only, or one that is not text.
     """
     assert_trainable(name)
-    corpus, _ = find_split(name)
+    corpus, name = find_split(name)
     if corpus.kind is not CorpusKind.TEXT:
         raise bad(name, "kind", corpus.kind.value, "a text corpus")
     kept = {plain(line) for other in corpus.splits if other != name for line in _lines(other)}
@@ -42,7 +42,7 @@ def written(name: str, split: Split) -> list[str]:
 
 
 def _lines(name: str) -> list[str]:
-    corpus, _ = find_split(name)
+    corpus, name = find_split(name)
     path = fetch(name) / corpus.splits[name].manifest
     rows = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(row)["text"] for row in rows] if path.suffix == ".jsonl" else rows

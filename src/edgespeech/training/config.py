@@ -46,7 +46,9 @@ class TrainConfig(_Strict):
         speech: what to train on.
         noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
         augment: see `AugmentConfig`.
-        clean_steps: over so many steps the augmentation's strength grows from 0 to 1.
+        clean_steps: so many steps hear the speech almost as it is: a model that hears all of the augmentation from
+            the start takes thousands of steps to hear anything.
+        ramp_steps: over so many steps after those, the augmentation's strength grows from 0 to 1.
         steps: updates in all.
         batch_s: of a batch, padding included.
         longest_s: utterances above this are refused.
@@ -70,6 +72,7 @@ class TrainConfig(_Strict):
     noises: str | None = None
     augment: dict[str, Any] = {}
     clean_steps: Annotated[int, Field(ge=0)] = 0
+    ramp_steps: Annotated[int, Field(ge=0)] = 0
     steps: Positive
     batch_s: Annotated[float, Field(gt=0)] = 100.0
     longest_s: Annotated[float, Field(gt=0)] = 25.0
@@ -116,7 +119,8 @@ class TrainConfig(_Strict):
 
     def strength(self, step: int) -> float:
         """How strongly a step's speech is augmented, 0 to 1."""
-        return min(1.0, step / self.clean_steps) if self.clean_steps else 1.0
+        ramped = step - self.clean_steps
+        return min(1.0, max(0.0, ramped / self.ramp_steps)) if self.ramp_steps else float(ramped >= 0)
 
 
 def load_train_config(path: Path) -> TrainConfig:
