@@ -6,30 +6,22 @@ python replication/checks/replicate.py --render   # render the newest record onl
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from edgespeech.contracts import Request, Verdict
+from edgespeech.contracts import Request
 from edgespeech.data.fetch import fetch, manifest_of
-from edgespeech.data.files import project_root, write_atomic
+from edgespeech.data.files import project_root
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness import provenance
+from edgespeech.harness.checks import Page, parser, run
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.published_scores import score_lines
 from edgespeech.harness.statistics import bootstrap_ratio
 from edgespeech.harness.workers import Job, run_jobs
-
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- table:checks -->\n", "<!-- /table -->"
 
 
 def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) -> float:
@@ -135,88 +127,17 @@ def scores(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     yield {"claim": "checks.scores", "detail": "all digits", "measured": same / total, "n": total}
 
 
-CHECKS: tuple[Callable[[dict[str, Any], int], Iterator[dict[str, Any]]], ...] = (
-    coverage,
-    overhead,
-    live,
-    scores,
+PAGE = Page(
+    folder=Path(__file__).parent,
+    records=project_root() / "results" / "checks",
+    checks=(coverage, overhead, live, scores),
 )
 
 
-def measure(config: dict[str, Any]) -> dict[str, Any]:
-    """Every check; one that cannot run here says why."""
-    rows: list[dict[str, Any]] = []
-    for check in CHECKS:
-        try:
-            rows += check(config, config["seed"])
-        except EdgeSpeechError as error:
-            rows.append({"claim": f"checks.{check.__name__}", "skipped": str(error)})
-        print(f"{check.__name__}: done", flush=True)
-    commit, dirty = provenance.git_state(project_root())
-    return {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": commit,
-        "dirty": dirty,
-        "config": config,
-        "versions": provenance.package_versions(),
-        "cpu_model": provenance.processor()[0],
-        "cores": provenance.cores(),
-        "python": platform.python_version(),
-        "rows": rows,
-    }
-
-
-def table(record: dict[str, Any], claims: list[dict[str, Any]]) -> str:
-    """The record beside what is claimed, as Markdown."""
-    known = {claim["id"]: claim for claim in claims}
-    lines = ["| check | claimed | measured | n | verdict |", "|---|---|---|---|---|"]
-    for row in record["rows"]:
-        claim = known.get(row["claim"])
-        if "skipped" in row or claim is None:
-            lines.append(f"| {row['claim']} | | | | {Verdict.NOT_RUN}: {row.get('skipped', 'no claim')} |")
-            continue
-        kept = claim["low"] <= row["measured"] <= claim["high"]
-        verdict = Verdict.REPRODUCED if kept else Verdict.NOT_REPRODUCED
-        claimed = (
-            f"{claim['low']:g} to {claim['high']:g}" if claim["low"] != claim["high"] else f"{claim['low']:g}"
-        )
-        lines.append(
-            f"| {claim['statement']} ({row['detail']}) | {claimed} | {row['measured']:.4g} | {row['n']} | {verdict} |"
-        )
-    stamp = f"Measured {record['created']} at commit {record['commit'][:12]}{' (dirty)' if record['dirty'] else ''}"
-    return "\n".join([*lines, "", f"{stamp}, {record['cpu_model']}, {record['cores']} cores."]) + "\n"
-
-
-def render(readme: Path, record: dict[str, Any]) -> str:
-    """The README with its table filled in."""
-    claims = yaml.safe_load((HERE / "claim.yaml").read_text(encoding="utf-8"))
-    text = readme.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{table(record, claims)}\n{END}{rest.split(END, 1)[1]}"
-
-
-def newest() -> Path:
-    """The newest record."""
-    return sorted((project_root() / "results" / "checks").glob("*.json"))[-1]
-
-
 def main() -> None:
-    """Measure unless told to render only."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--render", action="store_true", help="render the newest record only")
-    parser.add_argument(
-        "--profile", choices=["quick", "full"], default="quick", help="the checks are the same in both"
-    )
-    if not parser.parse_args().render:
-        record = measure(yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")))
-        name = record["created"].replace(":", "").replace("-", "")
-        write_atomic(
-            project_root() / "results" / "checks" / f"{name}.json", json.dumps(record, indent=1) + "\n"
-        )
-    readme = HERE / "README.md"
-    text = render(readme, json.loads(newest().read_text(encoding="utf-8")))
-    write_atomic(readme, text)
-    print(text.split(BEGIN)[1].split(END)[0])
+    """Measure unless told to render only; the checks are the same in both profiles."""
+    options = parser(__doc__).parse_args()
+    run(PAGE, profile=options.profile, render_only=options.render)
 
 
 if __name__ == "__main__":

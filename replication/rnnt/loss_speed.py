@@ -4,9 +4,9 @@ python replication/rnnt/loss_speed.py --peer-python PATH   # PATH: an interprete
 python replication/rnnt/loss_speed.py                      # ours, and the joiner alone
 
 A run is forward and backward of joiner and loss, down to the gradients of the encoded frames, the predictions and
-the joiner's weights. torchaudio's loss takes logits, so its run makes them with the plain joiner; `joiner` is that
-part without any loss, below which no loss that takes logits can come. Each contestant has a process of its own, and
-their runs alternate.
+the joiner's weights. torchaudio's loss takes logits, so its run makes them with the plain joiner; `joiner_alone` is
+that part without any loss: no loss that takes logits can come below it. Each contestant has a process of its own,
+and their runs alternate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Inputs = dict[str, Tensor]
+Inputs = dict[str, Any]
 
 
 def make_inputs(sizes: argparse.Namespace) -> Inputs:
@@ -58,7 +58,7 @@ def contestant(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
         from edgespeech.model.loss import transducer_loss
 
         return lambda inputs: transducer_loss(**inputs, memory_mib=memory_mib).sum()
-    if name == "joiner":
+    if name == "joiner_alone":
         return lambda inputs: joined(inputs).mean()
     functional = importlib.import_module("torchaudio").functional
 
@@ -100,7 +100,7 @@ def work(sizes: argparse.Namespace) -> None:
 
 def compare(sizes: argparse.Namespace) -> dict[str, Any]:
     """Alternate the contestants' runs; the first of each is not counted."""
-    interpreters = {"ours": sys.executable, "joiner": sys.executable}
+    interpreters = {"ours": sys.executable, "joiner_alone": sys.executable}
     if sizes.peer_python is not None:
         interpreters["torchaudio"] = sizes.peer_python
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in interpreters}
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15, help="runs of each that count")
     parser.add_argument("--peer-python", help="an interpreter that imports torchaudio")
-    parser.add_argument("--worker", choices=("ours", "joiner", "torchaudio"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("ours", "joiner_alone", "torchaudio"), help=argparse.SUPPRESS)
     sizes = parser.parse_args()
     if sizes.worker:
         work(sizes)

@@ -277,7 +277,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
         return result
 
 
-@pytest.mark.parametrize("memory_mib", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("memory_mib", [1.0, 2.0])
 def test_the_memory_promised_is_kept(memory_mib: float) -> None:
     frames, labels, joiner, vocabulary = [30, 40, 50], [9, 12, 15], 192, 256
     case = random_case(frames, labels, joiner=joiner, vocabulary=vocabulary, dtype=torch.float32)
@@ -308,8 +308,10 @@ def test_what_is_kept_between_the_passes_fits_in_the_memory(monkeypatch: pytest.
 
 def test_backward_twice_gives_the_same() -> None:
     case = random_case([5, 3], [2, 4], seed=8)
-    losses = transducer_loss(*case).sum()
+    losses: Any = transducer_loss(*case)
+    node, losses = losses.grad_fn, losses.sum()
     first = torch.autograd.grad(losses, case.tensors, retain_graph=True)
+    assert node.kept == [None]  # nothing large lives on with the loss
     for ours, again in zip(first, torch.autograd.grad(losses, case.tensors), strict=True):
         assert torch.equal(ours, again)
 

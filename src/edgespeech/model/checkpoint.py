@@ -19,6 +19,7 @@ from edgespeech.model.transducer import Transducer
 
 WEIGHTS = "model.safetensors"
 TOKENS = "tokens.model"
+_ABOUT = "edgespeech"
 _FORMAT = "edgespeech-transducer-1"
 
 
@@ -48,11 +49,9 @@ def save_model(
     """
     if len(tokeniser) != model.config.vocabulary:
         raise bad("model", "vocabulary", model.config.vocabulary, f"{len(tokeniser)}, as the word pieces")
-    header = {
-        "format": _FORMAT,
-        "config": json.dumps(model.config.to_mapping()),
-        "provenance": json.dumps(provenance, sort_keys=True),
-    }
+    # One key, since safetensors writes several in any order, and the same model must give the same bytes.
+    about = {"format": _FORMAT, "config": model.config.to_mapping(), "provenance": provenance}
+    header = {_ABOUT: json.dumps(about, sort_keys=True)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,13 +71,13 @@ def load_model(folder: Path) -> Trained:
     path = folder / WEIGHTS
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise EdgeSpeechError(f"{path}: not a readable model: {error}") from error
-    if header.get("format") != _FORMAT:
-        raise bad(str(path), "format", header.get("format"), _FORMAT)
-    config = ModelConfig.from_mapping(json.loads(header["config"]), str(path))
+    if not isinstance(about, dict) or about.get("format") != _FORMAT:
+        raise bad(str(path), "format", about, _FORMAT)
+    config = ModelConfig.from_mapping(about["config"], str(path))
     model = Transducer(config)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if _deployed(name)}
     for name in sorted(wanted.keys() | tensors.keys()):
@@ -90,7 +89,7 @@ def load_model(folder: Path) -> Trained:
     tokeniser = Tokeniser.load(folder / TOKENS)
     if len(tokeniser) != config.vocabulary:
         raise bad(str(folder / TOKENS), "pieces", len(tokeniser), str(config.vocabulary))
-    return Trained(model.eval().requires_grad_(False), tokeniser, json.loads(header.get("provenance", "{}")))
+    return Trained(model.eval().requires_grad_(False), tokeniser, about["provenance"])
 
 
 def model_bytes(folder: Path) -> int:

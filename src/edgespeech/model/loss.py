@@ -3,9 +3,9 @@
 Letters: B batch; T transcriber frames; U labels; J joiner width; V word pieces. A cell is a node `(t, u)` of an
 utterance's lattice; the cells of a batch are packed without padding, in the order of utterance, frame, label.
 
-The tensor of logits has shape `(B, T, U + 1, V)` and the joiner's hidden tensor `(B, T, U + 1, J)`; neither is ever
-made. A chunk holds the cells of some frames: the first pass leaves the log-probabilities of the blank and of the next
-label of each cell, the recursions run over those, and the second pass makes the gradients chunk by chunk. Chunks
+The logits have shape `(B, T, U + 1, V)` and the joiner's hidden values `(B, T, U + 1, J)`; neither is made as one
+tensor. A chunk holds the cells of some frames: the first pass leaves the log-probabilities of the blank and of the
+next label of each cell, the recursions run over those, and the second pass makes the gradients chunk by chunk. Chunks
 that fit in the memory allowed are kept from the first pass for the second, the others are computed again.
 """
 
@@ -40,7 +40,7 @@ def transducer_loss(
 
     The logits of cell `(t, u)` are `weight @ tanh(encoded[t] + predicted[u]) + bias`. Differentiable, once, in the
     first four arguments. Matrix products are made in the type of `encoded`; sums and the softmax in float32 at
-    least; the recursions in float64. Deterministic on a CPU; on a GPU under `torch.use_deterministic_algorithms`.
+    least; the recursions in float64. Deterministic on a CPU.
 
     Args:
         encoded: transcriber output, with shape `(B, T, J)`, floating point.
@@ -52,8 +52,8 @@ def transducer_loss(
             legal.
         label_lengths: labels of each utterance, with shape `(B,)`, 0 to U.
         blank: index of the blank.
-        memory_mib: bound on all tensors as wide as J or V per cell, in MiB. Less memory takes more time, up to half
-            as much again. Beside it there are some twenty float64 numbers per cell, and the gradients.
+        memory_mib: bound on all tensors as wide as J or V per cell, in MiB. Less memory takes more time, up to some
+            1.7 times as much. Beside it there are some twenty float64 numbers per cell, and the gradients.
 
     Returns:
         Loss in nats, with shape `(B,)`, float32 (float64 if `encoded` is). A NaN in an utterance's inputs is a NaN
@@ -233,9 +233,9 @@ class _TransducerLoss(torch.autograd.Function):
         state = lattice.utterance * predicted.shape[1] + lattice.state
         scale = scale[lattice.utterance]
         with torch.autocast(encoded.device.type, enabled=False):
-            for (rows, pieces), scores in zip(_chunks(batch), ctx.kept, strict=True):
-                hidden, logp = scores or _score(pieces, *inputs)
-                del scores
+            for index, (rows, pieces) in enumerate(_chunks(batch)):
+                hidden, logp = ctx.kept[index] or _score(pieces, *inputs)
+                ctx.kept[index] = None  # free before the loss itself is; a second backward scores again
                 # Written so that a NaN is not left out.
                 live = (~(occupied[rows] <= torch.finfo(scale.dtype).eps)).nonzero()[:, 0]
                 cell = live + rows.start
@@ -267,7 +267,7 @@ def _score(
             predicted[utterance, None, :states],
             out=hidden[rows].view(stop - start, states, -1),
         )
-    # The tangent by way of the sigmoid, tanh(x) = 2 sigmoid(2 x) - 1, which is ten times faster on a CPU.
+    # tanh(x) as 2 sigmoid(2 x) - 1, several times faster on a CPU.
     hidden = hidden.mul_(2).sigmoid_().mul_(2).sub_(1).to(weight.dtype)
     logits = torch.mm(hidden, weight.t()).to(bias.dtype).add_(bias)
     return hidden, torch.log_softmax(logits, 1)
