@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
-from edgespeech.data.files import project_root, write_atomic
+from edgespeech.data.files import project_root, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.checkpoint import load_model, save_model
+from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.tokeniser import Tokeniser
@@ -168,8 +168,7 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
         size = int(config.model["vocabulary"])
         tokeniser = Tokeniser.train(sorted({item.text for item in speech.items}), size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
-    folder = Path(config.init)
-    earlier = load_model(folder if folder.is_absolute() else project_root() / folder)
+    earlier = load_model(_init_folder(config.init))
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
@@ -178,6 +177,11 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     model = Transducer(wanted)
     model.load_state_dict(earlier.model.state_dict())
     return model, earlier.tokeniser
+
+
+def _init_folder(init: str) -> Path:
+    """A model folder as a run's file names it: from the project's folder on, unless it is absolute."""
+    return project_root() / init
 
 
 def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
@@ -260,7 +264,8 @@ def _save_average(
 
 def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
-    return {
+    start = {} if config.init is None else {"init_sha256": sha256_file(_init_folder(config.init) / WEIGHTS)}
+    return start | {
         "run": config.name,
         "config_sha256": config.sha256,
         "speech_sha256": speech.sha256,
