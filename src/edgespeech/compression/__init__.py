@@ -1,0 +1,1 @@
+"""Weights in few bits: codes with scales (`codes`), and the packed file that the engine runs (`edge_file`)."""
