@@ -3,6 +3,7 @@ SHELL := /bin/bash -euo pipefail
 PYTHON ?= python3.11
 PROFILE ?= quick
 JOBS ?= 2
+FUZZ_S ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
@@ -13,7 +14,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint unit tables-check bench bench-check report replicate fetch clean
+.PHONY: help env test lint unit tables-check bench bench-check report replicate fuzz clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -55,6 +56,12 @@ replicate: env ## measure every published row again on this machine (PROFILE=ful
 replicate-%: env ## one technique, by the name of its folder in replication/
 	@test -f replication/$*/replicate.py || { echo "replicate-$*: no replication/$*/replicate.py"; exit 2; }
 	$(BIN)/python replication/$*/replicate.py --profile $(PROFILE)
+
+fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sanitizers
+	$(BIN)/python fuzz/seeds.py build/fuzz/seeds
+	fuzz/build.sh build/fuzz
+	cd build/fuzz && if command -v clang++ >/dev/null; \
+	  then ./fuzz_edge_file -max_total_time=$(FUZZ_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_S); fi
 
 clean: ## remove what was built; results and fetched data stay
 	rm -rf build .asv site $(VENV)

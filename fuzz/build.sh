@@ -1,0 +1,31 @@
+#!/bin/sh
+# Builds the fuzz target as FOLDER/fuzz_edge_file: fuzz/build.sh FOLDER
+set -eu
+csrc=$(dirname "$0")/../src/edgespeech/engine/csrc
+out=$1
+mkdir -p "$out"
+
+if command -v clang++ >/dev/null; then
+  set -- clang++ -fsanitize=fuzzer,address,undefined
+else
+  set -- g++ -fsanitize=address,undefined -DEDGESPEECH_FUZZ_DRIVER
+fi
+set -- "$@" -std=c++20 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -Wall -Wextra
+
+# Every source with the flags that CMakeLists.txt gives it. Of intrinsics that leave lanes undefined on purpose, g++
+# warns in its own headers.
+case $(uname -m) in
+  x86_64)
+    "$@" -mavx2 -c "$csrc/kernels_avx2.cpp" -o "$out/kernels_avx2.o"
+    "$@" -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mpopcnt -mbmi2 \
+      -Wno-uninitialized -Wno-maybe-uninitialized -c "$csrc/kernels_avx512.cpp" -o "$out/kernels_avx512.o"
+    kernels="$out/kernels_avx2.o $out/kernels_avx512.o"
+    ;;
+  aarch64)
+    "$@" -c "$csrc/kernels_neon.cpp" -o "$out/kernels_neon.o"
+    kernels=$out/kernels_neon.o
+    ;;
+  *) kernels= ;;
+esac
+# shellcheck disable=SC2086
+"$@" "$csrc/fuzz_edge_file.cpp" "$csrc/edge_file.cpp" "$csrc/kernels.cpp" $kernels -o "$out/fuzz_edge_file"
