@@ -1,5 +1,5 @@
-// What kernels.cpp hands to the kernel of an ISA. Plain data only: an inline function or a template of the standard
-// library, compiled with the flags of an ISA, could be the copy that the linker keeps for everyone.
+// What kernels.cpp hands to the kernel of an ISA. Plain data only: an inline function or a template of the
+// standard library, compiled with the flags of an ISA, could be the copy that the linker keeps for everyone.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace edgespeech {
 
 constexpr std::size_t kScratchRows = 8;
 
-// A product, prepared: activations padded with zeros to whole words of 64 columns, all rows aligned to 64 bytes.
+// A product, prepared: activations padded with zeros to whole words of 64 columns, and aligned to 64 bytes.
 struct Product {
   std::uint32_t rows;
   std::uint32_t cols;
@@ -24,13 +24,13 @@ struct Product {
   std::size_t batch;
   const std::int8_t* q;       // batch x words x 64
   const std::int32_t* q_sum;  // batch x groups: the sum of q over the group
-  std::int8_t* scratch;       // kScratchRows x scratch_stride bytes
+  std::int8_t* scratch;       // kScratchRows x scratch_stride bytes, aligned too
   std::size_t scratch_stride;  // (words + 1) x 64
   std::int32_t* out;           // batch x rows x groups
 };
 
-// For each of the 256 masks of 8 columns: how many are stored, and which of the values to come goes to column j
-// (255: none).
+// For each of the 256 masks of 8 columns: how many are stored, and which of the values to come goes to
+// column j (255: none).
 struct ExpandTable {
   std::uint8_t count[256];
   std::uint8_t index[256][8];

@@ -35,7 +35,8 @@ void decode_row(const Product& p, std::uint32_t row, std::int8_t* weights) {
     }
     const std::uint32_t bytes = values[bit / 8] | std::uint32_t{values[bit / 8 + 1]} << 8;
     const std::int32_t code = static_cast<std::int32_t>(bytes >> bit % 8 & code_mask);
-    weights[column] = p.codebook ? p.codebook[code] : static_cast<std::int8_t>(code - (1 << (p.bits - 1)));
+    const std::int32_t uniform = code - (1 << (p.bits - 1));
+    weights[column] = p.codebook ? p.codebook[code] : static_cast<std::int8_t>(uniform);
     bit += p.bits;
   }
 }
@@ -82,7 +83,9 @@ Kernel kernel_of(Isa isa) {
     return found;
   }();
   const Kernel kernel = kernels[static_cast<std::size_t>(isa)];
-  if (kernel == nullptr) throw std::invalid_argument(std::string("isa: '") + name(isa) + "' is not available on this CPU");
+  if (kernel == nullptr) {
+    throw std::invalid_argument(std::string("isa: got '") + name(isa) + "', which this CPU lacks");
+  }
   return kernel;
 }
 
@@ -116,7 +119,8 @@ Isa isa_named(std::string_view wanted) {
   for (const Isa isa : kIsas) {
     if (wanted == name(isa)) return isa;
   }
-  throw std::invalid_argument("isa: got '" + std::string(wanted) + "', expected scalar, avx2, avx512 or neon");
+  const std::string got(wanted);
+  throw std::invalid_argument("isa: got '" + got + "', expected scalar, avx2, avx512 or neon");
 }
 
 bool available(Isa isa) { return find_kernel(isa) != nullptr; }
@@ -130,7 +134,8 @@ void multiply(const PackedMatrix& matrix, const std::int8_t* q, std::size_t batc
   multiply_with(chosen_isa(), matrix, q, batch, out);
 }
 
-void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out) {
+void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch,
+                   std::int32_t* out) {
   const Kernel kernel = kernel_of(isa);
   if (batch < 1 || batch > kMaxBatch) {
     throw std::invalid_argument("multiply.batch: got " + std::to_string(batch) + ", expected 1 to 8");

@@ -13,9 +13,9 @@ enum class Isa { Scalar, Avx2, Avx512, Neon };
 constexpr Isa kIsas[] = {Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon};
 constexpr std::size_t kMaxBatch = 8;
 
-const char* name(Isa isa);               // "scalar", "avx2", "avx512", "neon"
-Isa isa_named(std::string_view name);    // throws std::invalid_argument for any other name
-bool available(Isa isa);                 // compiled in, and this CPU has it
+const char* name(Isa isa);             // "scalar", "avx2", "avx512", "neon"
+Isa isa_named(std::string_view name);  // throws std::invalid_argument for any other name
+bool available(Isa isa);               // compiled in, and this CPU has it
 
 // The best of this CPU, or the one that the environment variable EDGESPEECH_ISA names; read once.
 // Throws std::invalid_argument when that is no name, or this CPU lacks it.
@@ -23,8 +23,8 @@ Isa chosen_isa();
 
 // out[n, r, g] = sum over the columns c of group g of int8weight[r, c] * q[n, c].
 // q: batch x cols, values -127..127 (never -128), batch 1..8. out: batch x rows x groups.
-// Any number of threads may call at once. Throws std::invalid_argument for a batch out of range, and for an ISA
-// that is not available.
+// Any number of threads may call at once. Throws std::invalid_argument for a batch out of range, and for an
+// ISA that is not available.
 void multiply(const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out);
 void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch,
                    std::int32_t* out);

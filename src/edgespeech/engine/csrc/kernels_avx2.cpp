@@ -1,4 +1,4 @@
-// AVX2 kernel. Each row: its codes to a byte each, these to their columns, then the products with every vector.
+// AVX2 kernel. Each row: its codes to a byte each, these to their columns, then its products.
 #include <immintrin.h>
 
 #include "kernel_parts.hpp"
@@ -8,28 +8,29 @@ namespace {
 
 constexpr int kAhead = 4096;  // bytes of the values to prefetch ahead
 
-// Turns 32 codes of 2 to 8 bits to int8 weights.
+// Turns 32 codes to int8 weights.
 //
-// Every code lies within two bytes. vpshufb brings these to a word (codes 0 to 7 in the lower half of the register,
-// 8 to 15 in the upper), a multiplication shifts the code to the word's top, and a shift brings it down.
+// Every code lies within two bytes. vpshufb brings these to a word (codes 0 to 7 in the lower half of the
+// register, 8 to 15 in the upper), a multiplication shifts the code to the word's top, and a shift brings it
+// down.
 struct Decoder {
   __m256i gather, scale;
-  __m128i drop;        // 16 - bits
-  __m256i offset;      // 2^(bits - 1), for uniform codes
-  __m256i table[4];    // the codebook, 16 entries each
-  int tables;          // 0: uniform
+  __m128i drop;      // 16 - bits
+  __m256i offset;    // 2^(bits - 1), for uniform codes
+  __m256i table[4];  // the codebook, 16 entries each
+  int tables;        // 0: uniform
 
   explicit Decoder(const Product& p) {
-    alignas(32) std::uint8_t bytes[32];
+    alignas(32) std::uint8_t indices[32];
     alignas(32) std::uint16_t factors[16];
     alignas(16) std::int8_t entries[4][16] = {};
     for (std::uint32_t i = 0; i < 16; ++i) {
       const std::uint32_t bit = i % 8 * p.bits, byte = i / 8 * p.bits + bit / 8;
-      bytes[2 * i] = static_cast<std::uint8_t>(byte);
-      bytes[2 * i + 1] = static_cast<std::uint8_t>(byte < 15 ? byte + 1 : 255);
+      indices[2 * i] = static_cast<std::uint8_t>(byte);
+      indices[2 * i + 1] = static_cast<std::uint8_t>(byte < 15 ? byte + 1 : 255);
       factors[i] = static_cast<std::uint16_t>(1u << (16 - p.bits - bit % 8));
     }
-    gather = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes));
+    gather = _mm256_load_si256(reinterpret_cast<const __m256i*>(indices));
     scale = _mm256_load_si256(reinterpret_cast<const __m256i*>(factors));
     drop = _mm_cvtsi32_si128(static_cast<int>(16 - p.bits));
     offset = _mm256_set1_epi8(static_cast<char>(1 << (p.bits - 1)));
@@ -38,6 +39,11 @@ struct Decoder {
     for (int k = 0; k < 4; ++k) {
       table[k] = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(entries[k])));
     }
+  }
+
+  // The weights of 32 codes of 8 bits.
+  __m256i bytes(const std::uint8_t* from) const {
+    return _mm256_sub_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)), offset);
   }
 
   // The words of the 16 codes at `from`. Reads 16 bytes.
@@ -53,7 +59,7 @@ struct Decoder {
     if (tables == 0) return _mm256_sub_epi8(codes, offset);
     __m256i weights = _mm256_setzero_si256();
     for (int k = 0; k < tables; ++k) {
-      // 0x70 to 0x7F for the codes of this table, and 0x80 or more, for which vpshufb gives 0, for all others.
+      // 0x70 to 0x7F for the codes of this table; 0x80 or more, for which vpshufb gives 0, for all others.
       const __m256i index = _mm256_sub_epi8(codes, _mm256_set1_epi8(static_cast<char>(16 * k)));
       const __m256i guarded = _mm256_adds_epu8(index, _mm256_set1_epi8(0x70));
       weights = _mm256_or_si256(weights, _mm256_shuffle_epi8(table[k], guarded));
@@ -67,9 +73,7 @@ void decode_row(const Product& p, const Decoder& decoder, std::uint32_t row, std
   const std::uint8_t* const end = p.values + p.row_start[row + 1];
   for (const std::uint8_t* from = p.values + p.row_start[row]; from < end; from += 4 * p.bits, to += 32) {
     _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T0);
-    const __m256i weights = p.bits == 8 ? _mm256_sub_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
-                                                         decoder.offset)
-                                        : decoder(from, p.bits);
+    const __m256i weights = p.bits == 8 ? decoder.bytes(from) : decoder(from, p.bits);
     _mm256_store_si256(reinterpret_cast<__m256i*>(to), weights);
   }
 }

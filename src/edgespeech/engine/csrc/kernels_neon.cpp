@@ -1,5 +1,5 @@
-// AArch64 kernel, with the dot product instruction where the CPU has it. Each row: its codes to a byte each, these to
-// their columns, then the products with every vector.
+// AArch64 kernel, with the dot product instruction where the CPU has it. Each row: its codes to a byte each,
+// these to their columns, then its products.
 #include <arm_neon.h>
 #if defined(__linux__)
 #include <asm/hwcap.h>
@@ -13,33 +13,38 @@ namespace {
 
 constexpr int kAhead = 4096;  // bytes of the values to prefetch ahead
 
-// Turns 16 codes of 2 to 8 bits to int8 weights.
+// Turns 16 codes to int8 weights.
 //
-// Every code lies within two bytes. tbl brings these to a 16-bit lane, 8 codes at a time; one shift moves the code to
-// the lane's top, another one down.
+// Every code lies within two bytes. tbl brings these to a 16-bit lane, 8 codes at a time; one shift moves the
+// code to the lane's top, another one down.
 struct Decoder {
   uint8x16_t gather;
   int16x8_t up, down;
-  uint8x16_t offset;   // 2^(bits - 1), for uniform codes
-  int8x16x4_t table;   // the codebook
+  uint8x16_t offset;  // 2^(bits - 1), for uniform codes
+  int8x16x4_t table;  // the codebook
   bool uniform;
 
   explicit Decoder(const Product& p) : uniform(p.codebook == nullptr) {
-    std::uint8_t bytes[16];
+    std::uint8_t indices[16];
     std::int16_t shifts[8];
     std::int8_t entries[64] = {};
     for (std::uint32_t i = 0; i < 8; ++i) {
       const std::uint32_t bit = i * p.bits;
-      bytes[2 * i] = static_cast<std::uint8_t>(bit / 8);
-      bytes[2 * i + 1] = static_cast<std::uint8_t>(bit / 8 + 1);
+      indices[2 * i] = static_cast<std::uint8_t>(bit / 8);
+      indices[2 * i + 1] = static_cast<std::uint8_t>(bit / 8 + 1);
       shifts[i] = static_cast<std::int16_t>(16 - p.bits - bit % 8);
     }
     for (std::uint32_t i = 0; !uniform && i < 1u << p.bits; ++i) entries[i] = p.codebook[i];
-    gather = vld1q_u8(bytes);
+    gather = vld1q_u8(indices);
     up = vld1q_s16(shifts);
     down = vdupq_n_s16(static_cast<std::int16_t>(p.bits) - 16);
     offset = vdupq_n_u8(static_cast<std::uint8_t>(1u << (p.bits - 1)));
     for (int k = 0; k < 4; ++k) table.val[k] = vld1q_s8(entries + 16 * k);
+  }
+
+  // The weights of 16 codes of 8 bits.
+  int8x16_t bytes(const std::uint8_t* from) const {
+    return vreinterpretq_s8_u8(vsubq_u8(vld1q_u8(from), offset));
   }
 
   // The 8 codes at `from`. Reads 16 bytes.
@@ -59,7 +64,7 @@ void decode_row(const Product& p, const Decoder& decoder, std::uint32_t row, std
   const std::uint8_t* const end = p.values + p.row_start[row + 1];
   for (const std::uint8_t* from = p.values + p.row_start[row]; from < end; from += 2 * p.bits, to += 16) {
     __builtin_prefetch(from + kAhead);
-    vst1q_s8(to, p.bits == 8 ? vreinterpretq_s8_u8(vsubq_u8(vld1q_u8(from), decoder.offset)) : decoder(from, p.bits));
+    vst1q_s8(to, p.bits == 8 ? decoder.bytes(from) : decoder(from, p.bits));
   }
 }
 
@@ -93,8 +98,8 @@ std::int32_t dot_by_pairs(const std::int8_t* weights, const std::int8_t* q, std:
   return vaddvq_s32(sum);
 }
 
-[[gnu::target("arch=armv8.2-a+dotprod")]] std::int32_t dot_by_fours(const std::int8_t* weights, const std::int8_t* q,
-                                                                    std::size_t columns) {
+[[gnu::target("arch=armv8.2-a+dotprod")]]
+std::int32_t dot_by_fours(const std::int8_t* weights, const std::int8_t* q, std::size_t columns) {
   int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
   for (std::size_t c = 0; c < columns; c += 64) {
     for (std::size_t k = 0; k < 4; ++k) {

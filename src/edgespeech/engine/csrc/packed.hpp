@@ -6,11 +6,11 @@
 
 namespace edgespeech {
 
-// weight[r, c] = scale[r, c / group] * int8 (group 0: one scale a row), where int8 = code - 2^(bits - 1), or
-// codebook[code]; 0 where column c of row r is not stored.
+// weight[r, c] = scale[r, c / group] * int8 (group 0: one scale a row), where int8 = code - 2^(bits - 1),
+// or codebook[code]; 0 where column c of row r is not stored.
 //
-// The loader has checked every field: rows >= 1, 1 <= cols <= 65536, 2 <= bits <= 8, bits <= 6 with a codebook,
-// group a multiple of 64, mask bits beyond cols 0, row_start in agreement with the masks.
+// The loader has checked every field: rows >= 1, 1 <= cols <= 65536, 2 <= bits <= 8, bits <= 6 with a
+// codebook, group a multiple of 64, mask bits beyond cols 0, row_start in agreement with the masks.
 // `values` may be read up to 63 bytes beyond its end (kOverRead), and nothing else may be.
 struct PackedMatrix {
   std::uint32_t rows = 0;
@@ -18,7 +18,7 @@ struct PackedMatrix {
   std::uint32_t group = 0;
   std::uint8_t bits = 0;
   bool sparse = false;
-  const std::uint64_t* masks = nullptr;    // rows x ceil(cols / 64) when sparse; bit j of word k: column 64 k + j
+  const std::uint64_t* masks = nullptr;    // rows x words() when sparse; bit j of word k: column 64 k + j
   const std::uint8_t* values = nullptr;    // codes, lowest bits first; every row starts at a byte
   const float* scales = nullptr;           // rows x groups()
   const std::int8_t* codebook = nullptr;   // 2^bits, or nullptr for uniform codes

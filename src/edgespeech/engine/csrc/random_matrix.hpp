@@ -34,9 +34,16 @@ inline RandomMatrix random_matrix(const Layout& layout, std::mt19937& random) {
   if (layout.codebook) {
     m.codebook.resize(codes);
     for (auto& entry : m.codebook) entry = static_cast<std::int8_t>(static_cast<int>(random() % 256) - 128);
-    if (layout.extreme) m.codebook.front() = -128, m.codebook.back() = 127;
+    if (layout.extreme) {
+      m.codebook.front() = -128;
+      m.codebook.back() = 127;
+    }
   }
-  m.packed = {.rows = layout.rows, .cols = layout.cols, .group = layout.group, .bits = layout.bits, .sparse = layout.sparse};
+  m.packed.rows = layout.rows;
+  m.packed.cols = layout.cols;
+  m.packed.group = layout.group;
+  m.packed.bits = layout.bits;
+  m.packed.sparse = layout.sparse;
   const std::uint32_t words = m.packed.words();
   if (layout.sparse) m.masks.resize(std::size_t{layout.rows} * words);
   m.weights.resize(std::size_t{layout.rows} * layout.cols);
@@ -51,7 +58,8 @@ inline RandomMatrix random_matrix(const Layout& layout, std::mt19937& random) {
         m.masks[std::size_t{row} * words + column / 64] |= std::uint64_t{1} << column % 64;
       }
       const std::uint32_t code = layout.extreme ? (random() % 8 == 0 ? codes - 1 : 0) : random() % codes;
-      const int weight = layout.codebook ? m.codebook[code] : static_cast<int>(code) - static_cast<int>(codes / 2);
+      const int uniform = static_cast<int>(code) - static_cast<int>(codes / 2);
+      const int weight = layout.codebook ? m.codebook[code] : uniform;
       m.weights[std::size_t{row} * layout.cols + column] = static_cast<std::int8_t>(weight);
       pending |= code << filled;
       for (filled += layout.bits; filled >= 8; filled -= 8, pending >>= 8) {
