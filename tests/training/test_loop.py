@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,16 +49,39 @@ def test_it_learns(settings: Make, tmp_path: Path) -> None:
     assert read.provenance["utterances"] == "16"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+STAGED: dict[str, Any] = {"ctc_only_steps": 4, "sounds": {"layer": 1, "weight": 0.5}}
+"""Settings of a run that starts with the transcriber alone and listens to a lower layer."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, STAGED])
 def test_stopped_and_taken_up_again_is_bit_for_bit_the_same(
-    settings: Make, tmp_path: Path, precision: str
+    settings: Make, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    config = settings(precision=precision, clean_steps=2, ramp_steps=4)
+    model = {**settings().model, "layers": 2}
+    config = settings(**changes, model=model, clean_steps=2, ramp_steps=4)
     train(config, tmp_path / "whole", quiet=True)
     for until in (3, 5, None):
         train(config, tmp_path / "parts", until=until, quiet=True)
     assert same(tmp_path / "whole" / STATE, tmp_path / "parts" / STATE)
     assert same(tmp_path / "whole" / MODEL / WEIGHTS, tmp_path / "parts" / MODEL / WEIGHTS)
+
+
+def test_the_transcriber_learns_alone_first(settings: Make, tmp_path: Path) -> None:
+    config = settings(**STAGED, model={**settings().model, "layers": 2}, weight_decay=0.0)
+    train(config, tmp_path / "run", until=1)
+    first = load_file(tmp_path / "run" / STATE)
+    train(config, tmp_path / "run", until=4)
+    before, fourth = losses(tmp_path / "run"), load_file(tmp_path / "run" / STATE)
+    train(config, tmp_path / "run")
+    whole = load_file(tmp_path / "run" / STATE)
+    assert set(before) == {0.0}
+    assert losses(tmp_path / "run")[-1] > 0
+    for name in ("model.model.predictor.embedding.weight", "model.model.joiner.weight"):
+        assert torch.equal(fourth[name], first[name])
+        assert not torch.equal(whole[name], first[name])
+    for name in ("model.model.transcriber.enter.weight", "model.sounds.out.weight"):
+        assert not torch.equal(fourth[name], first[name])
+    assert not any("sounds" in name for name in load_file(tmp_path / "run" / MODEL / WEIGHTS))
 
 
 def test_a_kill_loses_only_the_steps_since_the_checkpoint(

@@ -50,6 +50,10 @@ def test_the_shipped_runs_are_valid(path: Path) -> None:
             "echo",
         ),
         ("name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: a}]\nsteps: 5\nepochs: 3\n", "epochs"),
+        (
+            "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: a}]\nsteps: 500\nsounds: {layer: 0}\n",
+            "layer",
+        ),
         ("name: [", "not YAML"),
     ],
 )

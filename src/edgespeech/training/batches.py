@@ -35,6 +35,8 @@ class Batch:
         lengths: feature frames of each, with shape `(B,)`.
         labels: with shape `(B, U)`.
         label_lengths: with shape `(B,)`.
+        sounds: with shape `(B, S)`, S sounds; S is 0 in a run that does not train on them.
+        sound_lengths: with shape `(B,)`.
         ids: of the utterances.
         global_labels: labels of the whole step, of all processes together.
     """
@@ -43,6 +45,8 @@ class Batch:
     lengths: Tensor
     labels: Tensor
     label_lengths: Tensor
+    sounds: Tensor
+    sound_lengths: Tensor
     ids: tuple[str, ...]
     global_labels: int
 
@@ -93,7 +97,17 @@ class Plan:
 
 
 class Batches(Dataset[Batch]):
-    """The batch of each step, for one process of `world`."""
+    """The batch of each step, for one process of `world`.
+
+    Args:
+        config: the run.
+        speech: its utterances.
+        labels: of each utterance.
+        noises: recorded noises by id.
+        sounds: of each utterance, where the run trains on them.
+        rank: this process.
+        world: how many there are.
+    """
 
     def __init__(
         self,
@@ -102,10 +116,11 @@ class Batches(Dataset[Batch]):
         labels: Sequence[Sequence[int]],
         noises: dict[str, Samples],
         *,
+        sounds: Sequence[Sequence[int]] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self._config, self._speech, self._labels = config, speech, labels
+        self._config, self._speech, self._labels, self._sounds = config, speech, labels, sounds
         self._plan = Plan(speech, batch_s=config.batch_s, seed=config.seed)
         self._augment = AugmentConfig.from_mapping(config.augment)
         random = np.random.default_rng(config.seed)
@@ -120,7 +135,11 @@ class Batches(Dataset[Batch]):
         own = places[self._rank :: self._world]
         features = [self._features(i, epoch, step) for i in own]
         return collate(
-            features, [self._labels[i] for i in own], [self._speech.items[i].id for i in own], total
+            features,
+            [self._labels[i] for i in own],
+            [self._speech.items[i].id for i in own],
+            total,
+            sounds=[self._sounds[i] if self._sounds is not None else [] for i in own],
         )
 
     def sample_features(self, n: int) -> list[Features]:
@@ -145,23 +164,38 @@ class Batches(Dataset[Batch]):
 
 
 def collate(
-    features: Sequence[Features], labels: Sequence[Sequence[int]], ids: Sequence[str], global_labels: int
+    features: Sequence[Features],
+    labels: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    global_labels: int,
+    *,
+    sounds: Sequence[Sequence[int]],
 ) -> Batch:
     """Pad utterances into a batch; with none of them it is empty, with B = 0."""
     size = len(features)
     frames = torch.zeros(size, max((len(f) for f in features), default=0), 80)
-    padded = torch.zeros(size, max((len(one) for one in labels), default=0), dtype=torch.int64)
-    for row, (values, wanted) in enumerate(zip(features, labels, strict=True)):
+    for row, values in enumerate(features):
         frames[row, : len(values)] = torch.from_numpy(values)
-        padded[row, : len(wanted)] = torch.tensor(wanted, dtype=torch.int64)
+    padded, label_lengths = _pad(labels)
+    said, sound_lengths = _pad(sounds)
     return Batch(
         features=frames,
         lengths=torch.tensor([len(f) for f in features], dtype=torch.int64),
         labels=padded,
-        label_lengths=torch.tensor([len(one) for one in labels], dtype=torch.int64),
+        label_lengths=label_lengths,
+        sounds=said,
+        sound_lengths=sound_lengths,
         ids=tuple(ids),
         global_labels=global_labels,
     )
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of numbers as one tensor, padded with zeros, and their lengths."""
+    padded = torch.zeros(len(rows), max((len(row) for row in rows), default=0), dtype=torch.int64)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return padded, torch.tensor([len(row) for row in rows], dtype=torch.int64)
 
 
 def loader(batches: Batches, steps: range, *, workers: int) -> Iterator[Batch]:

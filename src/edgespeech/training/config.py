@@ -35,6 +35,18 @@ class Source(_Strict):
     repeat: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Sounds(_Strict):
+    """The auxiliary loss on the sounds that are said (`edgespeech.training.sounds`).
+
+    Attributes:
+        layer: how many of the transcriber's layers name them.
+        weight: of the loss.
+    """
+
+    layer: Positive
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
 class TrainConfig(_Strict):
     """A training run. Times in seconds of audio unless named otherwise.
 
@@ -58,6 +70,9 @@ class TrainConfig(_Strict):
         weight_decay: decoupled (AdamW).
         clip: the gradient's greatest norm.
         ctc: weight of the auxiliary CTC loss on the transcriber.
+        ctc_only_steps: so many steps train the transcriber alone, by CTC. A model that is trained as a whole from the
+            start learns what is usually written long before it learns to hear.
+        sounds: the auxiliary loss on a lower layer; none leaves it out.
         average: decay of the exponential average of the weights, which is what is kept.
         precision: `bf16` computes the transcriber in bfloat16, weights and losses stay in float32.
         loss_mib: memory bound of the transducer loss.
@@ -82,6 +97,8 @@ class TrainConfig(_Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip: Annotated[float, Field(gt=0)] = 5.0
     ctc: Annotated[float, Field(ge=0)] = 0.3
+    ctc_only_steps: Annotated[int, Field(ge=0)] = 0
+    sounds: Sounds | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16"] = "fp32"
     loss_mib: Annotated[float, Field(gt=0)] = 64.0

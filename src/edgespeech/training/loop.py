@@ -25,11 +25,13 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.training.batches import Batch, Batches, loader
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.progress import Progress
+from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, load_state, save_state
 
 STATE = "state.safetensors"
 MODEL = "model"
+SOUNDS = "sounds"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
 """Utterances whose augmented features give the mean and deviation of each mel band."""
@@ -41,10 +43,13 @@ class Losses:
 
     transducer: Tensor
     ctc: Tensor
+    sounds: Tensor
 
-    def total(self, ctc_weight: float) -> Tensor:
-        """What is minimised."""
-        return self.transducer + ctc_weight * self.ctc
+    def total(self, config: TrainConfig, step: int) -> Tensor:
+        """What a step minimises."""
+        ctc = config.ctc if step >= config.ctc_only_steps else 1.0
+        sounds = 0.0 if config.sounds is None else config.sounds.weight
+        return self.transducer + ctc * self.ctc + sounds * self.sounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +101,29 @@ def train(
     speech = load_speech(config.speech, longest_s=config.longest_s)
     model, tokeniser = _start(config, speech)
     labels = encode_items(speech.items, tokeniser, model.config)
-    batches = Batches(config, speech, labels, load_noises(config.noises), rank=here.rank, world=here.world)
+    trained = nn.ModuleDict({MODEL: model})
+    sounds = None
+    if config.sounds is not None:
+        inventory = SoundInventory([item.text for item in speech.items])
+        sounds = [inventory.of(item.text) for item in speech.items]
+        trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
+    noises = load_noises(config.noises)
+    batches = Batches(config, speech, labels, noises, sounds=sounds, rank=here.rank, world=here.world)
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
-    model.to(here.device).train()
+    trained.to(here.device).train()
     optimiser = torch.optim.AdamW(
-        model.parameters(),
+        trained.parameters(),
         config.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=config.weight_decay,
         fused=True,
     )
-    average = Average(model, config.average)
+    average = Average(trained, config.average)
     identity = Identity(config.sha256, speech.sha256)
     step = 0
     if (folder / STATE).is_file():
-        step = load_state(folder / STATE, identity, model, optimiser, average)
+        step = load_state(folder / STATE, identity, trained, optimiser, average)
     provenance = _provenance(config, speech, here)
     end = min(config.steps, until if until is not None else config.steps)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
@@ -120,24 +132,25 @@ def train(
         rate = config.rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        losses = _losses(model, batch, config, here)
-        norm = _update(model, optimiser, losses.total(config.ctc), config.clip, here)
-        told = torch.stack([losses.transducer.detach(), losses.ctc.detach()])
+        losses = _losses(trained, batch, config, step, here)
+        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here)
+        told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
-        average.update(model, step)
+        average.update(trained, step)
         step += 1
         progress.step(
             step,
             batch.audio_s * here.world,
             loss=float(told[0]),
             ctc=float(told[1]),
+            sounds=float(told[2]),
             norm=float(norm),
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
-            save_state(folder / STATE, identity, step, model, optimiser, average)
+            save_state(folder / STATE, identity, step, trained, optimiser, average)
             _save_average(folder / MODEL, average, tokeniser, model.config, provenance | {"step": str(step)})
     progress.close()
     if here.world > 1:
@@ -190,49 +203,51 @@ def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
     return frames.mean(0), frames.std(0)
 
 
-def _losses(model: Transducer, batch: Batch, config: TrainConfig, here: Processes) -> Losses:
+def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int, here: Processes) -> Losses:
     """The losses of this process's share of a step. An empty share has losses of zero."""
+    model = trained[MODEL]
+    assert isinstance(model, Transducer)
+    # With a gradient of zero for every weight: a weight that a step leaves alone counts the step all the same, so
+    # that the optimiser's state is one that a file can hold.
+    zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        zero = torch.stack([parameter.sum() * 0 for parameter in model.parameters()]).sum()
-        return Losses(zero, zero)
+        return Losses(zero, zero, zero)
     labels = batch.labels.to(here.device)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         encoded, lengths, _ = model.transcribe(batch.features.to(here.device), batch.lengths.to(here.device))
         predicted = model.predict(labels)
     encoded, predicted = encoded.float(), predicted.float()
     counts = batch.label_lengths.to(here.device)
-    transducer = transducer_loss(
-        encoded,
-        predicted,
-        model.joiner.weight,
-        model.joiner.bias,
-        labels,
-        lengths,
-        counts,
-        blank=BLANK,
-        memory_mib=config.loss_mib,
-    )
-    # An augmented utterance can be too fast for CTC, which needs a frame for every label: it then says nothing.
-    ctc = nn.functional.ctc_loss(
-        model.ctc(encoded).log_softmax(-1).transpose(0, 1),
-        labels,
-        lengths,
-        counts,
-        blank=BLANK,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return Losses(transducer.sum() / batch.global_labels, ctc / batch.global_labels)
+    transducer = zero
+    if step >= config.ctc_only_steps:
+        transducer = transducer_loss(
+            encoded,
+            predicted,
+            model.joiner.weight,
+            model.joiner.bias,
+            labels,
+            lengths,
+            counts,
+            blank=BLANK,
+            memory_mib=config.loss_mib,
+        ).sum()
+    # An augmented utterance can be too fast for CTC: it then says nothing.
+    ctc = ctc_sum(model.ctc(encoded), lengths, labels, counts)
+    sounds = zero
+    if config.sounds is not None:
+        said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
+        sounds = trained[SOUNDS](lengths, said, said_counts)
+    return Losses(*(loss / batch.global_labels for loss in (transducer, ctc, sounds)))
 
 
 def _update(
-    model: Transducer, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, here: Processes
+    trained: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, here: Processes
 ) -> Tensor:
     """One step of the optimiser; returns the gradient's norm before clipping."""
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    here.sum([p.grad for p in model.parameters() if p.grad is not None])
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    here.sum([p.grad for p in trained.parameters() if p.grad is not None])
+    norm = nn.utils.clip_grad_norm_(trained.parameters(), clip)
     if torch.isfinite(norm):
         optimiser.step()
     return norm
@@ -245,6 +260,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "ids": list(batch.ids),
         "loss": str(losses[0].item()),
         "ctc": str(losses[1].item()),
+        "sounds": str(losses[2].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
@@ -258,7 +274,9 @@ def _save_average(
     folder: Path, average: Average, tokeniser: Tokeniser, config: ModelConfig, provenance: dict[str, str]
 ) -> None:
     model = Transducer(config)
-    model.load_state_dict({name: tensor.cpu() for name, tensor in average.weights.items()})
+    prefix = f"{MODEL}."
+    own = {n.removeprefix(prefix): t.cpu() for n, t in average.weights.items() if n.startswith(prefix)}
+    model.load_state_dict(own)
     save_model(folder, model, tokeniser, provenance)
 
 

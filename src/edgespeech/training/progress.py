@@ -65,7 +65,7 @@ class Progress:
             file.write(json.dumps(line) + "\n")
         text = (
             f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
-            f"{line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
+            f"sounds {line['sounds']:.3f}  {line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
         )
         terminal = sys.stderr.isatty()
         print(

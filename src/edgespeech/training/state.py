@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgespeech.data.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.transducer import Transducer
 
 _FORMAT = "edgespeech-training-1"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -36,11 +35,11 @@ class Average:
     The decay of step n (from 0) is at most (1 + n) / (10 + n), so that the start is soon forgotten.
     """
 
-    def __init__(self, model: Transducer, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
-    def update(self, model: Transducer, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after a step."""
         keep = min(self.decay, (1 + step) / (10 + step))
         own = model.state_dict()
@@ -51,7 +50,7 @@ def save_state(
     path: Path,
     identity: Identity,
     step: int,
-    model: Transducer,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
 ) -> None:
@@ -61,7 +60,7 @@ def save_state(
         path: the file; the old one stays until the new one is complete.
         identity: of the run.
         step: how many steps are done.
-        model: its weights.
+        model: all that is trained: its weights.
         optimiser: AdamW over the model's parameters, in their order.
         average: of the weights.
     """
@@ -79,7 +78,7 @@ def save_state(
 def load_state(
     path: Path,
     identity: Identity,
-    model: Transducer,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
 ) -> int:

@@ -1,0 +1,127 @@
+"""An auxiliary task for the transcriber: the sounds that are said, by CTC on one of its lower layers.
+
+Letters are a poor account of English sounds, and a few hours of speech are not enough to learn both what was heard
+and how it is spelled. A lower layer that names sounds learns from those hours several times faster, and the layers
+above it spell. Only training uses it.
+
+Sources: K. Rao and H. Sak, "Multi-accent speech recognition with hierarchical grapheme based models", ICASSP 2017
+(phonemes on a lower layer, graphemes on top); K. Krishna et al., "Hierarchical multitask learning for CTC-based
+speech recognition" (2018), arXiv:1807.06234.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgespeech.data.kokoro import prompt
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import BLANK
+from edgespeech.model.transducer import Transcriber
+
+_ACCENT = "en-us"
+_NOT_SOUNDS = " ˈˌː.,?!"
+"""Stress, length and marks: what is left out."""
+
+
+class SoundInventory:
+    """The sounds of a set of sentences, by espeak-ng, and a number from 1 on for each.
+
+    Args:
+        texts: sentences, in lower case.
+
+    Raises:
+        EdgeSpeechError: the pronunciation rules are not installed, or a sentence cannot be said.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        said = _pronounce(sorted(set(texts)))
+        self._symbols = {
+            s: i + 1 for i, s in enumerate(sorted(set("".join(said.values())) - set(_NOT_SOUNDS)))
+        }
+        self._said = {
+            text: [self._symbols[s] for s in sounds if s in self._symbols] for text, sounds in said.items()
+        }
+
+    def __len__(self) -> int:
+        """How many sounds there are, the blank not counted."""
+        return len(self._symbols)
+
+    def of(self, text: str) -> list[int]:
+        """The sounds of one of the sentences, each 1 or more."""
+        return self._said[text]
+
+
+class SoundsHead(nn.Module):
+    """An output on the transcriber's layer, kept outside the model since recognition does not use it.
+
+    Args:
+        transcriber: whose layer is listened to.
+        layer: below this layer, counted from 0; 3 hears three layers.
+        sounds: how many there are, without the blank.
+
+    Raises:
+        EdgeSpeechError: there is no such layer.
+    """
+
+    def __init__(self, transcriber: Transcriber, layer: int, sounds: int) -> None:
+        super().__init__()
+        if not 0 < layer < len(transcriber.norms):
+            raise bad("train: sounds", "layer", layer, f"1 to {len(transcriber.norms) - 1}")
+        self.out = nn.Linear(transcriber.enter.out_features, sounds + 1)
+        self._heard: Tensor | None = None
+        transcriber.norms[layer].register_forward_hook(self._hear)
+
+    def _hear(self, _module: nn.Module, _given: Any, normal: Tensor) -> None:
+        self._heard = normal
+
+    def forward(self, lengths: Tensor, sounds: Tensor, sound_lengths: Tensor) -> Tensor:
+        """The CTC loss, summed over the utterances that the transcriber was given last.
+
+        Args:
+            lengths: transcriber frames of each, with shape `(B,)`.
+            sounds: with shape `(B, S)`, padded.
+            sound_lengths: with shape `(B,)`.
+
+        Returns:
+            A number; an utterance with too few frames for its sounds adds nothing.
+        """
+        assert self._heard is not None, "the transcriber runs first"
+        heard, self._heard = self._heard, None
+        return ctc_sum(self.out(heard.float()), lengths, sounds, sound_lengths)
+
+
+def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+    """The CTC loss of a batch, summed; an utterance with fewer frames than CTC needs adds nothing.
+
+    Args:
+        logits: with shape `(B, T, V)`.
+        lengths: frames of each, with shape `(B,)`.
+        labels: with shape `(B, U)`, padded.
+        label_lengths: with shape `(B,)`.
+    """
+    return nn.functional.ctc_loss(
+        logits.log_softmax(-1).transpose(0, 1),
+        labels,
+        lengths,
+        label_lengths,
+        blank=BLANK,
+        reduction="sum",
+        zero_infinity=True,
+    )
+
+
+def _pronounce(texts: Sequence[str]) -> dict[str, str]:
+    try:
+        # Its construction tells phonemizer where espeak-ng is.
+        import_module("kokoro_onnx.tokenizer").Tokenizer()
+        phonemizer: Any = import_module("phonemizer")
+    except ImportError as error:
+        raise EdgeSpeechError(
+            f"train: sounds: {error}; expected the pronunciation rules: pip install 'edgespeech[synth]'"
+        ) from error
+    said = phonemizer.phonemize([prompt(text) for text in texts], _ACCENT, preserve_punctuation=False)
+    return dict(zip(texts, said, strict=True))
