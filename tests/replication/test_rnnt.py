@@ -32,6 +32,7 @@ from helpers_replication import load_replication
 HERE = project_root() / "replication" / "rnnt"
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
 CLAIMS = yaml.safe_load((HERE / "claim.yaml").read_text(encoding="utf-8"))
+RUN = yaml.safe_load((HERE / "train_1.yaml").read_text(encoding="utf-8"))["name"]
 PROVENANCE = {
     "run": "rnnt_1", "step": "8", "audio_s": "7200", "utterances": "30", "processes": "2", "device": "x86_64",
 }  # fmt: skip
@@ -273,7 +274,7 @@ def test_the_training_speed_is_the_median_of_the_log(
 ) -> None:
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
     monkeypatch.setattr(rnnt, "training_files", lambda: [HERE / "train_1.yaml"])
-    folder = tmp_path / "work" / "runs" / "rnnt_1"
+    folder = tmp_path / "work" / "runs" / RUN
     (row,) = collected(rnnt.training_speed)
     assert "are not here" in row["skipped"]
     folder.mkdir(parents=True)
@@ -396,7 +397,7 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
         *(f"-m edgespeech.data.synthesis {recipe} --out {out}" for recipe in recipes),
         "-m torch.distributed.run --standalone --nproc-per-node 2 --module edgespeech.cli train "
         f"{HERE / 'train_1.yaml'}",
-        "ship rnnt_1",
+        f"ship {RUN}",
     ]
     told.clear()
     status = 3
