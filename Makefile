@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint unit tables-check bench bench-check report replicate fuzz clean
+.PHONY: help env test lint unit tables-check bench bench-check report replicate fuzz neon clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -62,6 +62,11 @@ fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sani
 	fuzz/build.sh build/fuzz
 	cd build/fuzz && if command -v clang++ >/dev/null; \
 	  then ./fuzz_edge_file -max_total_time=$(FUZZ_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_S); fi
+
+neon: env ## check the AArch64 kernels under emulation (Debian: g++-aarch64-linux-gnu, qemu-user)
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null \
+	  || { echo "neon: $$tool is not installed: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 2; }; done
+	$(BIN)/python -m pytest tests/engine/test_neon.py
 
 clean: ## remove what was built; results and fetched data stay
 	rm -rf build .asv site $(VENV)

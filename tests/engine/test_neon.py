@@ -1,0 +1,47 @@
+"""The AArch64 kernels, compiled for that processor and run under emulation, where both tools are installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("cmake", "aarch64-linux-gnu-g++", "qemu-aarch64")
+PROCESSORS = {"cortex-a53": "without the dot product", "max": "with the dot product"}
+
+missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the self-checking programs, for AArch64."""
+    folder = tmp_path_factory.mktemp("aarch64")
+    toolchain = Path(__file__).parent / "cpp" / "aarch64.cmake"
+    options = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DCMAKE_BUILD_TYPE=Release"]
+    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), *options]
+    build = ["cmake", "--build", str(folder), "--target", "check_kernels", "check_quantise"]
+    for command in (configure, build):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def run(processor: str, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["qemu-aarch64", "-cpu", processor, str(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=PROCESSORS.values())
+def test_kernel_equals_a_plain_loop(programs: Path, processor: str) -> None:
+    done = run(processor, programs / "check_kernels", "neon")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_is_chosen_and_activations_round_as_elsewhere(programs: Path) -> None:
+    assert run("max", programs / "check_kernels", "chosen").stdout == "neon\n"
+    done = run("max", programs / "check_quantise")
+    assert done.returncode == 0, done.stdout
