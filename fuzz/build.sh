@@ -10,16 +10,19 @@ if command -v clang++ >/dev/null; then
 else
   set -- g++ -fsanitize=address,undefined -DEDGESPEECH_FUZZ_DRIVER
 fi
-set -- "$@" -std=c++20 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -Wall -Wextra
+set -- "$@" -std=c++20 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -Wall -Wextra \
+  -ffp-contract=off
 
 # Every source with the flags that CMakeLists.txt gives it. Of intrinsics that leave lanes undefined on purpose, g++
 # warns in its own headers.
 case $(uname -m) in
   x86_64)
     "$@" -mavx2 -c "$csrc/kernels_avx2.cpp" -o "$out/kernels_avx2.o"
+    "$@" -mavx2 -mf16c -Wno-psabi -c "$csrc/floats_avx2.cpp" -o "$out/floats_avx2.o"
+    "$@" -mavx512f -Wno-psabi -c "$csrc/floats_avx512.cpp" -o "$out/floats_avx512.o"
     "$@" -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mpopcnt -mbmi2 \
       -Wno-uninitialized -Wno-maybe-uninitialized -c "$csrc/kernels_avx512.cpp" -o "$out/kernels_avx512.o"
-    kernels="$out/kernels_avx2.o $out/kernels_avx512.o"
+    kernels="$out/kernels_avx2.o $out/kernels_avx512.o $out/floats_avx2.o $out/floats_avx512.o"
     ;;
   aarch64)
     "$@" -c "$csrc/kernels_neon.cpp" -o "$out/kernels_neon.o"
@@ -27,5 +30,7 @@ case $(uname -m) in
     ;;
   *) kernels= ;;
 esac
+"$@" -Wno-psabi -c "$csrc/floats.cpp" -o "$out/floats.o"
 # shellcheck disable=SC2086
-"$@" "$csrc/fuzz_edge_file.cpp" "$csrc/edge_file.cpp" "$csrc/kernels.cpp" $kernels -o "$out/fuzz_edge_file"
+"$@" "$csrc/fuzz_edge_file.cpp" "$csrc/edge_file.cpp" "$csrc/kernels.cpp" "$csrc/runtime.cpp" "$csrc/search.cpp" \
+  "$csrc/stream.cpp" "$out/floats.o" $kernels -o "$out/fuzz_edge_file"

@@ -1,4 +1,4 @@
-"""Small `.edge` files of every layout, from which fuzzing starts: `python fuzz/seeds.py FOLDER`."""
+"""Small `.edge` files of every layout, and small models, from which fuzzing starts: `python fuzz/seeds.py FOLDER`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,50 @@ def main(folder: Path) -> None:
                 tensors["learned"] = lloyd_max(weights, bits=bits, mask=mask)
             name = f"{bits}-{'sparse' if sparse else 'dense'}.edge"
             write_edge(folder / name, tensors, {"name": name})
+    for predictor in ("stateless", "lstm"):
+        write_edge(folder / f"{predictor}.edge", model(predictor, rng), {"name": predictor})
+
+
+def model(predictor: str, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The tensors of a model, as `edgespeech.engine.runtime.PackedModel` takes them, of every encoding."""
+    bands, stack, hidden, joiner, vocabulary, context = 3, 2, 9, 7, 5, 2
+    lstm = "transcriber.lstms.0"
+    shapes = {
+        "transcriber.enter": (hidden, stack * bands),
+        f"{lstm}.weight_ih_l0": (4 * hidden, hidden),
+        f"{lstm}.weight_hh_l0": (4 * hidden, hidden),
+        "transcriber.leave.1": (joiner, hidden),
+        "predictor.leave": (joiner, joiner),
+        "joiner": (vocabulary, joiner),
+    }
+    if predictor == "stateless":
+        shapes["predictor.mix"] = (joiner, context * joiner)
+    else:
+        shapes |= {f"predictor.lstm.weight_{each}_l0": (4 * joiner, joiner) for each in ("ih", "hh")}
+    embedding = rng.standard_normal((vocabulary, joiner), np.float32)
+    widths = {
+        "transcriber.mean": bands,
+        "transcriber.scale": bands,
+        "transcriber.norms.0.weight": hidden,
+        "transcriber.norms.0.bias": hidden,
+        "transcriber.leave.0.weight": hidden,
+        "transcriber.leave.0.bias": hidden,
+    }
+    tensors: dict[str, Tensor] = {
+        "predictor.embedding.weight": quantise(embedding, bits=5, mask=embedding > 0)
+    }
+    for index, (name, shape) in enumerate(shapes.items()):
+        weights = rng.standard_normal(shape, np.float32)
+        encodings: list[Tensor] = [
+            quantise(weights, bits=4, mask=weights > 0),
+            quantise(weights, bits=8),
+            weights.astype(np.float16),
+            weights,
+        ]
+        recurrent = "lstm" in name
+        tensors[name if recurrent else f"{name}.weight"] = encodings[index % len(encodings)]
+        widths[name.rsplit(".", 1)[0] + ".bias" if recurrent else f"{name}.bias"] = shape[0]
+    return tensors | {name: rng.standard_normal((1, width), np.float32) for name, width in widths.items()}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,21 @@ class Profile(StrEnum):
     FULL = "full"
 
 
+class Floats(StrEnum):
+    """How matrices of floats are stored."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class Store(StrEnum):
+    """How matrices of codes are stored."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    AUTO = "auto"
+
+
 class Rule(StrEnum):
     """What a signal-to-noise ratio means."""
 
@@ -214,6 +229,43 @@ def train(
     wanted = load_train_config(config)
     torch.set_num_threads(threads)
     typer.echo(run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until))
+
+
+@app.command()
+def pack(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    out: Annotated[Path, typer.Option(help="The `.edge` file to write.")],
+    bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Of a weight; 8 unless --floats is given.")
+    ] = None,
+    group: Annotated[int, typer.Option(min=0, help="Columns that share a scale; 0: all of a row.")] = 0,
+    codebook: Annotated[bool, typer.Option("--codebook", help="Learned levels, for 2 to 6 bits.")] = False,
+    floats: Annotated[Floats | None, typer.Option(help="Do not quantise; in place of --bits.")] = None,
+    store: Annotated[
+        Store, typer.Option(help="sparse: a zero costs one bit; auto: the quickest on this machine.")
+    ] = Store.DENSE,
+    cache_mib: Annotated[
+        float | None, typer.Option(min=0, help="For auto: MiB of weights that the cache holds.")
+    ] = None,
+) -> None:
+    """Pack a trained model into one file for the native engine."""
+    from edgespeech.compression.choose import this_machine
+    from edgespeech.compression.pack import Encoding, Layout
+    from edgespeech.compression.pack import pack as write_packed
+    from edgespeech.model.checkpoint import load_model
+
+    if floats is not None and bits is not None:
+        raise bad("command line", "--bits", bits, "nothing beside --floats")
+    if (store is Store.AUTO) != (cache_mib is not None):
+        raise EdgeSpeechError("command line: --store auto and --cache-mib come together")
+    width = {None: bits or 8, Floats.FP16: 16, Floats.FP32: 32}[floats]
+    layout = Layout(matrices=Encoding(bits=width, group=group, codebook=codebook, store=store.value))
+    trained = load_model(model)
+    machine = None if cache_mib is None else this_machine(round(cache_mib * 2**20))
+    packed = write_packed(trained, layout, out, machine)
+    typer.echo(
+        f"{out}: {packed.file_bytes} bytes, {packed.weights} weights, {packed.bits_per_weight:.2f} bits each"
+    )
 
 
 @app.command()

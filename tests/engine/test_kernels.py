@@ -21,7 +21,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the self-checking programs."""
     folder = tmp_path_factory.mktemp("checks")
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), f"-DCMAKE_CXX_FLAGS={FLAGS}"]
-    build = ["cmake", "--build", str(folder), "--target", "check_kernels", "check_quantise"]
+    build = ["cmake", "--build", str(folder), "--target", "check_kernels", "check_floats"]
     for command in (configure, build):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -69,6 +69,9 @@ def test_an_isa_of_another_processor_is_refused(programs: Path) -> None:
     assert "which this CPU lacks" in refused.stdout
 
 
-def test_quantise_and_rescale(programs: Path) -> None:
-    done = run(programs / "check_quantise")
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "neon"])
+def test_floats_are_those_of_double_precision(programs: Path, isa: str) -> None:
+    done = run(programs / "check_floats", isa)
+    if done.returncode == UNAVAILABLE:
+        pytest.skip(f"this CPU has no {isa}")
     assert done.returncode == 0, done.stdout

@@ -23,7 +23,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toolchain = Path(__file__).parent / "cpp" / "aarch64.cmake"
     options = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DCMAKE_BUILD_TYPE=Release"]
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), *options]
-    build = ["cmake", "--build", str(folder), "--target", "check_kernels", "check_quantise"]
+    build = ["cmake", "--build", str(folder), "--target", "check_kernels", "check_floats"]
     for command in (configure, build):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +41,7 @@ def test_kernel_equals_a_plain_loop(programs: Path, processor: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_is_chosen_and_activations_round_as_elsewhere(programs: Path) -> None:
+def test_it_is_chosen_and_floats_are_those_of_double_precision(programs: Path) -> None:
     assert run("max", programs / "check_kernels", "chosen").stdout == "neon\n"
-    done = run("max", programs / "check_quantise")
+    done = run("max", programs / "check_floats", "neon")
     assert done.returncode == 0, done.stdout

@@ -32,7 +32,7 @@ class EdgeFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _errors():
+        with native_errors():
             self._file = native().EdgeFile(str(path))
             told: str = self._file.meta
         try:
@@ -55,13 +55,13 @@ class EdgeFile:
     @property
     def names(self) -> list[str]:
         """Of the tensors, in the file's order."""
-        with _errors():
+        with native_errors():
             return cast("list[str]", self._file.names)
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of all masks, values, scales and codebooks; paddings, table and meta are not among them."""
-        with _errors():
+        with native_errors():
             return cast("int", self._file.packed_bytes)
 
     def shape(self, name: str) -> tuple[int, int]:
@@ -70,7 +70,7 @@ class EdgeFile:
         Raises:
             EdgeSpeechError: there is no such tensor.
         """
-        with _errors():
+        with native_errors():
             return cast("tuple[int, int]", self._file.shape(name))
 
     def floats(self, name: str) -> NDArray[np.float32] | NDArray[np.float16]:
@@ -79,7 +79,7 @@ class EdgeFile:
         Raises:
             EdgeSpeechError: there is no such tensor, or it holds codes.
         """
-        with _errors():
+        with native_errors():
             return cast("NDArray[np.float32] | NDArray[np.float16]", self._file.floats(name))
 
     def multiply(self, name: str, q: NDArray[np.int8], isa: str | None = None) -> NDArray[np.int32]:
@@ -99,7 +99,7 @@ class EdgeFile:
         if not isinstance(q, np.ndarray) or q.dtype != np.int8 or q.ndim != 2:
             found = f"{q.dtype} {q.shape}" if isinstance(q, np.ndarray) else type(q).__name__
             raise bad(f"{self.path}: tensor {name}", "q", found, "int8 (N, cols)")
-        with _errors():
+        with native_errors():
             return cast("NDArray[np.int32]", self._file.multiply(name, np.ascontiguousarray(q), isa))
 
 
@@ -114,12 +114,12 @@ def chosen_isa() -> str:
     Raises:
         EdgeSpeechError: EDGESPEECH_ISA names none, or one that this CPU lacks.
     """
-    with _errors():
+    with native_errors():
         return cast("str", native().chosen_isa())
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def native_errors() -> Iterator[None]:
     """What the native code finds wrong, as our own error; its messages are made for people already."""
     try:
         yield

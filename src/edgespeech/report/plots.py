@@ -162,7 +162,7 @@ def _wer(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
         axes.set_title("Word errors on clean audio, by corpus and system: lower is better")
         axes.grid(axis="x")
 
-    return _svg(draw, 1.2 + 0.28 * len(clean) + 0.05 * len(corpora))
+    return svg(draw, 1.2 + 0.28 * len(clean) + 0.05 * len(corpora))
 
 
 def _acceptance(
@@ -221,7 +221,7 @@ def _acceptance(
         axes.set_xticks(sorted({at for _, values in theirs for at in map(float, values)} | ratios))
         canvas.legend(loc="outside lower center", ncols=3, fontsize=8)
 
-    return _svg(draw, 4.8)
+    return svg(draw, 4.8)
 
 
 def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
@@ -279,7 +279,7 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
         )
         canvas.suptitle(title, x=0.01, ha="left", fontsize=10)
 
-    return _svg(draw, 1.3 + 2.5 * math.ceil(len(series) / 2))
+    return svg(draw, 1.3 + 2.5 * math.ceil(len(series) / 2))
 
 
 def _uplink(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
@@ -341,7 +341,7 @@ def _uplink(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
         if unique:
             canvas.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3, fontsize=8)
 
-    return _svg(draw, 1.6 + 0.75 * len(rows))
+    return svg(draw, 1.6 + 0.75 * len(rows))
 
 
 def _point(axes: Axes, found: Figure, y: float, look: Look, *, scale: float = 1) -> None:
@@ -368,7 +368,8 @@ def _end(found: Figure, side: int, scale: float = 100) -> float:
     return 0.0 if end is None or math.isinf(end) else max(0.0, abs(end - found.value)) * scale
 
 
-def _svg(draw: Callable[[Canvas], None], height: float) -> str:
+def svg(draw: Callable[[Canvas], None], height: float) -> str:
+    """A drawing of our page's width and so many inches of height, as SVG that is the same every time."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings.hpp"
 #include "edge_file.hpp"
 #include "kernels.hpp"
 
@@ -35,12 +36,6 @@ static std::int32_t dot_int8(Int8Vector a, Int8Vector b) {
   std::int32_t sum = 0;
   for (std::size_t i = 0; i < a.shape(0); ++i) sum += std::int32_t{a.data()[i]} * std::int32_t{b.data()[i]};
   return sum;
-}
-
-// A capsule that deletes `object` when the last array made from it goes.
-template <typename Object>
-static nb::capsule owner_of(Object* object) {
-  return nb::capsule(object, [](void* p) noexcept { delete static_cast<Object*>(p); });
 }
 
 // A file that can be closed. Views, and products that run, hold it until they are done.
@@ -130,4 +125,5 @@ NB_MODULE(_native, m) {
       .def("floats", &OpenFile::floats, nb::arg("name"))
       .def("multiply", &OpenFile::multiply, nb::arg("name"), nb::arg("q").noconvert(),
            nb::arg("isa") = nb::none());
+  bind_runtime(m);
 }

@@ -1,4 +1,5 @@
-// Fuzz target: the loader on any bytes, then a product of every matrix with every kernel; all kernels agree.
+// Fuzz target: the loader on any bytes, then a product of every matrix with every kernel; and where the tensors are
+// those of a model, one step of it. All kernels agree.
 // Built by fuzz/build.sh: with libFuzzer where clang is, else with the small driver at the end of this file.
 #include <algorithm>
 #include <cstddef>
@@ -10,10 +11,12 @@
 #include <new>
 #include <span>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "edge_file.hpp"
 #include "kernels.hpp"
+#include "stream.hpp"
 
 namespace {
 
@@ -27,26 +30,57 @@ struct Free {
 
 void put(std::byte* at, std::uint64_t value) { std::memcpy(at, &value, sizeof(value)); }
 
+[[noreturn]] void fail(const char* what, edgespeech::Isa isa) {
+  std::fprintf(stderr, "the %s of scalar and %s differ\n", what, edgespeech::name(isa));
+  std::abort();
+}
+
+void multiply(const edgespeech::PackedMatrix& matrix) {
+  const std::size_t batch = 1 + matrix.rows % edgespeech::kMaxBatch;
+  std::vector<std::int8_t> q(batch * matrix.cols);
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
+  std::vector<std::int32_t> expected(batch * matrix.rows * matrix.groups()), found(expected.size());
+  edgespeech::multiply_with(edgespeech::Isa::Scalar, matrix, q.data(), batch, expected.data());
+  for (const edgespeech::Isa isa : edgespeech::kIsas) {
+    if (!edgespeech::available(isa)) continue;
+    std::fill(found.begin(), found.end(), -1);
+    edgespeech::multiply_with(isa, matrix, q.data(), batch, found.data());
+    if (found != expected) fail("products", isa);
+  }
+}
+
+// One step of a batch of a greedy and a beam search; the labels and scores that are then best.
+using Said = std::vector<std::pair<std::vector<std::int32_t>, double>>;
+
+Said step(const std::shared_ptr<const EdgeFile>& file, edgespeech::Isa isa) {
+  const auto model = std::make_shared<const edgespeech::Model>(file, "input", isa);
+  edgespeech::Stream greedy(model, 1), beam(model, 3);
+  edgespeech::Stream* const streams[] = {&greedy, &beam};
+  const std::size_t frames = model->shape().stack + 1;
+  std::vector<float> features(2 * frames * model->shape().features);
+  for (std::size_t i = 0; i < features.size(); ++i) features[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
+  Said said;
+  try {
+    edgespeech::Stream::accept(streams, features.data(), frames);
+  } catch (const std::invalid_argument&) {  // a value overflows
+    return said;
+  }
+  for (const edgespeech::Stream* stream : streams)
+    for (const edgespeech::Path& path : stream->search().best()) said.emplace_back(path.labels, path.score);
+  return said;
+}
+
 // Ends the process when two kernels differ. Returns whether the loader took the file.
 bool load_and_multiply(std::span<const std::byte> bytes) {
   try {
-    const EdgeFile file(bytes, "input");
-    for (const edgespeech::Tensor& tensor : file.tensors()) {
-      if (tensor.encoding != edgespeech::Encoding::Codes) continue;
-      const edgespeech::PackedMatrix& matrix = file.matrix(tensor.name);
-      const std::size_t batch = 1 + tensor.rows % edgespeech::kMaxBatch;
-      std::vector<std::int8_t> q(batch * matrix.cols);
-      for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
-      std::vector<std::int32_t> expected(batch * matrix.rows * matrix.groups()), found(expected.size());
-      edgespeech::multiply_with(edgespeech::Isa::Scalar, matrix, q.data(), batch, expected.data());
-      for (const edgespeech::Isa isa : edgespeech::kIsas) {
-        if (!edgespeech::available(isa)) continue;
-        std::fill(found.begin(), found.end(), -1);
-        edgespeech::multiply_with(isa, matrix, q.data(), batch, found.data());
-        if (found == expected) continue;
-        std::fprintf(stderr, "the products of scalar and %s differ\n", edgespeech::name(isa));
-        std::abort();
-      }
+    const auto file = std::make_shared<const EdgeFile>(bytes, "input");
+    for (const edgespeech::Tensor& tensor : file->tensors())
+      if (tensor.encoding == edgespeech::Encoding::Codes) multiply(tensor.packed);
+    try {
+      const Said expected = step(file, edgespeech::Isa::Scalar);
+      for (const edgespeech::Isa isa : edgespeech::kIsas)
+        if (edgespeech::available(isa) && step(file, isa) != expected) fail("hypotheses", isa);
+    } catch (const std::runtime_error&) {  // not a model
     }
     return true;
   } catch (const std::runtime_error&) {

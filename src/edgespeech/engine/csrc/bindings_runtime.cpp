@@ -1,0 +1,211 @@
+// The binding of models and streams; edgespeech.engine.runtime is the face of it.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "stream.hpp"
+
+namespace nb = nanobind;
+
+namespace edgespeech {
+namespace {
+
+using Frames = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Batch = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Encoded = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using Found = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
+
+void check_features(const std::string& where, const Model& model, std::size_t bands, const float* features,
+                    std::size_t count) {
+  if (bands != model.shape().features)
+    throw std::invalid_argument(where + ": features have " + std::to_string(bands) + " bands, expected " +
+                                std::to_string(model.shape().features));
+  if (!std::all_of(features, features + count, [](float value) { return std::isfinite(value); }))
+    throw std::invalid_argument(where + ": features hold a value that is not finite, expected finite values");
+}
+
+// A stream that can be closed, and that one thread uses at a time.
+class OpenStream {
+ public:
+  OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam)
+      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam)) {}
+
+  void accept(Frames features) {
+    OpenStream* const one = this;
+    accept_all({&one, 1}, features.data(), features.shape(0), features.shape(1));
+  }
+
+  static void accept_batch(const std::vector<OpenStream*>& streams, Batch features) {
+    const std::string where = streams.empty() ? "accept_batch" : streams[0]->path_;
+    if (streams.empty() || streams.size() > kMaxBatch)
+      throw std::invalid_argument(where + ": got " + std::to_string(streams.size()) +
+                                  " streams, expected 1 to 8");
+    if (features.shape(0) != streams.size())
+      throw std::invalid_argument(where + ": got features of " + std::to_string(features.shape(0)) +
+                                  " streams, expected " + std::to_string(streams.size()));
+    accept_all(streams, features.data(), features.shape(1), features.shape(2));
+  }
+
+  std::vector<Found> n_best() {
+    const Claim claim(*this);
+    std::vector<Found> found;
+    for (const Path& path : stream_->search().best())
+      found.emplace_back(path.labels, path.frames, path.score);
+    return found;
+  }
+
+  Found best() {
+    const Claim claim(*this);
+    const Path& path = stream_->search().best()[0];
+    return {path.labels, path.frames, path.score};
+  }
+
+  std::size_t state_bytes() {
+    const Claim claim(*this);
+    return stream_->state_bytes();
+  }
+
+  void close() {
+    const Claim claim(*this, true);
+    stream_.reset();
+  }
+
+ private:
+  // The use of a stream for as long as this lives.
+  class Claim {
+   public:
+    explicit Claim(OpenStream& stream, bool closed_too = false) : stream_(stream) {
+      if (stream.in_use_.test_and_set())
+        throw std::invalid_argument(stream.path_ + ": the stream is in use by another call");
+      if (stream.stream_ || closed_too) return;
+      stream.in_use_.clear();
+      throw std::invalid_argument(stream.path_ + ": the stream is closed");
+    }
+    ~Claim() { stream_.in_use_.clear(); }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+
+   private:
+    OpenStream& stream_;
+  };
+
+  // A stream that fails half-way is closed.
+  static void accept_all(std::span<OpenStream* const> open, const float* features, std::size_t frames,
+                         std::size_t bands) {
+    const nb::gil_scoped_release released;
+    std::optional<Claim> claims[kMaxBatch];
+    Stream* streams[kMaxBatch];
+    for (std::size_t n = 0; n < open.size(); ++n) {
+      claims[n].emplace(*open[n]);
+      streams[n] = open[n]->stream_.get();
+      if (&streams[n]->model() != &streams[0]->model())
+        throw std::invalid_argument(open[n]->path_ + ": the streams are of two models, expected one");
+    }
+    check_features(open[0]->path_, streams[0]->model(), bands, features, open.size() * frames * bands);
+    try {
+      Stream::accept({streams, open.size()}, features, frames);
+    } catch (...) {
+      for (OpenStream* each : open) each->stream_.reset();
+      throw;
+    }
+  }
+
+  std::string path_;
+  std::unique_ptr<Stream> stream_;
+  std::atomic_flag in_use_;
+};
+
+// A model that can be closed; its streams keep what they need of it.
+class OpenModel {
+ public:
+  OpenModel(const std::string& path, const std::optional<std::string>& isa)
+      : path_(path),
+        model_(std::make_shared<const Model>(std::make_shared<const EdgeFile>(path), path,
+                                             isa ? isa_named(*isa) : chosen_isa())) {}
+
+  void close() { model_.reset(); }
+  std::string meta() const { return std::string(model()->file().meta()); }
+  std::uint64_t packed_bytes() const { return model()->file().packed_bytes(); }
+  std::string isa() const { return name(model()->isa()); }
+
+  nb::dict shape() const {
+    const Shape shape = model()->shape();
+    nb::dict told;
+    told["features"] = shape.features;
+    told["stack"] = shape.stack;
+    told["layers"] = shape.layers;
+    told["hidden"] = shape.hidden;
+    told["joiner"] = shape.joiner;
+    told["vocabulary"] = shape.vocabulary;
+    told["context"] = shape.context;
+    return told;
+  }
+
+  OpenStream* open(std::size_t beam) const { return new OpenStream(path_, model(), beam); }
+
+  Encoded transcribe(Frames features) const {
+    const auto kept = model();
+    std::unique_ptr<std::vector<float>> encoded;
+    {
+      const nb::gil_scoped_release released;
+      check_features(path_, *kept, features.shape(1), features.data(), features.size());
+      encoded = std::make_unique<std::vector<float>>(
+          edgespeech::transcribe(*kept, features.data(), features.shape(0)));
+    }
+    float* data = encoded->data();
+    const std::size_t joiner = kept->shape().joiner, steps = encoded->size() / joiner;
+    return Encoded(data, {steps, joiner}, owner_of(encoded.release()));
+  }
+
+ private:
+  std::shared_ptr<const Model> model() const {
+    if (!model_) throw std::invalid_argument(path_ + ": the model is closed");
+    return model_;
+  }
+
+  std::string path_;
+  std::shared_ptr<const Model> model_;
+};
+
+}  // namespace
+
+void bind_runtime(nb::module_& module) {
+  module.attr("MAX_LABELS") = kMaxLabels;
+  nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.engine.runtime.")
+      .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
+      .def_prop_ro("best", &OpenStream::best)
+      .def_prop_ro("n_best", &OpenStream::n_best)
+      .def_prop_ro("state_bytes", &OpenStream::state_bytes)
+      .def("close", &OpenStream::close);
+  nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.engine.runtime.")
+      .def(nb::init<const std::string&, const std::optional<std::string>&>(), nb::arg("path"),
+           nb::arg("isa") = nb::none(), nb::call_guard<nb::gil_scoped_release>())
+      .def("close", &OpenModel::close)
+      .def_prop_ro("meta", &OpenModel::meta)
+      .def_prop_ro("packed_bytes", &OpenModel::packed_bytes)
+      .def_prop_ro("isa", &OpenModel::isa)
+      .def_prop_ro("shape", &OpenModel::shape)
+      .def("open", &OpenModel::open, nb::arg("beam"))
+      .def("transcribe", &OpenModel::transcribe, nb::arg("features").noconvert());
+  module.def("accept_batch", &OpenStream::accept_batch, nb::arg("streams"), nb::arg("features").noconvert(),
+             "Advances streams of one model together: features with shape (N, F, 80).");
+}
+
+}  // namespace edgespeech

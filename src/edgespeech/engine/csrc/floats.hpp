@@ -1,0 +1,48 @@
+// Arithmetic on floats, by the widest registers of this CPU.
+//
+// Every version works on 16 lanes, adds up in the same order and rounds after every operation: all give the
+// same bits, and a vector's results do not depend on the batch it is in.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.hpp"
+
+namespace edgespeech {
+
+struct FloatKernels {
+  // y[n, r] = sum over c of w[r, c] * x[n, c], plus bias[r]. w: rows x cols; x: batch x cols; y: batch x rows;
+  // bias: nullptr for none.
+  void (*product)(const float* w, std::size_t rows, std::size_t cols, const float* x, std::size_t batch,
+                  const float* bias, float* y);
+  // The same with half-precision weights.
+  void (*product_half)(const std::uint16_t* w, std::size_t rows, std::size_t cols, const float* x,
+                       std::size_t batch, const float* bias, float* y);
+  // q[i] = rint(x[i] / scale), half to even, within -127..127, where scale = max|x| / 127 is returned; all zeros
+  // when that is 0, and when it is not finite, as where a value is not.
+  float (*quantise)(const float* x, std::size_t count, std::int8_t* q);
+  // Products of int8 to floats: y[r] = q_scale * (sum over g, in order, of scales[r, g] * integers[r, g]) + bias[r].
+  // scales, integers: rows x groups, 1 to 1024 groups; bias: nullptr for none.
+  void (*rescale)(const std::int32_t* integers, const float* scales, std::size_t groups, float q_scale,
+                  const float* bias, std::size_t rows, float* y);
+  // y = weight * (x - mean(x)) / sqrt(variance(x) + 1e-5) + bias.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, std::size_t count, float* y);
+  // One step of an LSTM (Hochreiter and Schmidhuber, 1997). The gates i, f, g, o, each `count` wide, are the
+  // sums of `a` and `b`; `hidden` is written, `cell` goes on.
+  void (*lstm)(const float* a, const float* b, std::size_t count, float* hidden, float* cell);
+  // y = tanh(a + b).
+  void (*tanh_sum)(const float* a, const float* b, std::size_t count, float* y);
+  // The logarithm of the sum of exp(x).
+  double (*log_sum_exp)(const float* x, std::size_t count);
+};
+
+// Those that go with a kernel for codes. Throws std::invalid_argument when this CPU lacks the ISA.
+const FloatKernels& float_kernels(Isa isa);
+
+extern const FloatKernels kFloatsAvx2;
+extern const FloatKernels kFloatsAvx512;
+
+float half_to_float(std::uint16_t half);
+
+}  // namespace edgespeech

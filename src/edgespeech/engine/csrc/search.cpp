@@ -1,0 +1,247 @@
+#include "search.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace edgespeech {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double add_logs(double a, double b) {
+  const double most = std::max(a, b);
+  return most == -kInfinity ? most : most + std::log1p(std::exp(std::min(a, b) - most));
+}
+
+// In every frame the likeliest label, until it is the blank.
+class Greedy final : public Search {
+ public:
+  explicit Greedy(PredictorState start) { path_.state = std::move(start); }
+
+  std::span<const Path> best() const override { return {&path_, 1}; }
+
+ private:
+  void begin() override { inside_ = true; }
+  std::span<Path> inside() override { return {&path_, inside_ ? 1u : 0u}; }
+
+  void take(const Model& model, int spent, const float* logits) override {
+    std::int32_t label = kBlank;
+    if (spent < kMaxLabels)
+      label = static_cast<std::int32_t>(std::max_element(logits, logits + model.shape().vocabulary) - logits);
+    path_.score += logits[label] - model.log_sum_exp(logits);
+    inside_ = label != kBlank;
+    if (inside_) {
+      path_.append(label, frame_);
+    } else {
+      ++frame_;
+    }
+  }
+
+  Path path_;
+  bool inside_ = false;
+  std::int32_t frame_ = 0;
+};
+
+// Paths of which those that were dropped keep their memory for those to come.
+class Paths {
+ public:
+  std::span<Path> all() { return {paths_.data(), count_}; }
+  std::span<const Path> all() const { return {paths_.data(), count_}; }
+  void clear() { count_ = 0; }
+  Path& add(const Path& path) {
+    if (count_ == paths_.size()) {
+      paths_.push_back(path);
+    } else {
+      paths_[count_] = path;
+    }
+    return paths_[count_++];
+  }
+  void swap(Paths& other) {
+    paths_.swap(other.paths_);
+    std::swap(count_, other.count_);
+  }
+
+ private:
+  std::vector<Path> paths_;
+  std::size_t count_ = 0;
+};
+
+// Time-synchronous search that adds up the alignments of a label sequence. Among equal scores the first comes
+// first: paths as they came, extensions by parent and label.
+class Beam final : public Search {
+ public:
+  Beam(PredictorState start, std::size_t beam) : beam_(beam) {
+    Path path;
+    path.state = std::move(start);
+    paths_.add(path);
+  }
+
+  std::span<const Path> best() const override { return paths_.all(); }
+
+ private:
+  struct Extension {
+    double total;
+    std::size_t parent;
+    std::int32_t label;
+    double log_probability;
+
+    bool operator<(const Extension& other) const {  // which one is better
+      return total != other.total ? total > other.total
+                                  : std::pair(parent, label) < std::pair(other.parent, other.label);
+    }
+  };
+
+  void begin() override {
+    inside_.swap(paths_);
+    left_.clear();
+  }
+
+  std::span<Path> inside() override { return inside_.all(); }
+
+  void take(const Model& model, int spent, const float* logits) override {
+    const std::size_t vocabulary = model.shape().vocabulary;
+    const std::span<Path> inside = inside_.all();
+    log_sums_.clear();
+    for (std::size_t p = 0; p < inside.size(); ++p) {
+      log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
+      leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
+    }
+    if (spent < kMaxLabels) {
+      extend(logits, vocabulary, floor());
+    } else {
+      inside_.clear();
+    }
+    if (inside_.all().empty()) keep_best();
+  }
+
+  // The path leaves the frame by a blank of this log-probability; one with the same labels takes it in.
+  void leave(const Path& path, double log_probability) {
+    const double score = path.score + log_probability, likeliest = path.likeliest + log_probability;
+    for (Path& other : left_.all()) {
+      if (other.hash != path.hash || other.labels != path.labels) continue;
+      other.score = add_logs(other.score, score);
+      if (likeliest < other.likeliest) return;
+      other.likeliest = likeliest;
+      other.frames = path.frames;
+      return;
+    }
+    Path& added = left_.add(path);
+    added.score = score;
+    added.likeliest = likeliest;
+  }
+
+  // The score of the last path of a full beam. A path only loses probability: one below could at most be merged
+  // into a better one.
+  double floor() {
+    if (left_.all().size() < beam_) return -kInfinity;
+    scores_.clear();
+    for (const Path& path : left_.all()) scores_.push_back(path.score);
+    const auto last = scores_.begin() + static_cast<std::ptrdiff_t>(beam_ - 1);
+    std::ranges::nth_element(scores_, last, std::greater());
+    return *last;
+  }
+
+  // The paths inside become the best ones with one more label, of those above a score.
+  void extend(const float* logits, std::size_t vocabulary, double above) {
+    extensions_.clear();
+    const std::span<Path> parents = inside_.all();
+    for (std::size_t p = 0; p < parents.size(); ++p) {
+      for (std::size_t label = kBlank + 1; label < vocabulary; ++label) {
+        const double log_probability = logits[p * vocabulary + label] - log_sums_[p];
+        const Extension one{parents[p].score + log_probability, p, static_cast<std::int32_t>(label),
+                            log_probability};
+        if (!(one.total > above)) continue;
+        if (extensions_.size() < beam_) {
+          extensions_.push_back(one);
+          std::ranges::push_heap(extensions_, std::less());
+        } else if (one < extensions_.front()) {  // the worst one of them
+          std::ranges::pop_heap(extensions_, std::less());
+          extensions_.back() = one;
+          std::ranges::push_heap(extensions_, std::less());
+        }
+      }
+    }
+    std::ranges::sort_heap(extensions_, std::less());
+    extended_.clear();
+    for (const Extension& one : extensions_) {
+      Path& path = extended_.add(parents[one.parent]);
+      path.score += one.log_probability;
+      path.likeliest += one.log_probability;
+      path.append(one.label, frame_);
+    }
+    inside_.swap(extended_);
+  }
+
+  // The frame is over.
+  void keep_best() {
+    const std::span<const Path> left = std::as_const(left_).all();
+    order_.resize(left.size());
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::ranges::stable_sort(order_, std::greater(), [&](std::size_t i) { return left[i].score; });
+    paths_.clear();
+    for (std::size_t k = 0; k < std::min(beam_, order_.size()); ++k) paths_.add(left[order_[k]]);
+    ++frame_;
+  }
+
+  std::size_t beam_;
+  std::int32_t frame_ = 0;
+  Paths paths_, inside_, left_, extended_;
+  std::vector<Extension> extensions_;
+  std::vector<double> log_sums_, scores_;
+  std::vector<std::size_t> order_;
+};
+
+}  // namespace
+
+void Path::append(std::int32_t label, std::int32_t frame) {
+  labels.push_back(label);
+  frames.push_back(frame);
+  hash = (hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
+}
+
+std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, Workspace& work) {
+  PredictorState start = model.start_predictor(work);
+  if (beam == 1) return std::make_unique<Greedy>(std::move(start));
+  return std::make_unique<Beam>(std::move(start), beam);
+}
+
+std::size_t Search::state_bytes() const {
+  std::size_t bytes = 0;
+  for (const Path& path : best()) bytes += path.state.bytes();
+  return bytes;
+}
+
+void Search::accept(const Model& model, std::span<Search* const> searches, const float* encoded,
+                    Workspace& work) {
+  const std::size_t width = model.shape().joiner, vocabulary = model.shape().vocabulary;
+  for (Search* search : searches) search->begin();
+  for (int spent = 0; spent <= kMaxLabels; ++spent) {
+    work.states.clear();
+    work.frames.clear();
+    for (std::size_t n = 0; n < searches.size(); ++n) {
+      for (Path& path : searches[n]->inside()) {
+        work.states.push_back(&path.state);
+        work.frames.push_back(encoded + n * width);
+      }
+    }
+    if (work.states.empty()) return;
+    model.join(work.states, work.frames.data(), work);
+    const float* logits = work.logits.data();
+    work.states.clear();
+    work.next.clear();
+    for (Search* search : searches) {
+      const std::size_t paths = search->inside().size();
+      if (paths > 0) search->take(model, spent, logits);
+      logits += paths * vocabulary;
+      for (Path& path : search->inside()) {
+        work.states.push_back(&path.state);
+        work.next.push_back(path.labels.back());
+      }
+    }
+    if (!work.states.empty()) model.advance(work.states, work.next.data(), work);
+  }
+}
+
+}  // namespace edgespeech

@@ -1,0 +1,53 @@
+// Greedy and beam search, as edgespeech.decoding.greedy and .beam do them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime.hpp"
+
+namespace edgespeech {
+
+constexpr int kMaxLabels = 4;  // of one frame
+
+struct Path {
+  std::vector<std::int32_t> labels, frames;  // word pieces, and the frame in which each was emitted
+  std::uint64_t hash = 0;                    // of the labels
+  double score = 0;                          // log-probability of all its alignments
+  double likeliest = 0;                      // and of the one alignment that `frames` is of
+  PredictorState state;
+
+  void append(std::int32_t label, std::int32_t frame);
+};
+
+// The search of one utterance.
+class Search {
+ public:
+  // beam: how many paths are kept; 1 is greedy search.
+  static std::unique_ptr<Search> make(const Model& model, std::size_t beam, Workspace& work);
+  virtual ~Search() = default;
+
+  // The paths kept, likeliest first.
+  virtual std::span<const Path> best() const = 0;
+  // Bytes of predictions and predictor states.
+  std::size_t state_bytes() const;
+
+  // Takes one more transcriber frame of each utterance. encoded: searches x joiner.
+  static void accept(const Model& model, std::span<Search* const> searches, const float* encoded,
+                     Workspace& work);
+
+ private:
+  // A frame is on: all paths are inside it.
+  virtual void begin() = 0;
+  // The paths inside the frame, which have to be joined with it.
+  virtual std::span<Path> inside() = 0;
+  // Takes what was joined: those paths go on by one label, for which the predictor is still to be asked, or leave
+  // the frame; all of them do when `spent`, the labels that each has emitted in it, is kMaxLabels.
+  // logits: paths inside x vocabulary.
+  virtual void take(const Model& model, int spent, const float* logits) = 0;
+};
+
+}  // namespace edgespeech

@@ -1,0 +1,84 @@
+#include "stream.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace edgespeech {
+
+Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam)
+    : model_(std::move(model)), transcriber_(model_->start()) {
+  waiting_.reserve(std::size_t{model_->shape().stack - 1} * model_->shape().features);
+  const WorkspaceLease work(*model_);
+  search_ = Search::make(*model_, beam, *work);
+}
+
+std::size_t Stream::state_bytes() const {
+  const std::size_t floats = transcriber_.hidden.size() + transcriber_.cell.size() + waiting_.size();
+  return floats * sizeof(float) + search_->state_bytes();
+}
+
+void Stream::accept(std::span<Stream* const> streams, const float* features, std::size_t frames) {
+  const std::size_t width = frames * streams[0]->model_->shape().features;
+  const WorkspaceLease work(*streams[0]->model_);
+  const std::size_t waiting = streams[0]->waiting_.size();
+  if (std::ranges::all_of(streams, [&](const Stream* each) { return each->waiting_.size() == waiting; }))
+    return accept_together(streams, features, frames, *work);
+  for (std::size_t n = 0; n < streams.size(); ++n)
+    accept_together(streams.subspan(n, 1), features + n * width, frames, *work);
+}
+
+void Stream::accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
+                             Workspace& work) {
+  const Model& model = *streams[0]->model_;
+  const std::size_t bands = model.shape().features, stack = model.shape().stack, count = streams.size();
+  const std::size_t waiting = streams[0]->waiting_.size() / bands;
+  const std::size_t steps = (waiting + frames) / stack, most = kMaxBatch / count;
+  TranscriberState* states[kMaxBatch];
+  Search* searches[kMaxBatch];
+  for (std::size_t n = 0; n < count; ++n) {
+    states[n] = &streams[n]->transcriber_;
+    searches[n] = streams[n]->search_.get();
+  }
+  const std::size_t encoded = count * model.shape().joiner;  // of a step
+  for (std::size_t first = 0, some; first < steps; first += some) {
+    some = std::min(most, steps - first);
+    float* input = work.input.data();
+    for (std::size_t step = first; step < first + some; ++step) {
+      for (std::size_t n = 0; n < count; ++n) {
+        for (std::size_t frame = step * stack; frame < (step + 1) * stack; ++frame, input += bands) {
+          const float* from = frame < waiting ? streams[n]->waiting_.data() + frame * bands
+                                              : features + (n * frames + frame - waiting) * bands;
+          std::copy_n(from, bands, input);
+        }
+      }
+    }
+    model.transcribe({states, count}, some, work);
+    for (std::size_t step = 0; step < some; ++step)
+      Search::accept(model, {searches, count}, work.encoded.data() + step * encoded, work);
+  }
+  const std::size_t rest = waiting + frames - steps * stack;
+  for (std::size_t n = 0; n < count; ++n) {
+    std::vector<float>& kept = streams[n]->waiting_;
+    if (steps > 0) kept.clear();
+    const float* end = features + (n + 1) * frames * bands;
+    kept.insert(kept.end(), end - (rest - kept.size() / bands) * bands, end);
+  }
+}
+
+std::vector<float> transcribe(const Model& model, const float* features, std::size_t frames) {
+  const std::size_t width = std::size_t{model.shape().stack} * model.shape().features;
+  const std::size_t steps = frames / model.shape().stack, joiner = model.shape().joiner;
+  const WorkspaceLease work(model);
+  TranscriberState state = model.start();
+  TranscriberState* const one = &state;
+  std::vector<float> encoded(steps * joiner);
+  for (std::size_t first = 0; first < steps; first += kMaxBatch) {
+    const std::size_t some = std::min(kMaxBatch, steps - first);
+    std::copy_n(features + first * width, some * width, (*work).input.data());
+    model.transcribe({&one, 1}, some, *work);
+    std::copy_n((*work).encoded.data(), some * joiner, encoded.data() + first * joiner);
+  }
+  return encoded;
+}
+
+}  // namespace edgespeech

@@ -1,0 +1,41 @@
+// One utterance in progress: the transcriber's state, frames that wait for the rest of theirs, and the search.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime.hpp"
+#include "search.hpp"
+
+namespace edgespeech {
+
+class Stream {
+ public:
+  // beam: how many hypotheses the search keeps, at least 1, which is greedy search.
+  Stream(std::shared_ptr<const Model> model, std::size_t beam);
+
+  const Model& model() const { return *model_; }
+  const Search& search() const { return *search_; }
+  std::size_t state_bytes() const;
+
+  // Takes the next `frames` feature frames of each of 1 to kMaxBatch streams of one model; weights are read once
+  // for all streams that wait for equally many frames to complete a stack. features: streams x frames x features,
+  // finite. Throws std::invalid_argument where the model's own values overflow; the streams are of no use then.
+  static void accept(std::span<Stream* const> streams, const float* features, std::size_t frames);
+
+ private:
+  static void accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
+                              Workspace& work);
+
+  std::shared_ptr<const Model> model_;
+  TranscriberState transcriber_;
+  std::vector<float> waiting_;  // whole frames, fewer than a stack
+  std::unique_ptr<Search> search_;
+};
+
+// The transcription of a whole utterance, floor(frames / stack) x joiner. features: frames x features, finite.
+std::vector<float> transcribe(const Model& model, const float* features, std::size_t frames);
+
+}  // namespace edgespeech

@@ -1,0 +1,179 @@
+"""The packed recogniser behind the contract, with a tiny model: it says what the simulated one says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgespeech.compression.edge_file import read_edge, write_edge
+from edgespeech.compression.pack import Layout, pack
+from edgespeech.compression.simulate import simulate
+from edgespeech.contracts import Event, EventKind, Request, Samples
+from edgespeech.data.files import project_root, sha256_file
+from edgespeech.decoding import streaming
+from edgespeech.decoding.streaming import TransducerStream
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.discovery import find_recogniser
+from edgespeech.harness.runner import run_utterance
+from edgespeech.model.checkpoint import Trained
+from edgespeech.systems import edge_packed
+from edgespeech.systems.edge_packed import MODEL_VARIABLE, EdgePacked
+from helpers_packed import tiny
+
+REQUEST = Request(utterance_id="x")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A packed model, named by the environment."""
+    path = tmp_path / "mine.edge"
+    pack(tiny(), Layout(), path)
+    monkeypatch.setenv(MODEL_VARIABLE, str(path))
+    return path
+
+
+@pytest.fixture
+def loaded(file: Path) -> Iterator[EdgePacked]:
+    recogniser = EdgePacked()
+    recogniser.load()
+    yield recogniser
+    recogniser.close()
+
+
+@pytest.fixture
+def samples() -> Samples:
+    rng = np.random.default_rng(0)
+    noise: Samples = (0.1 * rng.standard_normal(16_123)).astype(np.float32)
+    return noise
+
+
+def final(recogniser: EdgePacked, samples: Samples, chunk_s: float) -> Event:
+    trace = run_utterance(recogniser, samples, REQUEST, chunk_s=chunk_s)
+    assert trace.failure is None
+    return trace.events[-1][1]
+
+
+def test_it_says_what_it_is(file: Path) -> None:
+    recogniser = find_recogniser("edge-packed", beam=4)
+    assert recogniser.missing() is None
+    info = recogniser.load()
+    assert info.model_bytes == file.stat().st_size
+    assert info.model_sha256 == {"mine.edge": sha256_file(file)}
+    shapes = [
+        tensor.shape if isinstance(tensor, np.ndarray) else tensor.codes.shape
+        for tensor in read_edge(file).tensors.values()
+    ]
+    assert info.parameters == sum(rows * cols for rows, cols in shapes)
+    assert info.config["beam"] == 4
+    assert info.config["provenance"]["run"] == "trial"
+    assert json.loads(info.config["provenance"]["layout"])["matrices"]["bits"] == 8
+    assert str(file.parent) not in json.dumps(asdict(info))
+    recogniser.close()
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_it_says_what_the_simulated_model_says(file: Path, samples: Samples, beam: int) -> None:
+    trained = tiny()
+    twin = simulate(trained.model.config, read_edge(file).tensors)
+    stream = TransducerStream(Trained(twin, trained.tokeniser, {}), beam)
+    recogniser = EdgePacked(beam=beam)
+    recogniser.load()
+    packed = recogniser.open(REQUEST)
+    for start in range(0, len(samples), 1920):
+        piece = samples[start : start + 1920]
+        assert packed.accept(piece) == stream.accept(piece)
+    events = packed.finish()
+    assert events == stream.finish()
+    assert events[-1].kind is EventKind.FINAL
+    assert events[-1].text
+    assert packed.state_bytes()
+    packed.close()
+    recogniser.close()
+
+
+def test_chunks_change_nothing_of_the_result(loaded: EdgePacked, samples: Samples) -> None:
+    finals = [final(loaded, samples, chunk_s) for chunk_s in (0.01, 0.12, 1.0)]
+    assert finals[0].text
+    assert finals[0] == finals[1] == finals[2]
+
+
+def test_two_streams_do_not_disturb_each_other(loaded: EdgePacked, samples: Samples) -> None:
+    alone = final(loaded, samples, 0.12)
+    one, other = loaded.open(REQUEST), loaded.open(REQUEST)
+    for start in range(0, len(samples), 1920):
+        one.accept(samples[start : start + 1920])
+        other.accept(0.5 * samples[::-1][start : start + 1920])
+    assert one.finish()[-1] == alone
+    one.close()
+    other.close()
+
+
+def test_torch_is_not_imported(file: Path) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from edgespeech.contracts import Request\n"
+        "from edgespeech.systems.edge_packed import EdgePacked\n"
+        "recogniser = EdgePacked(); assert recogniser.missing() is None; recogniser.load()\n"
+        "stream = recogniser.open(Request(utterance_id='x'))\n"
+        "stream.accept(np.zeros(1600, np.float32)); stream.finish(); stream.close()\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_silence_after_the_end_is_as_long_as_everywhere() -> None:
+    assert edge_packed.TAIL_S == streaming.TAIL_S
+
+
+def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "none.edge"))
+    assert "no model" in (EdgePacked().missing() or "")
+    with pytest.raises(EdgeSpeechError, match=r"none\.edge"):
+        EdgePacked().load()
+
+
+def test_without_an_engine_it_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "edgespeech.engine._native", None)
+    assert "the native engine is not built" in (EdgePacked().missing() or "")
+
+
+def test_without_a_word_from_the_environment_the_shipped_model_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    assert EdgePacked().path() == project_root() / "results" / "models" / "edge-packed" / "model.edge"
+
+
+def test_a_file_that_is_no_model_is_told(file: Path) -> None:
+    model = read_edge(file)
+    write_edge(file, {"x": np.ones((1, 1), np.float32)}, model.meta)
+    assert EdgePacked().missing() is None
+    with pytest.raises(EdgeSpeechError, match=r"mine\.edge: .*transcriber"):
+        EdgePacked().load()
+    write_edge(file, model.tensors, {**model.meta, "format": "another"})
+    with pytest.raises(EdgeSpeechError, match=r"mine\.edge: format is 'another'"):
+        EdgePacked().load()
+
+
+def test_it_wants_to_be_loaded() -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-packed: not loaded"):
+        EdgePacked().open(REQUEST)
+
+
+def test_it_wants_english(loaded: EdgePacked) -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-packed: language is 'fr', expected en"):
+        loaded.open(Request(utterance_id="x", language="fr"))
+
+
+@pytest.mark.parametrize("beam", [0, -1, "wide", 1.5])
+def test_a_beam_is_a_whole_number(beam: object) -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-packed: beam is"):
+        EdgePacked(beam=beam)  # type: ignore[arg-type]  # as the command line may pass it
