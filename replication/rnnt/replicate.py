@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from edgespeech.compression.pack import Layout, pack
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
@@ -35,6 +36,7 @@ from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.systems._edge import CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import TrainConfig, load_train_config
 from edgespeech.training.loop import LOG, MODEL
 
@@ -379,13 +381,13 @@ def _python(module: str, *arguments: str) -> None:
 
 
 def publish_model(name: str) -> Path:
-    """Ship a run's model: a copy in half precision, which is what recognition then reads.
+    """Ship a run's model: a copy in half precision, and that one packed into int8 for the native engine.
 
     Args:
         name: of the run, or its folder.
 
     Returns:
-        The model's folder.
+        The folder of the copy in half precision.
 
     Raises:
         EdgeSpeechError: there is no such model.
@@ -393,6 +395,9 @@ def publish_model(name: str) -> Path:
     trained = load_model(work_dir() / "runs" / name / MODEL)
     folder = shipped_models() / EdgeFp32.name
     save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True)
+    packed = shipped_models() / EdgePacked.name / PACKED
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    pack(load_model(folder), Layout(), packed)
     return folder
 
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
+from edgespeech.compression.pack import Layout, pack
 from edgespeech.data.files import project_root, sha256_file
 from edgespeech.data.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
@@ -355,7 +356,7 @@ def test_runs_are_shown_as_their_files_have_them(
     assert f"hidden {first['model']['hidden']}" in block
 
 
-def test_a_model_ships_in_half_precision(
+def test_a_model_ships_in_half_precision_and_packed(
     rnnt: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
@@ -369,6 +370,9 @@ def test_a_model_ships_in_half_precision(
     for name in rounded.keys() - {"ctc.weight", "ctc.bias"}:
         assert torch.equal(rounded[name], exact[name].half().float())
     assert (shipped / TOKENS).read_bytes() == (run / TOKENS).read_bytes()
+    packed = tmp_path / "models" / "edge-packed" / "model.edge"
+    pack(load_model(shipped), Layout(), tmp_path / "again.edge")
+    assert packed.read_bytes() == (tmp_path / "again.edge").read_bytes()
     assert rnnt.publish_model(str(run.parent)) == shipped
     with pytest.raises(EdgeSpeechError, match="not a readable model"):
         rnnt.publish_model("nothing")

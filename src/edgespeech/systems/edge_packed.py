@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "EDGESPEECH_PACKED_MODEL"
 """Environment variable that names a `.edge` file to use instead of the shipped one."""
+PACKED = "model.edge"
+"""The shipped file, in the folder of this system among the shipped models."""
 TAIL_S = 0.16
 """Seconds of digital silence that follow the last sample, as in `decoding.streaming`, which needs torch."""
 
@@ -57,7 +59,7 @@ class EdgePacked(Recogniser):
     def path(self) -> Path:
         """The file that the environment names, else the shipped one."""
         named = os.environ.get(MODEL_VARIABLE)
-        return Path(named) if named else shipped_models() / self.name / "model.edge"
+        return Path(named) if named else shipped_models() / self.name / PACKED
 
     def missing(self) -> str | None:
         """That there is no engine, or no model."""
