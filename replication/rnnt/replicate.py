@@ -34,7 +34,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
-from edgespeech.systems._edge import CHUNK_S, shipped_models
+from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import TrainConfig, load_train_config
@@ -79,7 +79,7 @@ def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 def said(trained: Trained, samples: Samples, step: int) -> str:
     """What is recognised when so many samples come at a time."""
-    stream = TransducerStream(trained)
+    stream = TransducerStream(trained, BEAM)
     for at in range(0, len(samples), step):
         stream.accept(samples[at : at + step])
     (final,) = stream.finish()

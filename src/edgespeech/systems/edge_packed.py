@@ -22,7 +22,7 @@ from edgespeech.contracts import (
     SystemInfo,
 )
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.systems._edge import CHUNK_S, shipped_models
+from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 
 if TYPE_CHECKING:
     from edgespeech.engine.runtime import PackedModel
@@ -42,7 +42,7 @@ class EdgePacked(Recogniser):
     kind = Kind.DEVICE
     summary = "our streaming RNN-T on the device, packed, by our native engine"
 
-    def __init__(self, *, beam: int = 1) -> None:
+    def __init__(self, *, beam: int = BEAM) -> None:
         """Set the options.
 
         Args:
