@@ -25,7 +25,7 @@ env: $(STAMP) ## make .venv with pinned packages and the native engine
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q '$(TORCH)'
-	$(BIN)/pip install -q -e '.[synth,cloud,peers,report,pipeline,dev]'
+	$(BIN)/pip install -q -e '.[synth,cloud,peers,export,report,pipeline,dev]'
 	touch $@
 
 test: lint unit tables-check bench-check ## everything CI checks

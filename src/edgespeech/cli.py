@@ -269,6 +269,20 @@ def pack(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+) -> None:
+    """Write a trained model as ONNX files for sherpa-onnx and ONNX Runtime, in fp32 and int8."""
+    from edgespeech.compression.export_onnx import export_onnx, quantise_onnx
+    from edgespeech.model.checkpoint import load_model
+
+    export_onnx(load_model(model), out)
+    quantise_onnx(out)
+    typer.echo(out)
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     host: Annotated[

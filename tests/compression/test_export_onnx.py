@@ -147,7 +147,7 @@ def test_int8_comes_near(exported: tuple[Trained, Path]) -> None:
 
 
 def test_a_predictor_that_remembers_everything_cannot_be_exported(tmp_path: Path) -> None:
-    with pytest.raises(EdgeSpeechError, match="predictor.*lstm.*stateless"):
+    with pytest.raises(EdgeSpeechError, match=r"predictor.*lstm.*stateless"):
         export_onnx(tiny("lstm"), tmp_path)
 
 
