@@ -378,6 +378,13 @@ def test_a_stream_that_fails_half_way_is_closed(make: Make, tmp_path: Path) -> N
                 each.accept(features(4))
 
 
+def test_a_model_that_overflows_before_any_frame_opens_no_stream(make: Make, tmp_path: Path) -> None:
+    bias = np.full((1, 66), np.inf, np.float32)
+    loud = changed(make("int8", "stateless"), tmp_path / "l.edge", {}, {"predictor.mix.bias": bias})
+    with PackedModel(loud) as model, pytest.raises(EdgeSpeechError, match="overflowed"):
+        model.open()
+
+
 VECTOR = np.zeros((1, 70), np.float32)
 
 

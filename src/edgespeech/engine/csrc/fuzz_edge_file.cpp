@@ -54,19 +54,18 @@ using Said = std::vector<std::pair<std::vector<std::int32_t>, double>>;
 
 Said step(const std::shared_ptr<const EdgeFile>& file, edgespeech::Isa isa) {
   const auto model = std::make_shared<const edgespeech::Model>(file, "input", isa);
-  edgespeech::Stream greedy(model, 1), beam(model, 3);
-  edgespeech::Stream* const streams[] = {&greedy, &beam};
-  const std::size_t frames = model->shape().stack + 1;
-  std::vector<float> features(2 * frames * model->shape().features);
-  for (std::size_t i = 0; i < features.size(); ++i) features[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
   Said said;
   try {
+    edgespeech::Stream greedy(model, 1), beam(model, 3);
+    edgespeech::Stream* const streams[] = {&greedy, &beam};
+    const std::size_t frames = model->shape().stack + 1;
+    std::vector<float> features(2 * frames * model->shape().features);
+    for (std::size_t i = 0; i < features.size(); ++i) features[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
     edgespeech::Stream::accept(streams, features.data(), frames);
-  } catch (const std::invalid_argument&) {  // a value overflows
-    return said;
+    for (const edgespeech::Stream* stream : streams)
+      for (const edgespeech::Path& path : stream->search().best()) said.emplace_back(path.labels, path.score);
+  } catch (const std::invalid_argument&) {  // a value overflows, maybe before the first frame
   }
-  for (const edgespeech::Stream* stream : streams)
-    for (const edgespeech::Path& path : stream->search().best()) said.emplace_back(path.labels, path.score);
   return said;
 }
 
