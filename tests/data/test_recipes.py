@@ -10,6 +10,7 @@ from edgespeech.data.grammar import load_grammar
 from edgespeech.data.kokoro import load_voices, voices_file
 from edgespeech.data.manifest import load_manifest
 from edgespeech.data.synthesis import Recipe, load_recipe, plan
+from edgespeech.training.config import load_train_config
 
 FOLDER = project_root() / "data_manifests"
 ASSISTANT = sorted((FOLDER / "assistant").glob("*.yaml"))
@@ -38,7 +39,11 @@ def test_a_recipe_is_for_what_there_is_now(path: Path) -> None:
 
 def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) -> None:
     assert "dev" in recipes
-    assert sum(stem.startswith("train_") for stem in recipes) >= 3
+    runs = (project_root() / "replication" / "rnnt").glob("train_*.yaml")
+    corpora = {source.corpus for run in runs for source in load_train_config(run).speech}
+    synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
+    assert synthetic
+    assert synthetic == {recipe.name for recipe in recipes.values()} - {"assistant_dev"}
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
         assert recipe.split == stem.split("_")[0]

@@ -22,6 +22,17 @@ def shipped_models() -> Path:
     return project_root() / "results" / "models"
 
 
+def checked_beam(system: str, beam: int) -> int:
+    """The beam as it is.
+
+    Raises:
+        EdgeSpeechError: it is not a whole number of at least 1.
+    """
+    if not isinstance(beam, int) or beam < 1:
+        raise bad(system, "beam", beam, "a whole number of at least 1")
+    return beam
+
+
 class EdgeTransducer(Recogniser):
     """A streaming transducer trained here; a subclass says which."""
 
@@ -36,9 +47,7 @@ class EdgeTransducer(Recogniser):
         Raises:
             EdgeSpeechError: it is not a whole number of at least 1.
         """
-        if not isinstance(beam, int) or beam < 1:
-            raise bad(self.name, "beam", beam, "a whole number of at least 1")
-        self._beam = beam
+        self._beam = checked_beam(self.name, beam)
         self._stream: Callable[[], Stream] | None = None
 
     @abstractmethod

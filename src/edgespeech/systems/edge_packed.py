@@ -22,7 +22,7 @@ from edgespeech.contracts import (
     SystemInfo,
 )
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
+from edgespeech.systems._edge import BEAM, CHUNK_S, checked_beam, shipped_models
 
 if TYPE_CHECKING:
     from edgespeech.engine.runtime import PackedModel
@@ -51,9 +51,7 @@ class EdgePacked(Recogniser):
         Raises:
             EdgeSpeechError: it is not a whole number of at least 1.
         """
-        if not isinstance(beam, int) or beam < 1:
-            raise bad(self.name, "beam", beam, "a whole number of at least 1")
-        self._beam = beam
+        self._beam = checked_beam(self.name, beam)
         self._model: PackedModel | None = None
 
     def path(self) -> Path:
