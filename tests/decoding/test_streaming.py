@@ -14,7 +14,8 @@ from edgespeech.contracts import EventKind, Samples
 from edgespeech.decoding.beam import BeamDecoder
 from edgespeech.decoding.greedy import GreedyDecoder
 from edgespeech.decoding.hypothesis import Hypothesis
-from edgespeech.decoding.streaming import TAIL_S, StreamingTranscriber, TransducerStream
+from edgespeech.decoding.partials import TAIL_S
+from edgespeech.decoding.streaming import StreamingTranscriber, TransducerStream
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
 from edgespeech.model.tokeniser import Tokeniser

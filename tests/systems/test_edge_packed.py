@@ -18,13 +18,12 @@ from edgespeech.compression.pack import Layout, pack
 from edgespeech.compression.simulate import simulate
 from edgespeech.contracts import Event, EventKind, Request, Samples
 from edgespeech.data.files import project_root, sha256_file
-from edgespeech.decoding import streaming
+from edgespeech.decoding.partials import TAIL_S
 from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
 from edgespeech.model.checkpoint import Trained, load_model
-from edgespeech.systems import edge_packed
 from edgespeech.systems._edge import shipped_models
 from edgespeech.systems.edge_packed import MODEL_VARIABLE, EdgePacked
 from helpers_packed import tiny
@@ -131,8 +130,8 @@ def test_torch_is_not_imported(file: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_silence_after_the_end_is_as_long_as_everywhere() -> None:
-    assert edge_packed.TAIL_S == streaming.TAIL_S
+def test_silence_after_the_end_is_as_long_as_everywhere(file: Path) -> None:
+    assert EdgePacked().load().config["tail_s"] == TAIL_S
 
 
 def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

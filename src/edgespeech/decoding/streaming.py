@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, StreamingLogMel
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.decoding.beam import BeamDecoder
 from edgespeech.decoding.greedy import GreedyDecoder
-from edgespeech.decoding.hypothesis import words_of
+from edgespeech.decoding.hypothesis import Hypothesis
+from edgespeech.decoding.partials import TAIL_S, PartialsStream
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import LstmState, Transducer
-
-TAIL_S = 0.16
-"""Seconds of digital silence that follow the last sample; at least one transcriber frame."""
 
 
 class StreamingTranscriber:
@@ -74,8 +70,8 @@ class StreamingTranscriber:
         return encoded[0]
 
 
-class TransducerStream(Stream):
-    """One utterance in progress, see `edgespeech.contracts.Stream`: a partial whenever the text changes.
+class TransducerStream(PartialsStream):
+    """One utterance in progress, by torch.
 
     Args:
         trained: the model and its word pieces.
@@ -84,32 +80,19 @@ class TransducerStream(Stream):
 
     def __init__(self, trained: Trained, beam: int = 1) -> None:
         model = trained.model
+        super().__init__(trained.tokeniser.pieces, model.config.frame_s)
         self._transcriber = StreamingTranscriber(model)
         self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam)
-        self._pieces = trained.tokeniser.pieces
-        self._frame_s = model.config.frame_s
-        self._heard = 0
-        self._said = ""
 
-    def accept(self, samples: Samples) -> Sequence[Event]:
-        """Take samples of any number; a partial with words where the text is another than before."""
-        self._heard += len(samples)
+    def _hear(self, samples: Samples) -> None:
         self._decoder.accept(self._transcriber.accept(samples))
-        event = self._event(EventKind.PARTIAL)
-        if event.text == self._said:
-            return ()
-        self._said = event.text
-        return (event,)
 
-    def finish(self) -> Sequence[Event]:
-        """The final with its words."""
+    def _end(self) -> None:
         self._decoder.accept(self._transcriber.finish())
-        return (self._event(EventKind.FINAL),)
+
+    def _best(self) -> Hypothesis:
+        return self._decoder.best
 
     def state_bytes(self) -> int:
         """Bytes of state, but for the extractor's last 25 ms of samples."""
         return self._transcriber.state_bytes + self._decoder.state_bytes
-
-    def _event(self, kind: EventKind) -> Event:
-        words = words_of(self._decoder.best, self._pieces, self._frame_s, self._heard / SAMPLE_RATE)
-        return Event(kind=kind, text=" ".join(word.text for word in words), words=words)

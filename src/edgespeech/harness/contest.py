@@ -24,7 +24,7 @@ import numpy as np
 from edgespeech.audio.features import Features, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.data.fetch import manifest_of
-from edgespeech.decoding.streaming import TAIL_S
+from edgespeech.decoding.partials import TAIL_S
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.metrics.wer import count_errors
 from edgespeech.harness.normalise import normalisers

@@ -15,6 +15,7 @@ CHUNK_S = 0.12
 """Three transcriber frames of 40 ms."""
 BEAM = 4
 """Hypotheses that the search keeps unless told otherwise, chosen on `assistant_dev`, which is for tuning."""
+CITATION = f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012, arXiv:1211.3711)"
 
 
 def shipped_models() -> Path:
@@ -22,19 +23,8 @@ def shipped_models() -> Path:
     return project_root() / "results" / "models"
 
 
-def checked_beam(system: str, beam: int) -> int:
-    """The beam as it is.
-
-    Raises:
-        EdgeSpeechError: it is not a whole number of at least 1.
-    """
-    if not isinstance(beam, int) or beam < 1:
-        raise bad(system, "beam", beam, "a whole number of at least 1")
-    return beam
-
-
-class EdgeTransducer(Recogniser):
-    """A streaming transducer trained here; a subclass says which."""
+class EdgeRecogniser(Recogniser):
+    """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
 
@@ -47,8 +37,30 @@ class EdgeTransducer(Recogniser):
         Raises:
             EdgeSpeechError: it is not a whole number of at least 1.
         """
-        self._beam = checked_beam(self.name, beam)
+        if not isinstance(beam, int) or beam < 1:
+            raise bad(self.name, "beam", beam, "a whole number of at least 1")
+        self._beam = beam
         self._stream: Callable[[], Stream] | None = None
+
+    def open(self, request: Request) -> Stream:
+        """Start an utterance.
+
+        Raises:
+            EdgeSpeechError: not loaded, or the language is not English.
+        """
+        if self._stream is None:
+            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
+        if request.language != "en":
+            raise bad(self.name, "language", request.language, "en")
+        return self._stream()
+
+    def close(self) -> None:
+        """Drop the model."""
+        self._stream = None
+
+
+class EdgeTransducer(EdgeRecogniser):
+    """One that torch runs; a subclass says which."""
 
     @abstractmethod
     def folder(self) -> Path:
@@ -66,7 +78,8 @@ class EdgeTransducer(Recogniser):
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
         from edgespeech.decoding.greedy import MAX_LABELS
-        from edgespeech.decoding.streaming import TAIL_S, TransducerStream
+        from edgespeech.decoding.partials import TAIL_S
+        from edgespeech.decoding.streaming import TransducerStream
         from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, model_bytes
 
         folder = self.folder()
@@ -78,7 +91,7 @@ class EdgeTransducer(Recogniser):
             model_bytes=model_bytes(folder),
             parameters=trained.model.parameters_deployed,
             chunk_s=CHUNK_S,
-            citation=f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012, arXiv:1211.3711)",
+            citation=CITATION,
             config={
                 "model": trained.model.config.to_mapping(),
                 "beam": self._beam,
@@ -88,19 +101,3 @@ class EdgeTransducer(Recogniser):
             },
             model_sha256={name: sha256_file(folder / name) for name in (WEIGHTS, TOKENS)},
         )
-
-    def open(self, request: Request) -> Stream:
-        """Start an utterance.
-
-        Raises:
-            EdgeSpeechError: not loaded, or the language is not English.
-        """
-        if self._stream is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
-        return self._stream()
-
-    def close(self) -> None:
-        """Drop the model."""
-        self._stream = None

@@ -233,7 +233,7 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
         ).sum()
     # An augmented utterance can be too fast for CTC: it then says nothing.
     ctc = ctc_sum(model.ctc(encoded), lengths, labels, counts)
-    sounds = zero
+    sounds = zero.detach()
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
         sounds = trained[SOUNDS](lengths, said, said_counts)
