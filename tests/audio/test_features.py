@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgespeech.audio.features import N_MELS, StreamingLogMel, log_mel
+from edgespeech.audio.features import N_MELS, StreamingLogMel, log_mel, log_mel_at_once
 from edgespeech.contracts import Samples
 from edgespeech.errors import EdgeSpeechError
 
@@ -65,3 +65,14 @@ def test_misuse_is_refused() -> None:
         stream.accept(audio(10))
     with pytest.raises(EdgeSpeechError, match=r"shape of the samples is \(2, 5\)"):
         log_mel(audio(10).reshape(2, 5))
+
+
+@pytest.mark.parametrize("length", [240, 399, 400, 3001, 16000])
+def test_at_once_is_the_same_within_a_thousandth(length: int) -> None:
+    samples = audio(length)
+    np.testing.assert_allclose(log_mel_at_once(samples), log_mel(samples), atol=1e-3)
+
+
+def test_at_once_silence_is_the_same() -> None:
+    silence = np.zeros(8000, dtype=np.float32)
+    assert np.array_equal(log_mel_at_once(silence), log_mel(silence))

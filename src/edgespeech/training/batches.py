@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter, spec_augment
-from edgespeech.audio.features import Features, log_mel
+from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.contracts import Samples
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.speech import Speech
@@ -148,7 +148,9 @@ class Batches(Dataset[Batch]):
         places = random.permutation(len(self._speech.items))[:n]
         items = [self._speech.items[place] for place in places]
         return [
-            log_mel(self._augmenter(self._speech.samples(item), key=f"statistics/{item.corpus}/{item.id}"))
+            log_mel_at_once(
+                self._augmenter(self._speech.samples(item), key=f"statistics/{item.corpus}/{item.id}")
+            )
             for item in items
         ]
 
@@ -159,7 +161,7 @@ class Batches(Dataset[Batch]):
         key = f"{epoch}/{step}/{item.corpus}/{item.id}"
         samples = self._augmenter(self._speech.samples(item), key=key, strength=strength)
         random = np.random.default_rng((self._config.seed, step, place))
-        features = log_mel(samples)
+        features = log_mel_at_once(samples)
         return spec_augment(features, self._augment, random) if random.random() < strength else features
 
 

@@ -54,7 +54,8 @@ class TrainConfig(_Strict):
         name: of the run, and of the folder that it is kept in.
         seed: every draw comes from it.
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
-        init: a model folder whose weights and word pieces the run starts from; none starts from nothing.
+        init: a run's folder, whose averaged weights and word pieces the run starts from, with the outputs that only
+            training uses; or a model's folder, which has none of those. None starts from nothing.
         speech: what to train on.
         noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
         augment: see `AugmentConfig`.
@@ -74,7 +75,7 @@ class TrainConfig(_Strict):
             start learns what is usually written long before it learns to hear.
         sounds: the auxiliary loss on a lower layer; none leaves it out.
         average: decay of the exponential average of the weights, which is what is kept.
-        precision: `bf16` computes the transcriber in bfloat16, weights and losses stay in float32.
+        precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32.
         loss_mib: memory bound of the transducer loss.
         save_every: steps between checkpoints.
     """

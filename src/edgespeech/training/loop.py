@@ -27,7 +27,7 @@ from edgespeech.training.config import TrainConfig
 from edgespeech.training.progress import Progress
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
-from edgespeech.training.state import Average, Identity, load_state, save_state
+from edgespeech.training.state import Average, Identity, load_average, load_state, save_state
 
 STATE = "state.safetensors"
 MODEL = "model"
@@ -111,6 +111,8 @@ def train(
     batches = Batches(config, speech, labels, noises, sounds=sounds, rank=here.rank, world=here.world)
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
+    elif (run := _init_folder(config.init) / STATE).is_file():
+        load_average(run, trained)
     trained.to(here.device).train()
     optimiser = torch.optim.AdamW(
         trained.parameters(),
@@ -181,7 +183,7 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
         size = int(config.model["vocabulary"])
         tokeniser = Tokeniser.train(sorted({item.text for item in speech.items}), size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
-    earlier = load_model(_init_folder(config.init))
+    earlier = load_model(_init_model(config.init))
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
@@ -193,8 +195,14 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
 
 
 def _init_folder(init: str) -> Path:
-    """A model folder as a run's file names it: from the project's folder on, unless it is absolute."""
+    """A run's or a model's folder as a run's file names it: from the project's folder on, unless it is absolute."""
     return project_root() / init
+
+
+def _init_model(init: str) -> Path:
+    """The model in that folder."""
+    folder = _init_folder(init)
+    return folder / MODEL if (folder / STATE).is_file() else folder
 
 
 def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
@@ -216,7 +224,6 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
     with torch.autocast(here.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         encoded, lengths, _ = model.transcribe(batch.features.to(here.device), batch.lengths.to(here.device))
         predicted = model.predict(labels)
-    encoded, predicted = encoded.float(), predicted.float()
     counts = batch.label_lengths.to(here.device)
     transducer = zero
     if step >= config.ctc_only_steps:
@@ -232,7 +239,7 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
             memory_mib=config.loss_mib,
         ).sum()
     # An augmented utterance can be too fast for CTC: it then says nothing.
-    ctc = ctc_sum(model.ctc(encoded), lengths, labels, counts)
+    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts)
     sounds = zero.detach()
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
@@ -282,7 +289,7 @@ def _save_average(
 
 def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
-    start = {} if config.init is None else {"init_sha256": sha256_file(_init_folder(config.init) / WEIGHTS)}
+    start = {} if config.init is None else {"init_sha256": sha256_file(_init_model(config.init) / WEIGHTS)}
     return start | {
         "run": config.name,
         "config_sha256": config.sha256,

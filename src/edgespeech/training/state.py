@@ -90,14 +90,7 @@ def load_state(
     Raises:
         EdgeSpeechError: the file is damaged, or of another run's file, speech or model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise EdgeSpeechError(f"{path}: not a readable training state: {error}") from error
-    if header.get("format") != _FORMAT:
-        raise bad(str(path), "format", header.get("format"), _FORMAT)
+    header, tensors = _read(path)
     for what, found, wanted in (
         ("config", header["config"], identity.config),
         ("speech", header["speech"], identity.speech),
@@ -119,6 +112,31 @@ def load_state(
             count = torch.tensor(float(step), device=parameter.device)
             optimiser.state[parameter] = {"step": count, **moments}
     return step
+
+
+def load_average(path: Path, model: nn.Module) -> None:
+    """Fill a model with another run's averaged weights, those that only training uses among them.
+
+    Raises:
+        EdgeSpeechError: the file is damaged, or of another model, or of another number of sounds.
+    """
+    try:
+        model.load_state_dict(_under(_read(path)[1], "average"))
+    except RuntimeError as error:
+        raise EdgeSpeechError(f"{path}: another model's weights: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A state's header and tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise EdgeSpeechError(f"{path}: not a readable training state: {error}") from error
+    if header.get("format") != _FORMAT:
+        raise bad(str(path), "format", header.get("format"), _FORMAT)
+    return header, tensors
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
