@@ -350,7 +350,7 @@ def _run(config: TrainConfig) -> Sequence[str]:
     )
     return (
         config.name,
-        NONE if config.init is None else Path(config.init).parent.name,
+        NONE if config.init is None else Path(config.init).name,
         ", ".join(speech),
         str(config.steps),
         f"{config.batch_s:g} s",
