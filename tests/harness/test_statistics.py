@@ -200,7 +200,7 @@ class TestQuantile:
         rng = np.random.default_rng(4)
         values = [rng.normal(size=size) for size in (3, 1, 5, 2, 4, 1)]
         names = ["a", "b", "a", "c", "b", "d"]
-        units = statistics._Units.of(names)
+        units = statistics.Units.of(names)
         draws: list[list[float]] = [[], []]
         for weights in units.weights(9, 300):
             for row in weights.astype(int):

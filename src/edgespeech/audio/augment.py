@@ -242,7 +242,7 @@ class Augmenter:
         before = _n_samples(draw.between(config.silence_before_s, config.silence_before_s[0]))
         after = _n_samples(draw.between(config.silence_after_s, config.silence_after_s[0]))
         spoken = slice(before, before + voice.size)
-        sound = _pad(voice, before, after, draw.rng)
+        sound = pad_with_background(voice, before, after, draw.rng)
 
         microphone = self._microphone(draw)
         room = self._room(draw)
@@ -431,8 +431,18 @@ def _noise_gain(speech: Samples, noise: Samples, under: Samples, snr_db: float) 
     return _rms(speech) / loudness * 10 ** (-snr_db / 20) if loudness > _SILENT else 0.0
 
 
-def _pad(voice: Samples, before: int, after: int, rng: np.random.Generator) -> Samples:
-    """Put silence around; that of a recording is its own background, so that it does not begin with a step."""
+def pad_with_background(voice: Samples, before: int, after: int, rng: np.random.Generator) -> Samples:
+    """Put silence around; that of a recording is its own background, so that it does not begin with a step.
+
+    Args:
+        voice: with shape `(N,)`.
+        before: samples to put before it.
+        after: samples to put after it.
+        rng: for the background.
+
+    Returns:
+        With shape `(before + N + after,)`.
+    """
     sound = np.zeros(before + voice.size + after, dtype=np.float32)
     sound[before : before + voice.size] = voice
     windows = voice[: voice.size // _GRAIN * _GRAIN].reshape(-1, _GRAIN)

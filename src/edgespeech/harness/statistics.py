@@ -99,7 +99,7 @@ def bootstrap_ratio(
         EdgeSpeechError: lengths differ, a value is out of range, there are fewer than 2 utterances, or the
             denominators sum to 0.
     """
-    units = _Units.of(groups)
+    units = Units.of(groups)
     top, bottom = _ratio_sums(units, "numerators", numerators, denominators)
     draws = []
     for weights in units.weights(seed, resamples):
@@ -167,7 +167,7 @@ def bootstrap_quantiles(
         [item for item in lists if item.size],
         [g for item, g in zip(lists, groups, strict=True) if item.size],
     )
-    units = _Units.of(kept)
+    units = Units.of(kept)
     pooled = np.concatenate(lists)
     order = np.argsort(pooled, kind="stable")
     ranked = pooled[order]
@@ -234,7 +234,7 @@ def paired_ratio_difference(
 
 
 @dataclass(frozen=True, slots=True)
-class _Units:
+class Units:
     """What is resampled: the unit of each utterance, how many units, and what they are."""
 
     index: NDArray[np.intp]
@@ -242,7 +242,12 @@ class _Units:
     method: Literal["speaker", "utterance"]
 
     @classmethod
-    def of(cls, groups: Groups) -> _Units:
+    def of(cls, groups: Groups) -> Units:
+        """The speaker of each utterance, or each utterance where speakers are not known or there is one.
+
+        Raises:
+            EdgeSpeechError: fewer than two utterances.
+        """
         if len(groups) < 2:
             raise bad("bootstrap", "utterances", len(groups), "at least 2")
         numbers: dict[str | None, int] = {}
@@ -261,6 +266,7 @@ class _Units:
             yield counts.reshape(rows, self.n).astype(np.float64)
 
     def interval(self, draws: Floats, resamples: int) -> Interval:
+        """The 95 % interval of what each resample gave, `draws` with shape `(resamples,)`."""
         tail = _tail(self.n)
         return Interval(
             low=quantile(draws, tail),
@@ -272,7 +278,7 @@ class _Units:
 
 
 def _ratio_sums(
-    units: _Units, name: str, numerators: ArrayLike, denominators: ArrayLike
+    units: Units, name: str, numerators: ArrayLike, denominators: ArrayLike
 ) -> tuple[Floats, Floats]:
     """Numerators and denominators summed per unit."""
     top, bottom = _vector(name, numerators), _vector("denominators", denominators)

@@ -1,0 +1,251 @@
+"""Hesitation: speech with pauses and fillers between its words, a long tail, and recorded noise under all of it.
+
+Read speech with its silence cut off has no end-pointing problem. What is made here has one: the speaker stops between
+two words for 0.3 to 1.2 s, sometimes with a drawn-out sound, and after the last word the microphone goes on for 2 s
+or more (papers: Maas et al. 2018 and the pause statistics that they train on; the ranges are the issue's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgespeech.audio.augment import change_tempo, pad_with_background
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.errors import bad
+
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+_HOP = 160
+_DIP = 320
+"""Samples of the quiet place between two words: 20 ms."""
+_FADE = 160
+_VOWEL = 1280
+"""Samples of the sound that a filler draws out: 80 ms."""
+_PITCH = (40, 229)
+"""Samples of a period of the voice: 400 to 70 Hz."""
+
+
+class Hesitation(BaseModel):
+    """How much is done to an utterance. Ranges are drawn from evenly; times in seconds.
+
+    Attributes:
+        pauses: at most so many pauses; 0 to as many are drawn.
+        pause_s: length of each.
+        filler: the share of pauses that begin with a filler.
+        filler_s: length of a filler, which comes on top of the pause.
+        dip_db: a pause is put only where the speech is at least so far below its mean power.
+        tail_s: what follows the end of speech.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    pauses: Annotated[int, Field(ge=0)] = 2
+    pause_s: Range = (0.3, 1.2)
+    filler: Annotated[float, Field(ge=0, le=1)] = 0.3
+    filler_s: Range = (0.2, 0.4)
+    dip_db: float = 12.0
+    tail_s: Range = (2.0, 3.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("pause_s", "filler_s", "tail_s"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name}: {low} must not be above {high}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hesitant:
+    """What became of an utterance.
+
+    Attributes:
+        samples: 16 kHz, with shape `(N,)`.
+        sos_s: start of speech; `eos_s` its end.
+        pauses: start and end of each pause in seconds, its filler included.
+    """
+
+    samples: Samples
+    sos_s: float
+    eos_s: float
+    pauses: tuple[tuple[float, float], ...]
+
+
+def hesitate(
+    samples: Samples,
+    gaps: Sequence[tuple[float, float]],
+    *,
+    sos_s: float,
+    eos_s: float,
+    what: Hesitation,
+    key: str,
+) -> Hesitant:
+    """Put pauses, fillers and a tail into an utterance.
+
+    What is put in has the recording's own background, the same in pauses and tail, so that nothing but time and words
+    tells them apart.
+
+    Args:
+        samples: 16 kHz, with shape `(N,)`.
+        gaps: between which times each word but the first begins (`edgespeech.endpointing.alignment.gaps`).
+        sos_s: start of speech.
+        eos_s: end of speech; what was recorded after it is kept.
+        what: how much.
+        key: with it everything is drawn.
+
+    Raises:
+        EdgeSpeechError: the speech does not lie within the samples.
+    """
+    if not 0 <= sos_s < eos_s <= len(samples) / SAMPLE_RATE + 1e-3:
+        raise bad(
+            f"pauses {key}", "speech", (sos_s, eos_s), f"in order, within {len(samples) / SAMPLE_RATE:.3f} s"
+        )
+    rng = _rng(key)
+    places = cut_places(samples, gaps, sos_s=sos_s, eos_s=eos_s, dip_db=what.dip_db)
+    count = min(len(places), int(rng.integers(what.pauses + 1)))
+    chosen = sorted(rng.choice(len(places), count, replace=False)) if count else []
+    voice = drawn_out(samples[round(sos_s * SAMPLE_RATE) : round(eos_s * SAMPLE_RATE)])
+    pieces: list[Samples] = []
+    pauses: list[tuple[float, float]] = []
+    begin = added = 0
+    for place in (places[number] for number in chosen):
+        filler = np.zeros(0, np.float32)
+        if voice is not None and rng.random() < what.filler:
+            filler = change_tempo(voice, round(rng.uniform(*what.filler_s) * SAMPLE_RATE)) * 0.5
+        silence = round(rng.uniform(*what.pause_s) * SAMPLE_RATE)
+        quiet = _background(samples, len(filler) + silence, rng)
+        quiet[: len(filler)] += filler * _edges(len(filler))
+        pieces += [samples[begin:place], quiet]
+        start = place + added
+        pauses.append((start / SAMPLE_RATE, (start + len(quiet)) / SAMPLE_RATE))
+        begin, added = place, added + len(quiet)
+    tail = round((eos_s + rng.uniform(*what.tail_s)) * SAMPLE_RATE) - len(samples)
+    pieces += [samples[begin:], _background(samples, max(0, tail), rng)]
+    return Hesitant(
+        samples=_joined(pieces),
+        sos_s=sos_s,
+        eos_s=eos_s + added / SAMPLE_RATE,
+        pauses=tuple(pauses),
+    )
+
+
+def cut_places(
+    samples: Samples, gaps: Sequence[tuple[float, float]], *, sos_s: float, eos_s: float, dip_db: float
+) -> list[int]:
+    """The quietest sample of each gap between words, in order, where it is quiet enough and inside the speech."""
+    speech = samples[round(sos_s * SAMPLE_RATE) : round(eos_s * SAMPLE_RATE)]
+    most = float(np.dot(speech, speech)) / len(speech) * 10 ** (-dip_db / 10)
+    places: set[int] = set()
+    for low_s, high_s in gaps:
+        first, last = (
+            round(max(low_s, sos_s) * SAMPLE_RATE),
+            round(min(high_s, eos_s) * SAMPLE_RATE) - _DIP,
+        )
+        starts = np.arange(first, last + 1, _HOP)
+        if not len(starts):
+            continue
+        powers = [float(np.dot(samples[at : at + _DIP], samples[at : at + _DIP])) / _DIP for at in starts]
+        if min(powers) <= most:
+            places.add(int(starts[int(np.argmin(powers))]) + _DIP // 2)
+    return sorted(places)
+
+
+def drawn_out(speech: Samples) -> Samples | None:
+    """The steadiest loud 80 ms of a voice, for a filler; None where the speech has nothing voiced."""
+    starts = range(0, len(speech) - _VOWEL - _PITCH[1], _VOWEL // 2)
+    power = float(np.dot(speech, speech)) / max(1, len(speech))
+    best, found = 0.5, None
+    for at in starts:
+        piece = speech[at : at + _VOWEL]
+        energy = float(np.dot(piece, piece))
+        if energy < power * _VOWEL:
+            continue
+        spectrum = np.abs(np.fft.rfft(piece, 2 * _VOWEL)) ** 2
+        period = np.fft.irfft(spectrum)[_PITCH[0] : _PITCH[1]].max() / energy
+        if period > best:
+            best, found = float(period), piece
+    return found
+
+
+def with_noise(
+    samples: Samples, noise: Samples, snr_db: float, *, sos_s: float, eos_s: float, key: str
+) -> Samples:
+    """Lay a random stretch of noise under everything; the ratio is that of mean powers while somebody speaks.
+
+    Args:
+        samples: with shape `(N,)`.
+        noise: with shape `(M,)`; shorter than the samples, it goes round.
+        snr_db: the power between start and end of speech over the noise's there.
+        sos_s: start of speech.
+        eos_s: end of speech.
+        key: with it the stretch is drawn.
+
+    Returns:
+        With shape `(N,)`, in [-1, 1]: where the sum exceeds full scale, all of it is turned down.
+
+    Raises:
+        EdgeSpeechError: the speech or the noise is silent, or the ratio is not finite.
+    """
+    if not math.isfinite(snr_db):
+        raise bad(f"pauses {key}", "snr_db", snr_db, "a finite number of dB")
+    spoken = slice(round(sos_s * SAMPLE_RATE), round(eos_s * SAMPLE_RATE))
+    start = int(_rng(f"{key}:noise").integers(len(noise)))
+    under = np.take(noise, np.arange(start, start + len(samples)), mode="wrap").astype(np.float64)
+    speech_power = float(np.mean(np.square(samples[spoken], dtype=np.float64)))
+    noise_power = float(np.mean(np.square(under[spoken])))
+    if not speech_power > 0 or not noise_power > 0:
+        raise bad(
+            f"pauses {key}", "power", (speech_power, noise_power), "speech and noise that are not silent"
+        )
+    mixed = samples + math.sqrt(speech_power / noise_power * 10 ** (-snr_db / 10)) * under
+    return (mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32)
+
+
+def pick(noises: Mapping[str, Samples], key: str) -> Samples:
+    """One of several noises, drawn by the key.
+
+    Raises:
+        EdgeSpeechError: there are none.
+    """
+    if not noises:
+        raise bad(f"pauses {key}", "noises", "none", "at least one")
+    return noises[sorted(noises)[int(_rng(f"{key}:which").integers(len(noises)))]]
+
+
+def _rng(key: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+
+
+def _background(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
+    """So many samples of the recording's background; digital silence where it has no quiet moment."""
+    return pad_with_background(samples, 0, length, rng)[len(samples) :].copy()
+
+
+def _edges(length: int) -> Samples:
+    """Gains with shape `(length,)` that let a filler come and go."""
+    fade = min(4 * _FADE, length // 2)
+    gains = np.ones(length, np.float32)
+    if fade:
+        ramp = (np.arange(fade, dtype=np.float32) + 0.5) / fade
+        gains[:fade], gains[-fade:] = ramp, ramp[::-1]
+    return gains
+
+
+def _joined(pieces: Sequence[Samples]) -> Samples:
+    """The pieces one after the other, each cut softened over 10 ms on either side."""
+    whole: Samples = np.concatenate(pieces)
+    at = 0
+    for piece in pieces[:-1]:
+        at += len(piece)
+        before, after = whole[max(0, at - _FADE) : at], whole[at : at + _FADE]
+        if len(before) and len(after):
+            middle = (before[-1] + after[0]) / 2
+            before += (middle - before[-1]) * np.linspace(0, 1, len(before), dtype=np.float32)
+            after += (middle - after[0]) * np.linspace(1, 0, len(after), dtype=np.float32)
+    return whole

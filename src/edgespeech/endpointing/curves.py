@@ -1,0 +1,167 @@
+"""What a policy's thresholds trade: early cut-offs against latency, over a set of utterances.
+
+Each utterance is listened to once; a policy's scores over its frames are enough to know what every threshold would
+have done. A cut-off is as in `harness.metrics.latency`: the audio heard at the end-point ends 50 ms or more before
+the end of speech. Latency is the end-point's time, at the end of the chunk of audio in which it fell, minus the end
+of speech; an end-point that never came is infinitely late.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespeech.contracts import Difference
+from edgespeech.errors import bad
+from edgespeech.harness.metrics.latency import CUT_OFF_S
+from edgespeech.harness.statistics import Groups, PairedDifference, Units, quantile
+
+Floats = NDArray[np.float64]
+
+STEPS = 200
+"""Thresholds of a sweep, at most."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """One utterance as one policy scored it.
+
+    Attributes:
+        scores: after each frame, with shape `(T,)`, none of them NaN.
+        audio_s: heard then, with shape `(T,)`.
+        eos_s: end of speech.
+    """
+
+    scores: Floats
+    audio_s: Floats
+    eos_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """What every threshold does to every utterance.
+
+    Attributes:
+        thresholds: rising, with shape `(K,)`.
+        latency_s: with shape `(N, K)`; infinite where it never fires.
+        cut: whether the user is cut off, with shape `(N, K)`.
+    """
+
+    thresholds: Floats
+    latency_s: Floats
+    cut: NDArray[np.bool_]
+
+    def cut_off_rate(self) -> Floats:
+        """Share of utterances that are cut off, for each threshold, never rising."""
+        return np.asarray(self.cut.mean(axis=0))
+
+    def at(self, rate: float) -> int | None:
+        """The lowest threshold that cuts off no more than this share; None where none does."""
+        kept = np.flatnonzero(self.cut_off_rate() <= rate + _ROUNDING)
+        return int(kept[0]) if len(kept) else None
+
+    def latency(self, place: int, q: float) -> float:
+        """A quantile of the latency at a threshold, over utterances that are not cut off; infinite without any."""
+        values = self.latency_s[~self.cut[:, place], place]
+        return quantile(values, q) if len(values) else math.inf
+
+
+def sweep(scored: Sequence[Scores], *, chunk_s: float, thresholds: Floats | None = None) -> Sweep:
+    """Try all thresholds.
+
+    Args:
+        scored: the utterances.
+        chunk_s: audio that comes at a time.
+        thresholds: rising; None for quantiles of the scores that the utterances reach.
+
+    Raises:
+        EdgeSpeechError: there are no utterances, or no finite score.
+    """
+    if not scored:
+        raise bad("end-pointing", "utterances", 0, "at least one")
+    highest = [np.maximum.accumulate(one.scores) for one in scored]
+    if thresholds is None:
+        reached = np.unique(np.concatenate([one[np.isfinite(one)] for one in highest]))
+        if not len(reached):
+            raise bad("end-pointing", "scores", "none", "finite scores")
+        places = np.unique(np.linspace(0, len(reached) - 1, STEPS).round().astype(int))
+        thresholds = reached[places]
+    latency_s = np.full((len(scored), len(thresholds)), np.inf)
+    cut = np.zeros(latency_s.shape, dtype=bool)
+    for row, (one, high) in enumerate(zip(scored, highest, strict=True)):
+        first = np.searchsorted(high, thresholds)
+        fired = first < len(high)
+        heard_s = one.audio_s[first[fired]]
+        latency_s[row, fired] = chunk_end(heard_s, chunk_s) - one.eos_s
+        cut[row, fired] = heard_s < one.eos_s - CUT_OFF_S
+    return Sweep(thresholds=thresholds, latency_s=latency_s, cut=cut)
+
+
+def chunk_end(audio_s: Floats, chunk_s: float) -> Floats:
+    """When the chunk has come that ends this audio."""
+    return np.asarray(np.ceil(audio_s / chunk_s - _ROUNDING) * chunk_s)
+
+
+def median_difference(
+    a: Sweep, b: Sweep, rate: float, groups: Groups, *, seed: int, resamples: int = 2000
+) -> PairedDifference:
+    """How much earlier A's median end-point is than B's on the same utterances, each at its threshold for a rate.
+
+    The thresholds are chosen again in every resample, so the interval holds what their choice costs.
+
+    Args:
+        a: the one policy.
+        b: the other.
+        rate: of early cut-offs, at most.
+        groups: per utterance its speaker, or None.
+        seed: of the resamples.
+        resamples: how many.
+
+    Raises:
+        EdgeSpeechError: one of them cuts off more at every threshold, or there are fewer than 2 utterances.
+    """
+    medians = [_median(one, np.ones((1, len(groups))), rate)[0] for one in (a, b)]
+    if not all(map(math.isfinite, medians)):
+        raise bad("end-pointing", "cut-off rate", rate, "a rate that both policies keep at some threshold")
+    units = Units.of(groups)
+    draws = []
+    for weights in units.weights(seed, resamples):
+        each = weights[:, units.index]
+        with np.errstate(invalid="ignore"):
+            draws.append(_median(a, each, rate) - _median(b, each, rate))
+    drawn = np.concatenate(draws)
+    interval = units.interval(drawn[~np.isnan(drawn)], resamples)
+    verdict = Difference.TIE
+    if interval.high < 0:
+        verdict = Difference.BETTER
+    elif interval.low > 0:
+        verdict = Difference.WORSE
+    return PairedDifference(medians[0] - medians[1], interval, verdict)
+
+
+def _median(one: Sweep, weights: Floats, rate: float) -> Floats:
+    """The median latency at the threshold for a rate, of every resample; infinite where no threshold keeps it.
+
+    Args:
+        one: the policy.
+        weights: how often each utterance was drawn, with shape `(B, N)`.
+        rate: of early cut-offs, at most.
+    """
+    kept = weights @ one.cut / weights.sum(axis=1, keepdims=True) <= rate + _ROUNDING  # (B, K)
+    places = np.where(kept.any(axis=1), kept.argmax(axis=1), -1)
+    found = np.full(len(weights), np.inf)
+    for place in np.unique(places[places >= 0]):
+        rows = np.flatnonzero(places == place)
+        order = np.argsort(one.latency_s[:, place], kind="stable")
+        order = order[~one.cut[order, place]]
+        reached = weights[np.ix_(rows, order)].cumsum(axis=1)
+        total = reached[:, -1:] if len(order) else np.zeros((len(rows), 1))
+        for row, sums, all_ in zip(rows, reached, total[:, 0], strict=True):
+            if all_ > 0:
+                found[row] = one.latency_s[order[np.searchsorted(sums, all_ / 2)], place]
+    return found

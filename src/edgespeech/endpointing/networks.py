@@ -1,0 +1,300 @@
+"""The learned scorers: small networks on frozen transcriptions, and one file that holds all of them.
+
+* `EndNet` tells frame by frame whether the query is over, from the transcription and, where it is given them, features
+  of the decoder: its pause, how much it said, its last word pieces (Maas et al., "Combining acoustic embeddings and
+  decoding features for end-of-utterance detection in real-time far-field speech recognition systems", ICASSP 2018).
+  Without the decoder's features the same network is the end-of-query token (Li et al., "Towards fast and accurate
+  streaming end-to-end ASR", ICASSP 2020): see `training`.
+* `Arbitrator` is the second pass that verifies a first one, from an acoustic and a text embedding (arXiv:2401.08916).
+
+Letters: B batch, T frames, U labels, J joiner width, E decoder features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edgespeech.data.files import write_atomic
+from edgespeech.endpointing.frames import Frame, Vector
+from edgespeech.endpointing.policy import Scorer
+from edgespeech.endpointing.silence import Level
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import BLANK
+
+LAST = 2
+"""Word pieces that the networks are told of the hypothesis' end."""
+EXTRA = 5
+"""Numbers of `Observer` about the level and the decoder."""
+_LONGEST_PAUSE_S = 2.0
+_LEVEL_DB = 40.0
+_MANY_LABELS = 20.0
+_EMBEDDING = 16
+_TOKEN_BIAS = -4.0
+"""One token in some fifty frames; from even odds, no path through an utterance would reach its end."""
+_FORMAT = "edgespeech-endpointing-1"
+_ABOUT = "edgespeech"
+
+
+class Observer:
+    """Makes numbers of frames, one utterance long."""
+
+    def __init__(self) -> None:
+        self._level = Level()
+
+    def accept(self, frame: Frame) -> tuple[Vector, NDArray[np.int64]]:
+        """What the networks are told besides the transcription.
+
+        Returns:
+            The pause, whether anything was said, how much, and the level above its floor and below its peak, each
+            some -1 to 1, with shape `(5,)`; the last word pieces, blanks before the first, with shape `(2,)`.
+        """
+        self._level.accept(frame.samples)
+        said = not math.isinf(frame.pause_s)
+        extra = np.array(
+            [
+                min(frame.pause_s, _LONGEST_PAUSE_S) / _LONGEST_PAUSE_S if said else 0.0,
+                float(said),
+                min(len(frame.labels) / _MANY_LABELS, 1.0),
+                (self._level.now_db - self._level.floor_db) / _LEVEL_DB,
+                (self._level.now_db - self._level.peak_db) / _LEVEL_DB,
+            ],
+            np.float32,
+        )
+        return extra, np.array(([BLANK] * LAST + list(frame.labels))[-LAST:], np.int64)
+
+
+class EndNet(nn.Module):
+    """A recurrent network over frames whose output is the logit of "the query is over".
+
+    Args:
+        joiner: width of the transcription.
+        vocabulary: word pieces.
+        hidden: width of its gated recurrent layer.
+        decoder: whether it is told the level and what the decoder did, or the transcription alone.
+    """
+
+    def __init__(self, joiner: int, vocabulary: int, hidden: int, *, decoder: bool) -> None:
+        super().__init__()
+        self.shape = {"joiner": joiner, "vocabulary": vocabulary, "hidden": hidden, "decoder": decoder}
+        self.norm = nn.LayerNorm(joiner)
+        self.embedding = nn.Embedding(vocabulary, _EMBEDDING) if decoder else None
+        told = EXTRA + LAST * _EMBEDDING if decoder else 0
+        self.recurrent = nn.GRU(joiner + told, hidden, batch_first=True)
+        self.leave = nn.Linear(hidden, 1)
+
+    def forward(
+        self, encoded: Tensor, extra: Tensor, last: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The logits of a batch, or of the next piece of one.
+
+        Args:
+            encoded: with shape `(B, T, J)`.
+            extra: with shape `(B, T, 5)`; not looked at without `decoder`.
+            last: with shape `(B, T, 2)`; not looked at without `decoder`.
+            state: what the call for the piece before returned; None at the start.
+
+        Returns:
+            Logits with shape `(B, T)`, and the state.
+        """
+        x = self.norm(encoded)
+        if self.embedding is not None:
+            x = torch.cat([x, extra, self.embedding(last).flatten(2)], dim=2)
+        y, after = self.recurrent(x, state)
+        return self.leave(y).squeeze(2), after
+
+
+class Arbitrator(nn.Module):
+    """Verifies, in a pause, that the query is over: from what was heard and what was recognised, each embedded.
+
+    Args:
+        joiner: width of the transcription.
+        vocabulary: word pieces.
+        hidden: width of the text's recurrent layer and of the network on top.
+    """
+
+    def __init__(self, joiner: int, vocabulary: int, hidden: int) -> None:
+        super().__init__()
+        self.shape = {"joiner": joiner, "vocabulary": vocabulary, "hidden": hidden}
+        self.embedding = nn.Embedding(vocabulary, _EMBEDDING)
+        self.text = nn.GRU(_EMBEDDING, hidden, batch_first=True)
+        self.norm = nn.LayerNorm(joiner)
+        self.judge = nn.Sequential(
+            nn.Linear(joiner + hidden + EXTRA, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+
+    def read(self, labels: Tensor, lengths: Tensor) -> Tensor:
+        """The embedding of texts.
+
+        Args:
+            labels: with shape `(B, U)`, padded with anything.
+            lengths: at least 1 each, with shape `(B,)`.
+
+        Returns:
+            With shape `(B, hidden)`.
+        """
+        states, _ = self.text(self.embedding(labels))
+        read: Tensor = states[torch.arange(len(labels)), lengths - 1]
+        return read
+
+    def forward(self, encoded: Tensor, extra: Tensor, text: Tensor) -> Tensor:
+        """Logits with shape `(B,)` of frames: encoded `(B, J)`, extra `(B, 5)`, text `(B, hidden)`."""
+        logits: Tensor = self.judge(torch.cat([self.norm(encoded), text, extra], dim=1))
+        return logits.squeeze(1)
+
+
+class LearnedScore(Scorer):
+    """The probability by an `EndNet` that the query is over."""
+
+    def __init__(self, network: EndNet) -> None:
+        self._network = network
+        self._observer = Observer()
+        self._state: Tensor | None = None
+
+    @torch.inference_mode()
+    def accept(self, frame: Frame) -> float:
+        """See above."""
+        extra, last = self._observer.accept(frame)
+        logit, self._state = self._network(
+            torch.from_numpy(frame.encoded)[None, None],
+            torch.from_numpy(extra)[None, None],
+            torch.from_numpy(last)[None, None],
+            self._state,
+        )
+        return float(logit.sigmoid())
+
+
+class ArbitratedScore(Scorer):
+    """The probability by the second pass, in every frame in which the first one says that the query is over.
+
+    Args:
+        first: the first pass.
+        threshold: of its scores; below it the score is 0.
+        network: the second pass.
+    """
+
+    def __init__(self, first: Scorer, threshold: float, network: Arbitrator) -> None:
+        self._first = first
+        self._threshold = threshold
+        self._network = network
+        self._observer = Observer()
+        self._read: tuple[int, ...] = ()
+        self._text: Tensor | None = None
+
+    @torch.inference_mode()
+    def accept(self, frame: Frame) -> float:
+        """See above."""
+        extra, _ = self._observer.accept(frame)
+        if self._first.accept(frame) < self._threshold or not frame.labels:
+            return 0.0
+        if self._text is None or self._read != frame.labels:
+            labels = torch.tensor([frame.labels], dtype=torch.int64)
+            self._read, self._text = frame.labels, self._network.read(labels, torch.tensor([labels.shape[1]]))
+        encoded = torch.from_numpy(frame.encoded)[None]
+        return float(self._network(encoded, torch.from_numpy(extra)[None], self._text).sigmoid())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heads:
+    """The networks of one recogniser.
+
+    Attributes:
+        learned: transcription and decoder features.
+        token: transcription alone, trained as the end-of-query token.
+        arbitrator: the second pass.
+        recogniser: sha256 of the recogniser's weights; with others the networks are of no use.
+        provenance: how they came about.
+    """
+
+    learned: EndNet
+    token: EndNet
+    arbitrator: Arbitrator
+    recogniser: str
+    provenance: dict[str, str]
+
+    def named(self) -> dict[str, EndNet | Arbitrator]:
+        """The networks by name."""
+        return {"learned": self.learned, "token": self.token, "arbitrator": self.arbitrator}
+
+
+def new_heads(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: int) -> Heads:
+    """Networks with random weights, ready to be trained; the token starts as rare as it is."""
+    torch.manual_seed(seed)
+    token = EndNet(joiner, vocabulary, hidden, decoder=False)
+    nn.init.constant_(token.leave.bias, _TOKEN_BIAS)
+    return Heads(
+        learned=EndNet(joiner, vocabulary, hidden, decoder=True),
+        token=token,
+        arbitrator=Arbitrator(joiner, vocabulary, hidden),
+        recogniser=recogniser,
+        provenance={},
+    )
+
+
+def save_heads(path: Path, heads: Heads) -> None:
+    """Write the networks into one file.
+
+    Raises:
+        EdgeSpeechError: it cannot be written.
+    """
+    about = {
+        "format": _FORMAT,
+        "shape": heads.learned.shape,
+        "recogniser": heads.recogniser,
+        "provenance": heads.provenance,
+    }
+    tensors = {
+        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        for name, network in heads.named().items()
+        for key, tensor in network.state_dict().items()
+    }
+    write_atomic(path, save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
+
+
+def load_heads(path: Path, recogniser: str) -> Heads:
+    """Read the networks.
+
+    Args:
+        path: from `save_heads`.
+        recogniser: sha256 of the weights that they are to be used with.
+
+    Raises:
+        EdgeSpeechError: missing, damaged, of another format, or made for other weights.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise EdgeSpeechError(f"{path}: not a readable file of end-pointing networks: {error}") from error
+    if not isinstance(about, dict) or about.get("format") != _FORMAT:
+        raise bad(str(path), "format", about, _FORMAT)
+    if about["recogniser"] != recogniser:
+        raise bad(str(path), "recogniser", about["recogniser"], f"{recogniser}: train the networks again")
+    shape = about["shape"]
+    heads = new_heads(shape["joiner"], shape["vocabulary"], shape["hidden"], recogniser, seed=0)
+    for name, network in heads.named().items():
+        own = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            raise bad(
+                str(path), f"network {name}", "other tensors", f"those of its shape ({error})"
+            ) from error
+        network.eval().requires_grad_(False)
+    return Heads(
+        learned=heads.learned,
+        token=heads.token,
+        arbitrator=heads.arbitrator,
+        recogniser=recogniser,
+        provenance=about["provenance"],
+    )

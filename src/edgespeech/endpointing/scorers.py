@@ -1,0 +1,61 @@
+"""Every scorer by its name, ready to be made anew for an utterance. A new scorer is a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgespeech.cloud.vad import SileroDetector
+from edgespeech.endpointing.networks import ArbitratedScore, Heads, LearnedScore
+from edgespeech.endpointing.policy import Guarded, Scorer
+from edgespeech.endpointing.silence import DecoderSilence, DetectedSilence, EnergySilence
+
+Scorers = Mapping[str, Callable[[], Scorer]]
+
+
+class Bounds(BaseModel):
+    """Bounds on the decoder's pause, in seconds.
+
+    Attributes:
+        shortest_s: learned scorers do not fire below it; see `Guarded`.
+        longest_s: they fire from it on.
+        first_pass_s: of the decoder's silence that asks the second pass.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    shortest_s: float = Field(0.0, ge=0)
+    longest_s: float = Field(2.0, ge=0)
+    first_pass_s: float = Field(0.12, ge=0)
+
+
+def scorers(heads: Heads, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
+    """The scorers, and why others are not here.
+
+    Args:
+        heads: the networks of the recogniser whose frames they will look at.
+        bounds: of those that look at what was recognised.
+
+    Returns:
+        By name: how each is made for an utterance; and the reasons.
+    """
+
+    def guarded(scorer: Scorer) -> Scorer:
+        return Guarded(scorer, shortest_s=bounds.shortest_s, longest_s=bounds.longest_s)
+
+    found: dict[str, Callable[[], Scorer]] = {
+        "decoder silence": DecoderSilence,
+        "energy silence": EnergySilence,
+        "Silero silence": lambda: DetectedSilence(SileroDetector()),
+        "learned": lambda: guarded(LearnedScore(heads.learned)),
+        "token": lambda: guarded(LearnedScore(heads.token)),
+        "arbitrated": lambda: guarded(
+            ArbitratedScore(DecoderSilence(), bounds.first_pass_s, heads.arbitrator)
+        ),
+    }
+    missing = {}
+    if find_spec("faster_whisper") is None:
+        del found["Silero silence"]
+        missing["Silero silence"] = "faster-whisper, which carries it, is not installed"
+    return found, missing

@@ -1,0 +1,175 @@
+"""The checks of the end-pointers, on a tiny model, untrained networks and utterances of noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from edgespeech.audio.io import write_audio
+from edgespeech.data.files import project_root, sha256_file
+from edgespeech.data.manifest import Utterance, load_manifest, write_manifest
+from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import table
+from edgespeech.model.checkpoint import WEIGHTS, save_model
+from edgespeech.report import endpointing as report
+from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
+from helpers_packed import tiny
+from helpers_replication import load_replication
+
+HERE = project_root() / "replication" / "endpointing"
+CONFIG = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+CLAIMS = yaml.safe_load((HERE / "claim.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script with a tiny recogniser and networks for it."""
+    trained = tiny()
+    save_model(tmp_path / "model", trained.model, trained.tokeniser, trained.provenance)
+    monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
+    module = load_replication("endpointing")
+    monkeypatch.setattr(module, "heads_file", lambda: tmp_path / "heads.safetensors")
+    shape = trained.model.config
+    sha256 = sha256_file(tmp_path / "model" / WEIGHTS)
+    save_heads(tmp_path / "heads.safetensors", new_heads(shape.joiner, shape.vocabulary, 4, sha256, seed=0))
+    return module
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """Utterances of a burst of noise between silences, and a corpus that is not there."""
+    rng = np.random.default_rng(0)
+    utterances = []
+    for number in range(4):
+        samples = 1e-3 * rng.standard_normal(28_800)
+        samples[4_800 : 12_800 + 800 * number] += 0.2 * rng.standard_normal(8_000 + 800 * number)
+        write_audio(tmp_path / f"{number}.flac", samples.astype(np.float32))
+        utterances.append(
+            Utterance(
+                id=f"u{number}",
+                audio_filepath=f"{number}.flac",
+                duration=1.8,
+                text="play some music",
+                eos_s=0.8 + 0.05 * number,
+                split="train",
+            )
+        )
+    write_manifest(tmp_path / "c.jsonl", utterances)
+    corpus = str(tmp_path / "c.jsonl")
+    return {
+        **CONFIG,
+        "profile": "quick",
+        "beam": 1,
+        "cut_off_rate": 0.5,
+        "silence_s": 1,
+        "tuning": {"corpus": corpus},
+        "sets": {"toy": {"corpus": corpus, "quick": 3}, "gone": {"corpus": "coffee_dev"}},
+        "held": ["toy"],
+        "dual": {
+            "confirmed": 0.0,
+            "every": 1,
+            "policies": {"energy": {"speculative": "energy silence", "final": "energy silence"}},
+        },
+        "training": {
+            "speech": [{"corpus": corpus, "utterances": 2}],
+            "noises": None,
+            "hesitation": {"tail_s": [1.6, 1.7]},
+            "augment": {**CONFIG["training"]["augment"], "room_prob": 0.0, "noise_prob": 0.0},
+            "heads": {"hidden": 4, "epochs": 1},
+        },
+    }
+
+
+def collected(check: Any, config: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(check(config, 0))
+
+
+def test_every_scorer_is_measured_on_every_set(page: ModuleType, config: dict[str, Any]) -> None:
+    rows = collected(page.curves, config)
+    claims = {claim["id"] for claim in CLAIMS}
+    assert {row["claim"] for row in rows} <= claims
+    gone = [row for row in rows if row.get("detail") == "gone"]
+    assert ["skipped" in row for row in gone] == [True]
+    scored = {row["scorer"]: row for row in rows if "curve" in row}
+    assert {"decoder silence", "energy silence", "learned", "token", "arbitrated"} <= scored.keys()
+    energy = scored["energy silence"]
+    assert energy["n"] == 3
+    assert 0 < energy["at"]["ep50_s"] < 0.4
+    assert energy["at"]["cut_off_rate"] <= 0.5
+    shown = report.points_table({"config": config, "rows": rows})
+    assert "| toy | energy silence | 3 |" in shown
+    assert set(report.plots({"rows": rows})) == {"curves"}
+
+
+def test_a_dual_policy_is_earlier_than_its_final_half(page: ModuleType, config: dict[str, Any]) -> None:
+    rows = {row["claim"]: row for row in collected(page.dual, config)}
+    claims = {claim["id"] for claim in CLAIMS}
+    assert rows.keys() <= claims
+    found = rows["endpointing.dual_confirmed"]["dual"]
+    assert found["upl_p50_s"] <= found["upl_p50_single_s"]
+    assert rows["endpointing.dual_upl"]["measured"] == pytest.approx(
+        found["upl_p50_single_s"] - found["upl_p50_s"]
+    )
+    assert rows["endpointing.dual_wer"]["measured"] == 0
+    assert "energy" in report.dual_table({"rows": list(rows.values())})
+    assert set(report.plots({"rows": list(rows.values())})) == {"dual"}
+
+
+def test_where_nobody_speaks_words_and_ends_are_counted(page: ModuleType, config: dict[str, Any]) -> None:
+    rows = collected(page.nothing_said, config)
+    invented = [row for row in rows if row["claim"] == "endpointing.invented"]
+    assert [row.get("detail") for row in invented if "skipped" in row] == ["noise_household", "noise_kitchen"]
+    assert [row["n"] for row in invented if "measured" in row] == [3]
+    assert [row["measured"] for row in rows if row.get("detail", "").startswith("energy")]
+
+
+def test_costs_have_their_bars(page: ModuleType, config: dict[str, Any]) -> None:
+    rows = collected(page.cost, config)
+    assert rows[-1]["claim"] == "endpointing.bytes" or "skipped" in rows[-1]
+    record = {
+        "created": "c", "commit": "d", "dirty": False, "cpu_model": "x", "cores": 1, "rows": rows,
+    }  # fmt: skip
+    shown = table(record, CLAIMS)
+    assert "at most 0.02" in shown
+    assert "no claim" not in shown
+
+
+def test_networks_of_another_recogniser_are_refused(page: ModuleType, config: dict[str, Any]) -> None:
+    save_heads(page.heads_file(), new_heads(66, 40, 4, "another", seed=0))
+    rows = collected(page.curves, config)
+    assert len(rows) == 3
+    assert all("train the networks again" in row["skipped"] for row in rows[:2])
+    with pytest.raises(EdgeSpeechError, match="train the networks again"):
+        collected(page.dual, config)
+
+
+def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
+    page.heads_file().unlink()
+    sha256 = page.recogniser()[1]
+    assert load_heads(page.train(config), sha256).provenance["utterances"] == "2"
+
+
+def test_a_set_is_written_as_a_corpus(
+    page: ModuleType, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    monkeypatch.setattr(page, "HERE", tmp_path / "here")
+    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "toy", str(tmp_path / "out")])
+    page.main()
+    assert len(load_manifest(tmp_path / "out" / "toy.jsonl").utterances) == 3
+    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "none", str(tmp_path / "out")])
+    with pytest.raises(EdgeSpeechError, match="set"):
+        page.main()
+
+
+def test_evaluation_speech_is_never_learned_from(page: ModuleType, config: dict[str, Any]) -> None:
+    config["training"]["speech"] = [{"corpus": "assistant_mini", "utterances": 2}]
+    with pytest.raises(EdgeSpeechError, match="for evaluation only"):
+        page.train(config)
