@@ -352,7 +352,7 @@ def _run(config: TrainConfig) -> Sequence[str]:
         config.name,
         NONE if config.init is None else Path(config.init).name,
         ", ".join(speech),
-        str(config.steps),
+        str(config.until or config.steps),
         f"{config.batch_s:g} s",
         f"{config.learning_rate:g}",
         config.precision,

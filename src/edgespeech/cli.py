@@ -19,6 +19,9 @@ app = typer.Typer(
     help="Measure streaming speech recognisers: WER, latency, memory and bandwidth, from one honest harness.",
 )
 
+lattices = typer.Typer(no_args_is_help=True, help="Lattices: many hypotheses of an utterance in one graph.")
+app.add_typer(lattices, name="lattice")
+
 
 class Profile(StrEnum):
     """How much of each corpus is run."""
@@ -57,6 +60,11 @@ Context = Annotated[
     typer.Option(
         help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."
     ),
+]
+
+Words = Annotated[
+    Path | None,
+    typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
 ]
 
 
@@ -248,9 +256,9 @@ def pack(
         float | None, typer.Option(min=0, help="For auto: MiB of weights that the cache holds.")
     ] = None,
 ) -> None:
-    """Pack a trained model into one file for the native engine."""
+    """Pack a trained model into one file for the native engine; codes that it was trained with stay as they are."""
     from edgespeech.compression.choose import this_machine
-    from edgespeech.compression.pack import Encoding, Layout
+    from edgespeech.compression.pack import Encoding, Layout, load_codes
     from edgespeech.compression.pack import pack as write_packed
     from edgespeech.model.checkpoint import load_model
 
@@ -262,7 +270,7 @@ def pack(
     layout = Layout(matrices=Encoding(bits=width, group=group, codebook=codebook, store=store.value))
     trained = load_model(model)
     machine = None if cache_mib is None else this_machine(round(cache_mib * 2**20))
-    packed = write_packed(trained, layout, out, machine)
+    packed = write_packed(trained, layout, out, machine, load_codes(model))
     typer.echo(
         f"{out}: {packed.file_bytes} bytes, {packed.weights} weights, {packed.bits_per_weight:.2f} bits each"
     )
@@ -280,6 +288,61 @@ def export(
     export_onnx(load_model(model), out)
     quantise_onnx(out)
     typer.echo(out)
+
+
+def _vocabulary(words: Path | None) -> Any:
+    from edgespeech.decoding.wire import Vocabulary
+
+    return Vocabulary() if words is None else Vocabulary.load(words)
+
+
+@lattices.command("make")
+def make_lattice(
+    audio: Annotated[Path, typer.Argument(help="An audio file.")],
+    out: Annotated[Path, typer.Argument(help="`.lattice`, as it is sent, or `.txt` for Kaldi.")],
+    model: Annotated[Path | None, typer.Option(help="A trained model's folder; the shipped one.")] = None,
+    beam: Annotated[int, typer.Option(min=1, help="States that the search keeps.")] = 8,
+    merge: Annotated[int, typer.Option(min=0, help="Last labels that make a state; 0: all.")] = 2,
+    width: Annotated[float, typer.Option(min=0, help="How much less than the best a path is worth.")] = 8.0,
+    words: Words = None,
+) -> None:
+    """Recognise an audio file and write the lattice."""
+    from edgespeech.audio.io import read_audio
+    from edgespeech.decoding.lattice_files import write_lattice
+    from edgespeech.decoding.lattice_paths import prune
+    from edgespeech.decoding.lattice_search import lattice_of
+    from edgespeech.model.checkpoint import load_model
+    from edgespeech.systems.edge_fp32 import EdgeFp32
+
+    samples = read_audio(audio, average_channels=True)
+    found = lattice_of(load_model(model or EdgeFp32().folder()), samples, beam, merge or None)
+    kept = prune(found, width)
+    size = write_lattice(out, kept, _vocabulary(words))
+    typer.echo(f"{out}: {size} bytes, {kept.nodes} nodes, {len(kept.arcs)} arcs")
+
+
+@lattices.command("show")
+def show_lattice(
+    file: Annotated[Path, typer.Argument(help="A `.lattice` file, or `.txt` from Kaldi.")],
+    n_best: Annotated[int, typer.Option(min=1, help="Paths to print.")] = 5,
+    words: Words = None,
+) -> None:
+    """Print a lattice's best paths, and how sure it is of the best one's words."""
+    from edgespeech.decoding.lattice_files import described, read_lattice
+
+    typer.echo(described(read_lattice(file, _vocabulary(words)), n_best))
+
+
+@lattices.command("draw")
+def draw_lattice(
+    file: Annotated[Path, typer.Argument(help="A `.lattice` file, or `.txt` from Kaldi.")],
+    out: Annotated[Path, typer.Argument(help="`.svg`, or `.dot` for Graphviz.")],
+    words: Words = None,
+) -> None:
+    """Draw a lattice."""
+    from edgespeech.decoding.lattice_files import read_lattice, write_picture
+
+    write_picture(out, read_lattice(file, _vocabulary(words)))
 
 
 @app.command()

@@ -346,7 +346,7 @@ def test_runs_are_shown_as_their_files_have_them(
 ) -> None:
     first = yaml.safe_load((HERE / "train_1.yaml").read_text(encoding="utf-8"))
     second = {
-        **first, "name": "later", "init": ".work/runs/rnnt_1", "steps": 77777,
+        **first, "name": "later", "init": ".work/runs/rnnt_1", "steps": 99999, "until": 77777,
         "speech": [{"corpus": "corpora/a/b.jsonl", "repeat": 3}, {"corpus": "an4_train"}],
     }  # fmt: skip
     (tmp_path / "train_2.yaml").write_text(yaml.safe_dump(second))

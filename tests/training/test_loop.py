@@ -175,6 +175,14 @@ def test_a_damaged_state_is_refused(settings: Make, tmp_path: Path) -> None:
         train(settings(), tmp_path / "run", quiet=True)
 
 
+def test_a_run_ends_before_its_steps_where_its_file_says_so(settings: Make, tmp_path: Path) -> None:
+    train(settings(until=3), tmp_path / "short", quiet=True)
+    train(settings(), tmp_path / "whole", until=3, quiet=True)
+    assert same(tmp_path / "short" / STATE, tmp_path / "whole" / STATE)
+    with pytest.raises(ValueError, match="until: 9 must not be above steps, 8"):
+        settings(until=9)
+
+
 def test_a_run_starts_from_another(settings: Make, tmp_path: Path) -> None:
     train(settings(), tmp_path / "one", quiet=True)
     folder = str(tmp_path / "one" / MODEL)

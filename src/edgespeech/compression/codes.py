@@ -136,9 +136,7 @@ def quantise(
     scales = largest / np.float32(limit)
     if clip == "mse":
         scales = _least_error(kept, scales, group, limit)
-    integers = _rounded(kept, _spread(scales, cols, group), limit)
-    codes = (integers + (limit + 1)).astype(np.uint8)
-    return _stored(codes, integers, mask, scales, bits, group, None)
+    return encode(weights, scales=scales, bits=bits, group=group, mask=mask)
 
 
 def lloyd_max(
@@ -179,9 +177,46 @@ def lloyd_max(
         values, np.bincount(bins.ravel(), minlength=len(values)), 2**bits, iterations, seed
     )
     codebook = np.rint(levels).astype(np.int8)
+    return encode(weights, scales=scales, bits=bits, mask=mask, codebook=codebook)
+
+
+def encode(
+    weights: NDArray[np.float32],
+    *,
+    scales: NDArray[np.float32],
+    bits: int,
+    group: int = 0,
+    mask: NDArray[np.bool_] | None = None,
+    codebook: NDArray[np.int8] | None = None,
+) -> Codes:
+    """Codes of given scales and levels: each weight's nearest level, the lower of two that are as near.
+
+    Uniform levels are the whole numbers within +-(2^(bits - 1) - 1), and of two that are as near it is the even one.
+
+    Args:
+        weights: with shape `(rows, cols)`, finite.
+        scales: as in `Codes`.
+        bits: 2 to 8.
+        group: as in `Codes`.
+        mask: as in `quantise`: a kept weight whose level is zero is dropped from it.
+        codebook: with shape `(2^bits,)`, not falling; None for uniform levels.
+
+    Raises:
+        EdgeSpeechError: a shape, a type, a value or an option is not as told here.
+    """
+    _check_options(bits, group)
+    kept = _kept(weights, mask)
+    _check_array("scales", scales, np.float32, (len(kept), group_count(kept.shape[1], group)))
+    columns = _spread(scales, kept.shape[1], group)
+    if codebook is None:
+        limit = 2 ** (bits - 1) - 1
+        integers = _rounded(kept, columns, limit)
+        codes = (integers + (limit + 1)).astype(np.uint8)
+        return _stored(codes, integers, mask, scales, bits, group, None)
+    steps = np.divide(kept, columns, out=np.zeros_like(kept), where=columns > 0)
     ends = (codebook[:-1].astype(np.float32) + codebook[1:]) / 2
     codes = np.searchsorted(ends, steps).astype(np.uint8)
-    return _stored(codes, codebook[codes], mask, scales, bits, 0, codebook)
+    return _stored(codes, codebook[codes], mask, scales, bits, group, codebook)
 
 
 def dequantise(codes: Codes) -> NDArray[np.float32]:

@@ -17,10 +17,11 @@ from edgespeech.compression.codes import (
     GROUP_STEP,
     GROUPS,
     Codes,
+    dequantise,
     lloyd_max,
     quantise,
 )
-from edgespeech.compression.edge_file import Tensor, bits_per_weight, write_edge
+from edgespeech.compression.edge_file import Tensor, bits_per_weight, read_edge, write_edge
 from edgespeech.engine.runtime import FORMAT
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
@@ -28,6 +29,10 @@ from edgespeech.model.transducer import Transducer
 
 EMBEDDING = "predictor.embedding.weight"
 """The one matrix that nothing is multiplied with: its rows are looked up."""
+
+CODES = "codes.edge"
+"""Beside a model that was trained to lie on the levels of codes: those codes, in the packed format."""
+_CODES_FORMAT = "edgespeech-codes-1"
 
 Store = Literal["dense", "sparse", "auto"]
 _FLOATS = {16: np.float16, 32: np.float32}
@@ -109,7 +114,13 @@ class Packed:
     bits_per_weight: float
 
 
-def pack(trained: Trained, layout: Layout, out: Path, machine: Machine | None = None) -> Packed:
+def pack(
+    trained: Trained,
+    layout: Layout,
+    out: Path,
+    machine: Machine | None = None,
+    codes: Mapping[str, Codes] | None = None,
+) -> Packed:
     """Write a model as one `.edge` file, beside and renamed.
 
     The same model and layout give the same bytes, unless `auto` measures.
@@ -119,12 +130,17 @@ def pack(trained: Trained, layout: Layout, out: Path, machine: Machine | None = 
         layout: how its matrices are stored.
         out: where to.
         machine: what `auto` chooses for.
+        codes: what some matrices were trained to be, see `load_codes`: of their layout, `auto` alone counts.
 
     Raises:
-        EdgeSpeechError: the layout does not fit the model, `auto` without a machine, or the file cannot be written.
+        EdgeSpeechError: the layout or the codes do not fit the model, `auto` without a machine, or the file cannot
+            be written.
     """
-    tensors = pack_tensors(trained.model, layout, machine)
-    told = json.dumps(layout.to_mapping(), sort_keys=True)
+    tensors = pack_tensors(trained.model, layout, machine, codes)
+    about = layout.to_mapping()
+    if codes:
+        about["trained"] = {name: asdict(_encoding_of(its)) for name, its in codes.items()}
+    told = json.dumps(about, sort_keys=True)
     meta = {
         "format": FORMAT,
         "config": trained.model.config.to_mapping(),
@@ -138,18 +154,49 @@ def pack(trained: Trained, layout: Layout, out: Path, machine: Machine | None = 
     return Packed(out.stat().st_size, weights, bits / weights)
 
 
-def pack_tensors(model: Transducer, layout: Layout, machine: Machine | None = None) -> dict[str, Tensor]:
+def save_codes(folder: Path, codes: Mapping[str, Codes]) -> None:
+    """Write, beside a model, the codes that its matrices stand for; see `load_codes`."""
+    write_edge(folder / CODES, codes, {"format": _CODES_FORMAT})
+
+
+def load_codes(folder: Path) -> dict[str, Codes]:
+    """The codes that a trained model's matrices stand for, by name; none where training made none.
+
+    Raises:
+        EdgeSpeechError: the file is damaged, or holds something else.
+    """
+    path = folder / CODES
+    if not path.exists():
+        return {}
+    file = read_edge(path)
+    if file.meta.get("format") != _CODES_FORMAT:
+        raise bad(str(path), "format", file.meta.get("format"), _CODES_FORMAT)
+    return {name: tensor for name, tensor in file.tensors.items() if isinstance(tensor, Codes)}
+
+
+def pack_tensors(
+    model: Transducer,
+    layout: Layout,
+    machine: Machine | None = None,
+    codes: Mapping[str, Codes] | None = None,
+) -> dict[str, Tensor]:
     """A model's tensors as the file stores them, by name; see `weights_of` and `pack`.
 
     Raises:
         EdgeSpeechError: the layout names a tensor that is no matrix of the model, has a codebook or a sparse
-            store that cannot be, or says `auto` and there is no machine.
+            store that cannot be, or says `auto` and there is no machine; or codes are not those of the model.
     """
+    codes = codes or {}
     weights = weights_of(model)
     matrices = [name for name, values in weights.items() if values.ndim == 2]
     for name in layout.others:
         if name not in matrices:
             raise bad("layout", "others", name, "one of " + ", ".join(matrices))
+    for name, its in codes.items():
+        if name not in matrices or not np.array_equal(dequantise(its), weights[name]):
+            raise bad(
+                "codes", "tensor", name, "a matrix of the model, with the values that the codes stand for"
+            )
     tensors: dict[str, Tensor] = {}
     auto: dict[str, Codes] = {}
     for name, values in weights.items():
@@ -158,7 +205,7 @@ def pack_tensors(model: Transducer, layout: Layout, machine: Machine | None = No
             tensors[name] = values[None]
             continue
         encoding = layout.others.get(name, layout.matrices)
-        tensor = tensors[name] = _encoded(values, encoding, name)
+        tensor = tensors[name] = codes[name] if name in codes else _encoded(values, encoding, name)
         if encoding.store == "auto" and isinstance(tensor, Codes):
             auto[name] = tensor
     if auto:
@@ -189,6 +236,12 @@ def weights_of(model: Transducer) -> dict[str, NDArray[np.float32]]:
         else:
             weights[name] = values
     return weights
+
+
+def _encoding_of(codes: Codes) -> Encoding:
+    """How codes are stored."""
+    store: Store = "dense" if codes.mask is None else "sparse"
+    return Encoding(bits=codes.bits, group=codes.group, codebook=codes.codebook is not None, store=store)
 
 
 def _encoded(values: NDArray[np.float32], encoding: Encoding, name: str) -> Tensor:

@@ -62,7 +62,8 @@ class TrainConfig(_Strict):
         clean_steps: so many steps hear the speech almost as it is: a model that hears all of the augmentation from
             the start takes thousands of steps to hear anything.
         ramp_steps: over so many steps after those, the augmentation's strength grows from 0 to 1.
-        steps: updates in all.
+        steps: updates that the rate and the augmentation are planned for.
+        until: the run ends after so many of them, for another run to go on from; none makes all.
         batch_s: of a batch, padding included.
         longest_s: utterances above this are refused.
         learning_rate: at its highest.
@@ -77,6 +78,8 @@ class TrainConfig(_Strict):
         average: decay of the exponential average of the weights, which is what is kept.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32.
         loss_mib: memory bound of the transducer loss.
+        treatment: the compression technique that the started model is treated with, see
+            `edgespeech.training.treatment`; none leaves it out.
         save_every: steps between checkpoints.
     """
 
@@ -90,6 +93,7 @@ class TrainConfig(_Strict):
     clean_steps: Annotated[int, Field(ge=0)] = 0
     ramp_steps: Annotated[int, Field(ge=0)] = 0
     steps: Positive
+    until: Positive | None = None
     batch_s: Annotated[float, Field(gt=0)] = 100.0
     longest_s: Annotated[float, Field(gt=0)] = 25.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -104,6 +108,7 @@ class TrainConfig(_Strict):
     precision: Literal["fp32", "bf16"] = "fp32"
     loss_mib: Annotated[float, Field(gt=0)] = 64.0
     save_every: Positive = 500
+    treatment: dict[str, Any] | None = None
 
     @field_validator("model")
     @classmethod
@@ -117,16 +122,32 @@ class TrainConfig(_Strict):
         AugmentConfig.from_mapping(values)
         return values
 
+    @field_validator("treatment")
+    @classmethod
+    def _treatment(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        if values is not None:
+            from edgespeech.training.treatment import check_treatment
+
+            check_treatment(values)
+        return values
+
     @model_validator(mode="after")
     def _steps(self) -> TrainConfig:
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps: {self.warmup_steps} must not be above steps, {self.steps}")
+        if self.until is not None and self.until > self.steps:
+            raise ValueError(f"until: {self.until} must not be above steps, {self.steps}")
+        if self.treatment is not None and self.init is None:
+            raise ValueError("init: a treatment expects a trained model to start from")
         return self
 
     @property
     def sha256(self) -> str:
-        """A hash of everything in it."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """A hash of what its steps depend on; without a treatment it is the hash from before there were any."""
+        told = self.model_dump(mode="json", exclude={"until"})
+        if self.treatment is None:
+            del told["treatment"]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

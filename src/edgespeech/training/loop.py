@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
+from edgespeech.compression.pack import save_codes
 from edgespeech.data.files import project_root, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
@@ -28,6 +29,7 @@ from edgespeech.training.progress import Progress
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, load_average, load_state, save_state
+from edgespeech.training.treatment import Treated
 
 STATE = "state.safetensors"
 MODEL = "model"
@@ -113,6 +115,9 @@ def train(
         model.transcriber.set_statistics(*_statistics(config, batches))
     elif (run := _init_folder(config.init) / STATE).is_file():
         load_average(run, trained)
+        _take_shipped(model, config.init)
+    treated = Treated(config.treatment, model, config.steps)
+    treated.to(here.device)
     trained.to(here.device).train()
     optimiser = torch.optim.AdamW(
         trained.parameters(),
@@ -121,25 +126,29 @@ def train(
         weight_decay=config.weight_decay,
         fused=True,
     )
+    if own := list(treated.parameters()):
+        optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     identity = Identity(config.sha256, speech.sha256)
     step = 0
     if (folder / STATE).is_file():
-        step = load_state(folder / STATE, identity, trained, optimiser, average)
+        step = load_state(folder / STATE, identity, trained, optimiser, average, treated)
     provenance = _provenance(config, speech, here)
-    end = min(config.steps, until if until is not None else config.steps)
+    end = min(stop for stop in (config.steps, config.until, until) if stop is not None)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
     for batch in loader(batches, range(step, end), workers=workers):
         torch.manual_seed(_seed_of(config.seed, step, here.rank))
         rate = config.rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
+        treated.enter(step, rate)
         losses = _losses(trained, batch, config, step, here)
-        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here)
+        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, treated)
         told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
+        treated.after(step, rate)
         average.update(trained, step)
         step += 1
         progress.step(
@@ -152,8 +161,9 @@ def train(
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
-            save_state(folder / STATE, identity, step, trained, optimiser, average)
-            _save_average(folder / MODEL, average, tokeniser, model.config, provenance | {"step": str(step)})
+            save_state(folder / STATE, identity, step, trained, optimiser, average, treated)
+            told_of = provenance | {"step": str(step)}
+            _save_average(folder / MODEL, average, treated, tokeniser, model.config, told_of)
     progress.close()
     if here.world > 1:
         distributed.destroy_process_group()
@@ -205,6 +215,12 @@ def _init_model(init: str) -> Path:
     return folder / MODEL if (folder / STATE).is_file() else folder
 
 
+def _take_shipped(model: Transducer, init: str) -> None:
+    """Fill in what a run's model holds: its average as its treatment, if any, has left it."""
+    shipped = load_model(_init_model(init)).model.state_dict()
+    model.load_state_dict({n: t for n, t in shipped.items() if not n.startswith("ctc.")}, strict=False)
+
+
 def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each mel band over fully augmented speech, the same in every process."""
     frames = torch.cat([torch.from_numpy(f) for f in batches.sample_features(_STATISTICS_OF)])
@@ -248,12 +264,18 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
 
 
 def _update(
-    trained: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float, here: Processes
+    trained: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    clip: float,
+    here: Processes,
+    treated: Treated,
 ) -> Tensor:
     """One step of the optimiser; returns the gradient's norm before clipping."""
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     here.sum([p.grad for p in trained.parameters() if p.grad is not None])
+    treated.leave()
     norm = nn.utils.clip_grad_norm_(trained.parameters(), clip)
     if torch.isfinite(norm):
         optimiser.step()
@@ -278,18 +300,28 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
 
 
 def _save_average(
-    folder: Path, average: Average, tokeniser: Tokeniser, config: ModelConfig, provenance: dict[str, str]
+    folder: Path,
+    average: Average,
+    treated: Treated,
+    tokeniser: Tokeniser,
+    config: ModelConfig,
+    provenance: dict[str, str],
 ) -> None:
     model = Transducer(config)
     prefix = f"{MODEL}."
-    own = {n.removeprefix(prefix): t.cpu() for n, t in average.weights.items() if n.startswith(prefix)}
-    model.load_state_dict(own)
+    own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
+    shipped, codes = treated.finish(own)
+    model.load_state_dict(shipped)
+    if codes:
+        save_codes(folder, codes)
     save_model(folder, model, tokeniser, provenance)
 
 
 def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
     start = {} if config.init is None else {"init_sha256": sha256_file(_init_model(config.init) / WEIGHTS)}
+    if config.treatment is not None:
+        start |= {"treatment": json.dumps(config.treatment, sort_keys=True)}
     return start | {
         "run": config.name,
         "config_sha256": config.sha256,

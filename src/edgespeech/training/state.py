@@ -19,6 +19,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 
 _FORMAT = "edgespeech-training-1"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_TREATED = "treated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def save_state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
+    treated: nn.Module,
 ) -> None:
     """Write everything that the next step depends on.
 
@@ -61,12 +63,14 @@ def save_state(
         identity: of the run.
         step: how many steps are done.
         model: all that is trained: its weights.
-        optimiser: AdamW over the model's parameters, in their order.
+        optimiser: AdamW over the model's parameters, in their order, and what is treated.
         average: of the weights.
+        treated: what a compression technique knows of the weights; see `edgespeech.training.treatment`.
     """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.weights.items()}
-    for name, parameter in model.named_parameters():
+    tensors |= {f"{_TREATED}.{k}": v for k, v in treated.state_dict().items()}
+    for name, parameter in _trained(model, treated):
         moments = optimiser.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments}
     header = {"format": _FORMAT, "config": identity.config, "speech": identity.speech, "step": str(step)}
@@ -81,8 +85,9 @@ def load_state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
+    treated: nn.Module,
 ) -> int:
-    """Take a run up again: fills the model, the optimiser and the average.
+    """Take a run up again: fills the model, the optimiser, the average and what is treated.
 
     Returns:
         How many steps were done.
@@ -104,9 +109,10 @@ def load_state(
     try:
         model.load_state_dict(_under(tensors, "model"))
         average.weights = {k: v.to(average.weights[k].device) for k, v in _under(tensors, "average").items()}
+        treated.load_state_dict(_under(tensors, _TREATED))
     except (RuntimeError, KeyError) as error:
         raise EdgeSpeechError(f"{path}: another model's weights: {error}") from error
-    for name, parameter in model.named_parameters():
+    for name, parameter in _trained(model, treated):
         if f"{_MOMENTS[0]}.{name}" in tensors:
             moments = {m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS}
             count = torch.tensor(float(step), device=parameter.device)
@@ -137,6 +143,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if header.get("format") != _FORMAT:
         raise bad(str(path), "format", header.get("format"), _FORMAT)
     return header, tensors
+
+
+def _trained(model: nn.Module, treated: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """All parameters that the optimiser knows, by the names of the file."""
+    own = [(f"{_TREATED}.{name}", parameter) for name, parameter in treated.named_parameters()]
+    return [*model.named_parameters(), *own]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
