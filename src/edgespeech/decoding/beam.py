@@ -124,7 +124,7 @@ class BeamDecoder:
             return []
         parents = [paths[row].after(float(scores[row, label])) for row, label in chosen]
         labels = [label for _, label in chosen]
-        state = _cat([path.state for path in parents])
+        state = cat_states([path.state for path in parents])
         predicted, state = self._model.advance(torch.tensor(labels), state)
         return [
             replace(
@@ -135,12 +135,12 @@ class BeamDecoder:
                 state=its,
             )
             for parent, label, one, its in zip(
-                parents, labels, predicted.chunk(len(labels)), _split(state, len(labels)), strict=True
+                parents, labels, predicted.chunk(len(labels)), split_states(state, len(labels)), strict=True
             )
         ]
 
 
-def _cat(states: list[PredictorState]) -> PredictorState:
+def cat_states(states: list[PredictorState]) -> PredictorState:
     """One state of many hypotheses out of states of one each."""
     lstms = [state for state in states if isinstance(state, LstmState)]
     if lstms:
@@ -150,8 +150,8 @@ def _cat(states: list[PredictorState]) -> PredictorState:
     return torch.cat([state for state in states if isinstance(state, Tensor)])
 
 
-def _split(state: PredictorState, count: int) -> list[PredictorState]:
-    """The reverse of `_cat`."""
+def split_states(state: PredictorState, count: int) -> list[PredictorState]:
+    """The reverse of `cat_states`."""
     if isinstance(state, LstmState):
         pairs = zip(state.hidden.chunk(count, 1), state.cell.chunk(count, 1), strict=True)
         return [LstmState(*pair) for pair in pairs]
