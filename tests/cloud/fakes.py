@@ -17,8 +17,10 @@ from edgespeech.cloud.client import CloudStream
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import PATH
 from edgespeech.contracts import SAMPLE_RATE, Event, RemoteTrace, Request, Samples
+from edgespeech.errors import EdgeSpeechError
 
 BACKEND = "cloud.fakes:make_backend"
+RESCORER = "cloud.fakes:EchoRescorer"
 DETECTOR = "cloud.fakes:EnergyDetector"
 
 
@@ -41,6 +43,20 @@ class EchoBackend:
 
 def make_backend(**options: float) -> EchoBackend:
     return EchoBackend(**options)  # type: ignore[arg-type]  # from JSON
+
+
+class EchoRescorer:
+    """Says what the message holds, or does what it says."""
+
+    def rescore(self, lattice: bytes) -> str:
+        said = lattice.decode()
+        if said == "damaged":
+            raise EdgeSpeechError("lattice message: checksum is wrong")
+        if said == "fail":
+            raise RuntimeError("secret detail")
+        if said == "slow":
+            time.sleep(1.0)
+        return said
 
 
 class EnergyDetector:

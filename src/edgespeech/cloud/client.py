@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgespeech.cloud.codec import OpusEncoder
 from edgespeech.cloud.protocol import (
@@ -22,8 +23,47 @@ from edgespeech.cloud.protocol import (
 from edgespeech.contracts import Event, EventKind, RemoteTrace, Request, Samples, Stream
 from edgespeech.errors import EdgeSpeechError
 
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
 FRAMES_PER_MESSAGE = 5
 """Opus packets in one audio message: 100 ms."""
+
+
+@contextmanager
+def connected(url: str, token: str, *, trace: bool) -> Iterator[ClientConnection]:
+    """A connection to the server.
+
+    Args:
+        url: the server's, `ws://...` or `wss://...`.
+        token: the server's.
+        trace: ask for compute and causes.
+
+    Raises:
+        EdgeSpeechError: there is no server, or it refuses the connection.
+    """
+    from websockets.exceptions import InvalidStatus, WebSocketException
+    from websockets.sync.client import connect
+
+    try:
+        connection = connect(
+            url + ("?trace=1" if trace else ""),
+            additional_headers={"Authorization": f"Bearer {token}"},
+            compression=None,
+            user_agent_header=None,
+            proxy=None,
+            ping_interval=None,
+            open_timeout=10,
+            close_timeout=2,
+            max_queue=None,
+        )
+    except InvalidStatus as error:
+        said = (error.response.body or b"").decode(errors="replace").strip()
+        raise EdgeSpeechError(f"server: refused ({error.response.status_code}): {said}") from error
+    except (OSError, WebSocketException) as error:
+        raise EdgeSpeechError(f"server: cannot connect: {error}") from error
+    with connection:
+        yield connection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +98,6 @@ class CloudStream(Stream):
         Raises:
             EdgeSpeechError: there is no server, or it refuses the connection.
         """
-        from websockets.exceptions import InvalidStatus, WebSocketException
-        from websockets.sync.client import connect
-
         self._timeout_s = timeout_s
         self._hello = encode(Hello(language=request.language, context=list(request.context)))
         self._encoder = OpusEncoder()
@@ -68,25 +105,7 @@ class CloudStream(Stream):
         self._sent = 0
         self._receiving = False
         self._opened = ExitStack()
-        try:
-            self._connection = self._opened.enter_context(
-                connect(
-                    url + ("?trace=1" if trace else ""),
-                    additional_headers={"Authorization": f"Bearer {token}"},
-                    compression=None,
-                    user_agent_header=None,
-                    proxy=None,
-                    ping_interval=None,
-                    open_timeout=10,
-                    close_timeout=2,
-                    max_queue=None,
-                )
-            )
-        except InvalidStatus as error:
-            said = (error.response.body or b"").decode(errors="replace").strip()
-            raise EdgeSpeechError(f"server: refused ({error.response.status_code}): {said}") from error
-        except (OSError, WebSocketException) as error:
-            raise EdgeSpeechError(f"server: cannot connect: {error}") from error
+        self._connection = self._opened.enter_context(connected(url, token, trace=trace))
 
     def accept(self, samples: Samples) -> list[Event]:
         """Encode and send what is complete; return one `SENT` event per message.

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from edgespeech.cloud.protocol import PATH
+from edgespeech.cloud.protocol import PATH, RESCORE_PATH
 from edgespeech.cloud.server import TOKEN_ENV, Limits
 from edgespeech.cloud.vad import SegmentRule
 from edgespeech.errors import EdgeSpeechError
@@ -38,6 +38,7 @@ class ServerProcess:
         detector: str = "edgespeech.cloud.vad:SileroDetector",
         limits: Limits | None = None,
         rule: SegmentRule | None = None,
+        rescorer: str | None = None,
         start_timeout_s: float = 120.0,
     ) -> None:
         """Start the server and wait until it is ready, the model loaded.
@@ -48,6 +49,7 @@ class ServerProcess:
             detector: `package.module:class` of the voice activity detector.
             limits: per client.
             rule: when a segment of speech ends.
+            rescorer: `package.module:function` that makes the second pass, in the server's process; None: no such.
             start_timeout_s: longest wait.
 
         Raises:
@@ -61,6 +63,7 @@ class ServerProcess:
             "detector": detector,
             "limits": asdict(limits or Limits()),
             "rule": asdict(rule or SegmentRule()),
+            "rescorer": rescorer,
         }
         self.token = secrets.token_urlsafe(24)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
@@ -82,6 +85,11 @@ class ServerProcess:
     def url(self) -> str:
         """Where its clients connect."""
         return f"ws://127.0.0.1:{self.port}{PATH}"
+
+    @property
+    def rescore_url(self) -> str:
+        """Where clients of the second pass connect."""
+        return f"ws://127.0.0.1:{self.port}{RESCORE_PATH}"
 
     def alive(self) -> bool:
         """Whether the process still runs."""

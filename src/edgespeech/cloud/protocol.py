@@ -6,6 +6,14 @@ user has fallen silent, `final` with the text of one segment, `error` before it 
 with 1000 once everything is said. The token travels in the `Authorization` header of the opening request, and
 `?trace=1` there asks for one last `trace` message: compute and causes, which no user of the service would
 see. Replies hold no times of day and no durations of computing, so their bytes are the same in every run.
+
+The second pass is another path, `/v1/rescore`, again one connection per utterance. The client sends a request for
+each revision of what it heard (binary: the revision as one byte, then the lattice as
+`edgespeech.decoding.wire` writes it, which has a version and a checksum of its own). Revisions count up, from any
+number. The server answers each with `rescored` (JSON: the revision and the words that it holds most likely), in
+order; with `?trace=1` each answer is followed by a `trace` of all requests so far. The client closes when it has
+heard enough. It takes an answer only where it was asked for, once, and where the words are a path of the lattice that
+it sent; whatever else comes, its own result stands (`edgespeech.cloud.second_pass`).
 """
 
 from __future__ import annotations
@@ -20,6 +28,8 @@ from edgespeech.contracts import Event, EventKind, RemoteTrace, Reply
 from edgespeech.errors import EdgeSpeechError, bad
 
 PATH = "/v1/recognise"
+RESCORE_PATH = "/v1/rescore"
+MAX_REVISION = 255
 MAX_PACKETS = 50
 """Most packets in one audio message: 1 s of 20 ms frames."""
 _LENGTH_BYTES = 2
@@ -66,6 +76,14 @@ class Final(_Message):
     audio_s: float
 
 
+class Rescored(_Message):
+    """The answer of the second pass: the likeliest words of a lattice."""
+
+    type: Literal["rescored"] = "rescored"
+    revision: Annotated[int, Field(ge=0, le=MAX_REVISION)]
+    text: str
+
+
 class Error(_Message):
     """Why the server closes."""
 
@@ -84,7 +102,7 @@ class TraceMessage(_Message):
     after_s: list[float]
 
 
-ServerMessage = Endpoint | Final | Error | TraceMessage
+ServerMessage = Endpoint | Final | Rescored | Error | TraceMessage
 _CLIENT: TypeAdapter[Hello | End] = TypeAdapter(Annotated[Hello | End, Field(discriminator="type")])
 _SERVER: TypeAdapter[ServerMessage] = TypeAdapter(Annotated[ServerMessage, Field(discriminator="type")])
 
@@ -149,6 +167,34 @@ def unpack_audio(message: bytes) -> list[bytes]:
     if not 0 < len(packets) <= MAX_PACKETS:
         raise ProtocolError(f"audio message: packets is {len(packets)}, expected 1 to {MAX_PACKETS}")
     return packets
+
+
+def pack_request(revision: int, lattice: bytes) -> bytes:
+    """One request of the second pass.
+
+    Args:
+        revision: 0 to 255, above those of the utterance's requests before.
+        lattice: at least one byte.
+
+    Raises:
+        EdgeSpeechError: the revision is out of range, or there is no lattice.
+    """
+    if not 0 <= revision <= MAX_REVISION:
+        raise bad("request", "revision", revision, f"0 to {MAX_REVISION}")
+    if not lattice:
+        raise bad("request", "lattice", lattice, "at least 1 byte")
+    return bytes([revision]) + lattice
+
+
+def unpack_request(message: bytes) -> tuple[int, bytes]:
+    """The revision and the lattice of a request.
+
+    Raises:
+        ProtocolError: there is no lattice.
+    """
+    if len(message) < 2:
+        raise ProtocolError(f"request: {len(message)} bytes, expected a revision and a lattice")
+    return message[0], message[1:]
 
 
 def remote_trace(replies: Sequence[tuple[ServerMessage, int]], trace: TraceMessage, sent: int) -> RemoteTrace:

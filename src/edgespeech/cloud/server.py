@@ -1,4 +1,4 @@
-"""The recognition server: WebSocket in front of `ServerSession`, hard to knock over.
+"""The server: WebSocket in front of `ServerSession` and `RescoringSession`, hard to knock over.
 
 Every stream is bounded (message size, audio, backlog, idle time, time to take a reply) and so is their
 number. A client that breaks a rule gets one `error` message and a close code, and the others notice nothing.
@@ -25,8 +25,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from edgespeech.cloud.protocol import PATH, Error, encode
-from edgespeech.cloud.session import Backend, ServerSession
+from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
+from edgespeech.cloud.session import Backend, Rescorer, RescoringSession, ServerSession, Session
 from edgespeech.cloud.vad import DetectorFactory, SegmentRule, SileroDetector
 from edgespeech.cloud.whisper_backend import build_whisper
 from edgespeech.data.weights import resolve_weights
@@ -49,7 +49,7 @@ class Limits:
 
     Attributes:
         max_message_bytes: longest message; a longer one closes the connection with 1009.
-        max_audio_s: longest utterance.
+        max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
         max_streams: streams at a time; one more is turned away with 1013.
         max_backlog_bytes: received and not yet worked on, per stream.
         idle_s: longest wait for a message, or for the rest of one.
@@ -82,20 +82,28 @@ class _Server:
     """The handlers of one running server."""
 
     def __init__(
-        self, token: str, backend: Backend, detector: DetectorFactory, limits: Limits, rule: SegmentRule
+        self,
+        token: str,
+        backend: Backend,
+        detector: DetectorFactory,
+        limits: Limits,
+        rule: SegmentRule,
+        rescorer: Rescorer | None,
     ) -> None:
         self._token = token
         self._backend = backend
         self._detector = detector
         self.limits = limits
         self._rule = rule
+        self._rescorer = rescorer
+        self._paths = (PATH,) if rescorer is None else (PATH, RESCORE_PATH)
         self._streams = 0
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recogniser")
 
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer the opening request with an error, or with None to go on."""
-        if urlsplit(request.path).path != PATH:
-            return connection.respond(HTTPStatus.NOT_FOUND, f"expected {PATH}\n")
+        if urlsplit(request.path).path not in self._paths:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"expected {' or '.join(self._paths)}\n")
         shown = request.headers.get_all("Authorization")
         wanted = f"Bearer {self._token}".encode()
         if len(shown) != 1 or not hmac.compare_digest(shown[0].encode(errors="surrogateescape"), wanted):
@@ -125,11 +133,11 @@ class _Server:
 
     async def _stream(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        query = parse_qs(urlsplit(connection.request.path).query)
-        session = ServerSession(
-            self._backend, self._detector(), rule=self._rule, max_audio_s=self.limits.max_audio_s
-        )
-        inbox = _Inbox(connection, self.limits)
+        opened = urlsplit(connection.request.path)
+        trace = parse_qs(opened.query).get("trace") == ["1"]
+        rescores = opened.path == RESCORE_PATH
+        session = self._rescoring() if rescores else self._recognition()
+        inbox = _Inbox(connection, self.limits, self.limits.max_audio_s if rescores else self.limits.idle_s)
         loop = asyncio.get_running_loop()
         try:
             while not session.finished:
@@ -137,10 +145,18 @@ class _Server:
                 replies = session.handle(message)
                 while (reply := await loop.run_in_executor(self.worker, next, replies, None)) is not None:
                     await self._send(connection, reply)
-            if query.get("trace") == ["1"]:
-                await self._send(connection, session.trace())
+                if trace and (rescores or session.finished):
+                    await self._send(connection, session.trace())
         finally:
             inbox.close()
+
+    def _recognition(self) -> Session:
+        most = self.limits.max_audio_s
+        return ServerSession(self._backend, self._detector(), rule=self._rule, max_audio_s=most)
+
+    def _rescoring(self) -> Session:
+        assert self._rescorer is not None
+        return RescoringSession(self._rescorer)
 
     async def _send(self, connection: ServerConnection, text: str) -> None:
         try:
@@ -164,9 +180,10 @@ class _Server:
 class _Inbox:
     """Receives a stream's messages while earlier ones are worked on; notices when the client leaves."""
 
-    def __init__(self, connection: ServerConnection, limits: Limits) -> None:
+    def __init__(self, connection: ServerConnection, limits: Limits, idle_s: float) -> None:
         self._connection = connection
         self._limits = limits
+        self._idle_s = idle_s
         self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue()
         self._backlog = 0
         self._reader = asyncio.create_task(self._read())
@@ -181,12 +198,12 @@ class _Inbox:
         getter = asyncio.create_task(self._waiting.get())
         try:
             await asyncio.wait(
-                {getter, self._reader}, timeout=self._limits.idle_s, return_when=asyncio.FIRST_COMPLETED
+                {getter, self._reader}, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED
             )
             if self._reader.done():
                 self._reader.result()
             if not getter.done():
-                raise RefusedError(f"stream: no whole message in {self._limits.idle_s:g} s")
+                raise RefusedError(f"stream: no whole message in {self._idle_s:g} s")
             message = getter.result()
         finally:
             getter.cancel()
@@ -217,6 +234,7 @@ def serve(
     detector: DetectorFactory = SileroDetector,
     limits: Limits | None = None,
     rule: SegmentRule | None = None,
+    rescorer: Rescorer | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call it in the main thread.
@@ -229,6 +247,7 @@ def serve(
         detector: makes one voice activity detector per stream.
         limits: per client; None: the defaults.
         rule: when a segment of speech ends; None: the defaults.
+        rescorer: the second pass; None: there is none.
         ready: called with the port once clients can connect.
 
     Raises:
@@ -239,7 +258,7 @@ def serve(
         raise bad("server", "token", token, f"a token, {where} (environment variable {TOKEN_ENV})")
     if backend is None:
         backend = build_whisper(resolve_weights("whisper-base").folder)
-    server = _Server(token, backend, detector, limits or Limits(), rule or SegmentRule())
+    server = _Server(token, backend, detector, limits or Limits(), rule or SegmentRule(), rescorer)
     try:
         asyncio.run(_listen(server, host, port, ready))
     except OSError as error:
@@ -291,6 +310,12 @@ def _named(reference: str) -> Any:
         raise bad("server", "reference", reference, f"package.module:attribute ({error})") from error
 
 
+def _made(reference: str | None) -> Rescorer | None:
+    """What the function that `package.module:function` names returns; None for None."""
+    rescorer: Rescorer | None = None if reference is None else _named(reference)()
+    return rescorer
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The server as a process of its own; `edgespeech.cloud.process` starts it.
 
@@ -298,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outlives the process that started it.
     """
     parser = argparse.ArgumentParser(prog="python -m edgespeech.cloud.server")
-    parser.add_argument("config", help="JSON: host, port, backend, options, detector, limits, rule")
+    parser.add_argument("config", help="JSON: host, port, backend, options, detector, limits, rule, rescorer")
     config = json.loads(parser.parse_args(arguments).config)
     token = os.environ.pop(TOKEN_ENV, "")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -316,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             detector=_named(config["detector"]),
             limits=Limits(**config["limits"]),
             rule=SegmentRule(**config["rule"]),
+            rescorer=_made(config["rescorer"]),
             ready=ready,
         )
     except EdgeSpeechError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -15,14 +16,18 @@ from edgespeech.cloud.protocol import (
     Final,
     Hello,
     ProtocolError,
+    Rescored,
     TraceMessage,
     encode,
     parse_client,
     unpack_audio,
+    unpack_request,
 )
 from edgespeech.cloud.vad import Detector, Segmenter, SegmentRule
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
+
+ServerReply = Endpoint | Final | Rescored
 
 
 class Backend(Protocol):
@@ -43,28 +48,26 @@ class TooLongError(EdgeSpeechError):
     """The utterance is longer than the server allows."""
 
 
-class ServerSession:
-    """One utterance on the server: decodes the audio, finds the ends of speech, has the segments recognised.
+class Rescorer(Protocol):
+    """The second pass behind a server; used by one thread at a time."""
 
-    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
-    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
-    detector does not turn into deleted words.
+    def rescore(self, lattice: bytes) -> str:
+        """The likeliest words of a lattice, as it came from the client.
+
+        Raises:
+            EdgeSpeechError: it is no lattice, or one that would take too long.
+        """
+        ...
+
+
+class Session(ABC):
+    """One utterance on the server: measures the work that each message causes.
 
     Attributes:
-        finished: True once `end` was handled.
+        finished: True once everything is said.
     """
 
-    def __init__(
-        self, backend: Backend, detector: Detector, *, rule: SegmentRule, max_audio_s: float
-    ) -> None:
-        self._backend = backend
-        self._segmenter = Segmenter(detector, rule)
-        self._max_audio_s = max_audio_s
-        self._decoder = OpusDecoder()
-        self._hello: Hello | None = None
-        self._audio: list[Samples] = []
-        self._n_samples = 0
-        self._n_finals = 0
+    def __init__(self) -> None:
         self._compute_s: list[float] = []
         self._causes: list[int] = []
         self._after_s: list[float] = []
@@ -94,7 +97,33 @@ class ServerSession:
         """What each message cost and which replies it caused, JSON."""
         return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes, after_s=self._after_s))
 
-    def _handle(self, message: str | bytes) -> Iterator[Endpoint | Final]:
+    @abstractmethod
+    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
+        """The replies to a message, as the work that it causes gets done."""
+
+
+class ServerSession(Session):
+    """One utterance to recognise: decodes the audio, finds the ends of speech, has the segments recognised.
+
+    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
+    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
+    detector does not turn into deleted words. It is finished once `end` was handled.
+    """
+
+    def __init__(
+        self, backend: Backend, detector: Detector, *, rule: SegmentRule, max_audio_s: float
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._segmenter = Segmenter(detector, rule)
+        self._max_audio_s = max_audio_s
+        self._decoder = OpusDecoder()
+        self._hello: Hello | None = None
+        self._audio: list[Samples] = []
+        self._n_samples = 0
+        self._n_finals = 0
+
+    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
         if self.finished:
             raise ProtocolError("client message: came after end, expected nothing more")
         if isinstance(message, bytes):
@@ -113,19 +142,19 @@ class ServerSession:
             raise ProtocolError("client message: a second hello, expected audio or end")
         self._hello = control
 
-    def _hear(self, samples: Samples) -> Iterator[Endpoint | Final]:
+    def _hear(self, samples: Samples) -> Iterator[ServerReply]:
         self._audio.append(samples)
         self._n_samples += len(samples)
         if self._n_samples > self._max_audio_s * SAMPLE_RATE:
             raise TooLongError(f"utterance: over {self._max_audio_s:g} s, the most that this server takes")
         yield from self._close(self._segmenter.accept(samples))
 
-    def _close(self, segments: Sequence[tuple[int, int]]) -> Iterator[Endpoint | Final]:
+    def _close(self, segments: Sequence[tuple[int, int]]) -> Iterator[ServerReply]:
         for start, end in segments:
             yield Endpoint(segment=self._n_finals, audio_s=self._audio_s())
             yield self._final(start, end)
 
-    def _end(self) -> Iterator[Endpoint | Final]:
+    def _end(self) -> Iterator[ServerReply]:
         self.finished = True
         yield from self._hear(self._decoder.finish())
         yield from self._close(self._segmenter.finish())
@@ -146,3 +175,23 @@ class ServerSession:
 
     def _audio_s(self) -> float:
         return round(self._n_samples / SAMPLE_RATE, 3)
+
+
+class RescoringSession(Session):
+    """One utterance to rescore: every message is a revision of its lattice. It goes on until the client leaves."""
+
+    def __init__(self, rescorer: Rescorer) -> None:
+        super().__init__()
+        self._rescorer = rescorer
+        self._revision = -1
+
+    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
+        if isinstance(message, str):
+            raise ProtocolError("request: text came, expected a lattice in a binary message")
+        revision, lattice = unpack_request(message)
+        if revision <= self._revision:
+            raise ProtocolError(
+                f"request: revision {revision} came after {self._revision}, expected a higher one"
+            )
+        self._revision = revision
+        yield Rescored(revision=revision, text=self._rescorer.rescore(lattice))
