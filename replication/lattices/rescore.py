@@ -1,0 +1,175 @@
+"""The language model of the second pass, and its scales; `replicate.py` measures what they bring.
+
+python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (an hour on 2 threads; resumes)
+python replication/lattices/rescore.py tune            # scales.yaml: the scales of each arm, by assistant_dev
+python replication/lattices/rescore.py publish         # results/models/second-pass: packed model, scales, words
+
+Each command works on what the one before it wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from edgespeech.audio.io import read_audio
+from edgespeech.data.fetch import manifest_of
+from edgespeech.data.files import sha256_file, work_dir
+from edgespeech.data.manifest import Manifest
+from edgespeech.decoding.lattice import Lattice
+from edgespeech.decoding.lattice_search import LatticeDecoder
+from edgespeech.decoding.streaming import StreamingTranscriber
+from edgespeech.decoding.wire import Precision, Vocabulary
+from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.rescoring.arms import ARMS, Wire, expanded, sent
+from edgespeech.rescoring.config import load_lm_config
+from edgespeech.rescoring.model import load_lm, save_lm
+from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.service import LM, NAME, SCALES, VOCABULARY, shipped_second_pass
+from edgespeech.rescoring.training import MODEL, perplexity, train_lm
+from edgespeech.rescoring.tuning import (
+    START,
+    Candidates,
+    Tuned,
+    assert_tunable,
+    candidates,
+    load_scales,
+    save_scales,
+    tune,
+)
+from edgespeech.systems._edge import shipped_models
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "lm.yaml"
+TUNED = HERE / "scales.yaml"
+DEVELOPMENT = "corpora/assistant/assistant_dev.jsonl"
+"""In the work folder; made by `python -m edgespeech.data.synthesis data_manifests/assistant/dev.yaml`."""
+BITS = 7
+"""Of a weight of the language model that ships: with 8 its file would have more than 10 MB."""
+WORDS = HERE / "words.txt"
+"""The vocabulary that messages are written with, see `replicate.py`."""
+
+
+def run_folder() -> Path:
+    """Where the language model is trained."""
+    return work_dir() / "runs" / load_lm_config(CONFIG).name
+
+
+def ours() -> dict[str, Any]:
+    """How the lattices that are sent are made, see `config.yaml`."""
+    content = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    made: dict[str, Any] = content["ours"]
+    return made
+
+
+def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattice]]:
+    """What was said in each utterance, and the lattice of the device's search."""
+    how = ours()
+    for item in manifest.utterances:
+        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        transcriber = StreamingTranscriber(trained.model)
+        search = LatticeDecoder(trained.model, how["beam"], how["merge"])
+        search.accept(transcriber.accept(samples))
+        search.accept(transcriber.finish())
+        yield item.text, search.lattice(trained.tokeniser.pieces)
+
+
+def wire() -> Wire:
+    """How lattices are sent."""
+    how = ours()
+    precision = Precision(step_exponent=how["step_exponent"])
+    return Wire(width=how["width"], vocabulary=Vocabulary.load(WORDS), precision=precision)
+
+
+def find_scales(
+    found: Iterable[tuple[str, Lattice]], scorer: WordScorer, internal: InternalScorer
+) -> dict[str, Tuned]:
+    """The scales of every arm, by lattices and what was said in them."""
+    sending = wire()
+    cases: dict[int | str, list[Candidates]] = {arm.paths: [] for arm in ARMS}
+    one_of_each = {arm.paths: arm for arm in ARMS}
+    for text, lattice in found:
+        for paths, arm in one_of_each.items():
+            arrived, _ = sent(lattice, arm, sending)
+            cases[paths].append(candidates(expanded(arrived, scorer, internal, START), text))
+    return {arm.name: tune(cases[arm.paths], internal=arm.internal) for arm in ARMS}
+
+
+def tune_all() -> None:
+    """Find the scales on the development set, and write them with where they come from."""
+    manifest = manifest_of(str(work_dir() / DEVELOPMENT))
+    assert_tunable(manifest)
+    folder = shipped_models() / "edge-fp32"
+    trained, lm = load_model(folder), load_lm(run_folder() / MODEL)
+    scorer = WordScorer(lm)
+    internal = InternalScorer(trained.model, trained.tokeniser)
+    found = find_scales(lattices(trained, manifest), scorer, internal)
+    known = perplexity(lm, [item.text for item in manifest.utterances])
+    provenance: dict[str, object] = {
+        "manifest": manifest.name,
+        "manifest_sha256": manifest.sha256,
+        "language_model_sha256": sha256_file(run_folder() / MODEL),
+        "device_model_sha256": sha256_file(folder / WEIGHTS),
+        "lattices": json.dumps(ours()),
+        "perplexity_of_a_word": round(known.of_word, 2),
+        "words": known.words,
+        "errors_before": {name: tuned.errors_before for name, tuned in found.items()},
+        "errors": {name: tuned.errors for name, tuned in found.items()},
+    }
+    for name, tuned in found.items():
+        print(
+            f"{name}: {tuned.errors} of {tuned.words} words wrong, {tuned.errors_before} before, {tuned.scales}"
+        )
+    save_scales(TUNED, {name: tuned.scales for name, tuned in found.items()}, provenance)
+
+
+def publish() -> None:
+    """Pack the language model, and put it where servers find it, with scales and words.
+
+    The scales are those of the arm that sends the lattice and makes fewer errors on the development set.
+    """
+    lm = load_lm(run_folder() / MODEL)
+    folder = shipped_second_pass()
+    save_lm(folder / LM, lm.model, lm.tokeniser, lm.provenance, bits=BITS)
+    errors = yaml.safe_load(TUNED.read_text(encoding="utf-8"))["provenance"]["errors"]
+    arm = min((arm.name for arm in ARMS if arm.paths == "lattice"), key=errors.__getitem__)
+    save_scales(
+        folder / SCALES, {NAME: load_scales(TUNED)[arm]}, {"arm": arm, "scales_sha256": sha256_file(TUNED)}
+    )
+    Vocabulary.load(WORDS).save(folder / VOCABULARY)
+    manifest = manifest_of(str(work_dir() / DEVELOPMENT))
+    sentences = [item.text for item in manifest.utterances]
+    told = {
+        "bytes": (folder / LM).stat().st_size,
+        "parameters": lm.parameters,
+        "perplexity_of_a_word": perplexity(lm, sentences).of_word,
+        "perplexity_of_a_word_packed": perplexity(load_lm(folder / LM), sentences).of_word,
+    }
+    print(json.dumps(told, indent=1))
+
+
+def main() -> None:
+    """See the top."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("command", choices=("train", "tune", "publish"))
+    options.add_argument("--threads", type=int, default=1, help="of this process")
+    given = options.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.command == "train":
+        print(train_lm(load_lm_config(CONFIG), run_folder()))
+    elif given.command == "tune":
+        tune_all()
+    else:
+        publish()
+
+
+if __name__ == "__main__":
+    main()
