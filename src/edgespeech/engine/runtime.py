@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.engine import native
 from edgespeech.engine.loader import native_errors
-from edgespeech.errors import bad
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 
 FORMAT = "edgespeech-model-1"
@@ -122,9 +122,13 @@ class PackedStream:
             EdgeSpeechError: features are not such an array. Or the model's own values overflow, which closes the
                 stream.
         """
-        features = _checked(features, "(F, bands)", self._where)
-        with native_errors():
+        try:  # what is right goes straight to native code: this is called for every chunk
             self._stream.accept(features)
+        except TypeError:
+            with native_errors():
+                self._stream.accept(_checked(features, "(F, bands)", self._where))
+        except (ValueError, RuntimeError) as error:
+            raise EdgeSpeechError(str(error)) from error
 
     @property
     def best(self) -> Hypothesis:

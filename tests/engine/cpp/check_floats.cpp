@@ -145,7 +145,7 @@ bool rescales(const FloatKernels& kernels, std::mt19937& random) {
                         found.data());
         for (std::size_t row = 0; row < rows; ++row) {
           float total = 0;
-          for (std::size_t i = row * groups; i < (row + 1) * groups; ++i)
+          for (std::size_t i = row; i < groups * rows; i += rows)
             total += scales[i] * static_cast<float>(integers[i]);
           expected[row] = 0.3f * total + (biased ? bias[row] : 0);
         }

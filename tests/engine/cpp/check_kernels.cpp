@@ -34,7 +34,8 @@ bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& rando
   const auto q = activations(batch * layout.cols, layout.extreme, random);
   const std::uint32_t groups = matrix.packed.groups(), width = layout.group ? layout.group : layout.cols;
   std::vector<std::int32_t> out(batch * layout.rows * groups, 123456789);
-  multiply_with(isa, matrix.packed, q.data(), batch, out.data());
+  Scratch scratch;
+  multiply(isa, matrix.packed, q.data(), batch, out.data(), scratch);
   for (std::size_t n = 0; n < batch; ++n) {
     for (std::size_t row = 0; row < layout.rows; ++row) {
       std::vector<std::int64_t> sums(groups);
@@ -42,7 +43,7 @@ bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& rando
         sums[c / width] += matrix.weights[row * layout.cols + c] * q[n * layout.cols + c];
       }
       for (std::size_t g = 0; g < groups; ++g) {
-        const std::int32_t got = out[(n * layout.rows + row) * groups + g];
+        const std::int32_t got = out[(n * groups + g) * layout.rows + row];
         if (got == sums[g]) continue;
         std::printf("%s: %u x %u, group %u, bits %u, sparse %d, codebook %d, sparsity %g, extreme %d, "
                     "batch %zu: out[%zu, %zu, %zu] is %d, expected %lld\n",

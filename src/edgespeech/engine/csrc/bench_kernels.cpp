@@ -89,6 +89,7 @@ void bench(std::uint32_t rows, std::uint32_t cols, std::size_t batch) {
   std::vector<std::int8_t> q(batch * cols);
   for (auto& value : q) value = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
   std::vector<std::int32_t> out(batch * rows);
+  Scratch scratch;
 
   std::vector<std::vector<double>> cold(layouts.size()), warm(layouts.size());
   std::vector<double> read;
@@ -97,7 +98,9 @@ void bench(std::uint32_t rows, std::uint32_t cols, std::size_t batch) {
   for (std::size_t round = 0; round < kRounds; ++round) {
     for (std::size_t i = 0; i < layouts.size(); ++i) {
       const auto& copies = layouts[i].copies;
-      const auto product = [&] { multiply(copies[round % copies.size()], q.data(), batch, out.data()); };
+      const auto product = [&] {
+        multiply(chosen_isa(), copies[round % copies.size()], q.data(), batch, out.data(), scratch);
+      };
       cold[i].push_back(microseconds(product));
       product();
       warm[i].push_back(microseconds(product));

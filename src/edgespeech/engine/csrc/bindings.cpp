@@ -86,10 +86,13 @@ class OpenFile {
       const nb::gil_scoped_release released;
       if (std::find(q.data(), q.data() + q.size(), -128) != q.data() + q.size())
         throw std::invalid_argument(where + " holds -128, expected -127 to 127");
-      multiply_with(chosen, matrix, q.data(), batch, out->data());
+      Scratch scratch;
+      edgespeech::multiply(chosen, matrix, q.data(), batch, out->data(), scratch);
     }
     std::int32_t* data = out->data();
-    return Products(data, {batch, rows, groups}, owner_of(out.release()));
+    const auto wide = static_cast<std::int64_t>(rows);
+    return Products(data, {batch, rows, groups}, owner_of(out.release()),
+                    {static_cast<std::int64_t>(groups) * wide, 1, wide});
   }
 
  private:

@@ -22,8 +22,8 @@ struct FloatKernels {
   // q[i] = rint(x[i] / scale), half to even, within -127..127, where scale = max|x| / 127 is returned; all zeros
   // when that is 0, and when it is not finite, as where a value is not.
   float (*quantise)(const float* x, std::size_t count, std::int8_t* q);
-  // Products of int8 to floats: y[r] = q_scale * (sum over g, in order, of scales[r, g] * integers[r, g]) + bias[r].
-  // scales, integers: rows x groups, 1 to 1024 groups; bias: nullptr for none.
+  // Products of int8 to floats: y[r] = q_scale * (sum over g, in order, of scales[g, r] * integers[g, r]) + bias[r].
+  // scales, integers: groups x rows, at least 1 group; bias: nullptr for none.
   void (*rescale)(const std::int32_t* integers, const float* scales, std::size_t groups, float q_scale,
                   const float* bias, std::size_t rows, float* y);
   // y = weight * (x - mean(x)) / sqrt(variance(x) + 1e-5) + bias.

@@ -162,32 +162,16 @@ float quantise(const float* x, std::size_t count, std::int8_t* q) {
   return scale;
 }
 
-void rescale_rows(const std::int32_t* integers, const float* scales, float q_scale, const float* bias,
-                  std::size_t rows, float* y) {
-  in_lanes(rows, [&](std::size_t i, std::size_t some) INLINE {
-    const Lanes scaled = q_scale * (load(scales + i, some) * load(integers + i, some));
-    store(y + i, bias ? scaled + load(bias + i, some) : scaled, some);
-  });
-}
-
 void rescale(const std::int32_t* integers, const float* scales, std::size_t groups, float q_scale,
              const float* bias, std::size_t rows, float* y) {
-  if (groups == 1) return rescale_rows(integers, scales, q_scale, bias, rows, y);
-  constexpr std::size_t kSome = 1024;  // of rows x groups; 2^16 columns make 2^10 groups
-  float scaled[kSome];
-  for (std::size_t first = 0, some; first < rows; first += some) {
-    some = kSome / groups < rows - first ? kSome / groups : rows - first;
-    in_lanes(some * groups, [&](std::size_t i, std::size_t count) INLINE {
-      store(scaled + i, load(scales + i, count) * load(integers + i, count), count);
-    });
-    for (std::size_t row = 0; row < some; ++row) {
-      float total = 0;
-      for (std::size_t g = 0; g < groups; ++g) total += scaled[row * groups + g];
-      y[first + row] = q_scale * total + (bias ? bias[first + row] : 0);
+  in_lanes(rows, [&](std::size_t i, std::size_t some) INLINE {
+    Lanes total = load(scales + i, some) * load(integers + i, some);
+    for (std::size_t at = i + rows; at < groups * rows; at += rows) {
+      total += load(scales + at, some) * load(integers + at, some);
     }
-    scales += some * groups;
-    integers += some * groups;
-  }
+    const Lanes scaled = q_scale * total;
+    store(y + i, bias ? scaled + load(bias + i, some) : scaled, some);
+  });
 }
 
 void layer_norm(const float* x, const float* weight, const float* bias, std::size_t count, float* y) {

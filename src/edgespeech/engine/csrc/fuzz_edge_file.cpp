@@ -40,11 +40,12 @@ void multiply(const edgespeech::PackedMatrix& matrix) {
   std::vector<std::int8_t> q(batch * matrix.cols);
   for (std::size_t i = 0; i < q.size(); ++i) q[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
   std::vector<std::int32_t> expected(batch * matrix.rows * matrix.groups()), found(expected.size());
-  edgespeech::multiply_with(edgespeech::Isa::Scalar, matrix, q.data(), batch, expected.data());
+  edgespeech::Scratch scratch;
+  edgespeech::multiply(edgespeech::Isa::Scalar, matrix, q.data(), batch, expected.data(), scratch);
   for (const edgespeech::Isa isa : edgespeech::kIsas) {
     if (!edgespeech::available(isa)) continue;
     std::fill(found.begin(), found.end(), -1);
-    edgespeech::multiply_with(isa, matrix, q.data(), batch, found.data());
+    edgespeech::multiply(isa, matrix, q.data(), batch, found.data(), scratch);
     if (found != expected) fail("products", isa);
   }
 }

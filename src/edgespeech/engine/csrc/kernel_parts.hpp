@@ -7,7 +7,7 @@
 
 namespace edgespeech {
 
-constexpr std::size_t kScratchRows = 8;
+constexpr std::size_t kScratchRows = 24;
 
 // A product, prepared: activations padded with zeros to whole words of 64 columns, and aligned to 64 bytes.
 struct Product {
@@ -22,11 +22,10 @@ struct Product {
   const std::uint32_t* row_start;  // rows + 1
   const std::int8_t* codebook;     // nullptr when uniform
   std::size_t batch;
-  const std::int8_t* q;       // batch x words x 64
-  const std::int32_t* q_sum;  // batch x groups: the sum of q over the group
-  std::int8_t* scratch;       // kScratchRows x scratch_stride bytes, aligned too
-  std::size_t scratch_stride;  // (words + 1) x 64
-  std::int32_t* out;           // batch x rows x groups
+  const std::int8_t* q;   // batch x words x 64
+  std::int8_t* scratch;   // kScratchRows x (words + 1) x 64 bytes, aligned too
+  std::int32_t* excess;   // batch x groups, for the kernel to use
+  std::int32_t* out;      // batch x groups x rows
 };
 
 // For each of the 256 masks of 8 columns: how many are stored, and which of the values to come goes to

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -51,7 +50,7 @@ void multiply_scalar(const Product& p) {
         const std::size_t end = std::min(first + std::size_t{p.group_words} * 64, width);
         std::int32_t sum = 0;
         for (std::size_t c = first; c < end; ++c) sum += std::int32_t{p.scratch[c]} * p.q[n * width + c];
-        p.out[(n * p.rows + row) * p.groups + group] = sum;
+        p.out[(n * p.groups + group) * p.rows + row] = sum;
       }
     }
   }
@@ -101,11 +100,6 @@ Isa choose() {
   return Isa::Scalar;
 }
 
-// 64 columns.
-struct alignas(64) Line {
-  std::int8_t bytes[64];
-};
-
 }  // namespace
 
 const ExpandTable kExpand = make_expand();
@@ -130,34 +124,26 @@ Isa chosen_isa() {
   return isa;
 }
 
-void multiply(const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out) {
-  multiply_with(chosen_isa(), matrix, q, batch, out);
-}
-
-void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch,
-                   std::int32_t* out) {
+void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out,
+              Scratch& scratch) {
   const Kernel kernel = kernel_of(isa);
   if (batch < 1 || batch > kMaxBatch) {
     throw std::invalid_argument("multiply.batch: got " + std::to_string(batch) + ", expected 1 to 8");
   }
   const std::uint32_t words = matrix.words(), groups = matrix.groups();
-  const std::uint32_t group_words = matrix.group == 0 ? words : matrix.group / 64;
-
-  // The padded activations, then the scratch rows.
-  std::vector<Line> lines(batch * words + kScratchRows * (words + 1));
-  const auto line = [&](std::size_t index) { return reinterpret_cast<std::int8_t*>(lines.data() + index); };
-  std::vector<std::int32_t> q_sum(batch * groups);
+  if (matrix.row_start.back() == 0) return void(std::fill_n(out, batch * groups * matrix.rows, 0));  // all zeros
+  const std::size_t used = batch * words;  // by the padded activations; rows to work on follow
+  scratch.lines.resize(std::max(scratch.lines.size(), used + kScratchRows * (words + 1)));
+  scratch.excess.resize(std::max(scratch.excess.size(), batch * groups));
   for (std::size_t n = 0; n < batch; ++n) {
-    std::memcpy(line(n * words), q + n * matrix.cols, matrix.cols);
-    for (std::uint32_t word = 0; word < words; ++word) {
-      const std::int8_t* columns = line(n * words + word);
-      q_sum[n * groups + word / group_words] += std::accumulate(columns, columns + 64, 0);
-    }
+    Line* lines = scratch.lines.data() + n * words;
+    lines[words - 1] = {};
+    std::memcpy(lines, q + n * matrix.cols, matrix.cols);
   }
   const Product p{.rows = matrix.rows,
                   .cols = matrix.cols,
                   .words = words,
-                  .group_words = group_words,
+                  .group_words = matrix.group == 0 ? words : matrix.group / 64,
                   .groups = groups,
                   .bits = matrix.bits,
                   .masks = matrix.sparse ? matrix.masks : nullptr,
@@ -165,10 +151,9 @@ void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, st
                   .row_start = matrix.row_start.data(),
                   .codebook = matrix.codebook,
                   .batch = batch,
-                  .q = line(0),
-                  .q_sum = q_sum.data(),
-                  .scratch = line(batch * words),
-                  .scratch_stride = std::size_t{words + 1} * 64,
+                  .q = scratch.lines.data()->bytes,
+                  .scratch = scratch.lines[used].bytes,
+                  .excess = scratch.excess.data(),
                   .out = out};
   kernel(p);
 }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "packed.hpp"
 
@@ -21,12 +22,22 @@ bool available(Isa isa);               // compiled in, and this CPU has it
 // Throws std::invalid_argument when that is no name, or this CPU lacks it.
 Isa chosen_isa();
 
-// out[n, r, g] = sum over the columns c of group g of int8weight[r, c] * q[n, c].
-// q: batch x cols, values -127..127 (never -128), batch 1..8. out: batch x rows x groups.
-// Any number of threads may call at once. Throws std::invalid_argument for a batch out of range, and for an
-// ISA that is not available.
-void multiply(const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out);
-void multiply_with(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch,
-                   std::int32_t* out);
+// 64 columns.
+struct alignas(64) Line {
+  std::int8_t bytes[64];
+};
+
+// Memory that a product needs while it runs; kept from one to the next, it need not be asked for again.
+struct Scratch {
+  std::vector<Line> lines;
+  std::vector<std::int32_t> excess;
+};
+
+// out[n, g, r] = sum over the columns c of group g of int8weight[r, c] * q[n, c].
+// q: batch x cols, values -127..127 (never -128), batch 1..8. out: batch x groups x rows.
+// Any number of threads may call at once, each with its own scratch. Throws std::invalid_argument for a batch out of
+// range, and for an ISA that is not available.
+void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out,
+              Scratch& scratch);
 
 }  // namespace edgespeech

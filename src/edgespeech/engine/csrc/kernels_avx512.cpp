@@ -4,15 +4,17 @@
 // stored (or codebook + 128), and the code of zero where nothing is stored. Every weight is then too large
 // by the code of zero, and the product by code_of_zero * sum(q), which the end of each group takes off.
 //
-// A sparse matrix goes through two stages, four rows at a time, the first one four rows ahead of the second,
-// so that no load meets a store in flight. First the codes of a row go to a buffer in L1, a byte each: one
-// walk through the values in their order, 64 codes a step. Then vpexpandb moves them to their columns, mask
-// by mask. Four rows share the activations and make four independent sums. Of a block of zeros only the mask
-// is read.
+// The 16 lanes of a sum of a dense matrix are added up for 16 rows at once, by a tree of shuffles: for the short
+// rows of a small model, adding them row by row would take longer than the products.
+//
+// vpexpandb moves what is stored of a sparse matrix to its columns, mask by mask: from a buffer in L1, where codes are
+// a byte each. One walk through the values in their order fills that, 64 codes a step, some rows ahead, so that no load
+// meets a store in flight. Short rows of bytes are read where they are. Some rows at a time share the activations and
+// make independent sums. Of a block of zeros only the mask is read.
 //
 // Measured on Zen 5: when cold, prefetching two pages ahead, where the hardware's prefetcher does not reach,
-// matters most, and rows must be read one after the other. Warm or cold, 4 bits with zeros are bound by the
-// two stages, not by memory. vpexpandb is no slower from memory than from a register.
+// matters most; to prefetch the next matrix while one is multiplied gained nothing. vpexpandb takes a cycle, from
+// memory as from a register.
 #include <immintrin.h>
 
 #include "kernel_parts.hpp"
@@ -22,6 +24,10 @@ namespace {
 
 constexpr std::size_t kValuesAhead = 8192;  // bytes to prefetch ahead
 constexpr std::size_t kMasksAhead = 4096;
+constexpr std::uint32_t kBlock = 16;           // rows whose sums are added up together
+constexpr std::uint32_t kLongestShort = 2048;  // bytes of dense rows that are taken some at a time
+constexpr std::uint32_t kMostTall = 8;         // words of sparse rows that are taken 8 at a time
+constexpr std::uint32_t kMostDirect = 16;      // words of sparse rows of bytes that are read where they are
 
 enum class Codes { Bytes, Uniform, Table };  // 8 bits; 2 to 7 bits; 2 to 6 bits through a codebook
 
@@ -44,10 +50,13 @@ Decoder make_decoder(const Product& p) {
 
 std::int32_t code_of_zero(const Product& p) { return p.codebook ? 128 : 1 << (p.bits - 1); }
 
+[[gnu::always_inline]] inline void prefetch(const void* line) {
+  _mm_prefetch(static_cast<const char*>(line), _MM_HINT_T0);
+}
+
 // The 64 codes that start at a byte, and whatever follows a row's end. Reads 64 bytes.
 template <Codes kind>
 [[gnu::always_inline]] inline __m512i decode(const Decoder& d, const std::uint8_t* values) {
-  _mm_prefetch(reinterpret_cast<const char*>(values) + kValuesAhead, _MM_HINT_T0);
   const __m512i raw = _mm512_loadu_si512(values);
   if constexpr (kind == Codes::Bytes) return raw;
   const __m512i codes = _mm512_multishift_epi64_epi8(d.shifts, _mm512_permutexvar_epi8(d.gather, raw));
@@ -56,13 +65,178 @@ template <Codes kind>
   return _mm512_and_si512(codes, d.finish);
 }
 
-// The first stage: the codes of some rows to `to`, a byte each. Every row takes as many steps as the longest
-// one (a loop that ends at random costs more than it saves), but none starts where the values end.
+// The sums of the lanes of 16 vectors.
+[[gnu::always_inline]] inline __m512i sum_lanes(const __m512i* of) {
+  __m512i four[4];  // in each 128 bits: sums of 4 of the lanes of vectors 4 k to 4 k + 3
+  for (int k = 0; k < 4; ++k) {
+    const __m512i *a = of + 4 * k, *b = a + 1, *c = a + 2, *d = a + 3;
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(*a, *b), _mm512_unpackhi_epi32(*a, *b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(*c, *d), _mm512_unpackhi_epi32(*c, *d));
+    four[k] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  }
+  const auto halves = [](__m512i a, __m512i b) __attribute__((always_inline)) {
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xEE));
+  };
+  const __m512i a = halves(four[0], four[1]), b = halves(four[2], four[3]);
+  return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+}
+
+// The activations to p.scratch, word by word, in each the vectors one after the other; and code_of_zero * their sum
+// over each group to p.excess.
+void arrange_activations(const Product& p) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  const std::int32_t zero_code = code_of_zero(p);
+  const std::int8_t* q = p.q;
+  for (std::size_t n = 0; n < p.batch; ++n) {
+    for (std::uint32_t group = 0, word = 0; group < p.groups; ++group) {
+      __m512i sum = _mm512_setzero_si512();
+      for (std::uint32_t k = 0; k < p.group_words && word < p.words; ++k, ++word, q += 64) {
+        const __m512i columns = _mm512_load_si512(q);
+        sum = _mm512_dpbusd_epi32(sum, ones, columns);
+        _mm512_store_si512(p.scratch + (word * p.batch + n) * 64, columns);
+      }
+      p.excess[n * p.groups + group] = zero_code * _mm512_reduce_add_epi32(sum);
+    }
+  }
+}
+
+// The lanes of up to 16 rows, from the row-th on, added up and without their excess, to p.out. lanes: batch x 16.
+void store(const Product& p, std::uint32_t row, std::uint32_t rows, std::uint32_t group, const __m512i* lanes) {
+  const auto whole = static_cast<__mmask16>((1u << rows) - 1);
+  for (std::size_t n = 0; n < p.batch; ++n) {
+    const __m512i excess = _mm512_set1_epi32(p.excess[n * p.groups + group]);
+    const __m512i products = _mm512_sub_epi32(sum_lanes(lanes + n * kBlock), excess);
+    _mm512_mask_storeu_epi32(p.out + (n * p.groups + group) * p.rows + row, whole, products);
+  }
+}
+
+// Up to 16 rows of the columns of a group, of a dense matrix.
+struct Part {
+  std::uint32_t rows;
+  std::uint32_t words;
+  const std::int8_t* q;        // words x batch x 64
+  const std::uint8_t* values;  // from the first column on
+  std::size_t row_bytes;
+  std::size_t code_bits;
+};
+
+// Functions of their own, so that their loops have all registers. Each writes the products of a part, 16 lanes of
+// every one, to `lanes`, batch x 16.
+using MultiplyPart = void (*)(const Part& part, const Decoder& d, __m512i* lanes);
+
+// Row by row. sums: of each vector, so that one need not wait for another.
+template <Codes kind, int batch, int sums>
+void multiply_long(const Part& part, const Decoder& d, __m512i* lanes) {
+  const std::size_t step = 8 * part.code_bits, row_bytes = part.row_bytes;
+  const std::uint32_t words = part.words;
+  const std::int8_t* const first = part.q;
+  const __m512i* const end = lanes + part.rows;
+  const std::uint8_t* row = part.values;
+  for (; lanes != end; ++lanes, row += row_bytes) {
+    __m512i sum[sums][batch] = {};
+    const std::int8_t* q = first;
+    const std::uint8_t* values = row;
+    const auto add = [&](__m512i (&to)[batch]) __attribute__((always_inline)) {
+      prefetch(values + kValuesAhead);
+      const __m512i weights = decode<kind>(d, values);
+      for (int n = 0; n < batch; ++n) to[n] = _mm512_dpbusd_epi32(to[n], weights, _mm512_load_si512(q + n * 64));
+      values += step;
+      q += batch * 64;
+    };
+    std::uint32_t left = words;
+    if constexpr (sums > 1) {
+      for (; left > sums; left -= sums) {
+#pragma GCC unroll 4
+        for (auto& each : sum) add(each);
+      }
+    }
+    do {
+      add(sum[0]);
+    } while (--left > 0);
+    for (int n = 0; n < batch; ++n) {
+      for (int k = 1; k < sums; ++k) sum[0][n] = _mm512_add_epi32(sum[0][n], sum[k][n]);
+      lanes[n * kBlock] = sum[0][n];
+    }
+  }
+}
+
+// Some of 16 rows at a time, word by word: less to do for each row, and its sums need not wait for one another.
+template <Codes kind, int batch>
+void multiply_short(const Part& part, const Decoder& d, __m512i* lanes) {
+  constexpr int kTall = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 4 ? 4 : 2;  // by what the 32 registers hold
+  const std::size_t step = 8 * part.code_bits, row_bytes = part.row_bytes;
+  const std::size_t far = kBlock * row_bytes > kValuesAhead ? kBlock * row_bytes : kValuesAhead;
+  for (std::uint32_t row = 0; row < kBlock; row += kTall) {
+    __m512i sum[kTall][batch] = {};
+    const std::int8_t* q = part.q;
+    const std::uint8_t* first = part.values + row * row_bytes;
+    for (std::uint32_t word = 0; word < part.words; ++word, first += step, q += batch * 64) {
+      const std::uint8_t* values = first;
+      __m512i columns[batch];
+      for (int n = 0; n < batch; ++n) columns[n] = _mm512_load_si512(q + n * 64);
+#pragma GCC unroll 16
+      for (int i = 0; i < kTall; ++i, values += row_bytes) {
+        prefetch(values + far);
+        const __m512i weights = decode<kind>(d, values);
+        for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, columns[n]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kTall; ++i) {
+      for (int n = 0; n < batch; ++n) lanes[n * kBlock + row + i] = sum[i][n];
+    }
+  }
+}
+
+// For whole blocks of rows, and for the rest.
+struct Parts {
+  MultiplyPart whole, rest;
+};
+
+template <Codes kind>
+Parts choose_parts(const Product& p) {
+  constexpr MultiplyPart kLong[] = {multiply_long<kind, 1, 4>, multiply_long<kind, 2, 2>, multiply_long<kind, 3, 1>,
+                                    multiply_long<kind, 4, 1>, multiply_long<kind, 5, 1>, multiply_long<kind, 6, 1>,
+                                    multiply_long<kind, 7, 1>, multiply_long<kind, 8, 1>};
+  constexpr MultiplyPart kShort[] = {multiply_short<kind, 1>, multiply_short<kind, 2>, multiply_short<kind, 3>,
+                                     multiply_short<kind, 4>, multiply_short<kind, 5>, multiply_short<kind, 6>,
+                                     multiply_short<kind, 7>, multiply_short<kind, 8>};
+  const std::size_t n = p.batch - 1;
+  // Bytes need no decoding: what is left is reading them, which goes best in their order.
+  if (kind == Codes::Bytes && p.group_words >= 8) return {kLong[n], kLong[n]};
+  if (kind == Codes::Bytes && n == 0 && p.group_words > 1) return {multiply_long<kind, 1, 1>, kLong[n]};
+  if (p.row_start[1] > kLongestShort) return {kLong[n], kLong[n]};
+  return {kShort[n], kLong[n]};
+}
+
+template <Codes kind>
+void multiply_dense(const Product& p) {
+  const Parts parts = choose_parts<kind>(p);
+  const Decoder decoder = make_decoder(p);
+  __m512i lanes[8 * kBlock];
+  for (auto& each : lanes) each = _mm512_setzero_si512();
+  Part part{};
+  part.row_bytes = p.row_start[1];
+  part.code_bits = p.bits;
+  for (std::uint32_t row = 0; row < p.rows; row += kBlock) {
+    part.rows = p.rows - row < kBlock ? p.rows - row : kBlock;
+    for (std::uint32_t group = 0, first = 0; group < p.groups; ++group, first += part.words) {
+      part.words = p.words - first < p.group_words ? p.words - first : p.group_words;
+      part.q = p.scratch + first * p.batch * 64;
+      part.values = p.values + p.row_start[row] + std::size_t{first} * 8 * p.bits;
+      (part.rows == kBlock ? parts.whole : parts.rest)(part, decoder, lanes);
+      store(p, row, part.rows, group, lanes);
+    }
+  }
+}
+
+// The codes of some rows to `to`, a byte each. Every row takes as many steps as the longest one (a loop that ends at
+// random costs more than it saves), but none starts where the values end.
 template <Codes kind, int rows>
 [[gnu::always_inline]] inline void decode_rows(const Product& p, const Decoder& d, std::uint32_t row,
                                                std::int8_t* to) {
   const std::uint32_t* start = p.row_start + row;
-  const std::size_t step = 8 * p.bits, stride = p.scratch_stride, total = p.row_start[p.rows];
+  const std::size_t step = 8 * p.bits, stride = std::size_t{p.words + 1} * 64, total = p.row_start[p.rows];
   const std::uint8_t* const values = p.values;
   std::size_t longest = 0;
   for (int i = 0; i < rows; ++i) {
@@ -73,57 +247,58 @@ template <Codes kind, int rows>
     const std::size_t end = start[i] + longest < total ? start[i] + longest : total;
     std::int8_t* target = to + i * stride;
     for (std::size_t at = start[i]; at < end; at += step, target += 64) {
+      prefetch(values + at + kValuesAhead);
       _mm512_store_si512(target, decode<kind>(d, values + at));
     }
   }
 }
 
-template <int batch, int rows>
-[[gnu::always_inline]] inline void store(const Product& p, std::uint32_t row, std::uint32_t group,
-                                         std::int32_t code_of_zero, const __m512i (&sum)[rows][batch]) {
-  for (int n = 0; n < batch; ++n) {
-    const std::int32_t excess = code_of_zero * p.q_sum[n * p.groups + group];
-    std::int32_t* out = p.out + (n * std::size_t{p.rows} + row) * p.groups + group;
-    for (int i = 0; i < rows; ++i) out[i * p.groups] = _mm512_reduce_add_epi32(sum[i][n]) - excess;
-  }
-}
-
-// Rows `row` to `end`, a multiple of `rows`.
-template <Codes kind, int batch, int rows>
+// Rows `row` to `end`, a multiple of `rows`. direct: bytes, from where they are.
+template <Codes kind, bool direct, int batch, int rows>
 void multiply_sparse(const Product& product, std::uint32_t row, std::uint32_t end) {
   if (row == end) return;
   const Product p = product;  // local: no store can change it
   const Decoder d = make_decoder(product);
-  const std::int32_t zero_code = code_of_zero(product);
-  const __m512i zero = _mm512_set1_epi8(static_cast<char>(zero_code));
-  const std::size_t words = p.words;
-  std::int8_t *buffer = p.scratch, *next = p.scratch + rows * p.scratch_stride;
-  decode_rows<kind, rows>(p, d, row, buffer);
+  const __m512i zero = _mm512_set1_epi8(static_cast<char>(code_of_zero(product)));
+  const std::size_t words = p.words, stride = (words + 1) * 64;
+  const std::uint8_t* const last = p.values + p.row_start[p.rows] - 1;
+  std::int8_t *buffer = p.scratch + words * batch * 64, *next = buffer + rows * stride;
+  if constexpr (!direct) decode_rows<kind, rows>(p, d, row, buffer);
   for (; row < end; row += rows) {
-    if (row + rows < end) decode_rows<kind, rows>(p, d, row + rows, next);
     const std::uint64_t* masks = p.masks + row * words;
-    const std::int8_t* codes[rows];
-    for (int i = 0; i < rows; ++i) codes[i] = buffer + i * p.scratch_stride;
+    const std::uint8_t* codes[rows];
+    if constexpr (direct) {
+      for (int i = 0; i < rows; ++i) codes[i] = p.values + p.row_start[row + i];
+      const std::uint8_t* const next_rows = p.values + p.row_start[row + rows];
+      for (const std::uint8_t* line = codes[0]; line < next_rows; line += 64) prefetch(line + kValuesAhead);
+    } else {
+      if (row + rows < end) decode_rows<kind, rows>(p, d, row + rows, next);
+      for (int i = 0; i < rows; ++i) codes[i] = reinterpret_cast<const std::uint8_t*>(buffer + i * stride);
+    }
+    const std::int8_t* q = p.scratch;
     std::size_t word = 0;
     for (std::uint32_t group = 0; group < p.groups; ++group) {
       const std::size_t group_end = words - word < p.group_words ? words : word + p.group_words;
-      __m512i sum[rows][batch];
-      for (auto& sums : sum) {
-        for (__m512i& each : sums) each = _mm512_setzero_si512();
-      }
-      for (; word < group_end; ++word) {
-        _mm_prefetch(reinterpret_cast<const char*>(masks + word * rows) + kMasksAhead, _MM_HINT_T0);
-        __m512i q[batch];
-        for (int n = 0; n < batch; ++n) q[n] = _mm512_load_si512(p.q + (n * words + word) * 64);
-#pragma GCC unroll 4
+      __m512i sum[rows][batch] = {};
+      for (; word < group_end; ++word, q += batch * 64) {
+        prefetch(reinterpret_cast<const char*>(masks + word * rows) + kMasksAhead);
+        __m512i columns[batch];
+        for (int n = 0; n < batch; ++n) columns[n] = _mm512_load_si512(q + n * 64);
+#pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) {
           const std::uint64_t mask = masks[i * words + word];
-          const __m512i weights = _mm512_mask_expand_epi8(zero, mask, _mm512_loadu_si512(codes[i]));
+          const std::uint8_t* from = codes[i];
+          if constexpr (direct) from = from < last ? from : last;  // after the last code, too, there may be masks
+          const __m512i weights = _mm512_mask_expand_epi8(zero, mask, _mm512_loadu_si512(from));
           codes[i] += _mm_popcnt_u64(mask);
-          for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, q[n]);
+          for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, columns[n]);
         }
       }
-      store(p, row, group, zero_code, sum);
+      for (int n = 0; n < batch; ++n) {
+        const std::int32_t excess = p.excess[n * p.groups + group];
+        std::int32_t* out = p.out + (n * std::size_t{p.groups} + group) * p.rows + row;
+        for (int i = 0; i < rows; ++i) out[i] = _mm512_reduce_add_epi32(sum[i][n]) - excess;
+      }
     }
     std::int8_t* done = buffer;
     buffer = next;
@@ -131,74 +306,49 @@ void multiply_sparse(const Product& product, std::uint32_t row, std::uint32_t en
   }
 }
 
-// One row after the other: a single walk through memory is what the hardware's prefetcher likes best.
-template <Codes kind, int batch>
-void multiply_dense(const Product& product) {
-  constexpr int kSums = batch == 1 ? 4 : batch == 2 ? 2 : 1;  // of each vector, to hide their latency
-  const Product p = product;
-  const Decoder d = make_decoder(product);
-  const std::int32_t zero_code = code_of_zero(product);
-  const std::size_t words = p.words, step = 8 * p.bits;
-  for (std::uint32_t row = 0; row < p.rows; ++row) {
-    const std::uint8_t* values = p.values + p.row_start[row];
-    std::size_t word = 0;
-    for (std::uint32_t group = 0; group < p.groups; ++group) {
-      const std::size_t group_end = words - word < p.group_words ? words : word + p.group_words;
-      __m512i sum[kSums][1][batch];
-      for (auto& sums : sum) {
-        for (__m512i& each : sums[0]) each = _mm512_setzero_si512();
-      }
-      const auto add = [&](__m512i (&sums)[batch]) __attribute__((always_inline)) {
-        const __m512i weights = decode<kind>(d, values);
-        for (int n = 0; n < batch; ++n) {
-          sums[n] = _mm512_dpbusd_epi32(sums[n], weights, _mm512_load_si512(p.q + (n * words + word) * 64));
-        }
-        values += step;
-        ++word;
-      };
-      while (word + kSums <= group_end) {
-#pragma GCC unroll 4
-        for (int k = 0; k < kSums; ++k) add(sum[k][0]);
-      }
-      while (word < group_end) add(sum[0][0]);
-      for (int k = 1; k < kSums; ++k) {
-        for (int n = 0; n < batch; ++n) sum[0][0][n] = _mm512_add_epi32(sum[0][0][n], sum[k][0][n]);
-      }
-      store(p, row, group, zero_code, sum[0]);
-    }
+template <Codes kind, bool direct, int batch>
+void multiply_sparse(const Product& p) {
+  constexpr int kRows = batch <= 4 ? 4 : 2;  // by what the 32 registers hold
+  std::uint32_t row = 0;
+  if constexpr (batch == 1) {
+    if (p.words <= kMostTall) row = p.rows / 8 * 8;
+    multiply_sparse<kind, direct, batch, 8>(p, 0, row);
   }
+  const std::uint32_t whole = p.rows / kRows * kRows;
+  multiply_sparse<kind, direct, batch, kRows>(p, row, whole);
+  multiply_sparse<kind, direct, batch, 1>(p, whole, p.rows);
 }
 
-template <Codes kind, int batch>
-void multiply_rows(const Product& p) {
-  if (!p.masks) return multiply_dense<kind, batch>(p);
-  constexpr int kRows = batch <= 4 ? 4 : 2;  // by what the 32 registers hold
-  static_assert(2 * kRows <= kScratchRows);
-  const std::uint32_t whole = p.rows / kRows * kRows;
-  multiply_sparse<kind, batch, kRows>(p, 0, whole);
-  multiply_sparse<kind, batch, 1>(p, whole, p.rows);
+template <Codes kind, bool direct>
+void multiply_sparse(const Product& p) {
+  switch (p.batch) {
+    case 1: return multiply_sparse<kind, direct, 1>(p);
+    case 2: return multiply_sparse<kind, direct, 2>(p);
+    case 3: return multiply_sparse<kind, direct, 3>(p);
+    case 4: return multiply_sparse<kind, direct, 4>(p);
+    case 5: return multiply_sparse<kind, direct, 5>(p);
+    case 6: return multiply_sparse<kind, direct, 6>(p);
+    case 7: return multiply_sparse<kind, direct, 7>(p);
+    default: return multiply_sparse<kind, direct, 8>(p);
+  }
 }
 
 template <Codes kind>
-void dispatch(const Product& p) {
-  switch (p.batch) {
-    case 1: return multiply_rows<kind, 1>(p);
-    case 2: return multiply_rows<kind, 2>(p);
-    case 3: return multiply_rows<kind, 3>(p);
-    case 4: return multiply_rows<kind, 4>(p);
-    case 5: return multiply_rows<kind, 5>(p);
-    case 6: return multiply_rows<kind, 6>(p);
-    case 7: return multiply_rows<kind, 7>(p);
-    default: return multiply_rows<kind, 8>(p);
+void multiply_kind(const Product& p) {
+  if (!p.masks) return multiply_dense<kind>(p);
+  if constexpr (kind == Codes::Bytes) {
+    if (p.words <= kMostDirect) return multiply_sparse<kind, true>(p);
   }
+  multiply_sparse<kind, false>(p);
 }
 
 }  // namespace
 
 void multiply_avx512(const Product& p) {
-  if (p.bits == 8) return dispatch<Codes::Bytes>(p);
-  if (p.codebook) return dispatch<Codes::Table>(p);
-  dispatch<Codes::Uniform>(p);
+  arrange_activations(p);
+  if (p.bits == 8) return multiply_kind<Codes::Bytes>(p);
+  if (p.codebook) return multiply_kind<Codes::Table>(p);
+  multiply_kind<Codes::Uniform>(p);
 }
 
 }  // namespace edgespeech

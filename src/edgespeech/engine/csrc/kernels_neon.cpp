@@ -123,15 +123,16 @@ void multiply_neon(const Product& p) {
   const Decoder decoder(p);
   const std::size_t width = std::size_t{p.words} * 64, group_width = std::size_t{p.group_words} * 64;
   std::int8_t* const stored = p.scratch;
-  std::int8_t* const weights = p.masks ? p.scratch + p.scratch_stride : stored;
+  std::int8_t* const weights = p.masks ? p.scratch + width + 64 : stored;
   for (std::uint32_t row = 0; row < p.rows; ++row) {
     decode_row(p, decoder, row, stored);
     if (p.masks) expand_row(p, row, stored, weights);
     for (std::size_t n = 0; n < p.batch; ++n) {
-      std::int32_t* out = p.out + (n * p.rows + row) * p.groups;
+      std::int32_t* out = p.out + n * p.groups * p.rows + row;
       for (std::size_t first = 0; first < width; first += group_width) {
         const std::size_t columns = width - first < group_width ? width - first : group_width;
-        *out++ = dot(weights + first, p.q + n * width + first, columns);
+        *out = dot(weights + first, p.q + n * width + first, columns);
+        out += p.rows;
       }
     }
   }

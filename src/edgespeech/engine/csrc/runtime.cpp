@@ -91,7 +91,15 @@ class Model::Reader {
 };
 
 Layer::Layer(const Tensor& matrix, const float* bias, Isa isa)
-    : matrix_(&matrix), bias_(bias), floats_(&float_kernels(isa)), isa_(isa) {}
+    : matrix_(&matrix), bias_(bias), floats_(&float_kernels(isa)), isa_(isa) {
+  if (matrix.encoding != Encoding::Codes) return;
+  const std::size_t rows = matrix.rows, groups = matrix.packed.groups();
+  if (groups == 1) return;
+  turned_.resize(groups * rows);
+  for (std::size_t row = 0; row < rows; ++row)
+    for (std::size_t group = 0; group < groups; ++group)
+      turned_[group * rows + row] = matrix.packed.scales[row * groups + group];
+}
 
 void Layer::multiply(const float* x, std::size_t batch, float* y, Workspace& work) const {
   const std::size_t rows = matrix_->rows, cols = matrix_->cols;
@@ -113,11 +121,12 @@ void Layer::multiply_codes(const float* x, std::size_t batch, float* y, Workspac
     scales[n] = floats_->quantise(x + n * matrix.cols, matrix.cols, work.q.data() + n * matrix.cols);
     expect_finite(scales[n]);
   }
-  multiply_with(isa_, matrix, work.q.data(), batch, work.integers.data());
+  edgespeech::multiply(isa_, matrix, work.q.data(), batch, work.integers.data(), work.scratch);
   const std::size_t sums = std::size_t{matrix.rows} * matrix.groups();
+  const float* row_scales = turned_.empty() ? matrix.scales : turned_.data();
   for (std::size_t n = 0; n < batch; ++n)
-    floats_->rescale(work.integers.data() + n * sums, matrix.scales, matrix.groups(), scales[n], bias_,
-                     matrix.rows, y + n * matrix.rows);
+    floats_->rescale(work.integers.data() + n * sums, row_scales, matrix.groups(), scales[n], bias_, matrix.rows,
+                     y + n * matrix.rows);
 }
 
 Model::Model(std::shared_ptr<const EdgeFile> file, const std::string& label, Isa isa)

@@ -42,6 +42,7 @@ class Layer {
   void multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const;
 
   const Tensor* matrix_ = nullptr;
+  std::vector<float> turned_;  // the scales, groups x rows, where there are groups: the file has rows x groups
   const float* bias_ = nullptr;
   const FloatKernels* floats_ = nullptr;
   Isa isa_ = Isa::Scalar;
@@ -67,7 +68,8 @@ struct PredictorState {
 // and joiner grows with the paths of a search.
 struct Workspace {
   std::vector<std::int8_t> q;          // a product's vectors
-  std::vector<std::int32_t> integers;  // and its sums
+  std::vector<std::int32_t> integers;  // its sums
+  Scratch scratch;                     // and what it needs
   std::vector<float> input, x, normal, gates, hidden, recurrent, encoded;  // of the transcriber
   std::vector<float> labels, mixed, outputs;                               // of the predictor
   std::vector<float> joined, logits;                                       // of the joiner
