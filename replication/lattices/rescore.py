@@ -29,9 +29,10 @@ from edgespeech.decoding.wire import Precision, Vocabulary
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.rescoring.arms import ARMS, Wire, expanded, sent
 from edgespeech.rescoring.config import load_lm_config
+from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, shipped_second_pass
 from edgespeech.rescoring.model import load_lm, save_lm
 from edgespeech.rescoring.scoring import InternalScorer, WordScorer
-from edgespeech.rescoring.service import LM, NAME, SCALES, VOCABULARY, shipped_second_pass
+from edgespeech.rescoring.service import NAME
 from edgespeech.rescoring.training import MODEL, perplexity, train_lm
 from edgespeech.rescoring.tuning import (
     START,

@@ -354,11 +354,25 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")
     ] = None,
+    second_pass: Annotated[
+        bool, typer.Option("--second-pass", help="Rescore lattices too, for the system `hybrid`.")
+    ] = False,
 ) -> None:
     """Serve the cloud baseline over WebSocket."""
     from edgespeech.cloud.server import serve as run_server
 
-    run_server(host=host, port=port, token=token, ready=lambda bound: typer.echo(f"ws://{host}:{bound}"))
+    rescorer = None
+    if second_pass:
+        from edgespeech.rescoring.service import build_second_pass
+
+        rescorer = build_second_pass()
+    run_server(
+        host=host,
+        port=port,
+        token=token,
+        rescorer=rescorer,
+        ready=lambda bound: typer.echo(f"ws://{host}:{bound}"),
+    )
 
 
 @app.command()

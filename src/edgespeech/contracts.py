@@ -96,10 +96,17 @@ class RemoteTrace:
     """What the far side did with one stream: compute per uplink message, and its replies in order.
 
     `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone.
+
+    Attributes:
+        patience_s: of a device that has a result of its own: so long after it the far side's answer to the newest
+            message may replace it, see `edgespeech.harness.settling`. None: there is no other result.
+        notes: what the far side did that it should not have done.
     """
 
     compute_s: tuple[float, ...] = ()
     replies: tuple[Reply, ...] = ()
+    patience_s: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

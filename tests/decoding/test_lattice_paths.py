@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgespeech.decoding.lattice import Arc, Final, Lattice
 from edgespeech.decoding.lattice_paths import (
+    Path,
     Scales,
     best_path,
     log_add,
@@ -19,6 +20,7 @@ from edgespeech.decoding.lattice_paths import (
     posteriors,
     prune,
     prune_to,
+    spoken,
 )
 from edgespeech.errors import EdgeSpeechError
 from helpers_lattice import SOME, WORDS, all_paths, distance, lattices, random_lattice
@@ -54,6 +56,20 @@ def test_posteriors_are_shares_of_all_paths(lattice: Lattice) -> None:
     total = sum(exp(path.score) for path in found)
     shares = [sum(exp(path.score) for path in found if arc in path.arcs) / total for arc in lattice.arcs]
     assert posteriors(lattice) == pytest.approx(shares)
+
+
+def test_what_is_spoken_is_a_path_or_nothing() -> None:
+    lattice = random_lattice(4)
+    for path in paths(lattice):
+        found = spoken(lattice, path.text)
+        assert found is not None
+        assert found.arcs == path.arcs
+        assert found.score == pytest.approx(path.score)
+        assert spoken(lattice, path.text + " more") is None
+        assert spoken(lattice, "more " + path.text) is None
+    assert spoken(lattice, "") is None
+    empty = Lattice((), (Final(0, -1.0),))
+    assert spoken(empty, " ") == Path((), -1.0)
 
 
 @SOME

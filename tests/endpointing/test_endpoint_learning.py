@@ -16,6 +16,7 @@ from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
 from edgespeech.data.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.data.pauses import Hesitation
 from edgespeech.decoding.greedy import GreedyDecoder
+from edgespeech.decoding.streaming import StreamingTranscriber
 from edgespeech.endpointing.alignment import align, gaps
 from edgespeech.endpointing.curves import sweep
 from edgespeech.endpointing.frames import Frame, FrameStream
@@ -63,6 +64,24 @@ def test_frames_do_not_depend_on_the_pieces(trained: Trained) -> None:
         assert np.array_equal(one.samples, other.samples)
         assert np.allclose(one.encoded, other.encoded, atol=1e-5)
     assert np.array_equal(np.concatenate([one.samples for one in whole]), samples[: 640 * 24 + 120])
+
+
+def test_frames_come_one_by_one_and_the_rest_is_heard_at_the_end(trained: Trained) -> None:
+    samples = noise(1.0)
+    decoder = GreedyDecoder(trained.model)
+    stream = FrameStream(trained, decoder)
+    labels = []
+    for frame in stream.each(samples):
+        assert frame.labels == decoder.best.labels
+        labels.append(frame.labels)
+    whole = FrameStream(trained, GreedyDecoder(trained.model)).accept(samples)
+    assert labels == [frame.labels for frame in whole]
+    assert stream.state_bytes > 0
+    stream.finish()
+    transcriber, other = StreamingTranscriber(trained.model), GreedyDecoder(trained.model)
+    other.accept(transcriber.accept(samples))
+    other.accept(transcriber.finish())
+    assert decoder.best == other.best
 
 
 def test_a_frame_comes_as_soon_as_its_audio_has(trained: Trained) -> None:

@@ -43,6 +43,19 @@ def test_a_single_policy_ends_once() -> None:
     assert policy.ended
 
 
+def test_further_words_are_a_further_segment_where_that_is_wanted() -> None:
+    policy = EndPointer(Gate(Given(0, 1, 1, 1, 0, 1, 1), 1), Gate(Given(1, 1, 1, 0, 1, 1, 1), 1), again=True)
+    said = [(1,), (1,), (1,), (1, 2), (1, 2), (1, 2), (1, 2)]
+    assert [policy.accept(frame(labels, 0.1)) for labels in said] == [
+        (SPECULATIVE,), (ENDPOINT,), (), (ENDPOINT,), (), (), (),
+    ]  # fmt: skip
+    policy = EndPointer(Gate(Given(1, 0, 0, 1), 1), Gate(Given(0, 1, 0, 1), 1), again=True)
+    said = [(1,), (1, 2), (1, 2, 3), (1, 2, 3)]
+    assert [policy.accept(frame(labels, 0.1)) for labels in said] == [
+        (ENDPOINT,), (SPECULATIVE,), (RESET,), (ENDPOINT,),
+    ]  # fmt: skip
+
+
 def test_a_speculative_result_that_stays_is_not_reset() -> None:
     policy = EndPointer(Gate(Given(0, 0, 0, 1), 1), Gate(Given(0, 1, 1, 1), 1))
     assert [policy.accept(frame((1,), 0.1)) for _ in range(4)] == [(), (SPECULATIVE,), (), (ENDPOINT,)]

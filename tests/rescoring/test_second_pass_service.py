@@ -20,6 +20,7 @@ from edgespeech.model.checkpoint import save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.rescoring import folder as files
 from edgespeech.rescoring import service
 from edgespeech.rescoring.arms import ARMS, Arm, Wire, expanded, rescored, sent
 from edgespeech.rescoring.compose import composed, listed
@@ -240,9 +241,9 @@ def test_tuning_is_for_development_sets(tmp_path: Path, monkeypatch: pytest.Monk
 def folder(tmp_path: Path) -> Path:
     """A second pass's files, and the device's model."""
     lm = tiny_lm(width=64)
-    save_lm(tmp_path / service.LM, lm.model, lm.tokeniser, {}, bits=8)
-    save_scales(tmp_path / service.SCALES, {NAME: SCALES}, {})
-    VOCABULARY.save(tmp_path / service.VOCABULARY)
+    save_lm(tmp_path / files.LM, lm.model, lm.tokeniser, {}, bits=8)
+    save_scales(tmp_path / files.SCALES, {NAME: SCALES}, {})
+    VOCABULARY.save(tmp_path / files.VOCABULARY)
     model, tokeniser = transducer()
     save_model(tmp_path / "edge", model, tokeniser, {})
     return tmp_path
@@ -286,9 +287,9 @@ def test_words_that_the_language_model_cannot_spell() -> None:
 
 
 def test_a_folder_with_something_missing(folder: Path) -> None:
-    save_scales(folder / service.SCALES, {"lattice": SCALES}, {})
+    save_scales(folder / files.SCALES, {"lattice": SCALES}, {})
     with pytest.raises(EdgeSpeechError, match=r"scales of is .*, expected 'second pass' alone"):
         build_second_pass(folder, folder / "edge")
-    (folder / service.SCALES).unlink()
+    (folder / files.SCALES).unlink()
     with pytest.raises(EdgeSpeechError, match=r"scales is .*scales\.yaml', expected a text file that exists"):
         build_second_pass(folder, folder / "edge")

@@ -9,17 +9,47 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from edgespeech.audio.io import read_audio
 from edgespeech.cloud.client import CloudStream, Received
 from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.protocol import TraceMessage, to_events
+from edgespeech.cloud.second_pass import Answered
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Recogniser, Request, Samples
 from edgespeech.data.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import chunks_of, run_utterance
+from edgespeech.harness.settling import Answer, settled
+from edgespeech.harness.trace import Stamped
+
+
+@runtime_checkable
+class SecondPassed(Protocol):
+    """A stream of a device with a second pass: `edgespeech.rescoring.device.HybridStream`."""
+
+    patience_s: float
+    timeout_s: float
+
+    def accept(self, samples: Samples) -> Sequence[Event]:
+        """As `Stream.accept`; like the next two."""
+
+    def finish(self) -> Sequence[Event]: ...  # noqa: D102  # see above
+
+    def close(self) -> None: ...  # noqa: D102  # see above
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer may still come."""
+
+    def poll(self, timeout_s: float) -> Answered | None:
+        """The next answer, or None once so many seconds are over."""
+
+    def answer(self, message: int, text: str) -> Event:
+        """The event of an answer to a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,16 +57,19 @@ class LiveRun:
     """One utterance over a real socket in real time.
 
     Attributes:
-        replies: (seconds after the first sample, event), as they arrived.
+        replies: (seconds after the first sample, event), as they arrived; of a device with a second pass, what the
+            user had of both.
         sent_bytes: payload bytes of every message to the server.
         reply_bytes: payload bytes of every reply.
         slip_s: how late the feeder was at worst, against its absolute schedule.
+        note: of a device with a second pass: why its own result stands, or None.
     """
 
     replies: tuple[tuple[float, Event], ...]
     sent_bytes: tuple[int, ...]
     reply_bytes: tuple[int, ...]
     slip_s: float
+    note: str | None = None
 
     @property
     def final_s(self) -> float:
@@ -48,7 +81,7 @@ def run_live(recogniser: Recogniser, samples: Samples, request: Request, *, chun
     """Feed one utterance in real time: the chunk that ends at t is handed over at t, never before.
 
     Args:
-        recogniser: loaded; its streams are `CloudStream`.
+        recogniser: loaded; its streams are `CloudStream` or `SecondPassed`.
         samples: with shape `(N,)`, 16 kHz, in [-1, 1].
         request: what comes with the utterance.
         chunk_s: seconds of audio per `accept`.
@@ -57,6 +90,8 @@ def run_live(recogniser: Recogniser, samples: Samples, request: Request, *, chun
         EdgeSpeechError: the server failed, or never sent a final; or the recogniser is no client of a server.
     """
     stream = recogniser.open(request)
+    if isinstance(stream, SecondPassed):
+        return _run_second_pass(stream, samples, request, chunk_s)
     if not isinstance(stream, CloudStream):
         raise bad("live run", "recogniser", recogniser.name, "one that streams to a server")
     received: list[Received] = []
@@ -100,6 +135,56 @@ def run_live(recogniser: Recogniser, samples: Samples, request: Request, *, chun
         sent_bytes=tuple(event.n_bytes for event in events),
         reply_bytes=tuple(reply.n_bytes for reply in said),
         slip_s=slip_s,
+    )
+
+
+def _run_second_pass(stream: SecondPassed, samples: Samples, request: Request, chunk_s: float) -> LiveRun:
+    """The same for a device with a second pass: between chunks it takes answers as they come."""
+    device: list[Stamped] = []
+    answers: list[Answer] = []
+    reply_bytes: list[int] = []
+    slip_s = 0.0
+    fed = 0
+
+    def take(until: float) -> None:
+        while (left_s := until - time.monotonic()) > 0:
+            answered = stream.poll(left_s)
+            if answered is not None:
+                event = stream.answer(answered.revision, answered.text)
+                came = Stamped(event=event, t_s=answered.at - start, chunk=0, remote=True)
+                answers.append(Answer(answered.revision, came))
+                reply_bytes.append(answered.n_bytes)
+                if not stream.waits and over:
+                    return
+
+    def say(events: Sequence[Event]) -> None:
+        t_s = time.monotonic() - start
+        device.extend(Stamped(event=event, t_s=t_s, chunk=0) for event in events)
+
+    over = False
+    try:
+        start = time.monotonic()
+        for piece in chunks_of(samples, chunk_s):
+            fed += len(piece)
+            ready = start + fed / SAMPLE_RATE
+            take(ready)
+            slip_s = max(slip_s, time.monotonic() - ready)
+            say(stream.accept(piece))
+        say(stream.finish())
+        over = True
+        if stream.waits:
+            take(time.monotonic() + stream.timeout_s)
+    finally:
+        stream.close()
+    events, note = settled(device, answers, stream.patience_s)
+    if not any(one.event.kind is EventKind.FINAL for one in events):
+        raise EdgeSpeechError(f"live run of {request.utterance_id}: there is no final")
+    return LiveRun(
+        replies=tuple((one.t_s, one.event) for one in events if one.event.kind is not EventKind.SENT),
+        sent_bytes=tuple(one.event.n_bytes for one in device if one.event.kind is EventKind.SENT),
+        reply_bytes=tuple(reply_bytes),
+        slip_s=slip_s,
+        note=note,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from edgespeech.cloud.client import connected
 from edgespeech.cloud.protocol import (
@@ -84,6 +85,16 @@ class Answers:
         return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """An answer that can be right: to which revision, its words, its payload bytes, when (`time.monotonic`)."""
+
+    revision: int
+    text: str
+    n_bytes: int
+    at: float
+
+
 class SecondPassStream:
     """One utterance's connection to the second pass, open before there is a lattice.
 
@@ -105,7 +116,8 @@ class SecondPassStream:
         self._answers = Answers()
         self._trace = trace
         self._compute_s: list[float] = []
-        self._broken = False
+        self._broken = False  # nothing comes any more
+        self._lost = False  # nothing can be sent any more
         self._opened = ExitStack()
         self._connection = self._opened.enter_context(connected(url, token, trace=trace))
 
@@ -130,7 +142,9 @@ class SecondPassStream:
         try:
             self._connection.send(message)
         except ConnectionClosed as error:
-            self._break(f"the connection broke: {error}")
+            if not self._lost:  # what came before it broke can still be read
+                self._answers.notes.append(f"the connection broke: {error}")
+            self._lost = True
         return Event(kind=EventKind.SENT, n_bytes=len(message))
 
     def answer(self, timeout_s: float) -> str | None:
@@ -151,6 +165,29 @@ class SecondPassStream:
             if answer is not None:
                 self._answers.notes.append(f"revision {answer.revision} was answered late")
         return None
+
+    def poll(self, timeout_s: float) -> Answered | None:
+        """Wait for the next answer that can be right, whichever it is to; None: there is none so soon.
+
+        Args:
+            timeout_s: longest wait; on a broken connection it is waited all the same.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self._broken:
+                time.sleep(left_s)
+                break
+            found = self._next(deadline, waits=False)
+            if found is not None and (answer := self._take(found[0])) is not None:
+                return Answered(
+                    revision=answer.revision, text=answer.text, n_bytes=found[1], at=time.monotonic()
+                )
+        return None
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._answers.missing) and not self._broken
 
     def remote(self, timeout_s: float = 120.0) -> RemoteTrace:
         """Wait for all answers, and return what the server did: a final event for each answer that can be right.
@@ -173,7 +210,7 @@ class SecondPassStream:
                 replies.append(Reply(after_message=answer.revision, n_bytes=n_bytes, event=event))
         known = self._compute_s[: self._answers.newest + 1]
         unknown = [0.0] * (self._answers.newest + 1 - len(known))
-        return RemoteTrace(compute_s=(*known, *unknown), replies=tuple(replies))
+        return RemoteTrace(compute_s=(*known, *unknown), replies=tuple(replies), notes=self.notes)
 
     def close(self) -> None:
         """Leave."""
@@ -186,8 +223,10 @@ class SecondPassStream:
             return None
         return self._answers.take(message)
 
-    def _next(self, deadline: float) -> tuple[ServerMessage, int] | None:
-        """The next message, with its bytes; None: nothing comes any more, or not in time."""
+    def _next(self, deadline: float, *, waits: bool = True) -> tuple[ServerMessage, int] | None:
+        """The next message, with its bytes; None: nothing comes any more, or not in time, which is noted if it
+        was waited for.
+        """
         from websockets.exceptions import ConnectionClosed
 
         if self._broken:
@@ -201,9 +240,13 @@ class SecondPassStream:
                 return parse_server(text), len(text.encode())
             self._break(f"the server sent {len(text)} binary bytes, expected JSON")
         except TimeoutError:
-            self._answers.notes.append(f"revision {self._answers.newest} was not answered in time")
+            if waits:
+                self._answers.notes.append(f"revision {self._answers.newest} was not answered in time")
         except ConnectionClosed as error:
-            self._break(f"the connection broke: {error}")
+            self._broken = True
+            if not self._lost:
+                self._answers.notes.append(f"the connection broke: {error}")
+            self._lost = True
         except ProtocolError as error:
             self._break(str(error))
         return None

@@ -44,6 +44,18 @@ class Backend(Protocol):
         ...
 
 
+class NoBackend:
+    """Of a server for lattices alone."""
+
+    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
+        """Refuse.
+
+        Raises:
+            EdgeSpeechError: always.
+        """
+        raise EdgeSpeechError("server: it rescores lattices, and recognises no audio")
+
+
 class TooLongError(EdgeSpeechError):
     """The utterance is longer than the server allows."""
 

@@ -109,6 +109,20 @@ def n_best(lattice: Lattice, count: int, scales: Scales = PLAIN) -> list[Path]:
     return list(islice(paths(lattice, scales), count))
 
 
+def spoken(lattice: Lattice, text: str) -> Path | None:
+    """The path that says these words, and no others; None where there is none."""
+    node, arcs = 0, []
+    for word in text.split():
+        found = next((arc for arc in lattice.leaving[node] if arc.word == word), None)
+        if found is None:
+            return None
+        arcs.append(found)
+        node = found.target
+    if node not in lattice.final:
+        return None
+    return Path(tuple(arcs), sum(map(PLAIN.arc, arcs)) + PLAIN.end(lattice.final[node]))
+
+
 def posteriors(lattice: Lattice, scales: Scales = PLAIN) -> list[float]:
     """The probability of each arc, among all paths of the lattice."""
     before = [0.0] + [-inf] * (lattice.nodes - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,8 +78,21 @@ class FrameStream:
         Args:
             samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 0.
         """
+        return list(self.each(samples))
+
+    def each(self, samples: Samples) -> Iterator[Frame]:
+        """The same one by one: the decoder hears no more than the frames that were taken."""
         self._waiting = np.concatenate([self._waiting, samples])
-        return [self._frame(one) for one in self._transcriber.accept(samples)]
+        yield from map(self._frame, self._transcriber.accept(samples))
+
+    def finish(self) -> None:
+        """The audio is over: let the decoder hear what is left, which makes no more frames."""
+        self._decoder.accept(self._transcriber.finish())
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the transcriber's state."""
+        return self._transcriber.state_bytes
 
     def _frame(self, encoded: Tensor) -> Frame:
         """The frame of the next transcription, with shape `(J,)`."""

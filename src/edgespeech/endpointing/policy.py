@@ -75,32 +75,39 @@ class EndPointer:
     """A policy over one utterance: a final gate, and perhaps a speculative one that opens earlier.
 
     A system that holds one publishes its hypothesis at `SPECULATIVE`, withdraws it at `RESET` (words came after it),
-    and closes the utterance at `ENDPOINT`. After that nothing more happens. If the hypothesis at the end-point is
-    another than the one that was published, the policy resets before it.
+    and closes the utterance at `ENDPOINT`. After that nothing more happens, unless `again`. If the hypothesis at the
+    end-point is another than the one that was published, the policy resets before it.
 
     Args:
         final: closes the utterance.
         speculative: publishes a result in the hope that it stays; None leaves that out.
+        again: whether further words after an end-point are a further segment, with end-points of its own.
     """
 
-    def __init__(self, final: Gate, speculative: Gate | None = None) -> None:
+    def __init__(self, final: Gate, speculative: Gate | None = None, *, again: bool = False) -> None:
         self._final = final
         self._speculative = speculative
+        self._again = again
         self._published: tuple[int, ...] | None = None
+        self._closed: tuple[int, ...] = ()
         self.ended = False
 
     def accept(self, frame: Frame) -> tuple[EventKind, ...]:
         """What happens after this frame, in order: any of `RESET`, then `SPECULATIVE` or `ENDPOINT`."""
-        if self.ended:
+        if self.ended and not self._again:
             return ()
+        early = self._speculative is not None and self._speculative.accept(frame)
+        over = self._final.accept(frame)
+        if self.ended and frame.labels == self._closed:
+            return ()
+        self.ended = False
         happened: list[EventKind] = []
         if self._published is not None and self._published != frame.labels:
             happened.append(EventKind.RESET)
             self._published = None
-        early = self._speculative is not None and self._speculative.accept(frame)
-        if self._final.accept(frame):
+        if over:
             happened.append(EventKind.ENDPOINT)
-            self.ended = True
+            self.ended, self._published, self._closed = True, None, frame.labels
         elif early and self._published is None:
             happened.append(EventKind.SPECULATIVE)
             self._published = frame.labels

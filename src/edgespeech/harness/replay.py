@@ -12,6 +12,7 @@ from edgespeech.cloud.framing import wire_bytes
 from edgespeech.cloud.link import Link
 from edgespeech.contracts import EventKind, LinkProfile, RemoteTrace
 from edgespeech.errors import bad
+from edgespeech.harness.settling import Answer, settled
 from edgespeech.harness.trace import Stamped, Timeline, Trace
 
 
@@ -29,13 +30,20 @@ def replay(trace: Trace, profile: LinkProfile, *, seed: int, cloud_speedup: floa
     device = _device_events(trace)
     sent = [stamped for stamped in device if stamped.event.kind is EventKind.SENT]
     up_bytes = down_bytes = 0
-    remote: list[Stamped] = []
+    remote: list[Answer] = []
     if sent and profile.available:
         up_bytes = sum(wire_bytes(stamped.event.n_bytes, up=True) for stamped in sent)
         if trace.remote is not None:
             down_bytes = sum(wire_bytes(reply.n_bytes, up=False) for reply in trace.remote.replies)
             remote = _remote_events(trace.remote, sent, Link(profile, seed), cloud_speedup)
-    events = tuple(sorted((*device, *remote), key=lambda stamped: stamped.t_s))
+    note: str | None = None
+    if trace.remote is not None and trace.remote.patience_s is not None:
+        said, note = settled(device, remote, trace.remote.patience_s)
+        if note is not None and not profile.available:
+            note = "there is no network"
+    else:
+        said = [*device, *(answer.stamped for answer in remote)]
+    events = tuple(sorted(said, key=lambda stamped: stamped.t_s))
     failure = trace.failure
     if failure is None and not any(stamped.event.kind is EventKind.FINAL for stamped in events):
         failure = f"no result over {profile.name}"
@@ -46,6 +54,7 @@ def replay(trace: Trace, profile: LinkProfile, *, seed: int, cloud_speedup: floa
         up_bytes=up_bytes,
         down_bytes=down_bytes,
         failure=failure,
+        note=note,
     )
 
 
@@ -63,7 +72,7 @@ def _device_events(trace: Trace) -> list[Stamped]:
     ]
 
 
-def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup: float) -> list[Stamped]:
+def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup: float) -> list[Answer]:
     """The far side's replies as the device receives them. Those that never arrive are left out."""
     finished: list[tuple[float, dict[str, float]]] = []
     free_s = 0.0
@@ -82,7 +91,7 @@ def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup:
                 },
             )
         )
-    stamped = []
+    answers = []
     for reply in trace.replies:
         leaves_s, parts = finished[reply.after_message]
         if reply.compute_s is not None:
@@ -94,13 +103,12 @@ def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup:
         arrival_s = link.send_down(wire_bytes(reply.n_bytes, up=False), leaves_s)
         if math.isinf(arrival_s):
             continue
-        stamped.append(
-            Stamped(
-                event=reply.event,
-                t_s=arrival_s,
-                chunk=sent[reply.after_message].chunk,
-                remote=True,
-                parts={**parts, "downlink": arrival_s - leaves_s},
-            )
+        stamped = Stamped(
+            event=reply.event,
+            t_s=arrival_s,
+            chunk=sent[reply.after_message].chunk,
+            remote=True,
+            parts={**parts, "downlink": arrival_s - leaves_s},
         )
-    return stamped
+        answers.append(Answer(reply.after_message, stamped))
+    return answers

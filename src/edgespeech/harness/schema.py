@@ -229,12 +229,15 @@ class EventRow(Strict):
 
 
 class NetworkTiming(Strict):
-    """What one utterance took over one network; `upl_s` counts from the end of speech."""
+    """What one utterance took over one network; `upl_s` counts from the end of speech. `note` says why the device's
+    own result stands where a second pass might have replaced it.
+    """
 
     upl_s: Number | None = None
     up_bytes: Count = 0
     down_bytes: Count = 0
     failure: str | None = None
+    note: str | None = None
 
 
 class Timing(Strict):

@@ -275,6 +275,7 @@ def _row(
                     up_bytes=timeline.up_bytes,
                     down_bytes=timeline.down_bytes,
                     failure=timeline.failure and without_paths(timeline.failure),
+                    note=timeline.note,
                 )
                 for name, timeline in timelines.items()
                 if sent or name == shown

@@ -57,7 +57,7 @@ class Stamped:
         event: what was said.
         t_s: when, in audio time.
         chunk: index of the chunk that caused it.
-        remote: True when it came over the link.
+        remote: True when it came over the link; of a final, also when its words did.
         parts: how `t_s` comes about; the values add up to it: `listening` (audio time until the causing chunk was
             complete), `backlog` (earlier chunks still being computed), `compute` (this chunk on the device),
             `uplink`, `queue` (far side busy with earlier messages), `server`, `downlink`.
@@ -80,6 +80,7 @@ class Timeline:
         events: every event, by time. An event whose message never arrives (no network) is absent.
         up_bytes: bytes on the wire upwards, framing included; `down_bytes` likewise.
         failure: the trace's failure, or `no result over <network>`, or None.
+        note: why the device's own result stands where the far side might have replaced it; else None.
     """
 
     trace: Trace
@@ -88,6 +89,7 @@ class Timeline:
     up_bytes: int
     down_bytes: int
     failure: str | None = None
+    note: str | None = None
 
     def last(self, *kinds: EventKind) -> Stamped | None:
         """The last event of these kinds, or None."""

@@ -11,24 +11,18 @@ from edgespeech.decoding.wire import Vocabulary, decode
 from edgespeech.errors import bad
 from edgespeech.model.checkpoint import load_model
 from edgespeech.rescoring.compose import composed
+from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
 from edgespeech.rescoring.model import TrainedLm, load_lm
 from edgespeech.rescoring.scoring import InternalScorer, WordScorer
 from edgespeech.rescoring.tuning import load_scales
-from edgespeech.systems._edge import shipped_models
+from edgespeech.systems.edge_fp32 import EdgeFp32
 
 MAX_ARCS = 400
 """A larger lattice is pruned to so many arcs first, which bounds the time that one message takes."""
 HISTORY, BEAM = 4, 8
 """Words by which histories are told apart, and how many of them go on from a node."""
-LM, SCALES, VOCABULARY = "lm.edge", "scales.yaml", "words.txt"
-"""The files of a second pass's folder."""
 NAME = "second pass"
 """Of the scales in its file."""
-
-
-def shipped_second_pass() -> Path:
-    """The folder with the published second pass."""
-    return shipped_models() / "second-pass"
 
 
 class SecondPass:
@@ -76,20 +70,20 @@ def build_second_pass(folder: str | Path | None = None, edge: str | Path | None 
     """Load a second pass; by itself the published one, as a server's process makes it.
 
     Args:
-        folder: with the files `lm.edge`, `scales.yaml` and `words.txt`; None: the published one.
+        folder: with the files `lm.edge`, `scales.yaml` and `words.txt`; None: see `second_pass_folder`.
         edge: the folder of the model on the device, whose predictor is read where the scales take its prediction away;
-            None: the published one.
+            None: that of the system `edge-fp32`.
 
     Raises:
         EdgeSpeechError: a file is missing or damaged.
     """
-    where = shipped_second_pass() if folder is None else Path(folder)
+    where = second_pass_folder() if folder is None else Path(folder)
     named = load_scales(where / SCALES)
     if list(named) != [NAME]:
         raise bad(str(where / SCALES), "scales of", list(named), f"{NAME!r} alone")
     scales = named[NAME]
     internal = None
     if scales.prediction:
-        trained = load_model(shipped_models() / "edge-fp32" if edge is None else Path(edge))
+        trained = load_model(EdgeFp32().folder() if edge is None else Path(edge))
         internal = InternalScorer(trained.model, trained.tokeniser)
     return SecondPass(load_lm(where / LM), scales, Vocabulary.load(where / VOCABULARY), internal)

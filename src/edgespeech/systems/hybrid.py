@@ -1,0 +1,193 @@
+"""Device and cloud together: the device recognises, and a language model in the cloud reranks its lattice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from edgespeech.cloud.process import ServerProcess
+from edgespeech.contracts import Kind, Stream, SystemInfo
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser
+from edgespeech.systems.edge_fp32 import EdgeFp32
+
+BEAM, MERGE = 8, 2
+"""Of the device's search; the predictor sees as many labels as tell its states apart."""
+WIDTH = 8.0
+"""Paths worth so much less than the best, in nats, are not sent."""
+FINAL_S = 0.64
+"""Of the decoder's pause: the user has finished. Found on `assistant_dev` with pauses (`replication/endpointing`)."""
+AHEAD_S = 0.2
+"""How much less of it publishes a speculative result: what the article tells of."""
+PATIENCE_S = 0.5
+"""After its own final the device takes an answer for so long: a second of silence feels like a failure."""
+TIMEOUT_S = 30.0
+"""A measurement waits so long for the last answer, to know what it would have cost."""
+
+
+class Hybrid(EdgeRecogniser):
+    """The on-device recogniser, with a second pass over a link; by itself the server is a process on this machine.
+
+    The network between the two is added afterwards, by replaying the trace over a link.
+    """
+
+    name = "hybrid"
+    kind = Kind.HYBRID
+    summary = "our RNN-T on the device; its lattices go to a language model in the cloud"
+
+    def __init__(
+        self,
+        *,
+        beam: int = BEAM,
+        final_s: float = FINAL_S,
+        ahead_s: float = AHEAD_S,
+        patience_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
+        server: str | None = None,
+    ) -> None:
+        """Set the options.
+
+        Args:
+            beam: how many states the search keeps.
+            final_s: pause of the decoder that ends an utterance.
+            ahead_s: how much shorter the pause is that publishes a speculative result.
+            patience_s: how long after its own final the device takes an answer.
+            timeout_s: how long a measurement waits for the last answer.
+            server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
+                in the environment; None: one is started here.
+
+        Raises:
+            EdgeSpeechError: an option is out of range.
+        """
+        super().__init__(beam=beam)
+        for option, value in (("final_s", final_s), ("patience_s", patience_s), ("timeout_s", timeout_s)):
+            if not value > 0:
+                raise bad(self.name, option, value, "seconds, above 0")
+        if not 0 < ahead_s < final_s:
+            raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
+        self._final_s, self._ahead_s = final_s, ahead_s
+        self._patience_s, self._timeout_s = patience_s, timeout_s
+        self._elsewhere = server
+        self._server: ServerProcess | None = None
+
+    def missing(self) -> str | None:
+        """The package or the models that are not here."""
+        from edgespeech.rescoring.folder import LM, VOCABULARY, second_pass_folder
+
+        if find_spec("websockets") is None:
+            return "package websockets is not installed"
+        folder = second_pass_folder()
+        for name in (LM, VOCABULARY):
+            if not (folder / name).is_file():
+                return f"no second pass in {folder}: it has no {name}"
+        return EdgeFp32().missing()
+
+    def load(self) -> SystemInfo:
+        """Load the device's model, start the server and wait until it has loaded its own.
+
+        Raises:
+            EdgeSpeechError: a model is not here or damaged, or the server does not start.
+        """
+        from edgespeech.data.files import sha256_file
+        from edgespeech.decoding.wire import Precision, Vocabulary
+        from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, model_bytes
+        from edgespeech.rescoring.device import Device
+        from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
+        from edgespeech.rescoring.model import load_lm
+        from edgespeech.rescoring.tuning import load_scales
+
+        folder, cloud = EdgeFp32().folder(), second_pass_folder()
+        trained, lm = load_model(folder), load_lm(cloud / LM)
+        self._device = Device(
+            trained=trained,
+            beam=self._beam,
+            merge=MERGE,
+            width=WIDTH,
+            vocabulary=Vocabulary.load(cloud / VOCABULARY),
+            precision=Precision(),
+            patience_s=self._patience_s,
+            timeout_s=self._timeout_s,
+        )
+        self.close()
+        if self._elsewhere is None:
+            self._server = _start()
+        self._stream = self._open
+        files = {name: folder / name for name in (WEIGHTS, TOKENS)}
+        files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
+        config = {
+            "model": trained.model.config.to_mapping(),
+            "beam": self._beam,
+            "merge": MERGE,
+            "width": WIDTH,
+            "step": self._device.precision.step,
+            "final_s": self._final_s,
+            "ahead_s": self._ahead_s,
+            "patience_s": self._patience_s,
+            "scales": {name: str(scales) for name, scales in load_scales(cloud / SCALES).items()},
+            "provenance": trained.provenance,
+            "second_pass": lm.provenance,
+        }
+        return SystemInfo(
+            name=self.name,
+            kind=self.kind,
+            model_bytes=model_bytes(folder)
+            + sum((cloud / name).stat().st_size for name in (LM, SCALES, VOCABULARY)),
+            parameters=trained.model.parameters_deployed + lm.parameters,
+            chunk_s=CHUNK_S,
+            citation=CITATION,
+            config=config,
+            model_sha256={name: sha256_file(path) for name, path in files.items()},
+            notes=(
+                f"ends an utterance after {self._final_s:g} s without word pieces, and speculates "
+                f"{self._ahead_s:g} s earlier",
+                f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
+                "model bytes are those of the device and of the second pass together",
+                "bytes: WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs",
+                "the connection is open before the utterance starts",
+            ),
+        )
+
+    def _open(self) -> Stream:
+        """A stream; where there is no second pass to be had, it is the device's alone, and its trace says why."""
+        from edgespeech.cloud.second_pass import SecondPassStream
+        from edgespeech.cloud.server import TOKEN_ENV
+        from edgespeech.endpointing.policy import EndPointer, Gate
+        from edgespeech.endpointing.silence import DecoderSilence
+        from edgespeech.rescoring.device import HybridStream
+
+        policy = EndPointer(
+            Gate(DecoderSilence(), self._final_s),
+            Gate(DecoderSilence(), self._final_s - self._ahead_s),
+            again=True,
+        )
+        connection, notes = None, []
+        try:
+            if self._elsewhere is not None:
+                connection = SecondPassStream(self._elsewhere, os.environ.get(TOKEN_ENV, ""))
+            else:
+                if self._server is None or not self._server.alive():
+                    self._server = _start()
+                connection = SecondPassStream(self._server.rescore_url, self._server.token)
+        except EdgeSpeechError as error:
+            notes.append(str(error))
+        return HybridStream(self._device, policy, connection, notes)
+
+    def helper_pids(self) -> Sequence[int]:
+        """The server's process."""
+        return () if self._server is None else (self._server.pid,)
+
+    def close(self) -> None:
+        """Stop the server and drop the model."""
+        super().close()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def _start() -> ServerProcess:
+    """A server for lattices alone, in a process of its own."""
+    return ServerProcess(
+        backend="edgespeech.cloud.session:NoBackend",
+        rescorer="edgespeech.rescoring.service:build_second_pass",
+    )
