@@ -29,7 +29,14 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.harness.workers import Job, prepare_audio
-from edgespeech.model.checkpoint import TOKENS, WEIGHTS, Trained, load_model, model_bytes, save_model
+from edgespeech.model.checkpoint import (
+    WEIGHTS,
+    Trained,
+    load_model,
+    model_bytes,
+    model_files,
+    save_model,
+)
 from edgespeech.model.config import ModelConfig
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
@@ -38,10 +45,12 @@ from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import TrainConfig, load_train_config
+from edgespeech.training.fusion import load_fusion_config, make_fusion
 from edgespeech.training.loop import LOG, MODEL
 
 HERE = Path(__file__).parent
 LOSS_SPEED = HERE / "loss_speed.py"
+FUSION_CONFIG = HERE / "fusion.yaml"
 PEER_VARIABLE = "EDGESPEECH_TORCHAUDIO_PYTHON"
 """Environment variable that names an interpreter that imports torchaudio, in an environment of its own."""
 UNPUBLISHED = "no published record of these weights: `make replicate PROFILE=full` makes them"
@@ -67,7 +76,7 @@ def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
     folder = model_folder()
     trained = load_model(folder)
     with TemporaryDirectory() as single:
-        save_model(Path(single), trained.model, trained.tokeniser, trained.provenance)
+        save_model(Path(single), trained.model, trained.tokeniser, trained.provenance, fusion=trained.fusion)
         single_bytes = model_bytes(Path(single))
     for claim, measured in (
         ("rnnt.parameters", trained.model.parameters_deployed),
@@ -125,7 +134,7 @@ def published() -> list[Record]:
         EdgeSpeechError: there is no model.
     """
     folder = model_folder()
-    hashes = {name: sha256_file(folder / name) for name in (WEIGHTS, TOKENS)}
+    hashes = {name: sha256_file(folder / name) for name in model_files(folder)}
     found = [
         record
         for record in load_records(records_dir())
@@ -381,7 +390,7 @@ def _python(module: str, *arguments: str) -> None:
 
 
 def publish_model(name: str) -> Path:
-    """Ship a run's model: a copy in half precision, and that one packed into int8 for the native engine.
+    """Ship a run's model: a copy in half precision with a language model, and that packed for the native engine.
 
     Args:
         name: of the run, or its folder.
@@ -390,11 +399,12 @@ def publish_model(name: str) -> Path:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: there is no such model.
+        EdgeSpeechError: there is no such model, or the language model's text cannot be had.
     """
     trained = load_model(work_dir() / "runs" / name / MODEL)
+    fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
     folder = shipped_models() / EdgeFp32.name
-    save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True)
+    save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
     packed = shipped_models() / EdgePacked.name / PACKED
     packed.parent.mkdir(parents=True, exist_ok=True)
     pack(load_model(folder), Layout(), packed)

@@ -14,6 +14,7 @@ from edgespeech.decoding.greedy import GreedyDecoder
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
 from edgespeech.model.transducer import StatelessPredictor, Transducer
+from helpers_fusion import fusion_of
 
 KINDS: tuple[PredictorKind, ...] = ("stateless", "lstm")
 
@@ -205,3 +206,16 @@ def test_state_is_counted() -> None:
     beam = BeamDecoder(model, 3)
     beam.accept(frames_of(3))
     assert beam.state_bytes == 3 * GreedyDecoder(model).state_bytes
+
+
+def test_a_wide_search_adds_what_fusion_says_of_every_label() -> None:
+    model, encoded, fusion = model_of(), frames_of(3), fusion_of(4)
+    decoder = BeamDecoder(model, 100_000, max_labels=2, fusion=fusion)
+    decoder.accept(encoded)
+    found = {hypothesis.labels: hypothesis.score for hypothesis in decoder.n_best}
+    alone = exhaustive(model, encoded, 2)
+    assert found.keys() == alone.keys()
+    for labels, score in alone.items():
+        added = sum(float(fusion.scores(labels[:place])[label]) for place, label in enumerate(labels))
+        assert found[labels] == pytest.approx(score + added, rel=1e-6)
+    assert max(found, key=lambda labels: found[labels]) == decoder.best.labels

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,21 @@ from edgespeech.compression.pack import Layout, pack
 from edgespeech.compression.simulate import simulate
 from edgespeech.contracts import Event, EventKind, Request, Samples
 from edgespeech.data.files import project_root, sha256_file
+from edgespeech.decoding.fusion import HIGH, LOW, WEIGHTS, Fusion
 from edgespeech.decoding.partials import TAIL_S
 from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
-from edgespeech.model.checkpoint import Trained, load_model
+from edgespeech.model.checkpoint import load_model
 from edgespeech.systems._edge import shipped_models
 from edgespeech.systems.edge_packed import MODEL_VARIABLE, EdgePacked
-from helpers_packed import tiny
+from helpers_fusion import fusion_of
+from helpers_packed import VOCABULARY, tiny
 
 REQUEST = Request(utterance_id="x")
+STRONG = fusion_of(VOCABULARY, high=5, label=15)
+"""So that it outweighs a random model, which is sure of what it says."""
 
 
 @pytest.fixture
@@ -79,11 +83,15 @@ def test_it_says_what_it_is(file: Path) -> None:
     recogniser.close()
 
 
+@pytest.mark.parametrize("fusion", [None, STRONG], ids=["alone", "fusion"])
 @pytest.mark.parametrize("beam", [1, 3])
-def test_it_says_what_the_simulated_model_says(file: Path, samples: Samples, beam: int) -> None:
-    trained = tiny()
+def test_it_says_what_the_simulated_model_says(
+    file: Path, samples: Samples, beam: int, fusion: Fusion | None
+) -> None:
+    trained = replace(tiny(), fusion=fusion)
     twin = simulate(trained.model.config, read_edge(file).tensors)
-    stream = TransducerStream(Trained(twin, trained.tokeniser, {}), beam)
+    pack(trained, Layout(), file)
+    stream = TransducerStream(replace(trained, model=twin), beam)
     recogniser = EdgePacked(beam=beam)
     recogniser.load()
     packed = recogniser.open(REQUEST)
@@ -195,3 +203,54 @@ def test_the_shipped_file_is_the_shipped_model(tmp_path: Path, monkeypatch: pyte
             assert np.mean(old.codes != tensor.codes) < 1e-3, name
         else:
             np.testing.assert_array_equal(old, tensor, name)
+
+
+def test_a_language_model_changes_what_is_said_and_is_no_weight(file: Path, samples: Samples) -> None:
+    def result() -> tuple[str, int | None]:
+        recogniser = EdgePacked(beam=3)
+        info = recogniser.load()
+        said = final(recogniser, samples, 0.12)
+        recogniser.close()
+        return said.text, info.parameters
+
+    alone = result()
+    pack(replace(tiny(), fusion=STRONG), Layout(), file)
+    fused = result()
+    assert fused[0] != alone[0]
+    assert fused[1] == alone[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "node", "value", "expected"),
+    [
+        (HIGH, 0, 1, 2047, "a label is 2047, expected less than 40"),
+        (HIGH, 0, 1, 0.5, "expected whole numbers from 0 to 2048"),
+        (HIGH, 1, 0, -1, "expected whole numbers from 0 to 2048"),
+        (LOW, 1, 0, 2000, "breadth-first order"),
+        (LOW, 1, -1, 1, "breadth-first order"),
+        (HIGH, 2, 3, np.nan, "not finite"),
+        (LOW, 0, 2, 0, "do not grow"),
+        (WEIGHTS, 0, 1, np.inf, "not finite"),
+    ],
+)
+def test_a_damaged_language_model_is_refused(
+    file: Path, name: str, row: int, node: int, value: float, expected: str
+) -> None:
+    pack(replace(tiny(), fusion=STRONG), Layout(), file)
+    held = read_edge(file)
+    table = held.tensors[name]
+    assert isinstance(table, np.ndarray)
+    table = table.copy()
+    table[row, node] = value
+    write_edge(file, {**held.tensors, name: table}, held.meta)
+    with pytest.raises(EdgeSpeechError, match=f"{name}.*{expected}"):
+        EdgePacked().load()
+
+
+@pytest.mark.parametrize("missing", [HIGH, LOW])
+def test_half_a_language_model_is_refused(file: Path, missing: str) -> None:
+    pack(replace(tiny(), fusion=STRONG), Layout(), file)
+    held = read_edge(file)
+    write_edge(file, {name: t for name, t in held.tensors.items() if name != missing}, held.meta)
+    with pytest.raises(EdgeSpeechError, match=f"no tensor {missing}"):
+        EdgePacked().load()

@@ -137,6 +137,8 @@ def pack(
             be written.
     """
     tensors = pack_tensors(trained.model, layout, machine, codes)
+    if trained.fusion is not None:
+        tensors |= trained.fusion.tensors()
     about = layout.to_mapping()
     if codes:
         about["trained"] = {name: asdict(_encoding_of(its)) for name, its in codes.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def thinned(trained: Trained, shares: Mapping[str, float]) -> Trained:
             raise bad("thinned", "matrix", name, "one of " + ", ".join(matrices_of(model)))
         values = parameters[name].data.view(-1)
         values[values.abs().argsort(stable=True)[: round(share * values.numel())]] = 0
-    return Trained(model, trained.tokeniser, trained.provenance)
+    return replace(trained, model=model)
 
 
 def layout_of(options: Mapping[str, Option]) -> Layout:

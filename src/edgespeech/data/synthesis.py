@@ -72,6 +72,7 @@ class Recipe(_Strict):
         accents: `english` for the voices made for English alone, `all` for the foreign ones too.
         grammars: by name.
         texts: sentences from written corpora: the name of a text split to the number of sentences.
+        take: the first so many utterances of all that are drawn; none takes all.
         context: slot to the number of phrases from its vocabulary that an utterance with this slot brings
             along, the one that is said among them.
         model_sha256: of Kokoro's `model.onnx`.
@@ -91,6 +92,7 @@ class Recipe(_Strict):
     accents: Literal["english", "all"] = "english"
     grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
     texts: dict[str, Annotated[int, Field(gt=0)]] = {}
+    take: Annotated[int, Field(gt=0)] | None = None
     context: dict[str, Annotated[int, Field(gt=0)]] = {}
     model_sha256: Sha256
     voices_sha256: Sha256
@@ -204,7 +206,7 @@ def plan(
             context=_context(rng, grammar, sentence, recipe.context),
             seed=rng.getrandbits(32),
         )
-        for number, (grammar, sentence) in enumerate(sentences)
+        for number, (grammar, sentence) in enumerate(sentences[: recipe.take])
     ]
 
 

@@ -2,7 +2,8 @@
 
 Source: G. Saon, Z. Tueske, K. Audhkhasi, "Alignment-length synchronous decoding for RNN transducer" (ICASSP 2020):
 the time-synchronous search that they compare with. Paths that leave a frame with the same labels are merged; while
-nothing falls out of the beam, the probabilities are exact.
+nothing falls out of the beam, the probabilities are exact. A language model may add to the score of every label
+(`edgespeech.decoding.fusion`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgespeech.decoding.fusion import Fusion
 from edgespeech.decoding.greedy import MAX_LABELS, state_bytes
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.model.config import BLANK
@@ -25,8 +27,8 @@ class _Path:
     """A hypothesis in the search.
 
     Attributes:
-        score: log-probability of all its alignments.
-        likeliest: log-probability of the one alignment that `frames` is of.
+        score: log-probability of all its alignments, and what fusion added.
+        likeliest: the same of the one alignment that `frames` is of.
         predicted: the prediction after its labels, with shape `(1, J)`.
         state: the predictor's state there.
     """
@@ -57,10 +59,14 @@ class BeamDecoder:
         model: in evaluation mode.
         beam: how many hypotheses are kept; at least 1.
         max_labels: most labels of one frame.
+        fusion: adds to the scores of labels; None adds nothing.
     """
 
-    def __init__(self, model: Transducer, beam: int, max_labels: int = MAX_LABELS) -> None:
+    def __init__(
+        self, model: Transducer, beam: int, max_labels: int = MAX_LABELS, fusion: Fusion | None = None
+    ) -> None:
         self._model = model
+        self._fusion = fusion
         self._beam = beam
         self._max_labels = max_labels
         self._frame = 0
@@ -96,12 +102,16 @@ class BeamDecoder:
         for spent in range(self._max_labels + 1):
             predicted = torch.cat([path.predicted for path in inside])
             scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+            if self._fusion is not None:
+                added = [self._fusion.scores(path.labels) for path in inside]
+                scores += torch.from_numpy(np.stack(added))
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]
             if spent == self._max_labels:
                 break
-            # A path only loses probability: below a full beam it could at most be merged into a better one.
+            # A path that only loses probability could, below a full beam, at most be merged into a better one; one
+            # that gains by fusion is given up all the same.
             floor = best[-1].score if len(best) == self._beam else -inf
             inside = self._extended(inside, scores, floor)
             if not inside:
@@ -113,7 +123,7 @@ class BeamDecoder:
 
         Args:
             paths: P of them.
-            scores: log-probabilities of their next labels, with shape `(P, V)`.
+            scores: of their next labels, with shape `(P, V)`.
             floor: the score.
         """
         totals = scores + scores.new_tensor([path.score for path in paths])[:, None]

@@ -19,7 +19,7 @@ class Hypothesis:
         labels: word pieces, no blanks, with shape `(U,)`.
         frames: the transcriber frame in which each was emitted, never falling, with shape `(U,)`.
         score: natural logarithm of its probability: of this one alignment for greedy search, of all alignments
-            that the search kept for beam search.
+            that the search kept for beam search, which may add what a language model says.
     """
 
     labels: tuple[int, ...] = ()

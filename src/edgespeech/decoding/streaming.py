@@ -75,14 +75,14 @@ class TransducerStream(PartialsStream):
 
     Args:
         trained: the model and its word pieces.
-        beam: how many hypotheses the search keeps; 1 is greedy search.
+        beam: how many hypotheses the search keeps; 1 is greedy search, which does without a language model.
     """
 
     def __init__(self, trained: Trained, beam: int = 1) -> None:
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s)
         self._transcriber = StreamingTranscriber(model)
-        self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam)
+        self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=trained.fusion)
 
     def _hear(self, samples: Samples) -> None:
         self._decoder.accept(self._transcriber.accept(samples))

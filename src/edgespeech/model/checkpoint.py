@@ -1,4 +1,6 @@
-"""A model in a folder: `model.safetensors` (weights, and the configuration in its header) and `tokens.model`."""
+"""A model in a folder: `model.safetensors` (weights, and the configuration in its header), `tokens.model`, and
+`fusion.safetensors` where a language model goes with it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgespeech.data.files import write_atomic
+from edgespeech.decoding.fusion import FUSION, Fusion, load_fusion, save_fusion
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
@@ -25,15 +28,22 @@ _FORMAT = "edgespeech-transducer-1"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model as read: in evaluation mode, with its word pieces and how it came about."""
+    """A model as read: in evaluation mode, with its word pieces, how it came about, and what its beam search adds."""
 
     model: Transducer
     tokeniser: Tokeniser
     provenance: dict[str, str]
+    fusion: Fusion | None = None
 
 
 def save_model(
-    folder: Path, model: Transducer, tokeniser: Tokeniser, provenance: dict[str, str], *, half: bool = False
+    folder: Path,
+    model: Transducer,
+    tokeniser: Tokeniser,
+    provenance: dict[str, str],
+    *,
+    half: bool = False,
+    fusion: Fusion | None = None,
 ) -> None:
     """Write a model; each file is written beside and renamed.
 
@@ -43,6 +53,7 @@ def save_model(
         tokeniser: of the model's size.
         provenance: how it came about, such as the configuration's and the data's hashes.
         half: store the weights in half precision.
+        fusion: what its beam search adds; with None, the folder has none afterwards.
 
     Raises:
         EdgeSpeechError: the word pieces are not as many as the model's, or the folder cannot be written.
@@ -59,6 +70,10 @@ def save_model(
     kept = {name: _stored(tensor, half) for name, tensor in model.state_dict().items() if _deployed(name)}
     write_atomic(folder / WEIGHTS, save(kept, header))
     tokeniser.save(folder / TOKENS)
+    if fusion is not None:
+        save_fusion(folder, fusion)
+    else:
+        (folder / FUSION).unlink(missing_ok=True)
 
 
 def load_model(folder: Path) -> Trained:
@@ -89,12 +104,18 @@ def load_model(folder: Path) -> Trained:
     tokeniser = Tokeniser.load(folder / TOKENS)
     if len(tokeniser) != config.vocabulary:
         raise bad(str(folder / TOKENS), "pieces", len(tokeniser), str(config.vocabulary))
-    return Trained(model.eval().requires_grad_(False), tokeniser, about["provenance"])
+    fusion = load_fusion(folder, config.vocabulary)
+    return Trained(model.eval().requires_grad_(False), tokeniser, about["provenance"], fusion)
 
 
 def model_bytes(folder: Path) -> int:
     """Bytes of all of a model's files."""
-    return sum((folder / name).stat().st_size for name in (WEIGHTS, TOKENS))
+    return sum((folder / name).stat().st_size for name in model_files(folder))
+
+
+def model_files(folder: Path) -> tuple[str, ...]:
+    """The names of a model's files."""
+    return (WEIGHTS, TOKENS, FUSION) if (folder / FUSION).exists() else (WEIGHTS, TOKENS)
 
 
 def _deployed(name: str) -> bool:

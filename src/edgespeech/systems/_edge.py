@@ -80,7 +80,7 @@ class EdgeTransducer(EdgeRecogniser):
         from edgespeech.decoding.greedy import MAX_LABELS
         from edgespeech.decoding.partials import TAIL_S
         from edgespeech.decoding.streaming import TransducerStream
-        from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, model_bytes
+        from edgespeech.model.checkpoint import load_model, model_bytes, model_files
 
         folder = self.folder()
         trained = load_model(folder)
@@ -99,5 +99,5 @@ class EdgeTransducer(EdgeRecogniser):
                 "tail_s": TAIL_S,
                 "provenance": trained.provenance,
             },
-            model_sha256={name: sha256_file(folder / name) for name in (WEIGHTS, TOKENS)},
+            model_sha256={name: sha256_file(folder / name) for name in model_files(folder)},
         )

@@ -159,6 +159,9 @@ Model::Model(std::shared_ptr<const EdgeFile> file, const std::string& label, Isa
   }
   predictor_leave_ = reader.layer("predictor.leave", s.joiner, s.joiner);
   joiner_ = reader.layer("joiner", s.vocabulary, s.joiner);
+  if (reader.has(Fusion::kWeights))
+    fusion_ = std::make_unique<Fusion>(reader.vector(Fusion::kWeights, 3), reader.any(Fusion::kHigh),
+                                       reader.any(Fusion::kLow), s.vocabulary, label);
   reader.expect_all_taken();
 
   for (const Tensor& tensor : file_->tensors()) {

@@ -15,6 +15,7 @@
 
 #include "edge_file.hpp"
 #include "floats.hpp"
+#include "fusion.hpp"
 
 namespace edgespeech {
 
@@ -90,6 +91,8 @@ class Model {
   const Shape& shape() const { return shape_; }
   const EdgeFile& file() const { return *file_; }
   Isa isa() const { return isa_; }
+  // What beam search adds to the scores of labels; nullptr where the file has no language model.
+  const Fusion* fusion() const { return fusion_.get(); }
 
   // A workspace for one call, which gives it back: memory is for as many as ever were in use at once.
   std::unique_ptr<Workspace> take_workspace() const;
@@ -144,6 +147,7 @@ class Model {
   Layer mix_;            // of a stateless predictor
   Lstm predictor_lstm_;  // of the other one
   Layer predictor_leave_, joiner_;
+  std::unique_ptr<const Fusion> fusion_;
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> spare_;

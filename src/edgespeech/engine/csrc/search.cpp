@@ -85,7 +85,7 @@ class Beam final : public Search {
     double total;
     std::size_t parent;
     std::int32_t label;
-    double log_probability;
+    double added;  // to the parent's score
 
     bool operator<(const Extension& other) const {  // which one is better
       return total != other.total ? total > other.total
@@ -105,6 +105,7 @@ class Beam final : public Search {
     const std::span<Path> inside = inside_.all();
     log_sums_.clear();
     for (std::size_t p = 0; p < inside.size(); ++p) {
+      if (model.fusion() && inside[p].fused.empty()) model.fusion()->scores(inside[p].labels, inside[p].fused);
       log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
       leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
     }
@@ -132,8 +133,8 @@ class Beam final : public Search {
     added.likeliest = likeliest;
   }
 
-  // The score of the last path of a full beam. A path only loses probability: one below could at most be merged
-  // into a better one.
+  // The score of the last path of a full beam. A path that only loses probability could, below it, at most be merged
+  // into a better one; one that gains by fusion is given up all the same.
   double floor() {
     if (left_.all().size() < beam_) return -kInfinity;
     scores_.clear();
@@ -149,9 +150,9 @@ class Beam final : public Search {
     const std::span<Path> parents = inside_.all();
     for (std::size_t p = 0; p < parents.size(); ++p) {
       for (std::size_t label = kBlank + 1; label < vocabulary; ++label) {
-        const double log_probability = logits[p * vocabulary + label] - log_sums_[p];
-        const Extension one{parents[p].score + log_probability, p, static_cast<std::int32_t>(label),
-                            log_probability};
+        double added = logits[p * vocabulary + label] - log_sums_[p];
+        if (!parents[p].fused.empty()) added += parents[p].fused[label];
+        const Extension one{parents[p].score + added, p, static_cast<std::int32_t>(label), added};
         if (!(one.total > above)) continue;
         if (extensions_.size() < beam_) {
           extensions_.push_back(one);
@@ -167,8 +168,8 @@ class Beam final : public Search {
     extended_.clear();
     for (const Extension& one : extensions_) {
       Path& path = extended_.add(parents[one.parent]);
-      path.score += one.log_probability;
-      path.likeliest += one.log_probability;
+      path.score += one.added;
+      path.likeliest += one.added;
       path.append(one.label, frame_);
     }
     inside_.swap(extended_);
@@ -199,6 +200,7 @@ void Path::append(std::int32_t label, std::int32_t frame) {
   labels.push_back(label);
   frames.push_back(frame);
   hash = (hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
+  fused.clear();
 }
 
 std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, Workspace& work) {
@@ -209,7 +211,7 @@ std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, Works
 
 std::size_t Search::state_bytes() const {
   std::size_t bytes = 0;
-  for (const Path& path : best()) bytes += path.state.bytes();
+  for (const Path& path : best()) bytes += path.state.bytes() + path.fused.size() * sizeof(float);
   return bytes;
 }
 

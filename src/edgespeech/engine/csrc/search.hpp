@@ -16,9 +16,10 @@ constexpr int kMaxLabels = 4;  // of one frame
 struct Path {
   std::vector<std::int32_t> labels, frames;  // word pieces, and the frame in which each was emitted
   std::uint64_t hash = 0;                    // of the labels
-  double score = 0;                          // log-probability of all its alignments
-  double likeliest = 0;                      // and of the one alignment that `frames` is of
+  double score = 0;                          // log-probability of all its alignments, and what fusion added
+  double likeliest = 0;                      // the same of the one alignment that `frames` is of
   PredictorState state;
+  std::vector<float> fused;  // what fusion adds for each next label; empty until it is asked for
 
   void append(std::int32_t label, std::int32_t frame);
 };

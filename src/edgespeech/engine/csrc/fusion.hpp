@@ -1,0 +1,54 @@
+// What a beam search adds to the transducer's scores of the next label, as edgespeech.decoding.fusion and .ngram do it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "edge_file.hpp"
+
+namespace edgespeech {
+
+// A back-off n-gram model of labels: a trie whose nodes lie in breadth-first order, the children of each together.
+class NGram {
+ public:
+  // table: half precision, 4 x nodes: label, number of children, log-probability and back-off of each node.
+  // Throws std::runtime_error, in words that begin with `label`, where it is no such trie.
+  NGram(const Tensor& table, std::uint32_t vocabulary, const std::string& label);
+
+  std::size_t order() const { return order_; }
+  // The log-probabilities of the labels that may come after a history: vocabulary values.
+  void log_probs(const std::int32_t* history, std::size_t length, double* to) const;
+
+ private:
+  // The node of a sequence that has children; 0, which is none of a sequence's, where there is none.
+  std::size_t find(const std::int32_t* sequence, std::size_t length) const;
+
+  std::uint32_t vocabulary_;
+  std::size_t order_ = 0;
+  std::vector<std::uint32_t> first_;  // child of each node, and one more
+  std::vector<std::int32_t> labels_;
+  std::vector<float> log_probs_, backoffs_;
+};
+
+class Fusion {
+ public:
+  static constexpr const char *kWeights = "fusion.weights", *kHigh = "fusion.high", *kLow = "fusion.low";
+
+  // weights: of the language model's log-probability, of the low-order model's, which is taken away, and what is
+  // added for every label.
+  Fusion(const float* weights, const Tensor& high, const Tensor& low, std::uint32_t vocabulary,
+         const std::string& label);
+
+  // What is added for each label that may follow those: vocabulary values, 0 for the blank.
+  void scores(const std::vector<std::int32_t>& labels, std::vector<float>& to) const;
+
+ private:
+  float high_weight_, low_weight_, label_weight_;
+  std::uint32_t vocabulary_;
+  NGram high_, low_;
+  std::size_t context_;
+};
+
+}  // namespace edgespeech
