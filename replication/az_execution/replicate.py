@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -96,7 +97,8 @@ class Bench:
                 self.missing.append({"claim": "az_execution.truth", "detail": corpus, "skipped": reason})
         if not self.spoken:
             raise EdgeSpeechError("az_execution: none of the corpora is here")
-        self.trained = load_model(model)
+        # Greedy search is compared, which does without a language model; so do the files.
+        self.trained = replace(load_model(model), fusion=None)
         self.layouts: dict[str, Path] = {}
         for number, entry in enumerate(config["layouts"]):
             zeros, auto = entry.get("zeros", 0), entry.get("store") == "auto"
@@ -172,7 +174,7 @@ def pruned(trained: Trained, zeros: float) -> Trained:
             rows = values.data.view(len(values), -1)
             smallest = rows.abs().argsort(dim=1, stable=True)[:, : round(zeros * rows.shape[1])]
             rows.scatter_(1, smallest, 0)
-    return Trained(model, trained.tokeniser, trained.provenance)
+    return replace(trained, model=model)
 
 
 def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable, **spec: Any) -> Contestant:
