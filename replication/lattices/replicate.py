@@ -5,7 +5,7 @@ python replication/lattices/replicate.py --profile full   # every utterance
 python replication/lattices/replicate.py --render         # render the newest record only
 python replication/lattices/replicate.py --words          # make the messages' vocabulary again, from training texts
 
-The second pass in the cloud, which rescores these lattices, has its own script in this folder.
+`rescore.py` in this folder makes what the second pass needs: its language model, its scales.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from edgespeech.cloud.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
@@ -39,12 +40,18 @@ from edgespeech.harness.records import without_paths
 from edgespeech.harness.statistics import paired_ratio_difference
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.report import lattices as tables
-from edgespeech.rescoring.compose import tree
+from edgespeech.rescoring.arms import Wire, listed, same_bytes
+from edgespeech.rescoring.folder import LM, second_pass_folder
+from edgespeech.rescoring.measure import hear, measured, second_pass_table
+from edgespeech.rescoring.model import load_lm
+from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.tuning import load_scales
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.speech import trainable
 
 HERE = Path(__file__).parent
 WORDS = HERE / "words.txt"
+SCALES = HERE / "scales.yaml"
 PLOT = HERE / "bytes.svg"
 NORMALISER = "basic"
 """Word by word, as an oracle needs it; what our recogniser says, and all three references, are plain words."""
@@ -114,6 +121,13 @@ class Bench:
     def ours(self) -> list[Found]:
         """The searches whose lattices are sent."""
         return self.found[self.config["ours"]["beam"], self.config["ours"]["merge"]]
+
+    @property
+    def wire(self) -> Wire:
+        """How lattices are sent."""
+        ours = self.config["ours"]
+        precision = Precision(step_exponent=ours["step_exponent"])
+        return Wire(width=ours["width"], vocabulary=self.vocabulary, precision=precision)
 
     @property
     def words(self) -> list[int]:
@@ -191,7 +205,7 @@ def lattices(config: dict[str, Any], seed: int) -> Iterator[Row]:
     torch.set_num_threads(1)
     bench = Bench({**config, "seed": seed})
     yield from bench.missing
-    for part in (merging, sizes, rounding, scores):
+    for part in (merging, sizes, rounding, scores, second_pass):
         try:
             yield from part(bench)
         except EdgeSpeechError as error:
@@ -273,13 +287,13 @@ def arms(bench: Bench) -> list[Row]:
 
 def sizes(bench: Bench) -> Iterator[Row]:
     """Bytes and oracles of our lattices, pruned more and less, beside n-best lists and audio."""
-    ours, precision = bench.config["ours"], sent(bench)
+    ours, wire = bench.config["ours"], bench.wire
     whole = [one.lattice for one in bench.ours]
     opus = [audio["Opus"] for audio in bench.audio]
     n = len(whole)
 
     def point(kind: str, setting: float, some: Sequence[Lattice]) -> Row:
-        taken = [len(encode(lattice, bench.vocabulary, precision)) for lattice in some]
+        taken = [wire.size(lattice) for lattice in some]
         least = [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
         return {
             "kind": kind,
@@ -316,7 +330,11 @@ def sizes(bench: Bench) -> Iterator[Row]:
     if best > unpruned:
         gain = (best - here["oracle"]) / (best - unpruned)
         yield {"claim": "lattices.gain", "detail": detail, "measured": gain, "n": n}
-    lists = [same_bytes(whole[place], kept[place], bench.vocabulary, precision) for place in range(n)]
+    # A further path takes at least an arc or an end of its own.
+    lists = [
+        same_bytes(lattice, wire.size(one), wire, longest=len(one.arcs) + 1)
+        for lattice, one in zip(whole, kept, strict=True)
+    ]
     least, theirs = (
         [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
         for some in (kept, lists)
@@ -329,30 +347,6 @@ def sizes(bench: Bench) -> Iterator[Row]:
         "measured": high,
         "n": n,
     }
-
-
-def sent(bench: Bench) -> Precision:
-    """What is kept of scores."""
-    return Precision(step_exponent=bench.config["ours"]["step_exponent"])
-
-
-def listed(lattice: Lattice, count: int) -> Lattice:
-    """A lattice's n-best list, its common beginnings told once."""
-    return tree(lattice, n_best(lattice, count))
-
-
-def same_bytes(whole: Lattice, kept: Lattice, vocabulary: Vocabulary, precision: Precision) -> Lattice:
-    """The longest n-best list that takes no more bytes than a lattice; the best path alone if even that does."""
-    budget = len(encode(kept, vocabulary, precision))
-    paths = n_best(whole, len(kept.arcs) + 1)  # a further path takes at least an arc or an end of its own
-    low, high = 1, len(paths)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(encode(tree(whole, paths[:middle]), vocabulary, precision)) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return tree(whole, paths[:low])
 
 
 def rounding(bench: Bench) -> Iterator[Row]:
@@ -377,10 +371,10 @@ def rounding(bench: Bench) -> Iterator[Row]:
 
     rows = [tried(Precision(step_exponent=exponent)) for exponent in bench.config["step_exponents"]]
     rows.append(tried(Precision(step_exponent=ours["step_exponent"], prediction=True)))
-    here = tried(sent(bench))
+    here = tried(bench.wire.precision)
     yield {
         "claim": "lattices.quantised",
-        "detail": f"steps of {sent(bench).step:g} nats; {100 * here['changed']:.1f} % have another best path",
+        "detail": f"steps of {bench.wire.precision.step:g} nats; {100 * here['changed']:.1f} % have another best path",
         "measured": bench.rate([here["errors"]]) - bench.rate([one.best for one in bench.ours]),
         "n": len(kept),
         "roundings": rows,
@@ -425,6 +419,22 @@ def score_rows(bench: Bench, trained: Trained, heard: Sequence[Heard], kind: str
             }
 
 
+def second_pass(bench: Bench) -> Iterator[Row]:
+    """What rescoring brings, on utterances of its own number."""
+    config, ours = bench.config["second_pass"], bench.config["ours"]
+    amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
+    lm, scales = load_lm(second_pass_folder() / LM), load_scales(SCALES)
+    heard = [
+        one
+        for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
+        for one in hear(
+            bench.trained, corpus, amount, normalise, beam=ours["beam"], merge=ours["merge"], seed=bench.seed
+        )
+    ]
+    internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
+    yield from measured(heard, WordScorer(lm), internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
+
+
 def write_words(config: dict[str, Any]) -> None:
     """Make the messages' vocabulary from texts that may be trained on.
 
@@ -462,6 +472,7 @@ PAGE = Page(
         "arms": block("arms", tables.arms_table),
         "bytes": bytes_block,
         "rounding": block("roundings", tables.rounding_table),
+        "second_pass": block("second_pass", second_pass_table),
     },
 )
 
@@ -472,8 +483,6 @@ def main() -> None:
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
     given = options.parse_args()
     if given.words:
-        import yaml
-
         config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
         write_words(config["vocabulary"])
         return

@@ -1,6 +1,6 @@
 """The language model of the second pass, and its scales; `replicate.py` measures what they bring.
 
-python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (an hour on 2 threads; resumes)
+python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (25 minutes of one thread; resumes)
 python replication/lattices/rescore.py tune            # scales.yaml: the scales of each arm, by assistant_dev
 python replication/lattices/rescore.py publish         # results/models/second-pass: packed model, scales, words
 
@@ -51,6 +51,8 @@ CONFIG = HERE / "lm.yaml"
 TUNED = HERE / "scales.yaml"
 DEVELOPMENT = "corpora/assistant/assistant_dev.jsonl"
 """In the work folder; made by `python -m edgespeech.data.synthesis data_manifests/assistant/dev.yaml`."""
+TUNED_ON = 120
+"""Utterances of it, which take some minutes."""
 BITS = 7
 """Of a weight of the language model that ships: with 8 its file would have more than 10 MB."""
 WORDS = HERE / "words.txt"
@@ -104,7 +106,7 @@ def find_scales(
 
 def tune_all() -> None:
     """Find the scales on the development set, and write them with where they come from."""
-    manifest = manifest_of(str(work_dir() / DEVELOPMENT))
+    manifest = manifest_of(str(work_dir() / DEVELOPMENT)).subset(TUNED_ON, load_lm_config(CONFIG).seed)
     assert_tunable(manifest)
     folder = shipped_models() / "edge-fp32"
     trained, lm = load_model(folder), load_lm(run_folder() / MODEL)
@@ -115,7 +117,9 @@ def tune_all() -> None:
     provenance: dict[str, object] = {
         "manifest": manifest.name,
         "manifest_sha256": manifest.sha256,
+        "utterances": len(manifest.utterances),
         "language_model_sha256": sha256_file(run_folder() / MODEL),
+        "language_model_step": lm.provenance["step"],
         "device_model_sha256": sha256_file(folder / WEIGHTS),
         "lattices": json.dumps(ours()),
         "perplexity_of_a_word": round(known.of_word, 2),

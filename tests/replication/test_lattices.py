@@ -14,7 +14,7 @@ import yaml
 from edgespeech.audio.io import write_audio
 from edgespeech.data.files import project_root
 from edgespeech.data.manifest import Utterance, write_manifest
-from edgespeech.decoding.lattice_paths import n_best
+from edgespeech.decoding.lattice_paths import Scales, n_best
 from edgespeech.decoding.wire import Precision, Vocabulary, encode
 from edgespeech.harness.checks import table
 from edgespeech.harness.contest import Spoken, write_chunks
@@ -22,9 +22,14 @@ from edgespeech.model.checkpoint import save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.rescoring.arms import ARMS, Wire
+from edgespeech.rescoring.folder import FOLDER_VARIABLE, LM
+from edgespeech.rescoring.model import save_lm
+from edgespeech.rescoring.tuning import save_scales
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_lattice import random_lattice
 from helpers_replication import load_replication
+from rescoring.lm_helpers import tiny_lm
 
 HERE = project_root() / "replication" / "lattices"
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
@@ -37,7 +42,7 @@ def lattices() -> ModuleType:
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def config(lattices: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The page's configuration with a tiny model, four utterances of noise, and less of everything."""
     torch.manual_seed(0)
     model = Transducer(ModelConfig(vocabulary=40, layers=1, hidden=16, joiner=16, context=2))
@@ -48,6 +53,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     save_model(tmp_path / "model", model, tokeniser, {})
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    lm = tiny_lm(width=64)
+    save_lm(tmp_path / LM, lm.model, lm.tokeniser, {}, bits=8)
+    save_scales(tmp_path / "scales.yaml", {arm.name: Scales(language=0.5) for arm in ARMS}, {})
+    monkeypatch.setattr(lattices, "SCALES", tmp_path / "scales.yaml")
     noise = np.random.default_rng(0).standard_normal(24_000)
     write_audio(tmp_path / "c.flac", (0.1 * noise).astype(np.float32))
     items = [
@@ -75,6 +85,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "step_exponents": [0, 4],
         "lists": [1, 3],
         "scored": {"utterances": 2, "paths": 3},
+        "second_pass": {"quick": 3, "pooled": ["c"]},
     }
 
 
@@ -87,6 +98,7 @@ def test_every_claim_is_measured_or_says_why_not(lattices: ModuleType, config: d
     record = {"rows": rows, "created": "", "commit": "", "dirty": False, "cpu_model": "", "cores": 1}
     assert "unmerged" in lattices.PAGE.blocks["arms"](record)
     assert "n-best list of 3" in lattices.PAGE.blocks["bytes"](record)
+    assert "16-best" in lattices.PAGE.blocks["second_pass"](record)
     assert "0.0625" in lattices.PAGE.blocks["rounding"](record)
     assert table(record, CLAIMS).count("no claim") == 0
     for row in rows:
@@ -98,8 +110,8 @@ def test_the_list_of_as_many_bytes_is_the_longest(lattices: ModuleType) -> None:
     whole, words, precision = random_lattice(11, 8), Vocabulary(), Precision()
     paths = n_best(whole, 1000)
     kept = lattices.listed(whole, 5)
-    found = lattices.same_bytes(whole, kept, words, precision)
     budget = len(encode(kept, words, precision))
+    found = lattices.same_bytes(whole, budget, Wire(width=0.0, vocabulary=words, precision=precision), 1000)
     assert len(encode(found, words, precision)) <= budget
     count = len(n_best(found, 1000))
     assert count >= 5

@@ -67,22 +67,38 @@ def sent(lattice: Lattice, arm: Arm, wire: Wire) -> tuple[Lattice, int]:
         arm: how much of it is sent.
         wire: how.
     """
-    pruned = prune(lattice, wire.width)
     if arm.paths == "lattice":
-        return rounded(pruned, wire.precision), wire.size(pruned)
-    best = n_best(lattice, LONGEST if arm.paths == "equal bytes" else arm.paths)
-    if arm.paths == "equal bytes":
-        budget = wire.size(pruned)
-        low, high = 1, len(best)  # the best path always fits: it is a part of the lattice
-        while low < high:
-            middle = (low + high + 1) // 2
-            if wire.size(tree(lattice, best[:middle])) <= budget:
-                low = middle
-            else:
-                high = middle - 1
-        best = best[:low]
-    listed = tree(lattice, best)
-    return rounded(listed, wire.precision), wire.size(listed)
+        told = prune(lattice, wire.width)
+    elif arm.paths == "equal bytes":
+        told = same_bytes(lattice, wire.size(prune(lattice, wire.width)), wire)
+    else:
+        told = listed(lattice, arm.paths)
+    return rounded(told, wire.precision), wire.size(told)
+
+
+def listed(lattice: Lattice, count: int) -> Lattice:
+    """A lattice's n-best list, its common beginnings told once."""
+    return tree(lattice, n_best(lattice, count))
+
+
+def same_bytes(lattice: Lattice, budget: int, wire: Wire, longest: int = LONGEST) -> Lattice:
+    """The longest n-best list whose message takes no more bytes; the best path alone if even that does.
+
+    Args:
+        lattice: whose paths are listed.
+        budget: bytes.
+        wire: how the list is sent; its width is not used.
+        longest: most paths of the list.
+    """
+    best = n_best(lattice, longest)
+    low, high = 1, len(best)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if wire.size(tree(lattice, best[:middle])) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return tree(lattice, best[:low])
 
 
 def expanded(lattice: Lattice, scorer: WordScorer, internal: InternalScorer, scales: Scales) -> Lattice:

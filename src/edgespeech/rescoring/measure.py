@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from edgespeech.audio.io import read_audio
+from edgespeech.data.fetch import manifest_of
 from edgespeech.decoding.lattice import Lattice
 from edgespeech.decoding.lattice_paths import Scales, best_path, oracle
+from edgespeech.decoding.lattice_search import lattice_of
 from edgespeech.errors import bad
 from edgespeech.harness.metrics.wer import count_errors
+from edgespeech.harness.normalise import Normaliser
 from edgespeech.harness.statistics import PairedDifference, paired_ratio_difference
+from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
 from edgespeech.rescoring.arms import ARMS, Wire, rescored, sent
 from edgespeech.rescoring.scoring import InternalScorer, WordScorer
@@ -38,6 +43,43 @@ class Heard:
     lattice: Lattice
 
 
+def hear(
+    trained: Trained,
+    corpus: str,
+    count: int | None,
+    normalise: Normaliser,
+    *,
+    beam: int,
+    merge: int,
+    seed: int,
+) -> Iterator[Heard]:
+    """The utterances of a corpus, or a seeded subset of so many, as the device hears them.
+
+    Args:
+        trained: the device's model.
+        corpus: a split of speech, or a manifest's file.
+        count: how many; None: all.
+        normalise: spells what was said as lattices spell.
+        beam: of the search, see `LatticeDecoder`.
+        merge: see `LatticeDecoder`.
+        seed: of the subset.
+
+    Raises:
+        EdgeSpeechError: the corpus is not here.
+    """
+    manifest = manifest_of(corpus)
+    if count is not None:
+        manifest = manifest.subset(count, seed)
+    for item in manifest.utterances:
+        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        yield Heard(
+            corpus=manifest.name,
+            speaker=item.speaker,
+            words=tuple(normalise(item.text).split()),
+            lattice=lattice_of(trained, samples, beam, merge),
+        )
+
+
 def measured(
     heard: Sequence[Heard],
     scorer: WordScorer,
@@ -46,6 +88,7 @@ def measured(
     wire: Wire,
     *,
     seed: int,
+    pooled: Collection[str] | None = None,
 ) -> Iterator[Row]:
     """Every arm on all utterances: rows for the claims `lattices.second_pass*`.
 
@@ -59,11 +102,14 @@ def measured(
         scales: by the arms' names; found on a development set.
         wire: how lattices are sent.
         seed: of the intervals.
+        pooled: the corpora that the claims are about; None: all.
 
     Raises:
-        EdgeSpeechError: there are no utterances, an arm has no scales, or a lattice has a word that cannot be spelled.
+        EdgeSpeechError: there are no utterances of the pooled corpora, an arm has no scales, or a lattice has a word
+            that cannot be spelled.
     """
-    if not heard:
+    places = [n for n, one in enumerate(heard) if pooled is None or one.corpus in pooled]
+    if not places:
         raise bad("second pass", "utterances", 0, "at least one")
     for arm in ARMS:
         if arm.name not in scales:
@@ -86,11 +132,14 @@ def measured(
         for name in errors
     ]
 
-    def against(a: Sequence[int], b: Sequence[int]) -> PairedDifference:
-        groups = [one.speaker for one in heard]
-        return paired_ratio_difference(a, b, [len(one.words) for one in heard], groups, seed=seed)
+    some = [heard[place] for place in places]
+    errors = {name: [each[place] for place in places] for name, each in errors.items()}
 
-    n, before = len(heard), errors[device]
+    def against(a: Sequence[int], b: Sequence[int]) -> PairedDifference:
+        groups = [one.speaker for one in some]
+        return paired_ratio_difference(a, b, [len(one.words) for one in some], groups, seed=seed)
+
+    n, before = len(some), errors[device]
     for arm in ARMS:
         here = errors[arm.name]
         told = against(here, before)

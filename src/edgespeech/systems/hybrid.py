@@ -16,8 +16,9 @@ BEAM, MERGE = 8, 2
 """Of the device's search; the predictor sees as many labels as tell its states apart."""
 WIDTH = 8.0
 """Paths worth so much less than the best, in nats, are not sent."""
-FINAL_S = 0.64
-"""Of the decoder's pause: the user has finished. Found on `assistant_dev` with pauses (`replication/endpointing`)."""
+FINAL_S = 0.8
+"""Of the decoder's pause: the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with noise behind
+them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
 AHEAD_S = 0.2
 """How much less of it publishes a speculative result: what the article tells of."""
 PATIENCE_S = 0.5
