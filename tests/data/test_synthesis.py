@@ -78,6 +78,11 @@ def test_plans_are_seeded() -> None:
     assert plans() != plans(seed=4)
 
 
+def test_the_first_are_taken_as_they_would_be_among_all() -> None:
+    assert plans(take=5) == plans()[:5]
+    assert plans(take=50) == plans()
+
+
 def test_plans_keep_sentences_and_voices_of_their_part() -> None:
     made = plans()
     assert len({plain(p.sentence.text) for p in made}) == 12
