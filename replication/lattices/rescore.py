@@ -23,8 +23,7 @@ from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import sha256_file, work_dir
 from edgespeech.data.manifest import Manifest
 from edgespeech.decoding.lattice import Lattice
-from edgespeech.decoding.lattice_search import LatticeDecoder
-from edgespeech.decoding.streaming import StreamingTranscriber
+from edgespeech.decoding.lattice_search import lattice_of
 from edgespeech.decoding.wire import Precision, Vocabulary
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.rescoring.arms import ARMS, Wire, expanded, sent
@@ -76,11 +75,7 @@ def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattic
     how = ours()
     for item in manifest.utterances:
         samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
-        transcriber = StreamingTranscriber(trained.model)
-        search = LatticeDecoder(trained.model, how["beam"], how["merge"])
-        search.accept(transcriber.accept(samples))
-        search.accept(transcriber.finish())
-        yield item.text, search.lattice(trained.tokeniser.pieces)
+        yield item.text, lattice_of(trained, samples, how["beam"], how["merge"])
 
 
 def wire() -> Wire:

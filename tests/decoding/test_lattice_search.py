@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgespeech.decoding import lattice_build
 from edgespeech.decoding.beam import BeamDecoder
+from edgespeech.decoding.fusion import Fusion
 from edgespeech.decoding.lattice import Lattice
 from edgespeech.decoding.lattice_build import determinised
 from edgespeech.decoding.lattice_paths import best_path, n_best, paths, posteriors
@@ -19,6 +20,7 @@ from edgespeech.decoding.lattice_search import LatticeDecoder, log_probability, 
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
 from edgespeech.model.transducer import StatelessPredictor, Transducer
+from helpers_fusion import fusion_of
 
 KINDS: tuple[PredictorKind, ...] = ("stateless", "lstm")
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -75,11 +77,12 @@ def every_sentence(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_unmerged_it_is_the_beam_search(kind: PredictorKind, seed: int) -> None:
+@pytest.mark.parametrize("fusion", [None, fusion_of(6)])
+def test_unmerged_it_is_the_beam_search(kind: PredictorKind, seed: int, fusion: Fusion | None) -> None:
     model, encoded = model_of(kind, 6, seed, sharp=8), frames_of(12, seed)
-    plain = BeamDecoder(model, 3)
+    plain = BeamDecoder(model, 3, fusion=fusion)
     plain.accept(encoded)
-    decoder = LatticeDecoder(model, 3, None)
+    decoder = LatticeDecoder(model, 3, None, fusion=fusion)
     decoder.accept(encoded[:5])
     decoder.accept(encoded[5:])
     assert (decoder.best.labels, decoder.best.frames) == (plain.best.labels, plain.best.frames)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edgespeech.contracts import Samples
 from edgespeech.decoding.beam import cat_states, split_states
+from edgespeech.decoding.fusion import Fusion
 from edgespeech.decoding.greedy import MAX_LABELS, state_bytes
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.decoding.lattice import Lattice
@@ -75,12 +76,20 @@ class LatticeDecoder:
         beam: how many states are kept; at least 1.
         merge: states are told apart by so many last labels, at least 1; None: by all of them, as `BeamDecoder` does.
         max_labels: most labels of one frame.
+        fusion: adds to the scores of labels, by the likeliest history of a state; None adds nothing.
 
     Raises:
         EdgeSpeechError: `beam` or `merge` is out of range.
     """
 
-    def __init__(self, model: Transducer, beam: int, merge: int | None, max_labels: int = MAX_LABELS) -> None:
+    def __init__(
+        self,
+        model: Transducer,
+        beam: int,
+        merge: int | None,
+        max_labels: int = MAX_LABELS,
+        fusion: Fusion | None = None,
+    ) -> None:
         if beam < 1:
             raise bad("lattice search", "beam", beam, "at least 1")
         if merge is not None and merge < 1:
@@ -89,6 +98,7 @@ class LatticeDecoder:
         self._beam = beam
         self._merge = merge
         self._max_labels = max_labels
+        self._fusion = fusion
         self._frame = 0
         self._steps = Steps()
         self.evaluations = 0
@@ -140,6 +150,9 @@ class LatticeDecoder:
         for spent in range(self._max_labels + 1):
             predicted = torch.cat([state.predicted for state in inside])
             scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+            if self._fusion is not None:
+                added = [self._fusion.scores(state.labels) for state in inside]
+                scores += torch.from_numpy(np.stack(added))
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)
@@ -148,7 +161,8 @@ class LatticeDecoder:
             best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
             if spent == self._max_labels:
                 break
-            # A state only loses probability: below a full beam it could at most be merged into a better one.
+            # A state that only loses probability could, below a full beam, at most be merged into a better one; one
+            # that gains by fusion is given up all the same, as in the beam search.
             floor = mass[best[-1]] if len(best) == self._beam else -inf
             inside = self._extended(inside, scores, floor)
             if not inside:
@@ -270,7 +284,7 @@ def log_probability(model: Transducer, encoded: Tensor, labels: Sequence[int]) -
 
 
 def lattice_of(trained: Trained, samples: Samples, beam: int, merge: int | None) -> Lattice:
-    """The lattice of a whole utterance.
+    """The lattice of a whole utterance, as the device hears it.
 
     Args:
         trained: the model and its word pieces.
@@ -279,7 +293,7 @@ def lattice_of(trained: Trained, samples: Samples, beam: int, merge: int | None)
         merge: see `LatticeDecoder`.
     """
     transcriber = StreamingTranscriber(trained.model)
-    decoder = LatticeDecoder(trained.model, beam, merge)
+    decoder = LatticeDecoder(trained.model, beam, merge, fusion=trained.fusion)
     decoder.accept(transcriber.accept(samples))
     decoder.accept(transcriber.finish())
     return decoder.lattice(trained.tokeniser.pieces)

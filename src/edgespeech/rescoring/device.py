@@ -81,7 +81,7 @@ class HybridStream(PartialsStream):
         self._policy = policy
         self._connection = connection
         self._notes = list(notes)
-        self._decoder = LatticeDecoder(model, device.beam, device.merge)
+        self._decoder = LatticeDecoder(model, device.beam, device.merge, fusion=device.trained.fusion)
         self._frames = FrameStream(device.trained, self._decoder)
         self._sent: list[tuple[Lattice, float]] = []  # what was sent, and how much had been heard
         self._newest: Labels = ()  # the hypothesis of the last one

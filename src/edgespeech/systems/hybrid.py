@@ -92,7 +92,7 @@ class Hybrid(EdgeRecogniser):
         """
         from edgespeech.data.files import sha256_file
         from edgespeech.decoding.wire import Precision, Vocabulary
-        from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, model_bytes
+        from edgespeech.model.checkpoint import load_model, model_bytes, model_files
         from edgespeech.rescoring.device import Device
         from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
         from edgespeech.rescoring.model import load_lm
@@ -114,7 +114,7 @@ class Hybrid(EdgeRecogniser):
         if self._elsewhere is None:
             self._server = _start()
         self._stream = self._open
-        files = {name: folder / name for name in (WEIGHTS, TOKENS)}
+        files = {name: folder / name for name in model_files(folder)}
         files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
         config = {
             "model": trained.model.config.to_mapping(),
