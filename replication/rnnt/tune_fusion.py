@@ -11,20 +11,23 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jiwer
-import torch
-from torch import Tensor
+import numpy as np
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
-from edgespeech.contracts import Samples
+from edgespeech.compression.pack import Encoding, Layout, pack
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data.files import work_dir
 from edgespeech.data.manifest import load_manifest
-from edgespeech.decoding.beam import BeamDecoder
 from edgespeech.decoding.fusion import Fusion, FusionWeights
-from edgespeech.decoding.streaming import StreamingTranscriber
+from edgespeech.decoding.partials import TAIL_S
+from edgespeech.engine.runtime import PackedModel
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.systems._edge import BEAM
@@ -47,17 +50,24 @@ ROOMS = {
 """What is done to the second half of what is heard; the rest as in `AugmentConfig`."""
 
 
-def heard(trained: Trained, samples: Samples) -> Tensor:
-    """The transcription of an utterance, with shape `(T, J)`."""
-    transcriber = StreamingTranscriber(trained.model)
-    return torch.cat([transcriber.accept(samples), transcriber.finish()])
+def said(trained: Trained, spoken: Sequence[Features], beam: int) -> list[str]:
+    """What the native engine makes of utterances, in single precision: it says what torch says, and sooner."""
+    texts = []
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.edge"
+        pack(trained, Layout(matrices=Encoding(bits=32)), file)
+        with PackedModel(file) as model:
+            for features in spoken:
+                stream = model.open(beam)
+                stream.accept(features)
+                texts.append(trained.tokeniser.decode(stream.best.labels))
+                stream.close()
+    return texts
 
 
-def said(trained: Trained, encoded: Tensor, beam: int, fusion: Fusion | None) -> str:
-    """The words of a transcription."""
-    decoder = BeamDecoder(trained.model, beam, fusion=fusion)
-    decoder.accept(encoded)
-    return trained.tokeniser.decode(decoder.best.labels)
+def features_of(samples: Samples) -> Features:
+    """Of an utterance and the silence after it, with shape `(F, 80)`."""
+    return log_mel_at_once(np.pad(samples, (0, round(TAIL_S * SAMPLE_RATE))))
 
 
 def rates(references: Sequence[str], hypotheses: Sequence[str]) -> str:
@@ -77,7 +87,6 @@ def main() -> None:
         "--weights", nargs="+", default=["0,0,0", "0.3,0.1,0.5", "0.5,0.3,0.5", "0.6,0.4,0.5"]
     )
     given = options.parse_args()
-    torch.set_num_threads(1)
     trained = load_model(given.model)
     fusion = trained.fusion or make_fusion(load_fusion_config(CONFIG), trained.tokeniser)
     manifest = load_manifest(work_dir() / SPEECH)
@@ -85,13 +94,14 @@ def main() -> None:
     augmenter = Augmenter(AugmentConfig.from_mapping(ROOMS), load_noises(NOISES), SEED)
     clean = [read_audio(manifest.audio_path(item)) for item in chosen]
     noisy = [augmenter(samples, key=item.id) for samples, item in zip(clean, chosen, strict=True)]
-    encoded = [[heard(trained, samples) for samples in some] for some in (clean, noisy)]
+    spoken = [[features_of(samples) for samples in some] for some in (clean, noisy)]
     references = [item.text for item in chosen]
     for spec in given.weights:
         high, low, label = (float(value) for value in spec.split(","))
         weights = FusionWeights(high=high, low=low, label=label)
         of = Fusion(fusion.high, fusion.low, weights) if any((high, low, label)) else None
-        told = [rates(references, [said(trained, one, given.beam, of) for one in some]) for some in encoded]
+        weighed = replace(trained, fusion=of)
+        told = [rates(references, said(weighed, some, given.beam)) for some in spoken]
         print(f"{weights}: clean {told[0]}, in noise {told[1]}", flush=True)
 
 

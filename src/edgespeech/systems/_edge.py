@@ -13,7 +13,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 
 CHUNK_S = 0.12
 """Three transcriber frames of 40 ms."""
-BEAM = 4
+BEAM = 8
 """Hypotheses that the search keeps unless told otherwise, chosen on `assistant_dev`, which is for tuning."""
 CITATION = f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012, arXiv:1211.3711)"
 
