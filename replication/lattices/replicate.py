@@ -44,7 +44,7 @@ from edgespeech.rescoring.arms import Wire, listed, same_bytes
 from edgespeech.rescoring.folder import LM, second_pass_folder
 from edgespeech.rescoring.measure import hear, measured, second_pass_table
 from edgespeech.rescoring.model import load_lm
-from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
 from edgespeech.rescoring.tuning import load_scales
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.speech import trainable
@@ -423,7 +423,7 @@ def second_pass(bench: Bench) -> Iterator[Row]:
     """What rescoring brings, on utterances of its own number."""
     config, ours = bench.config["second_pass"], bench.config["ours"]
     amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
-    lm, scales = load_lm(second_pass_folder() / LM), load_scales(SCALES)
+    scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
     heard = [
         one
         for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
@@ -432,7 +432,7 @@ def second_pass(bench: Bench) -> Iterator[Row]:
         )
     ]
     internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
-    yield from measured(heard, WordScorer(lm), internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
+    yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
 
 
 def write_words(config: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from edgespeech.rescoring.arms import ARMS, Wire, expanded, sent
 from edgespeech.rescoring.config import load_lm_config
 from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, shipped_second_pass
 from edgespeech.rescoring.model import load_lm, save_lm
-from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
 from edgespeech.rescoring.service import NAME
 from edgespeech.rescoring.training import MODEL, perplexity, train_lm
 from edgespeech.rescoring.tuning import (
@@ -86,7 +86,7 @@ def wire() -> Wire:
 
 
 def find_scales(
-    found: Iterable[tuple[str, Lattice]], scorer: WordScorer, internal: InternalScorer
+    found: Iterable[tuple[str, Lattice]], scorer: RememberingScorer, internal: InternalScorer
 ) -> dict[str, Tuned]:
     """The scales of every arm, by lattices and what was said in them."""
     sending = wire()
@@ -96,6 +96,7 @@ def find_scales(
         for paths, arm in one_of_each.items():
             arrived, _ = sent(lattice, arm, sending)
             cases[paths].append(candidates(expanded(arrived, scorer, internal, START), text))
+        scorer.forget()
     return {arm.name: tune(cases[arm.paths], internal=arm.internal) for arm in ARMS}
 
 
@@ -105,7 +106,7 @@ def tune_all() -> None:
     assert_tunable(manifest)
     folder = shipped_models() / "edge-fp32"
     trained, lm = load_model(folder), load_lm(run_folder() / MODEL)
-    scorer = WordScorer(lm)
+    scorer = RememberingScorer(lm)
     internal = InternalScorer(trained.model, trained.tokeniser)
     found = find_scales(lattices(trained, manifest), scorer, internal)
     known = perplexity(lm, [item.text for item in manifest.utterances])

@@ -16,7 +16,7 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.rescoring.arms import ARMS
 from edgespeech.rescoring.config import load_lm_config
 from edgespeech.rescoring.model import LanguageModel
-from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
 from rescoring.lm_helpers import tiny_lm
 
 FOLDER = project_root() / "replication" / "lattices"
@@ -55,7 +55,7 @@ def test_scales_are_found_for_every_arm(script: dict[str, Any]) -> None:
     lm = tiny_lm()
     torch.manual_seed(0)
     model = Transducer(ModelConfig(vocabulary=40, layers=1, hidden=8, joiner=8, context=2)).eval()
-    scorer = WordScorer(lm)
+    scorer = RememberingScorer(lm)
     better = max(("lamp", "light"), key=lambda word: scorer.sentence([word]))
     arcs = (Arc(0, 1, "lamp", -1.0), Arc(0, 1, "light", -1.0))
     found = script["find_scales"](

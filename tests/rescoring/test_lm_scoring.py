@@ -6,7 +6,7 @@ import torch
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.rescoring import scoring
 from edgespeech.rescoring.model import MARK
-from edgespeech.rescoring.scoring import WordScorer
+from edgespeech.rescoring.scoring import RememberingScorer, WordScorer
 from rescoring.lm_helpers import WORDS, tiny_lm
 
 
@@ -37,6 +37,31 @@ def test_states_are_not_changed() -> None:
     before = scorer.start.hidden.clone()
     scorer.follow([scorer.start, scorer.start], ["on", "off"])
     assert torch.equal(scorer.start.hidden, before)
+
+
+def test_what_was_asked_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_lm()
+    scorer, plain = RememberingScorer(lm), WordScorer(lm)
+    calls: list[int] = []
+    advance = lm.model.advance
+
+    def counted(labels: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]) -> object:
+        calls.append(len(labels))
+        return advance(labels, state)
+
+    monkeypatch.setattr(lm.model, "advance", counted)
+    first = scorer.follow([scorer.start] * 3, ["on", "off", "on"])
+    assert first[0] == first[2]
+    assert first[0][0] == pytest.approx(plain.follow([plain.start], ["on"])[0][0], abs=1e-5)
+    calls.clear()
+    assert scorer.follow([scorer.start], ["off"]) == [first[1]]
+    assert calls == []
+    ((_, after),) = scorer.follow([first[0][1]], ["lights"])
+    assert scorer.follow([first[2][1]], ["lights"])[0][1] is after
+    scorer.forget()
+    calls.clear()
+    scorer.follow([scorer.start], ["off"])
+    assert calls
 
 
 def test_nothing_to_score() -> None:

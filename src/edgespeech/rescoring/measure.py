@@ -19,7 +19,7 @@ from edgespeech.harness.statistics import PairedDifference, paired_ratio_differe
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
 from edgespeech.rescoring.arms import ARMS, Wire, rescored, sent
-from edgespeech.rescoring.scoring import InternalScorer, WordScorer
+from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer, WordScorer
 
 Row = dict[str, Any]
 FIRST, LISTED = ARMS[0], ARMS[2]
@@ -116,16 +116,18 @@ def measured(
             raise bad("second pass", "scales", list(scales), f"some for {arm.name!r}")
     device = "the device alone"
     errors = {device: [_errors(one, best_path(one.lattice).text) for one in heard]}
-    oracles = {device: errors[device]}
-    sizes = {device: [0] * len(heard)}
-    for arm in ARMS:
-        arrived = [sent(one.lattice, arm, wire) for one in heard]
-        texts = [rescored(lattice, scorer, internal, scales[arm.name]) for lattice, _ in arrived]
-        errors[arm.name] = [_errors(one, text) for one, text in zip(heard, texts, strict=True)]
-        oracles[arm.name] = [
-            oracle(lattice, one.words)[1] for one, (lattice, _) in zip(heard, arrived, strict=True)
-        ]
-        sizes[arm.name] = [size for _, size in arrived]
+    errors |= {arm.name: [] for arm in ARMS}
+    oracles: dict[str, list[int]] = {**errors, **{arm.name: [] for arm in ARMS}}
+    sizes: dict[str, list[int]] = {device: [0] * len(heard), **{arm.name: [] for arm in ARMS}}
+    for one in heard:
+        for arm in ARMS:
+            arrived, size = sent(one.lattice, arm, wire)
+            text = rescored(arrived, scorer, internal, scales[arm.name])
+            errors[arm.name].append(_errors(one, text))
+            oracles[arm.name].append(oracle(arrived, one.words)[1])
+            sizes[arm.name].append(size)
+        if isinstance(scorer, RememberingScorer):
+            scorer.forget()
     table = [
         _cell(heard, name, corpus, errors[name], oracles[name], sizes[name])
         for corpus in dict.fromkeys(one.corpus for one in heard)

@@ -93,6 +93,29 @@ class WordScorer:
         return map(State, log_probs.unbind(), after[0].unbind(1), after[1].unbind(1))
 
 
+class RememberingScorer(WordScorer):
+    """One that knows again what it was asked before: arms that are compared ask much the same of an utterance."""
+
+    def __init__(self, lm: TrainedLm) -> None:
+        super().__init__(lm)
+        self._known: dict[tuple[int, str], tuple[State, float, State]] = {}
+
+    def follow(self, states: Sequence[State], words: Sequence[str]) -> list[tuple[float, State]]:
+        """As `WordScorer.follow`; a state is known again if it is the very same object."""
+        asked = list(zip(states, words, strict=True))
+        new = {
+            (id(state), word): (state, word) for state, word in asked if (id(state), word) not in self._known
+        }
+        found = super().follow([state for state, _ in new.values()], [word for _, word in new.values()])
+        for key, (total, after) in zip(new, found, strict=True):
+            self._known[key] = new[key][0], total, after  # the state is kept: its number stays its own
+        return [self._known[id(state), word][1:] for state, word in asked]
+
+    def forget(self) -> None:
+        """The next utterance comes."""
+        self._known.clear()
+
+
 class InternalScorer:
     """Scores words by what a transducer's predictor believes of their usual pieces, see `prediction_scores`.
 
