@@ -3,8 +3,9 @@
 python replication/az_execution/products.py PLAN   # PLAN: JSON with `shapes`, `layouts`, `rounds`, `evict_mib`, `seed`
 
 One process on one thread; the contestants take turns. Each has several copies of its matrix, so that between two
-products with one copy more memory is read than the last-level cache holds. A turn is three products: with one copy,
-so that the code is there; with the next, timed as cold; with that again, timed as warm. Medians over the rounds.
+products with one copy more memory is read than the last-level cache holds; all copies are multiplied with once before.
+A turn is three products: with one copy, so that the code is there; with the next, timed as cold; with that again, timed
+as warm. Medians over the rounds.
 
 Ours is the integer product of activations that are int8 already, called from Python; the int8 peers also quantise the
 vector and scale the result, a few microseconds of work that ours does elsewhere. A peer that is not installed is in
@@ -144,6 +145,9 @@ def measure(products: Sequence[Product], rounds: int) -> list[dict[str, Any]]:
     """Rows with `name`, `kind`, `bytes`, and the median seconds `cold_s` and `warm_s`."""
     cold: list[list[float]] = [[] for _ in products]
     warm: list[list[float]] = [[] for _ in products]
+    for one in products:  # a page that is touched for the first time takes longer
+        for work in one.works:
+            work()
     for turn in range(rounds):
         for place in range(len(products)):
             index = (place + turn) % len(products)

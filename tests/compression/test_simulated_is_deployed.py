@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgespeech.compression.edge_file import read_edge
 from edgespeech.compression.pack import Encoding, Layout, pack
-from edgespeech.compression.simulate import simulate
+from edgespeech.compression.simulate import simulate, transcriptions
 from edgespeech.decoding.beam import BeamDecoder
 from edgespeech.decoding.greedy import GreedyDecoder
 from edgespeech.decoding.hypothesis import Hypothesis
@@ -71,7 +71,7 @@ def test_tokens_are_identical(tmp_path: Path, predictor: Any, encoding: Encoding
     assert len(said) > 3, "models that say nothing prove nothing"
 
 
-def transcriptions(folder: Path, layers: int, encoding: Encoding) -> tuple[list[Frames], Frames]:
+def both_transcriptions(folder: Path, layers: int, encoding: Encoding) -> tuple[list[Frames], Frames]:
     """The engine's, by every kernel that runs here, and the simulated one."""
     trained = tiny(layers=layers)
     prune(trained.model, 0.4)
@@ -90,14 +90,26 @@ def transcriptions(folder: Path, layers: int, encoding: Encoding) -> tuple[list[
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("encoding", [one for one in ENCODINGS if not one.floats], ids=str)
 def test_every_layer_is_identical_in_codes(tmp_path: Path, layers: int, encoding: Encoding) -> None:
-    found, wanted = transcriptions(tmp_path, layers, encoding)
+    found, wanted = both_transcriptions(tmp_path, layers, encoding)
     assert all(np.array_equal(each, wanted) for each in found)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("bits", [16, 32])
 def test_every_layer_comes_near_in_floats(tmp_path: Path, layers: int, bits: int) -> None:
-    found, wanted = transcriptions(tmp_path, layers, Encoding(bits=bits))
+    found, wanted = both_transcriptions(tmp_path, layers, Encoding(bits=bits))
     for each in found:
         error = ((each.astype(np.float64) - wanted) ** 2).sum()
         assert 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / max(error, 1e-30)) > SQNR_FLOOR_DB
+
+
+def test_utterances_that_are_heard_at_once_are_heard_alike(tmp_path: Path) -> None:
+    trained = tiny()
+    path = tmp_path / "m.edge"
+    pack(trained, Layout(matrices=Encoding(bits=8)), path)
+    twin = simulate(trained.model.config, read_edge(path).tensors)
+    utterances = [features(frames, seed) for seed, frames in enumerate((FRAMES, 40, 7, 77))]
+    alone = [twin.transcribe(torch.from_numpy(x)[None], torch.tensor([len(x)]))[0][0] for x in utterances]
+    found = list(transcriptions(twin, utterances, together=3))
+    assert len(found) == len(alone)
+    assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))

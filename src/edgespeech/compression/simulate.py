@@ -7,7 +7,7 @@ which add up in an order of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -226,6 +226,23 @@ def simulate(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Simulated:
             for own, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
                 values.data.copy_(floats[f"{name}.{own}"].view_as(values))
     return model.eval().requires_grad_(False)
+
+
+def transcriptions(
+    twin: Transducer, utterances: Sequence[NDArray[np.float32]], together: int = 32
+) -> Iterator[Torch]:
+    """What a simulating model makes of each utterance, with shape `(T, J)`.
+
+    Args:
+        twin: see `simulate`.
+        utterances: features, each with shape `(F, 80)`.
+        together: how many it hears at once, which changes no bit and saves much time.
+    """
+    for at in range(0, len(utterances), together):
+        some = [torch.from_numpy(features) for features in utterances[at : at + together]]
+        lengths = torch.tensor([len(features) for features in some])
+        encoded, steps, _ = twin.transcribe(nn.utils.rnn.pad_sequence(some, batch_first=True), lengths)
+        yield from (each[:count] for each, count in zip(encoded, steps.tolist(), strict=True))
 
 
 def _f32(value: float) -> float:

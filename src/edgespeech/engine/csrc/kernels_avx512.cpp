@@ -5,16 +5,18 @@
 // by the code of zero, and the product by code_of_zero * sum(q), which the end of each group takes off.
 //
 // The 16 lanes of a sum of a dense matrix are added up for 16 rows at once, by a tree of shuffles: for the short
-// rows of a small model, adding them row by row would take longer than the products.
+// rows of a small model, adding them row by row would take longer than the products. The first half of the tree follows
+// every few rows, while they are in registers.
 //
 // vpexpandb moves what is stored of a sparse matrix to its columns, mask by mask: from a buffer in L1, where codes are
 // a byte each. One walk through the values in their order fills that, 64 codes a step, some rows ahead, so that no load
 // meets a store in flight. Short rows of bytes are read where they are. Some rows at a time share the activations and
 // make independent sums. Of a block of zeros only the mask is read.
 //
-// Measured on Zen 5: when cold, prefetching two pages ahead, where the hardware's prefetcher does not reach,
-// matters most; to prefetch the next matrix while one is multiplied gained nothing. vpexpandb takes a cycle, from
-// memory as from a register.
+// Measured on Zen 5: when cold, prefetching two pages ahead, where the hardware's prefetcher does not reach, matters
+// most; vpexpandb takes a cycle, from memory as from a register. To prefetch the next matrix while one is multiplied
+// gained nothing there, nor on Sapphire Rapids, where half of a small model's time is spent on waiting for the
+// last-level cache.
 #include <immintrin.h>
 
 #include "kernel_parts.hpp"
@@ -26,6 +28,7 @@ constexpr std::size_t kValuesAhead = 8192;  // bytes to prefetch ahead
 constexpr std::size_t kMasksAhead = 4096;
 constexpr std::uint32_t kBlock = 16;           // rows whose sums are added up together
 constexpr std::uint32_t kLongestShort = 2048;  // bytes of dense rows that are taken some at a time
+constexpr std::uint32_t kMostNarrow = 8;       // words of dense rows of bytes whose vector stays in registers
 constexpr std::uint32_t kMostTall = 8;         // words of sparse rows that are taken 8 at a time
 constexpr std::uint32_t kMostDirect = 16;      // words of sparse rows of bytes that are read where they are
 
@@ -65,15 +68,21 @@ template <Codes kind>
   return _mm512_and_si512(codes, d.finish);
 }
 
-// The sums of the lanes of 16 vectors.
-[[gnu::always_inline]] inline __m512i sum_lanes(const __m512i* of) {
-  __m512i four[4];  // in each 128 bits: sums of 4 of the lanes of vectors 4 k to 4 k + 3
-  for (int k = 0; k < 4; ++k) {
-    const __m512i *a = of + 4 * k, *b = a + 1, *c = a + 2, *d = a + 3;
-    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(*a, *b), _mm512_unpackhi_epi32(*a, *b));
-    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(*c, *d), _mm512_unpackhi_epi32(*c, *d));
-    four[k] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-  }
+// The lanes of 16 rows become one sum a row in three steps, each of which adds what several vectors hold side by side:
+// of two rows in every 128 bits two sums each, of four rows one each, then those of all 128 bits.
+[[gnu::always_inline]] inline __m512i add_pair(__m512i a, __m512i b) {
+  return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+[[gnu::always_inline]] inline __m512i add_pairs(__m512i ab, __m512i cd) {
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+[[gnu::always_inline]] inline __m512i add_four(const __m512i* rows) {
+  return add_pairs(add_pair(rows[0], rows[1]), add_pair(rows[2], rows[3]));
+}
+
+[[gnu::always_inline]] inline __m512i add_fours(const __m512i* four) {
   const auto halves = [](__m512i a, __m512i b) __attribute__((always_inline)) {
     return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xEE));
   };
@@ -100,12 +109,14 @@ void arrange_activations(const Product& p) {
   }
 }
 
-// The lanes of up to 16 rows, from the row-th on, added up and without their excess, to p.out. lanes: batch x 16.
-void store(const Product& p, std::uint32_t row, std::uint32_t rows, std::uint32_t group, const __m512i* lanes) {
+constexpr std::uint32_t kFours = kBlock / 4;
+
+// The sums of up to 16 rows, from the row-th on, without their excess, to p.out. fours: batch x 4, see `add_four`.
+void store(const Product& p, std::uint32_t row, std::uint32_t rows, std::uint32_t group, const __m512i* fours) {
   const auto whole = static_cast<__mmask16>((1u << rows) - 1);
   for (std::size_t n = 0; n < p.batch; ++n) {
     const __m512i excess = _mm512_set1_epi32(p.excess[n * p.groups + group]);
-    const __m512i products = _mm512_sub_epi32(sum_lanes(lanes + n * kBlock), excess);
+    const __m512i products = _mm512_sub_epi32(add_fours(fours + n * kFours), excess);
     _mm512_mask_storeu_epi32(p.out + (n * p.groups + group) * p.rows + row, whole, products);
   }
 }
@@ -120,22 +131,22 @@ struct Part {
   std::size_t code_bits;
 };
 
-// Functions of their own, so that their loops have all registers. Each writes the products of a part, 16 lanes of
-// every one, to `lanes`, batch x 16.
-using MultiplyPart = void (*)(const Part& part, const Decoder& d, __m512i* lanes);
+// Functions of their own, so that their loops have all registers. Each writes the products of a part to `fours`,
+// batch x 4.
+using MultiplyPart = void (*)(const Part& part, const Decoder& d, __m512i* fours);
 
 // Row by row. sums: of each vector, so that one need not wait for another.
 template <Codes kind, int batch, int sums>
-void multiply_long(const Part& part, const Decoder& d, __m512i* lanes) {
+void multiply_long(const Part& part, const Decoder& d, __m512i* fours) {
   const std::size_t step = 8 * part.code_bits, row_bytes = part.row_bytes;
-  const std::uint32_t words = part.words;
+  const std::uint32_t words = part.words, rows = part.rows;
   const std::int8_t* const first = part.q;
-  const __m512i* const end = lanes + part.rows;
-  const std::uint8_t* row = part.values;
-  for (; lanes != end; ++lanes, row += row_bytes) {
+  const std::uint8_t* values_of_row = part.values;
+  __m512i lanes[batch][kBlock];
+  for (std::uint32_t row = 0; row < rows; ++row, values_of_row += row_bytes) {
     __m512i sum[sums][batch] = {};
     const std::int8_t* q = first;
-    const std::uint8_t* values = row;
+    const std::uint8_t* values = values_of_row;
     const auto add = [&](__m512i (&to)[batch]) __attribute__((always_inline)) {
       prefetch(values + kValuesAhead);
       const __m512i weights = decode<kind>(d, values);
@@ -155,35 +166,48 @@ void multiply_long(const Part& part, const Decoder& d, __m512i* lanes) {
     } while (--left > 0);
     for (int n = 0; n < batch; ++n) {
       for (int k = 1; k < sums; ++k) sum[0][n] = _mm512_add_epi32(sum[0][n], sum[k][n]);
-      lanes[n * kBlock] = sum[0][n];
+      lanes[n][row] = sum[0][n];
     }
+  }
+  for (int n = 0; n < batch; ++n) {
+    for (std::uint32_t row = rows; row < kBlock; ++row) lanes[n][row] = _mm512_setzero_si512();
+    for (std::uint32_t k = 0; k < kFours; ++k) fours[n * kFours + k] = add_four(lanes[n] + 4 * k);
   }
 }
 
 // Some of 16 rows at a time, word by word: less to do for each row, and its sums need not wait for one another.
 template <Codes kind, int batch>
-void multiply_short(const Part& part, const Decoder& d, __m512i* lanes) {
-  constexpr int kTall = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 4 ? 4 : 2;  // by what the 32 registers hold
+void multiply_short(const Part& part, const Decoder& d, __m512i* fours) {
+  constexpr int kTall = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 5 ? 4 : 2;  // by what the 32 registers hold
+  constexpr int kRows = kTall < 4 ? 4 : kTall;
   const std::size_t step = 8 * part.code_bits, row_bytes = part.row_bytes;
   const std::size_t far = kBlock * row_bytes > kValuesAhead ? kBlock * row_bytes : kValuesAhead;
-  for (std::uint32_t row = 0; row < kBlock; row += kTall) {
-    __m512i sum[kTall][batch] = {};
-    const std::int8_t* q = part.q;
-    const std::uint8_t* first = part.values + row * row_bytes;
-    for (std::uint32_t word = 0; word < part.words; ++word, first += step, q += batch * 64) {
-      const std::uint8_t* values = first;
-      __m512i columns[batch];
-      for (int n = 0; n < batch; ++n) columns[n] = _mm512_load_si512(q + n * 64);
+  for (std::uint32_t row = 0; row < kBlock; row += kRows) {
+    __m512i pairs[kRows / 2][batch];
+#pragma GCC unroll 2
+    for (int top = 0; top < kRows; top += kTall) {
+      __m512i sum[kTall][batch] = {};
+      const std::int8_t* q = part.q;
+      const std::uint8_t* first = part.values + (row + top) * row_bytes;
+      for (std::uint32_t word = 0; word < part.words; ++word, first += step, q += batch * 64) {
+        const std::uint8_t* values = first;
+        __m512i columns[batch];
+        for (int n = 0; n < batch; ++n) columns[n] = _mm512_load_si512(q + n * 64);
 #pragma GCC unroll 16
-      for (int i = 0; i < kTall; ++i, values += row_bytes) {
-        prefetch(values + far);
-        const __m512i weights = decode<kind>(d, values);
-        for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, columns[n]);
+        for (int i = 0; i < kTall; ++i, values += row_bytes) {
+          prefetch(values + far);
+          const __m512i weights = decode<kind>(d, values);
+          for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, columns[n]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kTall; i += 2) {
+        for (int n = 0; n < batch; ++n) pairs[(top + i) / 2][n] = add_pair(sum[i][n], sum[i + 1][n]);
       }
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < kTall; ++i) {
-      for (int n = 0; n < batch; ++n) lanes[n * kBlock + row + i] = sum[i][n];
+#pragma GCC unroll 4
+    for (int k = 0; k < kRows / 4; ++k) {
+      for (int n = 0; n < batch; ++n) fours[n * kFours + row / 4 + k] = add_pairs(pairs[2 * k][n], pairs[2 * k + 1][n]);
     }
   }
 }
@@ -209,23 +233,65 @@ Parts choose_parts(const Product& p) {
   return {kShort[n], kLong[n]};
 }
 
+// Whole blocks of short rows of bytes times one vector, which is in registers for all of them: every row takes a step
+// a word and no more, and a block's sums are added up where they are. Returns how many rows that were.
+template <int words>
+std::uint32_t multiply_narrow(const Product& p) {
+  __m512i q[words];
+  for (int k = 0; k < words; ++k) q[k] = _mm512_load_si512(p.scratch + k * 64);
+  const __m512i excess = _mm512_set1_epi32(p.excess[0]);
+  const std::size_t row_bytes = p.row_start[1];
+  const std::uint8_t* values = p.values;
+  std::int32_t* out = p.out;
+  const std::uint32_t whole = p.rows / kBlock * kBlock;
+  for (std::uint32_t row = 0; row < whole; row += kBlock, out += kBlock) {
+    __m512i sum[kBlock];
+#pragma GCC unroll 16
+    for (std::uint32_t i = 0; i < kBlock; ++i, values += row_bytes) {
+      sum[i] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+      for (int k = 0; k < words; ++k) {
+        prefetch(values + k * 64 + kValuesAhead);
+        sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_loadu_si512(values + k * 64), q[k]);
+      }
+    }
+    const __m512i fours[kFours] = {add_four(sum), add_four(sum + 4), add_four(sum + 8), add_four(sum + 12)};
+    _mm512_storeu_si512(out, _mm512_sub_epi32(add_fours(fours), excess));
+  }
+  return whole;
+}
+
+std::uint32_t multiply_narrow(const Product& p) {
+  switch (p.words) {
+    case 1: return multiply_narrow<1>(p);
+    case 2: return multiply_narrow<2>(p);
+    case 3: return multiply_narrow<3>(p);
+    case 4: return multiply_narrow<4>(p);
+    case 5: return multiply_narrow<5>(p);
+    case 6: return multiply_narrow<6>(p);
+    case 7: return multiply_narrow<7>(p);
+    default: return multiply_narrow<8>(p);
+  }
+}
+
 template <Codes kind>
 void multiply_dense(const Product& p) {
+  std::uint32_t done = 0;
+  if (kind == Codes::Bytes && p.batch == 1 && p.groups == 1 && p.words <= kMostNarrow) done = multiply_narrow(p);
   const Parts parts = choose_parts<kind>(p);
   const Decoder decoder = make_decoder(p);
-  __m512i lanes[8 * kBlock];
-  for (auto& each : lanes) each = _mm512_setzero_si512();
+  __m512i fours[8 * kFours];
   Part part{};
   part.row_bytes = p.row_start[1];
   part.code_bits = p.bits;
-  for (std::uint32_t row = 0; row < p.rows; row += kBlock) {
+  for (std::uint32_t row = done; row < p.rows; row += kBlock) {
     part.rows = p.rows - row < kBlock ? p.rows - row : kBlock;
     for (std::uint32_t group = 0, first = 0; group < p.groups; ++group, first += part.words) {
       part.words = p.words - first < p.group_words ? p.words - first : p.group_words;
       part.q = p.scratch + first * p.batch * 64;
       part.values = p.values + p.row_start[row] + std::size_t{first} * 8 * p.bits;
-      (part.rows == kBlock ? parts.whole : parts.rest)(part, decoder, lanes);
-      store(p, row, part.rows, group, lanes);
+      (part.rows == kBlock ? parts.whole : parts.rest)(part, decoder, fours);
+      store(p, row, part.rows, group, fours);
     }
   }
 }
