@@ -74,12 +74,12 @@ class Hybrid(EdgeRecogniser):
 
     def missing(self) -> str | None:
         """The package or the models that are not here."""
-        from edgespeech.rescoring.folder import LM, VOCABULARY, second_pass_folder
+        from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
 
         if find_spec("websockets") is None:
             return "package websockets is not installed"
         folder = second_pass_folder()
-        for name in (LM, VOCABULARY):
+        for name in (LM, SCALES, VOCABULARY):
             if not (folder / name).is_file():
                 return f"no second pass in {folder}: it has no {name}"
         return EdgeFp32().missing()
