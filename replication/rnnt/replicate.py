@@ -2,7 +2,7 @@
 
 python replication/rnnt/replicate.py                      # measure the shipped model (minutes)
 python replication/rnnt/replicate.py --profile full       # make speech and model from nothing first (hours; resumes)
-python replication/rnnt/replicate.py --publish-model RUN  # ship the model of a finished run, and no more
+python replication/rnnt/replicate.py --publish-model RUN ...  # ship the mean of finished runs' models, and no more
 python replication/rnnt/replicate.py --render             # render the newest record only
 """
 
@@ -14,18 +14,20 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import yaml
 
 from edgespeech.compression.pack import Layout, pack
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
 from edgespeech.decoding.streaming import TransducerStream
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.harness.workers import Job, prepare_audio
@@ -359,7 +361,7 @@ def _run(config: TrainConfig) -> Sequence[str]:
     )
     return (
         config.name,
-        NONE if config.init is None else Path(config.init).name,
+        NONE if config.init is None else Path(config.init.removesuffix(f"/{MODEL}")).name,
         ", ".join(speech),
         str(config.until or config.steps),
         f"{config.batch_s:g} s",
@@ -369,7 +371,7 @@ def _run(config: TrainConfig) -> Sequence[str]:
 
 
 def make() -> None:
-    """Make the speech and every run from nothing, or go on where that was stopped, and ship the last run's model.
+    """Make the speech and every run from nothing, or go on where that was stopped, and ship what the page ships.
 
     Raises:
         EdgeSpeechError: a step failed; it has said why.
@@ -380,7 +382,8 @@ def make() -> None:
     for path in training_files():
         alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)
         _python(*alone, "--module", "edgespeech.cli", "train", str(path))
-    publish_model(load_train_config(training_files()[-1]).name)
+    config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    publish_model(*config["shipped"])
 
 
 def _python(module: str, *arguments: str) -> None:
@@ -389,19 +392,51 @@ def _python(module: str, *arguments: str) -> None:
         raise EdgeSpeechError(f"python -m {module} {' '.join(arguments)}: ended with {done.returncode}")
 
 
-def publish_model(name: str) -> Path:
-    """Ship a run's model: a copy in half precision with a language model, and that packed for the native engine.
+def mean_model(names: Sequence[str]) -> Trained:
+    """A model whose weights are the mean of several runs', each of which goes on from the one before it.
+
+    Source: M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+    increasing inference time" (ICML 2022); with the model that a run started from, their "Robust fine-tuning of
+    zero-shot models" (CVPR 2022).
 
     Args:
-        name: of the run, or its folder.
+        names: of the runs, or their folders; at least one.
+
+    Raises:
+        EdgeSpeechError: there is no such model, or they differ in shape or word pieces.
+    """
+    found = [load_model(work_dir() / "runs" / name / MODEL) for name in names]
+    last = found[-1]
+    for name, other in zip(names, found, strict=True):
+        for field, its, wanted in (
+            ("shape", replace(other.model.config, dropout=0), replace(last.model.config, dropout=0)),
+            ("word pieces", other.tokeniser.pieces, last.tokeniser.pieces),
+        ):
+            if its != wanted:
+                raise bad(f"run {name}", field, its, f"{wanted}, as of run {names[-1]}")
+    states = [other.model.state_dict() for other in found]
+    mean = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
+    last.model.load_state_dict(mean)
+    if len(names) == 1:
+        return last
+    return replace(
+        last, provenance={**last.provenance, "mean_of": ", ".join(Path(name).name for name in names)}
+    )
+
+
+def publish_model(*names: str) -> Path:
+    """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
+
+    Args:
+        names: see `mean_model`.
 
     Returns:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: there is no such model, or the language model's text cannot be had.
+        EdgeSpeechError: what `mean_model` refuses, or the language model's text cannot be had.
     """
-    trained = load_model(work_dir() / "runs" / name / MODEL)
+    trained = mean_model(names)
     fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
     folder = shipped_models() / EdgeFp32.name
     save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
@@ -423,11 +458,14 @@ def main() -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument(
-        "--publish-model", metavar="RUN", help="ship a run's model (a name or folder), and no more"
+        "--publish-model",
+        metavar="RUN",
+        nargs="+",
+        help="ship the mean of some runs' models (names or folders), and no more",
     )
     given = options.parse_args()
     if given.publish_model is not None:
-        print(publish_model(given.publish_model))
+        print(publish_model(*given.publish_model))
         return
     if given.profile == "full" and not given.render:
         make()
