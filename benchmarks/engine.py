@@ -78,9 +78,9 @@ class ColdProducts(_Product):
 
 
 class Chunk:
-    """A chunk of noise through the whole model, greedy and with a beam of 4."""
+    """A chunk of noise through the whole model, greedy and with the beam that recognisers use."""
 
-    params = (1, 4)
+    params = (1, 8)
     param_names = ("beam",)
 
     def setup(self, beam: int) -> None:

@@ -120,3 +120,8 @@ def changed(row: int, node: int, value: float) -> Callable[[Table], Table]:
 def test_a_damaged_table_is_refused(change: Callable[[Table], Table], expected: str) -> None:
     with pytest.raises(EdgeSpeechError, match=expected):
         NGram(change(by_hand()), 4, "t")
+
+
+def test_more_labels_than_half_precision_counts_are_refused() -> None:
+    with pytest.raises(EdgeSpeechError, match="vocabulary is 2049, expected 2 to 2048"):
+        NGram(by_hand(), 2049, "t")

@@ -20,7 +20,7 @@ ROWS = ("labels", "children", "log_probs", "backoffs")
 START = 0
 """What a sentence starts with, in the place of a label before the first: the blank's number, which is never said."""
 MOST = 2048
-"""Half precision counts exactly to here: labels and numbers of children are at most so many."""
+"""Half precision counts exactly to here: there are at most so many labels."""
 
 
 class NGram:
@@ -43,6 +43,8 @@ class NGram:
             raise bad(where, "table", f"{table.dtype} {table.shape}", "float16 (4, nodes)")
         if not np.isfinite(table).all():
             raise bad(where, "value", "not a finite number", "finite numbers")
+        if not 2 <= vocabulary <= MOST:
+            raise bad(where, "vocabulary", vocabulary, f"2 to {MOST}")
         self.table = table
         self.vocabulary = vocabulary
         labels, children = table[0].astype(np.int64), table[1].astype(np.int64)
