@@ -37,7 +37,8 @@ def test_it_expects_what_the_grammar_says(path: Path) -> None:
     assert fusion.weights.high == 0.5
 
     def likely(sentence: str) -> float:
-        history, total = (START,), 0.0
+        history: tuple[int, ...] = (START,)
+        total = 0.0
         for label in tokeniser.encode(sentence):
             total += float(fusion.high.log_probs(history)[label])
             history = (*history, label)
