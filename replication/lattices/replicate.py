@@ -32,6 +32,7 @@ from edgespeech.decoding.lattice_paths import best_path, n_best, oracle, prune
 from edgespeech.decoding.lattice_search import LatticeDecoder, log_probability
 from edgespeech.decoding.wire import Precision, Vocabulary, encode, rounded
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.contest import Spoken, utterances
 from edgespeech.harness.metrics.wer import count_errors
@@ -46,7 +47,6 @@ from edgespeech.rescoring.measure import hear, measured, second_pass_table
 from edgespeech.rescoring.model import load_lm
 from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
 from edgespeech.rescoring.tuning import load_scales
-from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.speech import trainable
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ class Bench:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.trained = load_model(model_folder())
+        self.trained = load_model(start_model())
         self.vocabulary = Vocabulary.load(WORDS)
         self.heard: list[Heard] = []
         self.missing: list[Row] = []
@@ -143,18 +143,6 @@ class Bench:
         groups = [one.spoken.speaker for one in self.heard]
         paired = paired_ratio_difference(a, b, self.words, groups, seed=self.seed)
         return paired.difference, paired.interval.low, paired.interval.high
-
-
-def model_folder() -> Path:
-    """Of the shipped model, unless the environment names another.
-
-    Raises:
-        EdgeSpeechError: there is none.
-    """
-    recogniser = EdgeFp32()
-    if (missing := recogniser.missing()) is not None:
-        raise EdgeSpeechError(missing)
-    return recogniser.folder()
 
 
 @torch.inference_mode()

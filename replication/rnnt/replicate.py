@@ -28,6 +28,7 @@ from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
 from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.harness.workers import Job, prepare_audio
@@ -60,22 +61,10 @@ PROCESSES = 2
 """That train where there is no GPU, each on one thread."""
 
 
-def model_folder() -> Path:
-    """The folder of the model that is measured: the shipped one, unless the environment names another.
-
-    Raises:
-        EdgeSpeechError: there is none.
-    """
-    recogniser = EdgeFp32()
-    if (missing := recogniser.missing()) is not None:
-        raise EdgeSpeechError(missing)
-    return recogniser.folder()
-
-
 def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Parameters, and bytes of the model's files."""
     del config, seed
-    folder = model_folder()
+    folder = start_model()
     trained = load_model(folder)
     with TemporaryDirectory() as single:
         save_model(Path(single), trained.model, trained.tokeniser, trained.provenance, fusion=trained.fusion)
@@ -99,7 +88,7 @@ def said(trained: Trained, samples: Samples, step: int) -> str:
 
 def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Streamed against all at once, on every evaluation split."""
-    trained = load_model(model_folder())
+    trained = load_model(start_model())
     torch.set_num_threads(1)
     chunk = round(CHUNK_S * SAMPLE_RATE)
     for split in config["streaming"]["splits"]:
@@ -135,7 +124,7 @@ def published() -> list[Record]:
     Raises:
         EdgeSpeechError: there is no model.
     """
-    folder = model_folder()
+    folder = start_model()
     hashes = {name: sha256_file(folder / name) for name in model_files(folder)}
     found = [
         record
@@ -276,7 +265,7 @@ def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
 def data(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """How much speech there was to learn from."""
     del config, seed
-    made = load_model(model_folder()).provenance
+    made = load_model(start_model()).provenance
     if missing := {"run", "step", "audio_s", "utterances"} - made.keys():
         raise EdgeSpeechError(f"the model's provenance does not say {', '.join(sorted(missing))}")
     yield {

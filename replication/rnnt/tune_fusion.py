@@ -84,7 +84,7 @@ def main() -> None:
     options.add_argument("--utterances", type=int, default=160)
     options.add_argument("--beam", type=int, default=BEAM)
     options.add_argument(
-        "--weights", nargs="+", default=["0,0,0", "0.3,0.1,0.5", "0.5,0.3,0.5", "0.6,0.4,0.5"]
+        "--weights", nargs="+", default=["0,0,0", "0.4,0.2,0.7", "0.4,0.2,0.9", "0.5,0.2,0.9", "0.5,0.3,0.7"]
     )
     given = options.parse_args()
     trained = load_model(given.model)

@@ -103,8 +103,7 @@ class BeamDecoder:
             predicted = torch.cat([path.predicted for path in inside])
             scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
             if self._fusion is not None:
-                added = [self._fusion.scores(path.labels) for path in inside]
-                scores += torch.from_numpy(np.stack(added))
+                scores += torch.from_numpy(self._fusion.rows(path.labels for path in inside))
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]

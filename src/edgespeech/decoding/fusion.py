@@ -9,7 +9,7 @@ based speech recognition" (ICASSP 2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,10 @@ class Fusion:
             found[BLANK] = 0
             self._scores[history] = found
         return found
+
+    def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+        """`scores` of P hypotheses' labels, with shape `(P, V)`; P is at least 1."""
+        return np.stack([self.scores(labels) for labels in hypotheses])
 
     def tensors(self) -> dict[str, NDArray[np.float16] | NDArray[np.float32]]:
         """What a file keeps of it, by name; a row of 3 weights, and two tables."""

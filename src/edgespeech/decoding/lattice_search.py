@@ -151,8 +151,7 @@ class LatticeDecoder:
             predicted = torch.cat([state.predicted for state in inside])
             scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
             if self._fusion is not None:
-                added = [self._fusion.scores(state.labels) for state in inside]
-                scores += torch.from_numpy(np.stack(added))
+                scores += torch.from_numpy(self._fusion.rows(state.labels for state in inside))
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)

@@ -18,8 +18,8 @@ from edgespeech.decoding.ngram import START, NGram
 from edgespeech.errors import bad
 
 Labels = tuple[int, ...]
-_LEAST_COUNT = {1: 1, 2: 1, 3: 1}
-"""Sequences that are said less often are left out; of longer ones, those that are said once."""
+_RARE_FROM = 4
+"""Sequences of at least so many labels are left out where they are said once."""
 _DISCOUNTS = (0.3, 0.9)
 _TINY = 1e-6
 
@@ -64,7 +64,7 @@ def _count(sentences: Iterable[Sequence[int]], order: int) -> list[Counter[Label
             for length in range(1, min(order, end) + 1):
                 counts[length][labels[end - length : end]] += 1
     for length in range(1, order + 1):
-        least = _LEAST_COUNT.get(length, 2)
+        least = 2 if length >= _RARE_FROM else 1
         counts[length] = Counter({gram: n for gram, n in counts[length].items() if n >= least})
     return counts
 
