@@ -1,10 +1,12 @@
-"""A small language model for searches, over any number of labels."""
+"""A small language model for searches, over any number of labels, with scores that a packed file holds exactly."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from edgespeech.compression.pack import SCORE_STEP
 from edgespeech.decoding.fusion import Fusion, FusionWeights
+from edgespeech.decoding.ngram import NGram
 from edgespeech.training.ngram import estimate
 
 
@@ -17,5 +19,12 @@ def fusion_of(vocabulary: int, high: float = 0.7, label: float = 0.4) -> Fusion:
         for size in rng.integers(1, 7, 60)
     ]
     sentences = [*drawn, tuple(range(1, vocabulary))]
-    four, two = (estimate(sentences, vocabulary, order, 1e-4) for order in (4, 2))
+    four, two = (_rounded(estimate(sentences, vocabulary, order, 1e-4)) for order in (4, 2))
     return Fusion(four, two, FusionWeights(high=high, low=0.2, label=label))
+
+
+def _rounded(model: NGram) -> NGram:
+    """With scores that a packed file holds exactly."""
+    table = model.table.copy()
+    table[2:] = np.rint(table[2:] / SCORE_STEP) * SCORE_STEP
+    return NGram(table, model.vocabulary, "rounded")

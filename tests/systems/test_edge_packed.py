@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespeech.compression.codes import Codes
-from edgespeech.compression.edge_file import read_edge, write_edge
-from edgespeech.compression.pack import Layout, pack
+from edgespeech.compression.codes import Codes, dequantise, quantise
+from edgespeech.compression.edge_file import Tensor, read_edge, write_edge
+from edgespeech.compression.pack import Layout, fusion_tensors, pack
 from edgespeech.compression.simulate import simulate
 from edgespeech.contracts import Event, EventKind, Request, Samples
 from edgespeech.data.files import project_root, sha256_file
 from edgespeech.decoding.fusion import HIGH, LOW, WEIGHTS, Fusion
+from edgespeech.decoding.ngram import NGram
 from edgespeech.decoding.partials import TAIL_S
 from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError
@@ -223,28 +224,67 @@ def test_a_language_model_changes_what_is_said_and_is_no_weight(file: Path, samp
 @pytest.mark.parametrize(
     ("name", "row", "node", "value", "expected"),
     [
-        (HIGH, 0, 1, 2047, "a label is 2047, expected less than 40"),
-        (HIGH, 0, 1, 0.5, "expected whole numbers from 0 to 2048"),
-        (HIGH, 1, 0, -1, "expected whole numbers from 0 to 2048"),
-        (LOW, 1, 0, 2000, "breadth-first order"),
+        (HIGH, 0, 1, 200, "a label is 200, expected less than 40"),
+        (LOW, 1, 0, 250, "breadth-first order"),
         (LOW, 1, -1, 1, "breadth-first order"),
-        (HIGH, 2, 3, np.nan, "not finite"),
         (LOW, 0, 2, 0, "do not grow"),
-        (WEIGHTS, 0, 1, np.inf, "not finite"),
     ],
 )
 def test_a_damaged_language_model_is_refused(
-    file: Path, name: str, row: int, node: int, value: float, expected: str
+    file: Path, name: str, row: int, node: int, value: int, expected: str
 ) -> None:
     pack(replace(tiny(), fusion=STRONG), Layout(), file)
     held = read_edge(file)
     table = held.tensors[name]
-    assert isinstance(table, np.ndarray)
-    table = table.copy()
-    table[row, node] = value
-    write_edge(file, {**held.tensors, name: table}, held.meta)
+    assert isinstance(table, Codes)
+    assert table.mask is not None
+    code = np.uint8(value).view(np.int8).astype(np.int16) + 128
+    table.codes[row, node], table.mask[row, node] = code if value else 0, value != 0
+    write_edge(file, held.tensors, held.meta)
     with pytest.raises(EdgeSpeechError, match=f"{name}.*{expected}"):
         EdgePacked().load()
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "expected"),
+    [
+        (WEIGHTS, np.array([[1, np.inf, 0]], np.float32), "not finite"),
+        (HIGH, STRONG.high.table, "uniform codes of 8 bits"),
+        (LOW, quantise(np.ones((3, 9), np.float32), bits=8), "rows is 3, expected 4"),
+        (LOW, quantise(np.ones((4, 9), np.float32), bits=5), "uniform codes of 8 bits"),
+    ],
+)
+def test_a_language_model_stored_otherwise_is_refused(
+    file: Path, name: str, tensor: Tensor, expected: str
+) -> None:
+    pack(replace(tiny(), fusion=STRONG), Layout(), file)
+    held = read_edge(file)
+    write_edge(file, {**held.tensors, name: tensor}, held.meta)
+    with pytest.raises(EdgeSpeechError, match=f"{name}.*{expected}"):
+        EdgePacked().load()
+
+
+def test_a_packed_language_model_is_the_nearest_of_its_steps() -> None:
+    found = fusion_tensors(STRONG)
+    for name, model in ((HIGH, STRONG.high), (LOW, STRONG.low)):
+        table = found[name]
+        assert isinstance(table, Codes)
+        np.testing.assert_array_equal(dequantise(table)[:2], model.table[:2])
+        np.testing.assert_array_equal(dequantise(table)[2:], model.table[2:])
+
+
+def test_a_score_between_two_steps_is_rounded_and_one_beyond_all_is_the_last() -> None:
+    table = STRONG.high.table.copy()
+    table[2, 1], table[3, 1] = -1.3, -40
+    model = NGram(table, VOCABULARY, "test")
+    found = fusion_tensors(Fusion(model, STRONG.low, STRONG.weights))[HIGH]
+    assert isinstance(found, Codes)
+    assert dequantise(found)[2:, 1].tolist() == [-1.25, -15.875]
+
+
+def test_more_labels_than_a_byte_counts_are_refused() -> None:
+    with pytest.raises(EdgeSpeechError, match="vocabulary is 300, expected at most 256"):
+        fusion_tensors(fusion_of(300))
 
 
 @pytest.mark.parametrize("missing", [HIGH, LOW])

@@ -22,6 +22,7 @@ from edgespeech.compression.codes import (
     quantise,
 )
 from edgespeech.compression.edge_file import Tensor, bits_per_weight, read_edge, write_edge
+from edgespeech.decoding.fusion import HIGH, LOW, Fusion
 from edgespeech.engine.runtime import FORMAT
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
@@ -29,6 +30,9 @@ from edgespeech.model.transducer import Transducer
 
 EMBEDDING = "predictor.embedding.weight"
 """The one matrix that nothing is multiplied with: its rows are looked up."""
+
+SCORE_STEP = 0.125
+"""Of what a language model's scores are multiples of in a packed file, in nats: half of it is weighed by 0.4."""
 
 CODES = "codes.edge"
 """Beside a model that was trained to lie on the levels of codes: those codes, in the packed format."""
@@ -138,7 +142,7 @@ def pack(
     """
     tensors = pack_tensors(trained.model, layout, machine, codes)
     if trained.fusion is not None:
-        tensors |= trained.fusion.tensors()
+        tensors |= fusion_tensors(trained.fusion)
     about = layout.to_mapping()
     if codes:
         about["trained"] = {name: asdict(_encoding_of(its)) for name, its in codes.items()}
@@ -154,6 +158,33 @@ def pack(
     weights = sum(sizes.values())
     bits = sum(bits_per_weight(tensor) * sizes[name] for name, tensor in tensors.items())
     return Packed(out.stat().st_size, weights, bits / weights)
+
+
+def fusion_tensors(fusion: Fusion) -> dict[str, Tensor]:
+    """What the search adds to the scores, as the file stores it: its tables in bytes, zeros not stored.
+
+    Labels and numbers of children are bytes without a sign, which the codes hold as those with one; the scores are
+    the nearest multiples of `SCORE_STEP` within +-15.875.
+
+    Raises:
+        EdgeSpeechError: more than 256 labels.
+    """
+    if fusion.high.vocabulary > 256:
+        raise bad("pack", "vocabulary", fusion.high.vocabulary, "at most 256 with a language model")
+    tensors: dict[str, Tensor] = dict(fusion.tensors())
+    for name, model in ((HIGH, fusion.high), (LOW, fusion.low)):
+        steps = np.clip(np.rint(model.table[2:].astype(np.float32) / SCORE_STEP), -127, 127)
+        values = np.concatenate([model.table[:2].astype(np.uint8).view(np.int8), steps.astype(np.int8)])
+        stored = values != 0
+        tensors[name] = Codes(
+            codes=np.where(stored, values.astype(np.int16) + 128, 0).astype(np.uint8),
+            mask=stored,
+            scales=np.array([[1], [1], [SCORE_STEP], [SCORE_STEP]], np.float32),
+            bits=8,
+            group=0,
+            codebook=None,
+        )
+    return tensors
 
 
 def save_codes(folder: Path, codes: Mapping[str, Codes]) -> None:

@@ -145,11 +145,15 @@ class Kokoro:
 
     @cached_property
     def _session(self) -> Any:
+        import onnx
         import onnxruntime
+
+        from edgespeech.data.integer_graph import fast
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        return onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+        graph = fast(onnx.load(self._model)).SerializeToString()
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     @cached_property
     def _tokenizer(self) -> Any:

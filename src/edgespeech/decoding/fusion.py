@@ -26,6 +26,8 @@ from edgespeech.model.config import BLANK
 FUSION = "fusion.safetensors"
 """In a model's folder, where it has a language model."""
 HIGH, LOW, WEIGHTS = "fusion.high", "fusion.low", "fusion.weights"
+TENSORS = (WEIGHTS, HIGH, LOW)
+"""What a file keeps, by name."""
 _KEPT = 4096
 """Histories whose scores are kept."""
 

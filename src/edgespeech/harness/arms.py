@@ -27,7 +27,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,8 @@ class Arms:
 
     Args:
         folder: of the page, `replication/NAME`.
-        config: its configuration: `base` (the file with the base mapping, from the folder on) and `families`.
+        config: its configuration: `base` (the file with the base mapping, from the folder on) and `families`; with
+            `fusion`, every packed file has the language models of the model that everything starts from.
         init: folder of the model that everything starts from.
 
     Raises:
@@ -110,6 +111,7 @@ class Arms:
         self.folder = folder
         self.init = init
         self._base: dict[str, Any] = yaml.safe_load((folder / config["base"]).read_text(encoding="utf-8"))
+        self._fused = bool(config.get("fusion", False))
         self._others: dict[str, Arms] = {}
         self.arms: dict[str, Arm] = {}
         for family in config["families"]:
@@ -153,7 +155,8 @@ class Arms:
                 owner, other = self._other(reference, arm.seed)
                 parents.append(owner.sha256(other))
         layout = arm.layout.to_mapping()
-        return sha256_json({"run": run and {**run, "init": ""}, "parents": parents, "layout": layout})
+        told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
+        return sha256_json(told | ({"fusion": True} if self._fused else {}))
 
     def run_folder(self, arm: Arm) -> Path:
         """Where an arm's run is, or would be.
@@ -198,7 +201,8 @@ class Arms:
         """
         folder = self.model_folder(arm)
         codes = None if arm.of is not None else load_codes(folder)
-        pack(load_model(folder), arm.layout, out, codes=codes)
+        fusion = load_model(self.init).fusion if self._fused else None
+        pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
 
     def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
         """Make an arm's run, after those that it starts from; or go on where that was stopped.

@@ -18,6 +18,7 @@ from edgespeech.compression.edge_file import Tensor, bits_per_weight, read_edge
 from edgespeech.compression.pack import EMBEDDING
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
+from edgespeech.decoding.fusion import TENSORS
 from edgespeech.decoding.hypothesis import words_of
 from edgespeech.engine.runtime import PackedModel
 from edgespeech.errors import EdgeSpeechError, bad
@@ -184,8 +185,8 @@ def say(file: Path, spoken: Sequence[Spoken], beam: int) -> tuple[list[str], int
 
 
 def facts_of(file: Path) -> dict[str, Any]:
-    """What a packed file weighs; see `Heard.facts`."""
-    tensors = read_edge(file).tensors
+    """What a packed file weighs; see `Heard.facts`. Weights are the networks', not those of a language model."""
+    tensors = networks(read_edge(file).tensors)
     sizes = {name: values_of(tensor).size for name, tensor in tensors.items()}
     matrices = [tensor for tensor in tensors.values() if len(values_of(tensor)) > 1]
     zeros = sum(int((values_of(tensor) == 0).sum()) for tensor in matrices)
@@ -205,7 +206,7 @@ def weights_read(tensors: Mapping[str, Tensor], *, frames: int, labels: int) -> 
     calls = {"transcriber": frames, "predictor": labels, "joiner": frames + labels}
     return sum(
         calls[name.partition(".")[0]] * sum(sections(tensor))
-        for name, tensor in tensors.items()
+        for name, tensor in networks(tensors).items()
         if name != EMBEDDING
     )
 
@@ -224,7 +225,7 @@ def dev_loss(file: Path, spoken: Sequence[Spoken], labels: Sequence[Sequence[int
     from edgespeech.compression.simulate import simulate
     from edgespeech.model.loss import transducer_loss
 
-    tensors = read_edge(file).tensors
+    tensors = networks(read_edge(file).tensors)
     weight, bias = (torch.from_numpy(values_of(tensors[f"joiner.{name}"])) for name in ("weight", "bias"))
     total = 0.0
     with PackedModel(file) as model, torch.inference_mode():
@@ -269,6 +270,11 @@ def chunk_times(
         for name, found in results.items()
         if "skipped" not in found
     }
+
+
+def networks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors without those of its language models."""
+    return {name: tensor for name, tensor in tensors.items() if name not in TENSORS}
 
 
 def values_of(tensor: Tensor) -> NDArray[np.float32]:

@@ -54,7 +54,7 @@ class EdgePacked(EdgeRecogniser):
             EdgeSpeechError: it is not here, damaged, or of another format, or the engine is not built.
         """
         from edgespeech.data.files import sha256_file
-        from edgespeech.decoding.fusion import HIGH, LOW, WEIGHTS
+        from edgespeech.decoding.fusion import TENSORS
         from edgespeech.engine.loader import EdgeFile
         from edgespeech.engine.runtime import PackedModel
 
@@ -63,7 +63,7 @@ class EdgePacked(EdgeRecogniser):
         model = self._model = PackedModel(path)
         self._stream = lambda: _PackedStream(model, self._beam)
         with EdgeFile(path) as file:
-            networks = [name for name in file.names if name not in (WEIGHTS, HIGH, LOW)]
+            networks = [name for name in file.names if name not in TENSORS]
             weights = sum(rows * cols for rows, cols in map(file.shape, networks))
         return SystemInfo(
             name=self.name,

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "floats.hpp"
-
 namespace edgespeech {
 namespace {
 
@@ -16,21 +14,37 @@ constexpr std::uint32_t kRows = 4;
   throw std::runtime_error(label + ": " + what + ", expected " + expected);
 }
 
+// The values of a table of bytes, row after row: weights in units of their rows' scales, 0 where none is stored.
+std::vector<int> unpack(const PackedMatrix& table) {
+  std::vector<int> values;
+  values.reserve(std::size_t{table.rows} * table.cols);
+  for (std::uint32_t row = 0; row < table.rows; ++row) {
+    const std::uint8_t* code = table.values + table.row_start[row];
+    const std::uint64_t* masks = table.sparse ? table.masks + std::size_t{row} * table.words() : nullptr;
+    for (std::uint32_t col = 0; col < table.cols; ++col) {
+      const bool stored = masks == nullptr || (masks[col / 64] >> (col % 64) & 1) != 0;
+      values.push_back(stored ? *code++ - 128 : 0);
+    }
+  }
+  return values;
+}
+
 }  // namespace
 
 NGram::NGram(const Tensor& table, std::uint32_t vocabulary, const std::string& label) : vocabulary_(vocabulary) {
   const std::string where = label + ": tensor " + table.name;
-  if (table.encoding != Encoding::Fp16)
-    fail(where, "encoding is " + std::to_string(static_cast<int>(table.encoding)), "1 (fp16)");
+  const PackedMatrix& packed = table.packed;
+  if (table.encoding != Encoding::Codes || packed.bits != 8 || packed.group != 0 || packed.codebook != nullptr)
+    fail(where, "it is stored otherwise", "uniform codes of 8 bits with a scale a row");
   if (table.rows != kRows) fail(where, "rows is " + std::to_string(table.rows), std::to_string(kRows));
   const std::size_t nodes = table.cols;
-  const auto* halves = reinterpret_cast<const std::uint16_t*>(table.floats);
-  const auto at = [&](std::size_t row, std::size_t node) { return half_to_float(halves[row * nodes + node]); };
+  const std::vector<int> values = unpack(packed);
+  const auto at = [&](std::size_t row, std::size_t node) {
+    return packed.scales[row] * static_cast<float>(values[row * nodes + node]);
+  };
+  // Labels and numbers of children are bytes without a sign.
   const auto whole = [&](std::size_t row, std::size_t node) {
-    const float value = at(row, node);
-    if (!(value >= 0 && value == std::floor(value) && value <= 2048))
-      fail(where, "row " + std::to_string(row) + " has " + std::to_string(value), "whole numbers from 0 to 2048");
-    return static_cast<std::uint32_t>(value);
+    return static_cast<std::uint32_t>(static_cast<std::uint8_t>(values[row * nodes + node]));
   };
   first_.push_back(1);
   for (std::size_t node = 0; node < nodes; ++node) {
@@ -43,8 +57,6 @@ NGram::NGram(const Tensor& table, std::uint32_t vocabulary, const std::string& l
     labels_.push_back(static_cast<std::int32_t>(whole(0, node)));
     log_probs_.push_back(at(2, node));
     backoffs_.push_back(at(3, node));
-    if (!std::isfinite(log_probs_.back()) || !std::isfinite(backoffs_.back()))
-      fail(where, "a value of node " + std::to_string(node) + " is not finite", "finite values");
   }
   if (first_.back() != nodes)
     fail(where, "the children are " + std::to_string(first_.back() - 1), std::to_string(nodes - 1));

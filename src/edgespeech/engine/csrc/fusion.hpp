@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "edge_file.hpp"
@@ -13,7 +14,7 @@ namespace edgespeech {
 // A back-off n-gram model of labels: a trie whose nodes lie in breadth-first order, the children of each together.
 class NGram {
  public:
-  // table: half precision, 4 x nodes: label, number of children, log-probability and back-off of each node.
+  // table: bytes, 4 x nodes: label and number of children without a sign, log-probability and back-off of each node.
   // Throws std::runtime_error, in words that begin with `label`, where it is no such trie.
   NGram(const Tensor& table, std::uint32_t vocabulary, const std::string& label);
 
@@ -35,6 +36,8 @@ class NGram {
 class Fusion {
  public:
   static constexpr const char *kWeights = "fusion.weights", *kHigh = "fusion.high", *kLow = "fusion.low";
+  // Whether a tensor of this name is one of those: looked up, and multiplied with nothing.
+  static bool owns(std::string_view name) { return name == kWeights || name == kHigh || name == kLow; }
 
   // weights: of the language model's log-probability, of the low-order model's, which is taken away, and what is
   // added for every label.

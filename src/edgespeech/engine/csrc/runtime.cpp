@@ -165,7 +165,7 @@ Model::Model(std::shared_ptr<const EdgeFile> file, const std::string& label, Isa
   reader.expect_all_taken();
 
   for (const Tensor& tensor : file_->tensors()) {
-    if (tensor.encoding != Encoding::Codes) continue;
+    if (tensor.encoding != Encoding::Codes || Fusion::owns(tensor.name)) continue;
     most_columns_ = std::max<std::size_t>(most_columns_, tensor.cols);
     most_sums_ = std::max(most_sums_, std::size_t{tensor.rows} * tensor.packed.groups());
   }
