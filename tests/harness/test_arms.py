@@ -15,6 +15,7 @@ from edgespeech.audio.io import write_audio
 from edgespeech.compression.edge_file import read_edge
 from edgespeech.compression.pack import EMBEDDING
 from edgespeech.data.manifest import Utterance, write_manifest
+from edgespeech.decoding.fusion import HIGH, TENSORS
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import arms as module
 from edgespeech.harness.arm_figures import Heard, arm_rows, check_arms, comparisons, hear, kept, publish
@@ -23,7 +24,8 @@ from edgespeech.harness.packed_bench import Bench, dev_loss, facts_of, weights_r
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL, STATE
-from helpers_packed import prune, tiny
+from helpers_fusion import fusion_of
+from helpers_packed import VOCABULARY, prune, tiny
 
 BASE = {
     "seed": 1, "dropout": 0.1, "speech": [{"corpus": "an4_train"}], "steps": 10, "warmup_steps": 2,
@@ -98,6 +100,31 @@ def test_zeros_are_sparse_and_the_embedding_dense(tmp_path: Path, init: Path) ->
     assert getattr(tensors["joiner.weight"], "mask", None) is not None
     assert getattr(tensors[EMBEDDING], "mask", None) is None
     assert 0.4 < facts_of(tmp_path / "g.edge")["zeros"] < 0.6
+
+
+def test_a_page_may_ship_the_language_models_of_its_start(
+    tmp_path: Path, init: Path, corpora: dict[str, str]
+) -> None:
+    trained = load_model(init)
+    fusion = fusion_of(VOCABULARY)
+    save_model(init, trained.model, trained.tokeniser, trained.provenance, fusion=fusion)
+    arms = page(tmp_path, init, "qat", QAT)
+    config = yaml.safe_load((arms.folder / "config.yaml").read_text())
+    fused = Arms(arms.folder, {**config, "fusion": True}, init)
+    bench = Bench(corpora, tmp_path, 0, 2)
+    labels = [trained.tokeniser.encode("play some music")] * len(bench.spoken)
+    found = []
+    for number, its in enumerate((arms, fused)):
+        file = tmp_path / f"{number}.edge"
+        its.pack(its.arms["start_8"], file)
+        facts = facts_of(file)
+        found.append((facts["zeros"], facts["bits_per_weight"], dev_loss(file, bench.spoken, labels)))
+        assert (HIGH in read_edge(file).tensors) == (its is fused)
+    assert found[0] == found[1]
+    tensors = read_edge(tmp_path / "1.edge").tensors
+    fewer = {name: tensor for name, tensor in tensors.items() if name not in TENSORS}
+    assert weights_read(tensors, frames=3, labels=2) == weights_read(fewer, frames=3, labels=2)
+    assert arms.sha256(arms.arms["start_8"]) != fused.sha256(fused.arms["start_8"])
 
 
 @pytest.mark.parametrize(
