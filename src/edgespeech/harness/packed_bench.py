@@ -35,8 +35,8 @@ WORKER = Path("replication") / "az_execution" / "worker.py"
 """The script that times chunks, in the project's folder."""
 POOLED = "pooled"
 """All corpora together."""
-_EVICT = 128 << 20
-"""Bytes read before a chunk that is to find no weight in a cache."""
+_EVICT = 300 << 20
+"""Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
 
 
 class Compared(NamedTuple):
