@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from edgespeech.audio.io import write_audio
+from edgespeech.compression.codes import Codes
+from edgespeech.compression.edge_file import read_edge
 from edgespeech.compression.sensitivity import Option, matrices_of
 from edgespeech.data.files import project_root
 from edgespeech.data.manifest import Utterance, write_manifest
@@ -63,7 +65,7 @@ def settings(
 ) -> dict[str, Any]:
     """The page's configuration on a small corpus."""
     search = {"corpus": corpus, "bits": [8, 4], "sparsities": [0.0, 0.5], "file_bytes": 100_000, "quick": 2}
-    ships = {**CONFIG["ships"], "corpus": corpus, "normaliser": "basic"}
+    ships = {**CONFIG["ships"], "corpus": corpus, "normaliser": "basic", "references": ["fp32", "b"]}
     families = [
         {"name": name, "of": "init", "pack": {"bits": bits}}
         for name, bits in (("fp32", 32), ("a", 8), ("b", 4))
@@ -79,8 +81,10 @@ def test_the_configuration_names_what_there_is(page: ModuleType, init: Path) -> 
     chosen = {name: Option(4, 0.5) for name in matrices_of(tiny().model)}
     arms = Arms(page.HERE, {**CONFIG, "families": page.families(CONFIG, chosen)}, init)
     check_page(page, arms, CONFIG)
-    assert {"searched", "searched_zeros"} <= set(arms.arms)
-    assert not {"searched", "searched_zeros"} & {one["name"] for one in page.families(CONFIG, None)}
+    assert set(CONFIG["ships"]["references"]) <= set(arms.arms)
+    searched = {"searched", "searched_rounded", "searched_zeros"}
+    assert searched <= set(arms.arms)
+    assert not searched & {one["name"] for one in page.families(CONFIG, None)}
 
 
 def test_what_is_searched_is_what_is_trained(page: ModuleType, init: Path) -> None:
@@ -120,14 +124,17 @@ def test_the_smallest_error_on_tuning_material_ships(
     right, wrong = ["get me a small latte"] * 3, ["latte"] * 3
 
     def say(file: Path, spoken: Any, beam: int) -> tuple[list[str], int]:
-        return (wrong if file.stem == "b" else right), 1
+        bits = read_edge(file).tensors["joiner.weight"]
+        return (wrong if isinstance(bits, Codes) and bits.bits == 4 else right), 1
 
     monkeypatch.setattr(page, "say", say)
     config["ships"]["commands"] = {"corpus": corpus, "grammar": "coffee"}
-    rows = {row["claim"]: row for row in page.ships(config, 0)}
+    found = list(page.ships(config, 0))
+    rows = {row["claim"]: row for row in found}
     assert rows["compression.ships"]["chosen"] == "a"
     assert set(rows["compression.ships"]["candidates"]) == {"fp32", "a", "b"}
-    assert rows["compression.tie"]["measured"] == 0
+    ties = {row["detail"].partition(":")[0]: row["measured"] for row in found if row["claim"].endswith("tie")}
+    assert ties == {"c, a against fp32": 0, "c, a against b": pytest.approx(-0.8)}
     assert rows["compression.bytes"]["measured"] < 200_000
     monkeypatch.setattr(page, "shipped_models", lambda: tmp_path / "shipped")
     assert page.publish_model().startswith("a: ")
