@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgespeech.data.corpora import assert_trainable
 from edgespeech.data.files import project_root, sha256_file
@@ -47,6 +48,18 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
         assert recipe.split == stem.split("_")[0]
+
+
+def test_the_arms_of_compression_go_on_with_a_part_of_what_the_model_heard(
+    recipes: dict[str, Recipe],
+) -> None:
+    page = project_root() / "replication" / "compression"
+    speech = load_recipe(page / "speech.yaml")
+    part = recipes["train_1"]
+    assert speech.take is not None
+    assert speech.model_copy(update={"name": part.name, "about": part.about, "take": part.take}) == part
+    named = {Path(one["corpus"]).stem for one in yaml.safe_load((page / "base.yaml").read_text())["speech"]}
+    assert {name for name in named if name.startswith("assistant")} == {speech.name, "assistant_train_3"}
 
 
 def test_every_recipe_draws_by_itself(recipes: dict[str, Recipe]) -> None:
