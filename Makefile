@@ -63,7 +63,7 @@ fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sani
 	cd build/fuzz && if command -v clang++ >/dev/null; \
 	  then ./fuzz_edge_file -max_total_time=$(FUZZ_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_S); fi
 
-neon: env ## check the AArch64 kernels under emulation (Debian: g++-aarch64-linux-gnu, qemu-user)
+neon: env ## check the AArch64 engine under emulation (Debian: g++-aarch64-linux-gnu, qemu-user)
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null \
 	  || { echo "neon: $$tool is not installed: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 2; }; done
 	$(BIN)/python -m pytest tests/engine/test_neon.py

@@ -28,14 +28,12 @@ std::vector<std::int8_t> activations(std::size_t count, bool extreme, std::mt199
   return q;
 }
 
-// Whether every product equals the plain sum; says which does not.
-bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& random) {
-  const RandomMatrix matrix = random_matrix(layout, random);
-  const auto q = activations(batch * layout.cols, layout.extreme, random);
-  const std::uint32_t groups = matrix.packed.groups(), width = layout.group ? layout.group : layout.cols;
+// Whether every product of `packed`, with the weights of `matrix`, equals the plain sum; says which does not.
+bool check(Isa isa, const RandomMatrix& matrix, const PackedMatrix& packed, const Layout& layout,
+           const std::vector<std::int8_t>& q, std::size_t batch, Scratch& scratch) {
+  const std::uint32_t groups = packed.groups(), width = layout.group ? layout.group : layout.cols;
   std::vector<std::int32_t> out(batch * layout.rows * groups, 123456789);
-  Scratch scratch;
-  multiply(isa, matrix.packed, q.data(), batch, out.data(), scratch);
+  multiply(isa, packed, q.data(), batch, out.data(), scratch);
   for (std::size_t n = 0; n < batch; ++n) {
     for (std::size_t row = 0; row < layout.rows; ++row) {
       std::vector<std::int64_t> sums(groups);
@@ -45,9 +43,9 @@ bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& rando
       for (std::size_t g = 0; g < groups; ++g) {
         const std::int32_t got = out[(n * groups + g) * layout.rows + row];
         if (got == sums[g]) continue;
-        std::printf("%s: %u x %u, group %u, bits %u, sparse %d, codebook %d, sparsity %g, extreme %d, "
+        std::printf("%s: %s%u x %u, group %u, bits %u, sparse %d, codebook %d, sparsity %g, extreme %d, "
                     "batch %zu: out[%zu, %zu, %zu] is %d, expected %lld\n",
-                    name(isa), layout.rows, layout.cols, layout.group, layout.bits, layout.sparse,
+                    name(isa), &packed == &matrix.packed ? "" : "unpacked, ", layout.rows, layout.cols, layout.group, layout.bits, layout.sparse,
                     layout.codebook, layout.sparsity, layout.extreme, batch, n, row, g, got,
                     static_cast<long long>(sums[g]));
         return false;
@@ -55,6 +53,19 @@ bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& rando
     }
   }
   return true;
+}
+
+// The same of a random matrix as it is, and unpacked where it is sparse.
+bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& random) {
+  const RandomMatrix matrix = random_matrix(layout, random);
+  const auto q = activations(batch * layout.cols, layout.extreme, random);
+  Scratch scratch;
+  if (!check(isa, matrix, matrix.packed, layout, q, batch, scratch)) return false;
+  if (!layout.sparse) return true;
+  Scratch unpacking;
+  Unpacked unpacked;
+  unpack(isa, matrix.packed, unpacked, unpacking);
+  return check(isa, matrix, unpacked.packed, layout, q, batch, scratch);
 }
 
 // Every layout of every shape; half of them, by chance, with extreme values.

@@ -40,4 +40,10 @@ void multiply_avx2(const Product& product);
 void multiply_avx512(const Product& product);
 void multiply_neon(const Product& product);
 
+// Every weight of a sparse matrix plus 128 to a byte of its own, words x 64 of them a row. Of the product only the
+// matrix and `scratch` are used. to: aligned to 64 bytes.
+void unpack_avx2(const Product& product, std::uint8_t* to);
+void unpack_avx512(const Product& product, std::uint8_t* to);
+void unpack_neon(const Product& product, std::uint8_t* to);
+
 }  // namespace edgespeech

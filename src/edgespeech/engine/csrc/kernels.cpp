@@ -56,23 +56,34 @@ void multiply_scalar(const Product& p) {
   }
 }
 
-using Kernel = void (*)(const Product&);
+void unpack_scalar(const Product& p, std::uint8_t* to) {
+  const std::size_t width = std::size_t{p.words} * 64;
+  for (std::uint32_t row = 0; row < p.rows; ++row) {
+    decode_row(p, row, p.scratch);
+    for (std::size_t c = 0; c < width; ++c) *to++ = static_cast<std::uint8_t>(p.scratch[c] + 128);
+  }
+}
 
-// The kernel of an ISA, or nullptr when it is not compiled in or this CPU lacks it.
+struct Kernel {
+  void (*multiply)(const Product&);
+  void (*unpack)(const Product&, std::uint8_t*);
+};
+
+// The kernel of an ISA; without functions when it is not compiled in or this CPU lacks it.
 Kernel find_kernel(Isa isa) {
-  if (isa == Isa::Scalar) return multiply_scalar;
+  if (isa == Isa::Scalar) return {multiply_scalar, unpack_scalar};
 #if defined(__x86_64__)
-  if (isa == Isa::Avx2 && __builtin_cpu_supports("avx2")) return multiply_avx2;
+  if (isa == Isa::Avx2 && __builtin_cpu_supports("avx2")) return {multiply_avx2, unpack_avx2};
   if (isa == Isa::Avx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
       __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni") &&
       __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2")) {
-    return multiply_avx512;
+    return {multiply_avx512, unpack_avx512};
   }
 #elif defined(__aarch64__)
-  if (isa == Isa::Neon) return multiply_neon;
+  if (isa == Isa::Neon) return {multiply_neon, unpack_neon};
 #endif
-  return nullptr;
+  return {};
 }
 
 Kernel kernel_of(Isa isa) {
@@ -82,7 +93,7 @@ Kernel kernel_of(Isa isa) {
     return found;
   }();
   const Kernel kernel = kernels[static_cast<std::size_t>(isa)];
-  if (kernel == nullptr) {
+  if (kernel.multiply == nullptr) {
     throw std::invalid_argument(std::string("isa: got '") + name(isa) + "', which this CPU lacks");
   }
   return kernel;
@@ -98,6 +109,26 @@ Isa choose() {
     if (available(isa)) return isa;
   }
   return Isa::Scalar;
+}
+
+// What a kernel is told of a matrix; the vectors and the sums are still to come. scratch: of `used` lines already.
+Product product_of(const PackedMatrix& matrix, Scratch& scratch, std::size_t used) {
+  const std::uint32_t words = matrix.words();
+  scratch.lines.resize(std::max(scratch.lines.size(), used + kScratchRows * (words + 1)));
+  Product p{};
+  p.rows = matrix.rows;
+  p.cols = matrix.cols;
+  p.words = words;
+  p.group_words = matrix.group == 0 ? words : matrix.group / 64;
+  p.groups = matrix.groups();
+  p.bits = matrix.bits;
+  p.masks = matrix.sparse ? matrix.masks : nullptr;
+  p.values = matrix.values;
+  p.row_start = matrix.row_start.data();
+  p.codebook = matrix.codebook;
+  p.q = scratch.lines.data()->bytes;
+  p.scratch = scratch.lines[used].bytes;
+  return p;
 }
 
 }  // namespace
@@ -117,7 +148,7 @@ Isa isa_named(std::string_view wanted) {
   throw std::invalid_argument("isa: got '" + got + "', expected scalar, avx2, avx512 or neon");
 }
 
-bool available(Isa isa) { return find_kernel(isa) != nullptr; }
+bool available(Isa isa) { return find_kernel(isa).multiply != nullptr; }
 
 Isa chosen_isa() {
   static const Isa isa = choose();
@@ -126,36 +157,41 @@ Isa chosen_isa() {
 
 void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out,
               Scratch& scratch) {
-  const Kernel kernel = kernel_of(isa);
+  const auto kernel = kernel_of(isa).multiply;
   if (batch < 1 || batch > kMaxBatch) {
     throw std::invalid_argument("multiply.batch: got " + std::to_string(batch) + ", expected 1 to 8");
   }
   const std::uint32_t words = matrix.words(), groups = matrix.groups();
   if (matrix.row_start.back() == 0) return void(std::fill_n(out, batch * groups * matrix.rows, 0));  // all zeros
-  const std::size_t used = batch * words;  // by the padded activations; rows to work on follow
-  scratch.lines.resize(std::max(scratch.lines.size(), used + kScratchRows * (words + 1)));
+  Product p = product_of(matrix, scratch, batch * words);  // lines for padded activations, then rows to work on
   scratch.excess.resize(std::max(scratch.excess.size(), batch * groups));
   for (std::size_t n = 0; n < batch; ++n) {
     Line* lines = scratch.lines.data() + n * words;
     lines[words - 1] = {};
     std::memcpy(lines, q + n * matrix.cols, matrix.cols);
   }
-  const Product p{.rows = matrix.rows,
-                  .cols = matrix.cols,
-                  .words = words,
-                  .group_words = matrix.group == 0 ? words : matrix.group / 64,
-                  .groups = groups,
-                  .bits = matrix.bits,
-                  .masks = matrix.sparse ? matrix.masks : nullptr,
-                  .values = matrix.values,
-                  .row_start = matrix.row_start.data(),
-                  .codebook = matrix.codebook,
-                  .batch = batch,
-                  .q = scratch.lines.data()->bytes,
-                  .scratch = scratch.lines[used].bytes,
-                  .excess = scratch.excess.data(),
-                  .out = out};
+  p.batch = batch;
+  p.excess = scratch.excess.data();
+  p.out = out;
   kernel(p);
+}
+
+void unpack(Isa isa, const PackedMatrix& matrix, Unpacked& to, Scratch& scratch) {
+  const auto kernel = kernel_of(isa).unpack;
+  if (!matrix.sparse) throw std::invalid_argument("unpack.matrix: got a dense one, expected a sparse one");
+  const std::uint32_t words = matrix.words();
+  PackedMatrix& packed = to.packed;
+  packed.rows = matrix.rows;
+  packed.cols = matrix.cols;
+  packed.group = matrix.group;
+  packed.bits = 8;
+  packed.scales = matrix.scales;
+  packed.row_start.resize(std::size_t{matrix.rows} + 1);
+  for (std::uint32_t row = 0; row <= matrix.rows; ++row) packed.row_start[row] = row * words * 64;
+  // A line more than the rows: kernels read beyond the values that they need.
+  to.lines.resize(std::max(to.lines.size(), std::size_t{matrix.rows} * words + 1));
+  packed.values = reinterpret_cast<const std::uint8_t*>(to.lines.data());
+  kernel(product_of(matrix, scratch, 0), reinterpret_cast<std::uint8_t*>(to.lines.data()));
 }
 
 }  // namespace edgespeech

@@ -40,4 +40,14 @@ struct Scratch {
 void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out,
               Scratch& scratch);
 
+// A sparse matrix as a dense one of bytes: for one that several products in a row go through.
+struct Unpacked {
+  PackedMatrix packed;
+  std::vector<Line> lines;
+};
+
+// Leaves in `to` what gives the same products as the matrix, for as long as neither changes.
+// Throws std::invalid_argument for a dense matrix, and for an ISA that is not available.
+void unpack(Isa isa, const PackedMatrix& matrix, Unpacked& to, Scratch& scratch);
+
 }  // namespace edgespeech

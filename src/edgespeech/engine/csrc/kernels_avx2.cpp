@@ -140,4 +140,19 @@ void multiply_avx2(const Product& p) {
   }
 }
 
+void unpack_avx2(const Product& p, std::uint8_t* to) {
+  const Decoder decoder(p);
+  const __m256i raise = _mm256_set1_epi8(static_cast<char>(128));
+  const std::size_t width = std::size_t{p.words} * 64;
+  std::int8_t *const stored = p.scratch, *const weights = stored + width + 64;
+  for (std::uint32_t row = 0; row < p.rows; ++row) {
+    decode_row(p, decoder, row, stored);
+    expand_row(p, row, stored, weights);
+    for (std::size_t c = 0; c < width; c += 32, to += 32) {
+      const __m256i each = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + c));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm256_add_epi8(each, raise));
+    }
+  }
+}
+
 }  // namespace edgespeech

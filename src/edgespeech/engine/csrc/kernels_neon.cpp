@@ -138,4 +138,17 @@ void multiply_neon(const Product& p) {
   }
 }
 
+void unpack_neon(const Product& p, std::uint8_t* to) {
+  const Decoder decoder(p);
+  const uint8x16_t raise = vdupq_n_u8(128);
+  const std::size_t width = std::size_t{p.words} * 64;
+  std::int8_t *const stored = p.scratch, *const weights = stored + width + 64;
+  for (std::uint32_t row = 0; row < p.rows; ++row) {
+    decode_row(p, decoder, row, stored);
+    expand_row(p, row, stored, weights);
+    for (std::size_t c = 0; c < width; c += 16, to += 16)
+      vst1q_u8(to, vaddq_u8(vreinterpretq_u8_s8(vld1q_s8(weights + c)), raise));
+  }
+}
+
 }  // namespace edgespeech

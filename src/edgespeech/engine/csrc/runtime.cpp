@@ -9,6 +9,8 @@
 namespace edgespeech {
 namespace {
 
+constexpr std::size_t kMostUnpacked = std::size_t{1} << 20;  // bytes of a matrix, by what a core's own cache holds
+
 void expect_finite(double value) {
   if (!std::isfinite(value))
     throw std::invalid_argument("model: a value of a layer overflowed, expected finite ones");
@@ -114,8 +116,18 @@ void Layer::multiply(const float* x, std::size_t batch, float* y, Workspace& wor
   }
 }
 
-void Layer::multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const {
+// Zeros take longer to put between the other weights than to multiply with. Codes without zeros are decoded sooner than
+// what they become is written and read again.
+void Layer::prepare(std::size_t products, Workspace& work) const {
   const PackedMatrix& matrix = matrix_->packed;
+  if (products < 2 || work.unpacked_of == matrix_ || matrix_->encoding != Encoding::Codes || !matrix.sparse) return;
+  if (std::size_t{matrix.rows} * matrix.cols > kMostUnpacked) return;
+  unpack(isa_, matrix, work.unpacked, work.scratch);
+  work.unpacked_of = matrix_;
+}
+
+void Layer::multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const {
+  const PackedMatrix& matrix = work.unpacked_of == matrix_ ? work.unpacked.packed : matrix_->packed;
   float scales[kMaxBatch];
   for (std::size_t n = 0; n < batch; ++n) {
     scales[n] = floats_->quantise(x + n * matrix.cols, matrix.cols, work.q.data() + n * matrix.cols);
@@ -227,6 +239,7 @@ void Model::run_layer(std::size_t layer, std::span<TranscriberState* const> stat
   normalise(norms_[layer], steps * streams, work);
   // What the input adds to the gates is known for all steps: its weights are read once.
   lstms_[layer].input.multiply(work.normal.data(), steps * streams, work.gates.data(), work);
+  lstms_[layer].recurrent.prepare(steps, work);
   const float* gates = work.gates.data();
   float* x = work.x.data();
   for (std::size_t step = 0; step < steps; ++step) {

@@ -39,6 +39,10 @@ class Layer {
   // codes and a value of x is not finite.
   void multiply(const float* x, std::size_t batch, float* y, Workspace& work) const;
 
+  // To be called before so many products in a row: where it saves time the matrix is unpacked, to work.unpacked, which
+  // they then use.
+  void prepare(std::size_t products, Workspace& work) const;
+
  private:
   void multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const;
 
@@ -71,6 +75,8 @@ struct Workspace {
   std::vector<std::int8_t> q;          // a product's vectors
   std::vector<std::int32_t> integers;  // its sums
   Scratch scratch;                     // and what it needs
+  Unpacked unpacked;                   // the matrix of unpacked_of, where that is not nullptr
+  const Tensor* unpacked_of = nullptr;
   std::vector<float> input, x, normal, gates, hidden, recurrent, encoded;  // of the transcriber
   std::vector<float> labels, mixed, outputs;                               // of the predictor
   std::vector<float> joined, logits;                                       // of the joiner
