@@ -23,6 +23,7 @@ from edgespeech.compression.sensitivity import Option, Tried, fit, layout_of, th
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, write_atomic
 from edgespeech.data.grammar import load_grammar
+from edgespeech.data.synthesis import make_corpora
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.arm_figures import check_arms, kept, sensitivity_rows
 from edgespeech.harness.arms import Arm, Arms, start_model, train_arms
@@ -94,6 +95,7 @@ def make_search(profile: str) -> None:
     if searched(arms.root_sha256) is not None:
         return
     asked = config["search"]
+    make_corpora([asked["corpus"]])
     options = [Option(bits, zeros) for bits, zeros in product(asked["bits"], asked["sparsities"])]
     (row,) = sensitivity_rows(arms, options, asked, profile, config["seed"])
     tried = [

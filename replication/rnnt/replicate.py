@@ -26,6 +26,7 @@ from edgespeech.compression.pack import Layout, pack
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
+from edgespeech.data.synthesis import make_corpora
 from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.arms import start_model
@@ -365,8 +366,8 @@ def make() -> None:
     Raises:
         EdgeSpeechError: a step failed; it has said why.
     """
-    for recipe in sorted((project_root() / "data_manifests" / "assistant").glob("*.yaml")):
-        _python("edgespeech.data.synthesis", str(recipe), "--out", str(work_dir() / "corpora" / "assistant"))
+    sources = (source for path in training_files() for source in load_train_config(path).speech)
+    make_corpora(["corpora/assistant/assistant_dev.jsonl", *(source.corpus for source in sources)])
     processes = str(torch.cuda.device_count() or PROCESSES)
     for path in training_files():
         alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)

@@ -11,7 +11,7 @@ import yaml
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data import synthesis
-from edgespeech.data.files import project_root, sha256_file
+from edgespeech.data.files import project_root, sha256_file, work_dir
 from edgespeech.data.grammar import Sentence, load_grammar, split_of
 from edgespeech.data.kokoro import RATE, Speaker, load_voices, voices_file
 from edgespeech.data.manifest import load_manifest, verify_audio
@@ -406,3 +406,22 @@ def test_the_mini_corpus_is_understood_from_its_words() -> None:
     for utterance in manifest.utterances:
         assert utterance.intent is not None
         assert accepted(assistant.parse(utterance.text), utterance.intent, utterance.slots or {}), utterance
+
+
+def test_corpora_are_made_from_the_recipes_that_have_their_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[tuple[str, Path | None]] = []
+
+    def synthesise(path: Path, load: object, *, jobs: int, out: Path | None) -> Path:
+        made.append((path.stem, out))
+        return path
+
+    monkeypatch.setattr(synthesis, "synthesise", synthesise)
+    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path))
+    named = ["assistant_train_3", "assistant_dev", "assistant_train_3"]
+    synthesis.make_corpora(["an4_train", *(f"corpora/assistant/{name}.jsonl" for name in named)])
+    assert [stem for stem, _ in made] == ["dev", "train_3"]
+    assert {out for _, out in made} == {work_dir() / "corpora" / "assistant"}
+    with pytest.raises(EdgeSpeechError, match=r"recipe is 'nobody', expected one of assistant_arms, "):
+        synthesis.make_corpora(["corpora/assistant/nobody.jsonl"])

@@ -29,7 +29,7 @@ from rich.progress import track
 from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.files import explain, sha256_file, work_dir, write_atomic
+from edgespeech.data.files import explain, project_root, sha256_file, work_dir, write_atomic
 from edgespeech.data.grammar import Grammar, Sentence, Split, load_grammar
 from edgespeech.data.kokoro import RATE, Kokoro, Speaker, load_voices, voices_file
 from edgespeech.data.manifest import Utterance, write_manifest
@@ -37,6 +37,12 @@ from edgespeech.data.spoken import plain
 from edgespeech.data.written import written
 from edgespeech.errors import EdgeSpeechError, bad
 
+RECIPES = project_root() / "data_manifests" / "assistant"
+"""Recipes of the corpora to train and to tune on."""
+CORPORA = "corpora/assistant"
+"""Where these corpora are, in the work folder."""
+JOBS = 2
+"""Worker processes that say them."""
 _SILENT = 0.005
 """A sample is silent below this share of the utterance's peak (-46 dB)."""
 _EDGE_S = 0.1
@@ -337,6 +343,24 @@ def synthesise(path: Path, load: Callable[[], Talker], *, jobs: int = 1, out: Pa
     return manifest
 
 
+def make_corpora(names: Iterable[str]) -> None:
+    """Make the synthetic corpora that configurations name, from the recipes in `data_manifests/assistant`.
+
+    Args:
+        names: of corpora; those other than `corpora/assistant/NAME.jsonl` are left to be fetched.
+
+    Raises:
+        EdgeSpeechError: no recipe has that name, or it cannot be made.
+    """
+    wanted = {Path(name).stem for name in names if name.startswith(f"{CORPORA}/")}
+    recipes = {load_recipe(path).name: path for path in sorted(RECIPES.glob("*.yaml"))}
+    for name in sorted(wanted):
+        if name not in recipes:
+            raise bad(str(RECIPES), "recipe", name, "one of " + ", ".join(recipes))
+        print(f"speech of {name}", flush=True)
+        synthesise(recipes[name], Kokoro, jobs=JOBS, out=work_dir() / CORPORA)
+
+
 def _drain(done: Iterable[Path], total: int) -> None:
     """Wait for all of it: a progress bar on a terminal, a line now and then elsewhere."""
     if sys.stderr.isatty():
@@ -400,7 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m edgespeech.data.synthesis", description="make a corpus")
     parser.add_argument("recipe", type=Path, help="recipe.yaml; the corpus is written beside it")
     parser.add_argument("--out", type=Path, help="folder to write the corpus to instead")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes, each on one thread")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="worker processes, each on one thread")
     parser.add_argument("--kokoro", type=Path, help="folder with model.onnx and the voices")
     options = parser.parse_args(arguments)
     try:

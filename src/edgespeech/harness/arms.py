@@ -41,6 +41,7 @@ from safetensors import SafetensorError, safe_open
 
 from edgespeech.compression.pack import EMBEDDING, Encoding, Layout, load_codes, pack, weights_of
 from edgespeech.data.files import explain, project_root, sha256_file, work_dir, write_atomic
+from edgespeech.data.synthesis import make_corpora
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.records import sha256_json
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
@@ -112,6 +113,9 @@ class Arms:
         self.init = init
         self._base: dict[str, Any] = yaml.safe_load((folder / config["base"]).read_text(encoding="utf-8"))
         self._fused = bool(config.get("fusion", False))
+        self._tuning = {
+            part["corpus"] for part in config.values() if isinstance(part, dict) and "corpus" in part
+        }
         self._others: dict[str, Arms] = {}
         self.arms: dict[str, Arm] = {}
         for family in config["families"]:
@@ -134,6 +138,11 @@ class Arms:
     def root_sha256(self) -> str:
         """Of the weights that everything starts from."""
         return sha256_file(self.init / WEIGHTS)
+
+    @property
+    def corpora(self) -> set[str]:
+        """The corpora that arms are trained on, and those to tune on."""
+        return {source["corpus"] for source in self._base["speech"]} | self._tuning
 
     def named(self, pattern: str) -> list[Arm]:
         """The arms whose names match a shell pattern.
@@ -366,7 +375,7 @@ def arms_of(folder: Path) -> Arms:
 def train_arms(
     arms: Arms, pattern: str, *, processes: int, snapshots: Mapping[str, int] | None = None
 ) -> None:
-    """Make the runs of the arms whose names match, those of the first seed before the others.
+    """Make the runs of the arms whose names match, those of the first seed before the others, and the speech for them.
 
     Args:
         arms: the page's.
@@ -375,9 +384,12 @@ def train_arms(
         snapshots: models on the way that are kept, by the arm's name; see `Arms.train`.
 
     Raises:
-        EdgeSpeechError: none matches, or a training stopped.
+        EdgeSpeechError: none matches, the speech cannot be made, or a training stopped.
     """
-    for arm in sorted(arms.named(pattern), key=lambda arm: arm.seed):
+    wanted = sorted(arms.named(pattern), key=lambda arm: arm.seed)
+    if any(arm.config is not None and not arms.finished(arm) for arm in wanted):
+        make_corpora(arms.corpora)
+    for arm in wanted:
         arms.train(arm, processes=processes, snapshots=(snapshots or {}).get(arm.name, 0))
         print(f"{arm.name}: done", flush=True)
 
