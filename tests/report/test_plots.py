@@ -39,12 +39,15 @@ def words(svg: str) -> str:
 
 def test_the_plots_say_what_is_seen(demo: tuple[Path, list[Record], dict[str, str]]) -> None:
     plots = demo[2]
-    assert list(plots) == ["wer", "acceptance", "latency", "uplink"]
+    assert list(plots) == ["wer", "acceptance", "latency", "networks", "uplink"]
     assert "word error rate, %" in words(plots["wer"])
     assert "an4_test, n = 20" in words(plots["wer"])
     assert "Lex, published" in words(plots["acceptance"])
     assert "whisper-tiny-local, here" in words(plots["acceptance"])
     assert "user-perceived latency, s" in words(plots["latency"])
+    for network in demo[1][0].networks:
+        assert f"{network}, n = 20" in words(plots["networks"])
+    assert "cloud-whisper-base" in words(plots["networks"])
     assert "PCM 64.0" in words(plots["uplink"])
     assert "null" not in words(plots["wer"]).split()
 
@@ -88,7 +91,7 @@ def test_colours_stand_out_from_the_page(theme: dict[str, str]) -> None:
 
 def test_records_without_data_for_a_plot_leave_it_out(tmp_path: Path) -> None:
     made = publish(tmp_path)
-    assert list(all_plots(tmp_path, [made], [])) == ["wer", "latency", "uplink"]
+    assert list(all_plots(tmp_path, [made], [])) == ["wer", "latency", "networks", "uplink"]
     assert all_plots(tmp_path, [], []) == {}
 
 

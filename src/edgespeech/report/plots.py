@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,6 +100,7 @@ def all_plots(
         "wer": _wer(shown, looks),
         "acceptance": _acceptance(shown, references, looks),
         "latency": _latency(records_dir, shown, looks),
+        "networks": _networks(records_dir, shown, looks),
         "uplink": _uplink(shown, looks),
     }
     return {name: svg for name, svg in drawn.items() if svg is not None}
@@ -225,18 +227,53 @@ def _acceptance(
 
 
 def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
-    series: dict[str, list[tuple[Record, list[float]]]] = {}
+    panels: dict[str, list[tuple[Record, str]]] = {}
     for record in records:
-        if record.condition.noise is not None or NETWORK not in record.networks:
-            continue
-        found = [upl_of(row, NETWORK) for row in load_rows(records_dir, record)]
-        if known := sorted(value for value in found if value is not None):
-            series.setdefault(record.corpus.name, []).append((record, known))
+        if record.condition.noise is None and NETWORK in record.networks:
+            panels.setdefault(record.corpus.name, []).append((record, NETWORK))
+    title = (
+        f"How long users wait after they stop speaking, over {NETWORK}: further left is better\n"
+        "(marks: P50 and P90 with 95 % intervals; the axis ends behind the slowest system's P95)"
+    )
+    return _waits(records_dir, panels, looks, title)
+
+
+def _networks(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
+    """Of the corpus with most systems that use a network, every network."""
+    clean = [record for record in records if record.condition.noise is None]
+    online = Counter(record.corpus.name for record in clean if record.uplink is not None)
+    if not online:
+        return None
+    corpus = max(sorted(online), key=lambda name: online[name])
+    panels: dict[str, list[tuple[Record, str]]] = {}
+    for record in clean:
+        for network in record.networks if record.corpus.name == corpus else ():
+            panels.setdefault(network, []).append((record, network))
+    title = (
+        f"How long users wait after they stop speaking, {corpus} over every network: further left is better\n"
+        "(marks: P50 and P90 with 95 % intervals; a curve ends below 1 where utterances got no answer)"
+    )
+    return _waits(records_dir, panels, looks, title)
+
+
+def _waits(
+    records_dir: Path,
+    panels: Mapping[str, Sequence[tuple[Record, str]]],
+    looks: Mapping[str, Look],
+    title: str,
+) -> str | None:
+    """User-perceived latency as distributions: in each panel, some records over a network each."""
+    series: dict[str, list[tuple[Record, str, list[float]]]] = {}
+    for name, runs in panels.items():
+        for record, network in runs:
+            found = [upl_of(row, network) for row in load_rows(records_dir, record)]
+            if known := sorted(value for value in found if value is not None):
+                series.setdefault(name, []).append((record, network, known))
     if not series:
         return None
 
     def draw(canvas: Canvas) -> None:
-        all_values = [values for runs in series.values() for _, values in runs]
+        all_values = [values for runs in series.values() for _, _, values in runs]
         ends = [end for values in all_values if math.isfinite(end := quantile(values, 0.95))]
         columns = min(2, len(series))
         grid = canvas.subplots(
@@ -244,8 +281,8 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
         )
         for axes in grid.flat[len(series) :]:
             axes.set_axis_off()
-        for axes, (corpus, runs) in zip(grid.flat, series.items(), strict=False):
-            for record, values in runs:
+        for axes, (name, runs) in zip(grid.flat, series.items(), strict=False):
+            for record, network, values in runs:
                 look, n = looks[label_of(record)], len(values)
                 kept = [value for value in values if math.isfinite(value)]
                 shares = [(i + 1) / n for i in range(len(kept))]
@@ -259,10 +296,10 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
                     label=label_of(record),
                 )
                 for key, share in (("upl_p50", 0.5), ("upl_p90", 0.9)):
-                    marked = record.networks[NETWORK].latency.get(key)
+                    marked = record.networks[network].latency.get(key)
                     if marked is not None and math.isfinite(marked.value):
                         _point(axes, marked, share, look)
-            axes.set_title(f"{corpus}, n = {max(len(values) for _, values in runs)}")
+            axes.set_title(f"{name}, n = {max(len(values) for _, _, values in runs)}")
             axes.set_ylim(0, 1.02)
             axes.grid()
             axes.xaxis.set_tick_params(labelbottom=True)
@@ -273,10 +310,6 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
             row[0].set_ylabel("share of utterances")
         handles = {t: h for axes in grid.flat for h, t in zip(*axes.get_legend_handles_labels(), strict=True)}
         canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
-        title = (
-            f"How long users wait after they stop speaking, over {NETWORK}: further left is better\n"
-            "(marks: P50 and P90 with 95 % intervals; the axis ends behind the slowest system's P95)"
-        )
         canvas.suptitle(title, x=0.01, ha="left", fontsize=10)
 
     return svg(draw, 1.3 + 2.5 * math.ceil(len(series) / 2))
