@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -27,7 +26,7 @@ import torch
 from edgespeech.compression.accelerator import load_numbers, sections
 from edgespeech.compression.accelerator_trace import listen
 from edgespeech.compression.choose import this_machine
-from edgespeech.compression.edge_file import Tensor, bits_per_weight, read_edge
+from edgespeech.compression.edge_file import Tensor, read_edge
 from edgespeech.compression.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
 from edgespeech.compression.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
 from edgespeech.compression.simulate import simulate, transcriptions
@@ -48,12 +47,13 @@ from edgespeech.harness.contest import (
     spread,
     utterances,
 )
+from edgespeech.harness.packed_bench import added_errors, networks, sizes
 from edgespeech.harness.records import without_paths
 from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.report import accelerator as processors
 from edgespeech.report.execution import bars, product_bars, products_table, shared, truth_table
-from edgespeech.systems._edge import CHUNK_S
+from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 HERE = Path(__file__).parent
@@ -101,6 +101,9 @@ class Bench:
         self.trained = replace(load_model(model), fusion=None)
         self.layouts: dict[str, Path] = {}
         for number, entry in enumerate(config["layouts"]):
+            if "file" in entry:
+                self.layouts[entry["name"]] = shipped_models() / entry["file"]
+                continue
             zeros, auto = entry.get("zeros", 0), entry.get("store") == "auto"
             trained = pruned(self.trained, zeros) if zeros else self.trained
             machine = this_machine(round(config["cache_mib"] * 2**20)) if auto else None
@@ -151,7 +154,7 @@ def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as scratch:
         bench = Bench({**config, "seed": seed}, recogniser.folder(), Path(scratch))
         yield from bench.missing
-        for part in (truth, onnx, sherpa, simulated, accelerator):
+        for part in (truth, rounding, onnx, sherpa, simulated, accelerator):
             try:
                 yield from part(bench)
             except EdgeSpeechError as error:
@@ -228,7 +231,7 @@ def truth(bench: Bench) -> Iterator[Row]:
     stored: dict[str, Mapping[str, Tensor]] = {}
     contestants = []
     for name, path in bench.layouts.items():
-        stored[name] = read_edge(path).tensors
+        stored[name] = networks(read_edge(path).tensors)
         rows[name] = {"name": name, "ours": True, "file_bytes": path.stat().st_size, **sizes(stored[name])}
         contestants.append(process(bench, name, "edge", file=str(path)))
     for entry in config["peers"]:
@@ -272,29 +275,26 @@ def truth(bench: Bench) -> Iterator[Row]:
         "n": len(rows),
         "contestants": list(rows.values()),
     }
-    yield from bars(list(rows.values()), config["ours"], config["reference"])
+    yield from bars(list(rows.values()), config["ours"])
     answers = results[config["ours"]]["alone"]
     yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
 
 
-def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Bytes of all sections; those of the formula, 1 + b (1 - s) bits a weight, scales and codebooks; weights; and
-    how the matrices are stored, as `auto` may have chosen: `8 bits x 12, 4 bits sparse x 2`.
-    """
-    packed = weights = 0
-    formula = 0.0
-    kinds: Counter[str] = Counter()
-    for tensor in tensors.values():
-        count = tensor.size if isinstance(tensor, np.ndarray) else tensor.codes.size
-        packed += sum(sections(tensor))
-        formula += bits_per_weight(tensor) * count / 8
-        weights += count
-        if not isinstance(tensor, np.ndarray):
-            kinds[f"{tensor.bits} bits" + ("" if tensor.mask is None else " sparse")] += 1
-        elif len(tensor) > 1:
-            kinds[str(tensor.dtype)] += 1
-    stored = ", ".join(f"{kind} x {count}" for kind, count in kinds.most_common())
-    return {"packed_bytes": packed, "formula_bytes": formula, "weights": weights, "stored": stored}
+def rounding(bench: Bench) -> Iterator[Row]:
+    """int8 against fp32 on every utterance, in either profile: greedy, and as our recognisers search."""
+    whole = load_model(bench.model)
+    searches = (("greedy", 1, bench.trained), (f"beam {BEAM} with the language models", BEAM, whole))
+    for how, beam, trained in searches:
+        rounded, exact = (bench.scratch / f"{bits}-{beam}.edge" for bits in (8, 32))
+        pack(trained, Layout(matrices=Encoding(bits=8)), rounded)
+        pack(trained, Layout(matrices=Encoding(bits=32)), exact)
+        for corpus, found in added_errors(rounded, exact, bench.config["corpora"], bench.seed, beam):
+            yield {
+                "claim": "az_execution.wer_int8",
+                "detail": f"{corpus}, {how}; 95 % {found.low:.2g} to {found.high:.2g}",
+                "measured": found.difference,
+                "n": found.n,
+            }
 
 
 def added(found: Answer) -> int | None:

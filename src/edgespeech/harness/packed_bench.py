@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,6 +188,48 @@ def say(file: Path, spoken: Sequence[Spoken], beam: int) -> tuple[list[str], int
 
         said = list(pool.map(one, spoken))  # the engine computes without Python's lock
     return [text for text, _ in said], sum(labels for _, labels in said)
+
+
+def added_errors(
+    ours: Path, theirs: Path, corpora: Mapping[str, str], seed: int, beam: int
+) -> Iterator[tuple[str, Compared]]:
+    """By corpus, and for all, what one packed model's word error rate has over another's, on every utterance.
+
+    Args:
+        ours: the one model.
+        theirs: the other.
+        corpora: as for `Bench`.
+        seed: of the intervals.
+        beam: of both searches.
+
+    Raises:
+        EdgeSpeechError: no corpus is here, or a file is not a packed model.
+    """
+    with TemporaryDirectory() as scratch:
+        bench = Bench(corpora, Path(scratch), seed)
+        a, b = ([bench.errors(say(file, bench.spoken, beam)[0])] for file in (ours, theirs))
+    for corpus in bench.corpora:
+        yield corpus, bench.compare(a, b, corpus)
+
+
+def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Bytes of all sections; those of the formula, 1 + b (1 - s) bits a weight, scales and codebooks; weights; and
+    how the matrices are stored, as `auto` may have chosen: `8 bits x 12, 4 bits sparse x 2`.
+    """
+    packed = weights = 0
+    formula = 0.0
+    kinds: Counter[str] = Counter()
+    for tensor in tensors.values():
+        count = tensor.size if isinstance(tensor, np.ndarray) else tensor.codes.size
+        packed += sum(sections(tensor))
+        formula += bits_per_weight(tensor) * count / 8
+        weights += count
+        if not isinstance(tensor, np.ndarray):
+            kinds[f"{tensor.bits} bits" + ("" if tensor.mask is None else " sparse")] += 1
+        elif len(tensor) > 1:
+            kinds[str(tensor.dtype)] += 1
+    stored = ", ".join(f"{kind} x {count}" for kind, count in kinds.most_common())
+    return {"packed_bytes": packed, "formula_bytes": formula, "weights": weights, "stored": stored}
 
 
 def facts_of(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from edgespeech.compression.accelerator import (
 )
 from edgespeech.compression.edge_file import Tensor, read_edge
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.packed_bench import networks
 from edgespeech.harness.records import without_paths
 from edgespeech.report.plots import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
@@ -54,7 +55,7 @@ def model_rows(
         EdgeSpeechError: a file is missing or damaged.
     """
     for layout, path in files.items():
-        yield from _rows(layout, read_edge(path).tensors, processors, workload, swept=False)
+        yield from _rows(layout, networks(read_edge(path).tensors), processors, workload, swept=False)
 
 
 def swept_rows(

@@ -24,13 +24,12 @@ _PRODUCT_BARS = (
 """A claim, the layout that it is about, and the kind of product that this is compared with."""
 
 
-def bars(rows: Sequence[Row], ours: str, reference: str) -> Iterator[Row]:
+def bars(rows: Sequence[Row], ours: str) -> Iterator[Row]:
     """What the truth table's rows are held to, as rows of a page's record.
 
     Args:
         rows: of all contestants.
-        ours: the layout that is compared with the peers, chunk by chunk, and in accuracy with
-        reference: which is a peer.
+        ours: the layout that is compared with the peers, chunk by chunk.
 
     Raises:
         EdgeSpeechError: that layout or every peer did not run.
@@ -49,15 +48,6 @@ def bars(rows: Sequence[Row], ours: str, reference: str) -> Iterator[Row]:
                 "detail": f"{ours}, {key}; best peer: {best['name']}",
                 "measured": best[key][f"{figure}_s"] / subject[key][f"{figure}_s"],
                 "n": subject[key]["n"],
-            }
-    for corpus, rate in subject["wer"].items():
-        if "difference" in rate:
-            yield {
-                "claim": "az_execution.wer_int8",
-                "detail": f"{corpus}, {ours} against {reference}; "
-                f"95 % {rate['low']:.2g} to {rate['high']:.2g}",
-                "measured": rate["difference"],
-                "n": rate["n"],
             }
     ratios = {row["name"]: row["packed_bytes"] / row["formula_bytes"] for row in layouts}
     off = max(ratios, key=lambda name: abs(ratios[name] - 1))
