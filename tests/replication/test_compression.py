@@ -140,7 +140,12 @@ def test_the_smallest_error_on_tuning_material_ships(
     assert page.publish_model().startswith("a: ")
     assert (tmp_path / "shipped" / "edge-packed" / "model.edge").is_file()
     config["ships"]["largest_bytes"] = 10
-    with pytest.raises(EdgeSpeechError, match="10 bytes"):
+    first, *others = list(page.ships(config, 0))
+    assert "at most 10 bytes: what follows is of the one among the models" in first["skipped"]
+    compared = [row["detail"].partition(":")[0] for row in others if row["claim"].endswith("tie")]
+    assert compared == ["c, as it ships against fp32", "c, as it ships against b"]
+    monkeypatch.setattr(page, "shipped_models", lambda: tmp_path / "none")
+    with pytest.raises(EdgeSpeechError, match="10 bytes, and none is among the models"):
         list(page.ships(config, 0))
     with pytest.raises(EdgeSpeechError, match="small enough"):
         page.publish_model()
