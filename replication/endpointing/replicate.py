@@ -1,7 +1,7 @@
 """Measure the end-pointers, write one record, and render it into this folder's README.
 
 python replication/endpointing/replicate.py                   # measure with the shipped networks (minutes)
-python replication/endpointing/replicate.py --profile full    # train the networks first, then measure all utterances
+python replication/endpointing/replicate.py --profile full    # train the networks unless they are; all utterances
 python replication/endpointing/replicate.py --train           # train and ship the networks, and no more
 python replication/endpointing/replicate.py --write SET DIR   # write one of the sets as a corpus, and no more
 python replication/endpointing/replicate.py --render          # render the newest record only
@@ -37,7 +37,7 @@ from edgespeech.harness.metrics.latency import UtteranceTimes, utterance_timing
 from edgespeech.harness.metrics.silence import words_invented_per_minute
 from edgespeech.harness.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import without_paths
+from edgespeech.harness.records import sha256_json, without_paths
 from edgespeech.harness.statistics import paired_ratio_difference, quantile
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.report import endpointing as report
@@ -97,10 +97,25 @@ def train(config: Config) -> Path:
     heads.provenance.update(
         utterances=str(len(lessons)),
         audio_s=f"{sum(float(one.audio_s[-1]) for one in lessons):.0f}",
+        config_sha256=training_sha256(config),
         **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
     )
     save_heads(heads_file(), heads)
     return heads_file()
+
+
+def training_sha256(config: Config) -> str:
+    """A hash of what the configuration says of the training."""
+    return sha256_json({key: config[key] for key in ("seed", "beam", "training")})
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the networks that are here are of this recogniser and configuration."""
+    try:
+        heads = load_heads(heads_file(), recogniser()[1])
+    except EdgeSpeechError:
+        return False
+    return heads.provenance.get("config_sha256") == training_sha256(config)
 
 
 def known_scorers(config: Config) -> tuple[Scorers, dict[str, str]]:
@@ -273,12 +288,14 @@ def dual(config: Config, seed: int) -> Iterator[Row]:
         closing = (parts["final"], float(tuned[parts["final"]].thresholds[place]))
         candidates = tuned[parts["speculative"]].thresholds[:: settings["every"]].tolist()
         tried = _tried(tuning, closing, parts["speculative"], candidates, chunk_s)
-        kept = [one["threshold"] for one in tried if one["confirmed"] >= settings["confirmed"]]
+        kept = [one for one in tried if one["confirmed"] >= settings["confirmed"]]
         if not kept:
             reason = "no speculative threshold is confirmed often enough on the tuning set"
             yield {**row, "skipped": reason}
             continue
-        opening = (parts["speculative"], min(kept))
+        ahead_s = parts.get("advance_s", math.inf)  # where nothing is said of it, as early as can be
+        chosen = min(kept, key=lambda one: (abs(one["advance_s"] - ahead_s), one["threshold"]))
+        opening = (parts["speculative"], chosen["threshold"])
         for set_name, heard in each_set(config):
             if not isinstance(heard, str):
                 yield from _dual_rows(config, policy, set_name, heard, closing, opening, candidates)
@@ -450,7 +467,7 @@ def main() -> None:
         plain = "".join(letter if letter.isalnum() else "_" for letter in name)
         print(write_set(Path(folder), plain, set_cases(config, config["sets"][name])))
         return
-    if given.train or (given.profile == "full" and not given.render):
+    if given.train or (given.profile == "full" and not given.render and not is_trained(config)):
         print(train(config))
     if not given.train:
         run(PAGE, profile=given.profile, render_only=given.render)

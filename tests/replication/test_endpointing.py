@@ -152,7 +152,10 @@ def test_networks_of_another_recogniser_are_refused(page: ModuleType, config: di
 def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
     page.heads_file().unlink()
     sha256 = page.recogniser()[1]
+    assert not page.is_trained(config)
     assert load_heads(page.train(config), sha256).provenance["utterances"] == "2"
+    assert page.is_trained(config)
+    assert not page.is_trained({**config, "seed": 99})
 
 
 def test_a_set_is_written_as_a_corpus(

@@ -1,13 +1,13 @@
 """The learned scorers: small networks on frozen transcriptions, and one file that holds all of them.
 
-* `EndNet` tells frame by frame whether the query is over, from the transcription and, where it is given them, features
-  of the decoder: its pause, how much it said, its last word pieces (Maas et al., "Combining acoustic embeddings and
-  decoding features for end-of-utterance detection in real-time far-field speech recognition systems", ICASSP 2018).
-  Without the decoder's features the same network is the end-of-query token (Li et al., "Towards fast and accurate
-  streaming end-to-end ASR", ICASSP 2020): see `training`.
+* `EndNet` tells frame by frame whether the query is over, from the transcription, the sound itself and, where it is
+  given them, features of the decoder: its pause, how much it said, its last word pieces (Maas et al., "Combining
+  acoustic embeddings and decoding features for end-of-utterance detection in real-time far-field speech recognition
+  systems", ICASSP 2018). Without the decoder's features the same network is the end-of-query token (Li et al., "Towards
+  fast and accurate streaming end-to-end ASR", ICASSP 2020): see `training`.
 * `Arbitrator` is the second pass that verifies a first one, from an acoustic and a text embedding (arXiv:2401.08916).
 
-Letters: B batch, T frames, U labels, J joiner width, E decoder features.
+Letters: B batch, T frames, U labels, J joiner width, H hidden width.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from edgespeech.audio.features import N_MELS, StreamingLogMel
 from edgespeech.data.files import write_atomic
 from edgespeech.endpointing.frames import Frame, Vector
 from edgespeech.endpointing.policy import Scorer
@@ -33,15 +34,21 @@ from edgespeech.model.config import BLANK
 
 LAST = 2
 """Word pieces that the networks are told of the hypothesis' end."""
-EXTRA = 5
-"""Numbers of `Observer` about the level and the decoder."""
+BANDS = N_MELS // 2
+"""Bands that the sound is told in, each two of the recogniser's."""
+DECODER = 3
+"""Numbers of `Observer` about the decoder, which come first."""
+EXTRA = DECODER + 2 + BANDS
+"""All its numbers: those about the decoder and those about the sound."""
+_BAND_CENTRE, _BAND_SPREAD = -8.0, 4.0
+"""What brings log-mel values to some -2 to 2."""
 _LONGEST_PAUSE_S = 2.0
 _LEVEL_DB = 40.0
 _MANY_LABELS = 20.0
 _EMBEDDING = 16
 _TOKEN_BIAS = -4.0
 """One token in some fifty frames; from even odds, no path through an utterance would reach its end."""
-_FORMAT = "edgespeech-endpointing-1"
+_FORMAT = "edgespeech-endpointing-2"
 _ABOUT = "edgespeech"
 
 
@@ -50,15 +57,21 @@ class Observer:
 
     def __init__(self) -> None:
         self._level = Level()
+        self._features = StreamingLogMel()
+        self._bands = np.zeros(BANDS, np.float32)
 
     def accept(self, frame: Frame) -> tuple[Vector, NDArray[np.int64]]:
         """What the networks are told besides the transcription.
 
         Returns:
-            The pause, whether anything was said, how much, and the level above its floor and below its peak, each
-            some -1 to 1, with shape `(5,)`; the last word pieces, blanks before the first, with shape `(2,)`.
+            The pause, whether anything was said, how much, the level above its floor and below its peak, and the level
+            in each band, each some -2 to 2, with shape `(45,)`; the last word pieces, blanks before the first, with
+            shape `(2,)`.
         """
         self._level.accept(frame.samples)
+        features = self._features.accept(frame.samples)
+        if len(features):
+            self._bands = features.reshape(-1, BANDS, 2).mean(axis=(0, 2), dtype=np.float32)
         said = not math.isinf(frame.pause_s)
         extra = np.array(
             [
@@ -67,6 +80,7 @@ class Observer:
                 min(len(frame.labels) / _MANY_LABELS, 1.0),
                 (self._level.now_db - self._level.floor_db) / _LEVEL_DB,
                 (self._level.now_db - self._level.peak_db) / _LEVEL_DB,
+                *((self._bands - _BAND_CENTRE) / _BAND_SPREAD),
             ],
             np.float32,
         )
@@ -80,7 +94,7 @@ class EndNet(nn.Module):
         joiner: width of the transcription.
         vocabulary: word pieces.
         hidden: width of its gated recurrent layer.
-        decoder: whether it is told the level and what the decoder did, or the transcription alone.
+        decoder: whether it is told what the decoder did.
     """
 
     def __init__(self, joiner: int, vocabulary: int, hidden: int, *, decoder: bool) -> None:
@@ -88,7 +102,7 @@ class EndNet(nn.Module):
         self.shape = {"joiner": joiner, "vocabulary": vocabulary, "hidden": hidden, "decoder": decoder}
         self.norm = nn.LayerNorm(joiner)
         self.embedding = nn.Embedding(vocabulary, _EMBEDDING) if decoder else None
-        told = EXTRA + LAST * _EMBEDDING if decoder else 0
+        told = EXTRA + LAST * _EMBEDDING if decoder else EXTRA - DECODER
         self.recurrent = nn.GRU(joiner + told, hidden, batch_first=True)
         self.leave = nn.Linear(hidden, 1)
 
@@ -99,16 +113,15 @@ class EndNet(nn.Module):
 
         Args:
             encoded: with shape `(B, T, J)`.
-            extra: with shape `(B, T, 5)`; not looked at without `decoder`.
+            extra: with shape `(B, T, 45)`.
             last: with shape `(B, T, 2)`; not looked at without `decoder`.
             state: what the call for the piece before returned; None at the start.
 
         Returns:
             Logits with shape `(B, T)`, and the state.
         """
-        x = self.norm(encoded)
-        if self.embedding is not None:
-            x = torch.cat([x, extra, self.embedding(last).flatten(2)], dim=2)
+        told = [extra[..., DECODER:]] if self.embedding is None else [extra, self.embedding(last).flatten(2)]
+        x = torch.cat([self.norm(encoded), *told], dim=2)
         y, after = self.recurrent(x, state)
         return self.leave(y).squeeze(2), after
 
@@ -119,7 +132,7 @@ class Arbitrator(nn.Module):
     Args:
         joiner: width of the transcription.
         vocabulary: word pieces.
-        hidden: width of the text's recurrent layer and of the network on top.
+        hidden: width of both recurrent layers and of the network on top.
     """
 
     def __init__(self, joiner: int, vocabulary: int, hidden: int) -> None:
@@ -128,9 +141,22 @@ class Arbitrator(nn.Module):
         self.embedding = nn.Embedding(vocabulary, _EMBEDDING)
         self.text = nn.GRU(_EMBEDDING, hidden, batch_first=True)
         self.norm = nn.LayerNorm(joiner)
-        self.judge = nn.Sequential(
-            nn.Linear(joiner + hidden + EXTRA, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        self.sound = nn.GRU(joiner + EXTRA - DECODER, hidden, batch_first=True)
+        self.judge = nn.Sequential(nn.Linear(2 * hidden + DECODER, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def hear(self, encoded: Tensor, extra: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The embeddings of what was heard up to each frame.
+
+        Args:
+            encoded: with shape `(B, T, J)`.
+            extra: with shape `(B, T, 45)`.
+            state: what the call for the piece before returned; None at the start.
+
+        Returns:
+            With shape `(B, T, H)`, and the state.
+        """
+        heard, after = self.sound(torch.cat([self.norm(encoded), extra[..., DECODER:]], dim=2), state)
+        return heard, after
 
     def read(self, labels: Tensor, lengths: Tensor) -> Tensor:
         """The embedding of texts.
@@ -140,15 +166,15 @@ class Arbitrator(nn.Module):
             lengths: at least 1 each, with shape `(B,)`.
 
         Returns:
-            With shape `(B, hidden)`.
+            With shape `(B, H)`.
         """
         states, _ = self.text(self.embedding(labels))
         read: Tensor = states[torch.arange(len(labels)), lengths - 1]
         return read
 
-    def forward(self, encoded: Tensor, extra: Tensor, text: Tensor) -> Tensor:
-        """Logits with shape `(B,)` of frames: encoded `(B, J)`, extra `(B, 5)`, text `(B, hidden)`."""
-        logits: Tensor = self.judge(torch.cat([self.norm(encoded), text, extra], dim=1))
+    def forward(self, heard: Tensor, extra: Tensor, text: Tensor) -> Tensor:
+        """Logits with shape `(B,)` of frames: heard `(B, H)`, extra `(B, 45)`, text `(B, H)`."""
+        logits: Tensor = self.judge(torch.cat([heard, text, extra[:, :DECODER]], dim=1))
         return logits.squeeze(1)
 
 
@@ -187,20 +213,23 @@ class ArbitratedScore(Scorer):
         self._threshold = threshold
         self._network = network
         self._observer = Observer()
+        self._state: Tensor | None = None
         self._read: tuple[int, ...] = ()
         self._text: Tensor | None = None
 
     @torch.inference_mode()
     def accept(self, frame: Frame) -> float:
         """See above."""
-        extra, _ = self._observer.accept(frame)
+        told = torch.from_numpy(self._observer.accept(frame)[0])[None]
+        heard, self._state = self._network.hear(
+            torch.from_numpy(frame.encoded)[None, None], told[None], self._state
+        )
         if self._first.accept(frame) < self._threshold or not frame.labels:
             return 0.0
         if self._text is None or self._read != frame.labels:
             labels = torch.tensor([frame.labels], dtype=torch.int64)
             self._read, self._text = frame.labels, self._network.read(labels, torch.tensor([labels.shape[1]]))
-        encoded = torch.from_numpy(frame.encoded)[None]
-        return float(self._network(encoded, torch.from_numpy(extra)[None], self._text).sigmoid())
+        return float(self._network(heard[:, 0], told, self._text).sigmoid())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,8 +237,8 @@ class Heads:
     """The networks of one recogniser.
 
     Attributes:
-        learned: transcription and decoder features.
-        token: transcription alone, trained as the end-of-query token.
+        learned: transcription, sound and decoder features.
+        token: transcription and sound, trained as the end-of-query token.
         arbitrator: the second pass.
         recogniser: sha256 of the recogniser's weights; with others the networks are of no use.
         provenance: how they came about.

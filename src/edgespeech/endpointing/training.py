@@ -59,7 +59,7 @@ class Lesson:
 
     Attributes:
         encoded: with shape `(T, J)`, in half precision.
-        extra: with shape `(T, 5)`.
+        extra: with shape `(T, 45)`.
         last: with shape `(T, 2)`.
         audio_s: of each frame, with shape `(T,)`.
         pause_s: of each frame, with shape `(T,)`.
@@ -162,10 +162,13 @@ def _token_loss(network: EndNet, rows: Sequence[Lesson], config: HeadsConfig) ->
 
 def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float) -> Tensor | None:
     """Over all frames in pauses; None where a batch has none."""
-    encoded, extra, target = [], [], []
+    heard, _ = network.hear(
+        _padded([row.encoded for row in rows]).float(), _padded([row.extra for row in rows])
+    )
+    picked, extra, target = [], [], []
     texts: list[Tensor] = []
     which: list[int] = []
-    for row in rows:
+    for number, row in enumerate(rows):
         places = np.flatnonzero((row.pause_s >= pause_s) & np.isfinite(row.pause_s))
         seen: dict[tuple[int, ...], int] = {}
         for place in places:
@@ -174,7 +177,7 @@ def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float
                 seen[labels] = len(texts)
                 texts.append(torch.tensor(labels, dtype=torch.int64))
             which.append(seen[labels])
-        encoded.append(row.encoded[places])
+        picked.append(heard[number, torch.from_numpy(places)])
         extra.append(row.extra[places])
         target.append(row.audio_s[places] > row.eos_s)
     if not texts:
@@ -182,7 +185,7 @@ def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float
     lengths = torch.tensor([len(text) for text in texts])
     read = network.read(nn.utils.rnn.pad_sequence(texts, batch_first=True), lengths)
     logits = network(
-        torch.from_numpy(np.concatenate(encoded)).float(),
+        torch.cat(picked),
         torch.from_numpy(np.concatenate(extra)),
         read[torch.tensor(which)],
     )
@@ -192,18 +195,19 @@ def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float
 
 def _run(network: EndNet, rows: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of a batch, which frames there are, and how long after the end of speech each is; all `(B, T)`."""
-
-    def padded(arrays: Sequence[NDArray[np.generic]]) -> Tensor:
-        return nn.utils.rnn.pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
-
     logits, _ = network(
-        padded([row.encoded for row in rows]).float(),
-        padded([row.extra for row in rows]),
-        padded([row.last for row in rows]),
+        _padded([row.encoded for row in rows]).float(),
+        _padded([row.extra for row in rows]),
+        _padded([row.last for row in rows]),
     )
-    late_s = padded([row.audio_s - np.float32(row.eos_s) for row in rows])
-    valid = padded([np.ones(len(row.audio_s), dtype=np.bool_) for row in rows])
+    late_s = _padded([row.audio_s - np.float32(row.eos_s) for row in rows])
+    valid = _padded([np.ones(len(row.audio_s), dtype=np.bool_) for row in rows])
     return logits, valid, late_s
+
+
+def _padded(arrays: Sequence[NDArray[np.generic]]) -> Tensor:
+    """Utterances side by side, zeros behind the shorter ones."""
+    return nn.utils.rnn.pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
 
 
 def _train(

@@ -115,6 +115,7 @@ def points_table(record: Mapping[str, Any] | None) -> str:
         f"{markdown_table(head, lines)}\nEach scorer at the lowest threshold that cuts off at most {rate} of the set; "
         "on the right at the one that does so on the tuning set. Latencies over utterances that are not cut off, in "
         "seconds after the end of speech, at the end of the chunk; ∞: the end-point never came.\n"
+        "\n![early cut-offs against latency](curves.svg)\n"
     )
 
 
@@ -153,7 +154,7 @@ def dual_table(record: Mapping[str, Any] | None) -> str:
                 number(found["wer"], "percent"),
             )
         )
-    return markdown_table(head, lines)
+    return f"{markdown_table(head, lines)}\n![confirmed results against how early they are](dual.svg)\n"
 
 
 def example(timeline: Timeline) -> Row:
