@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from edgespeech.data.files import project_root, sha256_file, work_dir, write_ato
 from edgespeech.data.pauses import Hesitation
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
-from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
+from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
 from edgespeech.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
@@ -41,19 +42,13 @@ from edgespeech.harness.records import sha256_json, without_paths
 from edgespeech.harness.statistics import paired_ratio_difference, quantile
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.report import endpointing as report
-from edgespeech.systems._edge import shipped_models
+from edgespeech.systems._edge import heads_file
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.speech import load_noises, trainable
 
 HERE = Path(__file__).parent
-HEADS = "heads.safetensors"
 NORMALISER = "whisper-en"
 Config = dict[str, Any]
-
-
-def heads_file() -> Path:
-    """Where the shipped networks are."""
-    return shipped_models() / "endpointing" / HEADS
 
 
 @cache
@@ -88,7 +83,7 @@ def train(config: Config) -> Path:
         manifest = trainable(source["corpus"]).subset(source["utterances"], seed)
         lessons += [
             lesson(frames_of(trained, config["beam"], case), case.eos_s, how.after_s)
-            for case in lessons_cases(manifest, hesitation, trained, augment, seed)
+            for case in lessons_cases(manifest, hesitation, trained, augment, seed, gate=settings["gate"])
         ]
         print(f"{manifest.name}: heard, {len(lessons)} utterances in all", flush=True)
     shape = trained.model.config
@@ -101,6 +96,8 @@ def train(config: Config) -> Path:
         **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
     )
     save_heads(heads_file(), heads)
+    closing, opening = dual_thresholds(config, config["dual"]["policies"][config["shipped"]])
+    save_heads(heads_file(), replace(heads, thresholds=Thresholds(closing[1], opening[1])))
     return heads_file()
 
 
@@ -273,29 +270,47 @@ def gain_claim(config: Config, scorer: str, set_name: str) -> str:
     return "endpointing.learned_gain" if set_name in config["held"] else "endpointing.other_gain"
 
 
+def dual_thresholds(config: Config, parts: Config) -> tuple[tuple[str, float], tuple[str, float]]:
+    """Scorer and threshold of a dual policy's final and speculative gate, chosen on the tuning set.
+
+    Raises:
+        EdgeSpeechError: the tuning set is not here, or no threshold will do on it.
+    """
+    rate, settings = config["cut_off_rate"], config["dual"]
+    tuning, tuned = heard_set(config, "tuning"), tuned_sweeps(config)
+    place = tuned[parts["final"]].at(rate)
+    if place is None:
+        raise EdgeSpeechError(
+            f"{parts['final']} cuts off more than {rate:g} of the tuning set at every threshold"
+        )
+    closing = (parts["final"], float(tuned[parts["final"]].thresholds[place]))
+    candidates = _candidates(config, parts["speculative"])
+    tried = _tried(tuning, closing, parts["speculative"], candidates, config["chunk_s"])
+    kept = [one for one in tried if one["confirmed"] >= settings["confirmed"]]
+    if not kept:
+        raise EdgeSpeechError("no speculative threshold is confirmed often enough on the tuning set")
+    ahead_s = parts.get("advance_s", math.inf)  # where nothing is said of it, as early as can be
+    chosen = min(kept, key=lambda one: (abs(one["advance_s"] - ahead_s), one["threshold"]))
+    return closing, (parts["speculative"], chosen["threshold"])
+
+
+def _candidates(config: Config, scorer: str) -> list[float]:
+    """Speculative thresholds that are tried."""
+    thresholds: list[float] = tuned_sweeps(config)[scorer].thresholds[:: config["dual"]["every"]].tolist()
+    return thresholds
+
+
 def dual(config: Config, seed: int) -> Iterator[Row]:
     """Two thresholds: both chosen on the tuning set, and what they do on the others."""
     del seed
-    chunk_s, rate, settings = config["chunk_s"], config["cut_off_rate"], config["dual"]
-    tuning, tuned = heard_set(config, "tuning"), tuned_sweeps(config)
-    for policy, parts in settings["policies"].items():
-        row: Row = {"claim": "endpointing.dual_confirmed", "detail": policy}
-        place = tuned[parts["final"]].at(rate)
-        if place is None:
-            reason = f"{parts['final']} cuts off more than {rate:g} of the tuning set at every threshold"
-            yield {**row, "skipped": reason}
+    heard_set(config, "tuning")  # without it there is nothing to choose from
+    for policy, parts in config["dual"]["policies"].items():
+        try:
+            closing, opening = dual_thresholds(config, parts)
+        except EdgeSpeechError as error:
+            yield {"claim": "endpointing.dual_confirmed", "detail": policy, "skipped": str(error)}
             continue
-        closing = (parts["final"], float(tuned[parts["final"]].thresholds[place]))
-        candidates = tuned[parts["speculative"]].thresholds[:: settings["every"]].tolist()
-        tried = _tried(tuning, closing, parts["speculative"], candidates, chunk_s)
-        kept = [one for one in tried if one["confirmed"] >= settings["confirmed"]]
-        if not kept:
-            reason = "no speculative threshold is confirmed often enough on the tuning set"
-            yield {**row, "skipped": reason}
-            continue
-        ahead_s = parts.get("advance_s", math.inf)  # where nothing is said of it, as early as can be
-        chosen = min(kept, key=lambda one: (abs(one["advance_s"] - ahead_s), one["threshold"]))
-        opening = (parts["speculative"], chosen["threshold"])
+        candidates = _candidates(config, parts["speculative"])
         for set_name, heard in each_set(config):
             if not isinstance(heard, str):
                 yield from _dual_rows(config, policy, set_name, heard, closing, opening, candidates)

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.pauses import Hesitant, Hesitation, cut_places, drawn_out, hesitate, pick, with_noise
+from edgespeech.data.pauses import (
+    Hesitant,
+    Hesitation,
+    cut_places,
+    drawn_out,
+    gated,
+    hesitate,
+    pick,
+    with_noise,
+)
 from edgespeech.errors import EdgeSpeechError
 
 WORDS = [(0.2, 0.6), (0.7, 1.1), (1.2, 1.6)]
@@ -104,3 +113,12 @@ def test_bad_input_is_refused() -> None:
         pick({}, "a")
     with pytest.raises(ValidationError, match="must not be above"):
         Hesitation(pause_s=(1.0, 0.5))
+
+
+def test_a_gate_passes_on_what_is_spoken_alone() -> None:
+    samples = np.ones(SAMPLE_RATE, np.float32)
+    kept = gated(samples, [(0.0, 0.2), (0.5, 0.6)], 0.05)
+    wanted = np.zeros(SAMPLE_RATE, np.float32)
+    wanted[: round(0.25 * SAMPLE_RATE)] = 1
+    wanted[round(0.45 * SAMPLE_RATE) : round(0.65 * SAMPLE_RATE)] = 1
+    assert np.array_equal(kept, wanted)

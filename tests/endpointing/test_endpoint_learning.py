@@ -241,7 +241,7 @@ def test_networks_come_back_from_their_file(heads: Heads, tmp_path: Path) -> Non
     assert found.provenance == {"utterances": "32"}
     for name, network in found.named().items():
         own = heads.named()[name].state_dict()
-        assert all(torch.equal(value, own[key]) for key, value in network.state_dict().items())
+        assert all(torch.equal(value, own[key].half().float()) for key, value in network.state_dict().items())
     with pytest.raises(EdgeSpeechError, match="train the networks again"):
         load_heads(path, "other")
     path.write_bytes(path.read_bytes()[:-9])
@@ -295,6 +295,13 @@ def test_lessons_keep_their_length_or_are_refused(trained: Trained, manifest: Ma
     still = AugmentConfig(speed_prob=0, room_prob=0, silence_before_s=(0, 0), silence_after_s=(0, 0))
     made = list(lessons_cases(manifest, Hesitation(), trained, Augmenter(still, {}, 0), seed=0))
     assert [case.condition for case in made] == ["augmented"] * 2
+    gated = list(lessons_cases(manifest, Hesitation(), trained, Augmenter(still, {}, 0), seed=0, gate=1.0))
+    for case, open_case in zip(gated, made, strict=True):
+        late = round((case.eos_s + 0.41) * SAMPLE_RATE)
+        assert not case.samples[late:].any()
+        assert open_case.samples[late:].any()
+        middle = slice(round(case.sos_s * SAMPLE_RATE), round((case.sos_s + 0.1) * SAMPLE_RATE))
+        assert np.array_equal(case.samples[middle], open_case.samples[middle])
     moved = AugmentConfig(room_prob=0)
     with pytest.raises(EdgeSpeechError, match="would move"):
         list(lessons_cases(manifest, Hesitation(), trained, Augmenter(moved, {}, 0), seed=0))

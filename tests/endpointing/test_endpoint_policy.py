@@ -10,7 +10,8 @@ import pytest
 
 from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.endpointing.frames import Frame
-from edgespeech.endpointing.policy import EndPointer, Gate, Guarded, Scorer
+from edgespeech.endpointing.policy import EndPointer, Gate, Guarded, Scorer, Shared
+from edgespeech.endpointing.scorers import silence_policy
 from edgespeech.endpointing.silence import DecoderSilence, DetectedSilence, EnergySilence
 from edgespeech.errors import EdgeSpeechError
 
@@ -75,6 +76,19 @@ def test_words_that_come_with_the_end_point_withdraw_what_was_published() -> Non
         (SPECULATIVE,),
         (RESET, ENDPOINT),
     ]
+
+
+def test_a_shared_scorer_hears_every_frame_once() -> None:
+    shared = Shared(Given(0.1, 0.4, 0.9))
+    policy = EndPointer(Gate(shared, 0.8), Gate(shared, 0.3))
+    assert [policy.accept(frame((1,), 0.1)) for _ in range(3)] == [(), (SPECULATIVE,), (ENDPOINT,)]
+
+
+def test_silence_speculates_before_it_ends() -> None:
+    policy = silence_policy(0.5, 0.2)
+    assert [policy.accept(frame((1,), pause_s)) for pause_s in (0.2, 0.3, 0.4, 0.5)] == [
+        (), (SPECULATIVE,), (), (ENDPOINT,),
+    ]  # fmt: skip
 
 
 def test_guards_bound_a_scorer_by_the_pause() -> None:

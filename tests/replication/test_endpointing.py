@@ -25,6 +25,7 @@ from helpers_replication import load_replication
 HERE = project_root() / "replication" / "endpointing"
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
 CLAIMS = yaml.safe_load((HERE / "claim.yaml").read_text(encoding="utf-8"))
+ENERGY = {"speculative": "energy silence", "final": "energy silence"}
 
 
 @pytest.fixture
@@ -71,16 +72,18 @@ def config(tmp_path: Path) -> dict[str, Any]:
         "tuning": {"corpus": corpus},
         "sets": {"toy": {"corpus": corpus, "quick": 3}, "gone": {"corpus": "coffee_dev"}},
         "held": ["toy"],
+        "shipped": "energy",
         "dual": {
             "confirmed": 0.0,
             "every": 1,
-            "policies": {"energy": {"speculative": "energy silence", "final": "energy silence"}},
+            "policies": {"energy": ENERGY},
         },
         "training": {
             "speech": [{"corpus": corpus, "utterances": 2}],
             "noises": None,
             "hesitation": {"tail_s": [1.6, 1.7]},
             "augment": {**CONFIG["training"]["augment"], "room_prob": 0.0, "noise_prob": 0.0},
+            "gate": 0.5,
             "heads": {"hidden": 4, "epochs": 1},
         },
     }
@@ -153,7 +156,10 @@ def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[
     page.heads_file().unlink()
     sha256 = page.recogniser()[1]
     assert not page.is_trained(config)
-    assert load_heads(page.train(config), sha256).provenance["utterances"] == "2"
+    heads = load_heads(page.train(config), sha256)
+    assert heads.provenance["utterances"] == "2"
+    final, speculative = (threshold for _, threshold in page.dual_thresholds(config, ENERGY))
+    assert heads.thresholds == (final, speculative)
     assert page.is_trained(config)
     assert not page.is_trained({**config, "seed": 99})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -15,10 +15,12 @@ from edgespeech.cloud.live import run_live
 from edgespeech.cloud.server import TOKEN_ENV
 from edgespeech.contracts import EventKind, Kind
 from edgespeech.data.files import sha256_file
+from edgespeech.endpointing.networks import Thresholds, new_heads, save_heads
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
+from edgespeech.model.checkpoint import WEIGHTS
 from edgespeech.rescoring.folder import FOLDER_VARIABLE, LM
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.systems.hybrid import Hybrid
@@ -79,6 +81,32 @@ def test_it_says_what_it_is(named: tuple[Path, Path]) -> None:
         recogniser.open(REQUEST)
 
 
+def test_the_learned_end_pointer_may_end_utterances(
+    named: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "heads.safetensors"
+    monkeypatch.setattr("edgespeech.systems.hybrid.heads_file", lambda: path)
+    recogniser = Hybrid(endpoint="learned")
+    assert recogniser.missing() == f"no end-pointing networks in {tmp_path}"
+    heads = new_heads(16, 36, 8, sha256_file(named[0] / WEIGHTS), seed=0)
+    save_heads(path, heads)
+    with pytest.raises(EdgeSpeechError, match="thresholds of the networks are missing"):
+        recogniser.load()
+    save_heads(
+        path, replace(heads, thresholds=Thresholds(final=0.0, speculative=-1.0))
+    )  # with the first word piece
+    assert recogniser.missing() is None
+    try:
+        info = recogniser.load()
+        told = {key: info.config[key] for key in ("endpoint", "final", "speculative")}
+        assert told == {"endpoint": "learned", "final": 0.0, "speculative": -1.0}
+        assert info.model_sha256["end-pointer"] == sha256_file(path)
+        trace = run_utterance(recogniser, noise(1.5, 0), REQUEST, chunk_s=CHUNK_S)
+    finally:
+        recogniser.close()
+    assert EventKind.ENDPOINT in {event.kind for _, event in trace.events}
+
+
 def test_live_is_what_is_simulated_and_a_dead_server_is_started_again(hybrid: Hybrid) -> None:
     for seed in (0, 1):
         run = run_live(hybrid, noise(1.5, seed), REQUEST, chunk_s=CHUNK_S)
@@ -129,6 +157,7 @@ def test_a_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"patience_s": -1.0}, "hybrid: patience_s is -1.0, expected seconds, above 0"),
         ({"timeout_s": float("nan")}, "hybrid: timeout_s is nan"),
         ({"beam": 0}, "hybrid: beam is 0"),
+        ({"endpoint": "never"}, "hybrid: endpoint is 'never', expected silence or learned"),
     ],
 )
 def test_bad_options(options: dict[str, float], problem: str) -> None:

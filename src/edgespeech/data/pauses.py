@@ -207,6 +207,24 @@ def with_noise(
     return (mixed / max(1.0, float(np.abs(mixed).max()))).astype(np.float32)
 
 
+def gated(samples: Samples, spoken: Sequence[tuple[float, float]], hang_s: float) -> Samples:
+    """What a device passes on that turns silent where nobody speaks, as front-ends and codecs do.
+
+    Args:
+        samples: 16 kHz, with shape `(N,)`.
+        spoken: start and end of what is passed on, in seconds.
+        hang_s: how long before and after that it still does.
+
+    Returns:
+        With shape `(N,)`; digital silence elsewhere.
+    """
+    kept = np.zeros_like(samples)
+    for start_s, end_s in spoken:
+        part = slice(max(0, round((start_s - hang_s) * SAMPLE_RATE)), round((end_s + hang_s) * SAMPLE_RATE))
+        kept[part] = samples[part]
+    return kept
+
+
 def pick(noises: Mapping[str, Samples], key: str) -> Samples:
     """One of several noises, drawn by the key.
 

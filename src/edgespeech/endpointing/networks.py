@@ -16,6 +16,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgespeech.audio.features import N_MELS, StreamingLogMel
+from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.data.files import write_atomic
 from edgespeech.endpointing.frames import Frame, Vector
 from edgespeech.endpointing.policy import Scorer
@@ -38,17 +40,19 @@ BANDS = N_MELS // 2
 """Bands that the sound is told in, each two of the recogniser's."""
 DECODER = 3
 """Numbers of `Observer` about the decoder, which come first."""
-EXTRA = DECODER + 2 + BANDS
+EXTRA = DECODER + 2 + 2 * BANDS
 """All its numbers: those about the decoder and those about the sound."""
 _BAND_CENTRE, _BAND_SPREAD = -8.0, 4.0
 """What brings log-mel values to some -2 to 2."""
+_BAND_RISE = 0.7
+"""How fast the floor of a band rises, in nats a second: 3 dB."""
 _LONGEST_PAUSE_S = 2.0
 _LEVEL_DB = 40.0
 _MANY_LABELS = 20.0
 _EMBEDDING = 16
 _TOKEN_BIAS = -4.0
 """One token in some fifty frames; from even odds, no path through an utterance would reach its end."""
-_FORMAT = "edgespeech-endpointing-2"
+_FORMAT = "edgespeech-endpointing-3"
 _ABOUT = "edgespeech"
 
 
@@ -58,20 +62,23 @@ class Observer:
     def __init__(self) -> None:
         self._level = Level()
         self._features = StreamingLogMel()
-        self._bands = np.zeros(BANDS, np.float32)
+        self._bands = np.full(BANDS, _BAND_CENTRE, np.float32)
+        self._floors = np.full(BANDS, np.inf, np.float32)
 
     def accept(self, frame: Frame) -> tuple[Vector, NDArray[np.int64]]:
         """What the networks are told besides the transcription.
 
         Returns:
-            The pause, whether anything was said, how much, the level above its floor and below its peak, and the level
-            in each band, each some -2 to 2, with shape `(45,)`; the last word pieces, blanks before the first, with
-            shape `(2,)`.
+            The pause, whether anything was said, how much, the level above its floor and below its peak, the level in
+            each band, and that above the band's floor, each some -2 to 2, with shape `(85,)`; the last word pieces,
+            blanks before the first, with shape `(2,)`.
         """
         self._level.accept(frame.samples)
         features = self._features.accept(frame.samples)
         if len(features):
             self._bands = features.reshape(-1, BANDS, 2).mean(axis=(0, 2), dtype=np.float32)
+        seconds = len(frame.samples) / SAMPLE_RATE
+        self._floors = np.minimum(self._bands, self._floors + np.float32(_BAND_RISE * seconds))
         said = not math.isinf(frame.pause_s)
         extra = np.array(
             [
@@ -81,6 +88,7 @@ class Observer:
                 (self._level.now_db - self._level.floor_db) / _LEVEL_DB,
                 (self._level.now_db - self._level.peak_db) / _LEVEL_DB,
                 *((self._bands - _BAND_CENTRE) / _BAND_SPREAD),
+                *((self._bands - self._floors) / _BAND_SPREAD),
             ],
             np.float32,
         )
@@ -113,7 +121,7 @@ class EndNet(nn.Module):
 
         Args:
             encoded: with shape `(B, T, J)`.
-            extra: with shape `(B, T, 45)`.
+            extra: with shape `(B, T, 85)`.
             last: with shape `(B, T, 2)`; not looked at without `decoder`.
             state: what the call for the piece before returned; None at the start.
 
@@ -149,7 +157,7 @@ class Arbitrator(nn.Module):
 
         Args:
             encoded: with shape `(B, T, J)`.
-            extra: with shape `(B, T, 45)`.
+            extra: with shape `(B, T, 85)`.
             state: what the call for the piece before returned; None at the start.
 
         Returns:
@@ -173,7 +181,7 @@ class Arbitrator(nn.Module):
         return read
 
     def forward(self, heard: Tensor, extra: Tensor, text: Tensor) -> Tensor:
-        """Logits with shape `(B,)` of frames: heard `(B, H)`, extra `(B, 45)`, text `(B, H)`."""
+        """Logits with shape `(B,)` of frames: heard `(B, H)`, extra `(B, 85)`, text `(B, H)`."""
         logits: Tensor = self.judge(torch.cat([heard, text, extra[:, :DECODER]], dim=1))
         return logits.squeeze(1)
 
@@ -232,6 +240,18 @@ class ArbitratedScore(Scorer):
         return float(self._network(heard[:, 0], told, self._text).sigmoid())
 
 
+class Thresholds(NamedTuple):
+    """Probabilities of the learned scorer, as tuning material chose them.
+
+    Attributes:
+        final: from which the utterance is over.
+        speculative: from which a result is published in the hope that it stays.
+    """
+
+    final: float
+    speculative: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heads:
     """The networks of one recogniser.
@@ -242,6 +262,7 @@ class Heads:
         arbitrator: the second pass.
         recogniser: sha256 of the recogniser's weights; with others the networks are of no use.
         provenance: how they came about.
+        thresholds: of `learned`; None before they are chosen.
     """
 
     learned: EndNet
@@ -249,6 +270,7 @@ class Heads:
     arbitrator: Arbitrator
     recogniser: str
     provenance: dict[str, str]
+    thresholds: Thresholds | None = None
 
     def named(self) -> dict[str, EndNet | Arbitrator]:
         """The networks by name."""
@@ -270,7 +292,7 @@ def new_heads(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: 
 
 
 def save_heads(path: Path, heads: Heads) -> None:
-    """Write the networks into one file.
+    """Write the networks into one file, in half precision.
 
     Raises:
         EdgeSpeechError: it cannot be written.
@@ -280,9 +302,10 @@ def save_heads(path: Path, heads: Heads) -> None:
         "shape": heads.learned.shape,
         "recogniser": heads.recogniser,
         "provenance": heads.provenance,
+        "thresholds": heads.thresholds,
     }
     tensors = {
-        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        f"{name}.{key}": tensor.detach().cpu().half().contiguous()
         for name, network in heads.named().items()
         for key, tensor in network.state_dict().items()
     }
@@ -326,4 +349,5 @@ def load_heads(path: Path, recogniser: str) -> Heads:
         arbitrator=heads.arbitrator,
         recogniser=recogniser,
         provenance=about["provenance"],
+        thresholds=None if about["thresholds"] is None else Thresholds(*about["thresholds"]),
     )

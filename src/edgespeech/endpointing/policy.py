@@ -51,6 +51,25 @@ class Guarded(Scorer):
         return math.inf if frame.pause_s >= self._longest_s else score
 
 
+class Shared(Scorer):
+    """A scorer for several gates of one policy: each frame is scored once.
+
+    Args:
+        scorer: what scores it.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._frame: Frame | None = None
+        self._score = -math.inf
+
+    def accept(self, frame: Frame) -> float:
+        """See above."""
+        if frame is not self._frame:
+            self._frame, self._score = frame, self._scorer.accept(frame)
+        return self._score
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """A scorer and the threshold that it has to reach.

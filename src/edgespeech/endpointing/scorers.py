@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgespeech.cloud.vad import SileroDetector
-from edgespeech.endpointing.networks import ArbitratedScore, Heads, LearnedScore
-from edgespeech.endpointing.policy import Guarded, Scorer
+from edgespeech.endpointing.networks import ArbitratedScore, Heads, LearnedScore, Thresholds
+from edgespeech.endpointing.policy import EndPointer, Gate, Guarded, Scorer, Shared
 from edgespeech.endpointing.silence import DecoderSilence, DetectedSilence, EnergySilence
+from edgespeech.errors import EdgeSpeechError
 
 Scorers = Mapping[str, Callable[[], Scorer]]
 
@@ -26,8 +27,51 @@ class Bounds(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     shortest_s: float = Field(0.0, ge=0)
-    longest_s: float = Field(2.0, ge=0)
+    longest_s: float = Field(3.0, ge=0)
     first_pass_s: float = Field(0.12, ge=0)
+
+
+def silence_policy(final_s: float, ahead_s: float, *, again: bool = False) -> EndPointer:
+    """The decoder's silence as a dual end-pointer.
+
+    Args:
+        final_s: pause of the decoder that ends the utterance.
+        ahead_s: how much shorter the pause is that publishes a speculative result.
+        again: see `EndPointer`.
+    """
+    silence = Shared(DecoderSilence())
+    return EndPointer(Gate(silence, final_s), Gate(silence, final_s - ahead_s), again=again)
+
+
+def chosen_thresholds(heads: Heads) -> Thresholds:
+    """Those that the networks came with.
+
+    Raises:
+        EdgeSpeechError: none were chosen.
+    """
+    if heads.thresholds is None:
+        raise EdgeSpeechError(
+            "end-pointing: thresholds of the networks are missing, expected a final and a speculative one"
+        )
+    return heads.thresholds
+
+
+def learned_policy(heads: Heads, *, again: bool = False) -> EndPointer:
+    """The learned scorer as a dual end-pointer, with the thresholds that it came with.
+
+    Args:
+        heads: of the recogniser that it listens to.
+        again: see `EndPointer`.
+
+    Raises:
+        EdgeSpeechError: no thresholds were chosen.
+    """
+    bounds = Bounds()
+    learned = Shared(
+        Guarded(LearnedScore(heads.learned), shortest_s=bounds.shortest_s, longest_s=bounds.longest_s)
+    )
+    final, speculative = chosen_thresholds(heads)
+    return EndPointer(Gate(learned, final), Gate(learned, speculative), again=again)
 
 
 def scorers(heads: Heads, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:

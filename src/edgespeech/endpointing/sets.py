@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgespeech.audio.augment import Augmenter
@@ -14,7 +15,7 @@ from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data.files import sha256_file
 from edgespeech.data.manifest import Manifest, Utterance, write_manifest
-from edgespeech.data.pauses import Hesitant, Hesitation, hesitate, pick, with_noise
+from edgespeech.data.pauses import Hesitant, Hesitation, gated, hesitate, pick, with_noise
 from edgespeech.endpointing.alignment import gaps
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
@@ -103,8 +104,18 @@ def cases(manifest: Manifest, what: SetConfig, trained: Trained, noises: Noises,
             )
 
 
+_HANG_S = (0.05, 0.4)
+"""How long a gate stays open around speech."""
+
+
 def lessons_cases(
-    manifest: Manifest, what: Hesitation, trained: Trained, augment: Augmenter, seed: int
+    manifest: Manifest,
+    what: Hesitation,
+    trained: Trained,
+    augment: Augmenter,
+    seed: int,
+    *,
+    gate: float = 0.0,
 ) -> Iterator[Case]:
     """Utterances to learn from: they hesitate, and each is then heard through a room, a microphone and noise.
 
@@ -114,6 +125,7 @@ def lessons_cases(
         trained: the recogniser that tells where words meet.
         augment: must leave lengths as they are.
         seed: as for `cases`.
+        gate: the share of utterances that come from a device that turns silent where nobody speaks.
 
     Raises:
         EdgeSpeechError: as for `cases`, or the augmentation changes a length.
@@ -124,6 +136,10 @@ def lessons_cases(
         heard = augment(case.samples, key=case.id)
         if len(heard) != len(case.samples):
             raise bad("end-pointing", "augment", "speed or silence", "none: ends of speech would move")
+        rng = np.random.default_rng([seed, *case.id.encode()])
+        if rng.random() < gate:
+            ends = [case.sos_s, *(time_s for pause in case.pauses for time_s in pause), case.eos_s]
+            heard = gated(heard, list(zip(ends[::2], ends[1::2], strict=True)), rng.uniform(*_HANG_S))
         yield replace(case, condition="augmented", samples=heard)
 
 

@@ -59,7 +59,7 @@ class Lesson:
 
     Attributes:
         encoded: with shape `(T, J)`, in half precision.
-        extra: with shape `(T, 45)`.
+        extra: with shape `(T, 85)`.
         last: with shape `(T, 2)`.
         audio_s: of each frame, with shape `(T,)`.
         pause_s: of each frame, with shape `(T,)`.

@@ -23,6 +23,11 @@ def shipped_models() -> Path:
     return project_root() / "results" / "models"
 
 
+def heads_file() -> Path:
+    """Where the learned end-pointer's networks are, which `replication/endpointing` makes."""
+    return shipped_models() / "endpointing" / "heads.safetensors"
+
+
 class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 

@@ -9,13 +9,14 @@ from importlib.util import find_spec
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser
+from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, heads_file
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 BEAM, MERGE = 8, 2
 """Of the device's search; the predictor sees as many labels as tell its states apart."""
 WIDTH = 8.0
 """Paths worth so much less than the best, in nats, are not sent."""
+ENDPOINTS = ("silence", "learned")
 FINAL_S = 0.8
 """Of the decoder's pause: the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with noise behind
 them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
@@ -41,6 +42,7 @@ class Hybrid(EdgeRecogniser):
         self,
         *,
         beam: int = BEAM,
+        endpoint: str = "silence",
         final_s: float = FINAL_S,
         ahead_s: float = AHEAD_S,
         patience_s: float = PATIENCE_S,
@@ -51,8 +53,10 @@ class Hybrid(EdgeRecogniser):
 
         Args:
             beam: how many states the search keeps.
-            final_s: pause of the decoder that ends an utterance.
-            ahead_s: how much shorter the pause is that publishes a speculative result.
+            endpoint: who ends an utterance: `silence` of the decoder, or the `learned` end-pointer of
+                `replication/endpointing`, with the thresholds that it ships with.
+            final_s: pause of the decoder that ends an utterance; only with `silence`.
+            ahead_s: how much shorter the pause is that publishes a speculative result; only with `silence`.
             patience_s: how long after its own final the device takes an answer.
             timeout_s: how long a measurement waits for the last answer.
             server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
@@ -62,12 +66,14 @@ class Hybrid(EdgeRecogniser):
             EdgeSpeechError: an option is out of range.
         """
         super().__init__(beam=beam)
+        if endpoint not in ENDPOINTS:
+            raise bad(self.name, "endpoint", endpoint, " or ".join(ENDPOINTS))
         for option, value in (("final_s", final_s), ("patience_s", patience_s), ("timeout_s", timeout_s)):
             if not value > 0:
                 raise bad(self.name, option, value, "seconds, above 0")
         if not 0 < ahead_s < final_s:
             raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
-        self._final_s, self._ahead_s = final_s, ahead_s
+        self._endpoint, self._final_s, self._ahead_s = endpoint, final_s, ahead_s
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._elsewhere = server
         self._server: ServerProcess | None = None
@@ -82,6 +88,8 @@ class Hybrid(EdgeRecogniser):
         for name in (LM, SCALES, VOCABULARY):
             if not (folder / name).is_file():
                 return f"no second pass in {folder}: it has no {name}"
+        if self._endpoint == "learned" and not heads_file().is_file():
+            return f"no end-pointing networks in {heads_file().parent}"
         return EdgeFp32().missing()
 
     def load(self) -> SystemInfo:
@@ -92,7 +100,9 @@ class Hybrid(EdgeRecogniser):
         """
         from edgespeech.data.files import sha256_file
         from edgespeech.decoding.wire import Precision, Vocabulary
-        from edgespeech.model.checkpoint import load_model, model_bytes, model_files
+        from edgespeech.endpointing.networks import load_heads
+        from edgespeech.endpointing.scorers import chosen_thresholds
+        from edgespeech.model.checkpoint import WEIGHTS, load_model, model_files
         from edgespeech.rescoring.device import Device
         from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
         from edgespeech.rescoring.model import load_lm
@@ -100,6 +110,12 @@ class Hybrid(EdgeRecogniser):
 
         folder, cloud = EdgeFp32().folder(), second_pass_folder()
         trained, lm = load_model(folder), load_lm(cloud / LM)
+        learned = self._endpoint == "learned"
+        end = {"final_s": self._final_s, "ahead_s": self._ahead_s}
+        self._heads = None
+        if learned:
+            self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
+            end = chosen_thresholds(self._heads)._asdict()
         self._device = Device(
             trained=trained,
             beam=self._beam,
@@ -116,14 +132,15 @@ class Hybrid(EdgeRecogniser):
         self._stream = self._open
         files = {name: folder / name for name in model_files(folder)}
         files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
+        files |= {"end-pointer": heads_file()} if learned else {}
         config = {
             "model": trained.model.config.to_mapping(),
             "beam": self._beam,
             "merge": MERGE,
             "width": WIDTH,
             "step": self._device.precision.step,
-            "final_s": self._final_s,
-            "ahead_s": self._ahead_s,
+            "endpoint": self._endpoint,
+            **end,
             "patience_s": self._patience_s,
             "scales": {name: str(scales) for name, scales in load_scales(cloud / SCALES).items()},
             "provenance": trained.provenance,
@@ -132,15 +149,16 @@ class Hybrid(EdgeRecogniser):
         return SystemInfo(
             name=self.name,
             kind=self.kind,
-            model_bytes=model_bytes(folder)
-            + sum((cloud / name).stat().st_size for name in (LM, SCALES, VOCABULARY)),
+            model_bytes=sum(path.stat().st_size for path in files.values()),
             parameters=trained.model.parameters_deployed + lm.parameters,
             chunk_s=CHUNK_S,
             citation=CITATION,
             config=config,
             model_sha256={name: sha256_file(path) for name, path in files.items()},
             notes=(
-                f"ends an utterance after {self._final_s:g} s without word pieces, and speculates "
+                "ends an utterance where the learned end-pointer does, and speculates before it"
+                if learned
+                else f"ends an utterance after {self._final_s:g} s without word pieces, and speculates "
                 f"{self._ahead_s:g} s earlier",
                 f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
                 "model bytes are those of the device and of the second pass together",
@@ -153,15 +171,13 @@ class Hybrid(EdgeRecogniser):
         """A stream; where there is no second pass to be had, it is the device's alone, and its trace says why."""
         from edgespeech.cloud.second_pass import SecondPassStream
         from edgespeech.cloud.server import TOKEN_ENV
-        from edgespeech.endpointing.policy import EndPointer, Gate
-        from edgespeech.endpointing.silence import DecoderSilence
+        from edgespeech.endpointing.scorers import learned_policy, silence_policy
         from edgespeech.rescoring.device import HybridStream
 
-        policy = EndPointer(
-            Gate(DecoderSilence(), self._final_s),
-            Gate(DecoderSilence(), self._final_s - self._ahead_s),
-            again=True,
-        )
+        if self._heads is not None:
+            policy = learned_policy(self._heads, again=True)
+        else:
+            policy = silence_policy(self._final_s, self._ahead_s, again=True)
         connection, notes = None, []
         try:
             if self._elsewhere is not None:
