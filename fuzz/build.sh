@@ -20,9 +20,12 @@ case $(uname -m) in
     "$@" -mavx2 -c "$csrc/kernels_avx2.cpp" -o "$out/kernels_avx2.o"
     "$@" -mavx2 -mf16c -Wno-psabi -c "$csrc/floats_avx2.cpp" -o "$out/floats_avx2.o"
     "$@" -mavx512f -Wno-psabi -c "$csrc/floats_avx512.cpp" -o "$out/floats_avx512.o"
-    "$@" -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mpopcnt -mbmi2 \
-      -Wno-uninitialized -Wno-maybe-uninitialized -c "$csrc/kernels_avx512.cpp" -o "$out/kernels_avx512.o"
-    kernels="$out/kernels_avx2.o $out/kernels_avx512.o $out/floats_avx2.o $out/floats_avx512.o"
+    kernels="$out/kernels_avx2.o $out/floats_avx2.o $out/floats_avx512.o"
+    for part in kernels_avx512 kernels_avx512_halves kernels_avx512_sparse; do
+      "$@" -mavx512f -mavx512bw -mavx512vl -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mpopcnt -mbmi2 \
+        -Wno-uninitialized -Wno-maybe-uninitialized -c "$csrc/$part.cpp" -o "$out/$part.o"
+      kernels="$kernels $out/$part.o"
+    done
     ;;
   aarch64)
     "$@" -c "$csrc/kernels_neon.cpp" -o "$out/kernels_neon.o"

@@ -275,7 +275,7 @@ def truth(bench: Bench) -> Iterator[Row]:
         "n": len(rows),
         "contestants": list(rows.values()),
     }
-    yield from bars(list(rows.values()), config["ours"])
+    yield from bars(list(rows.values()), config["ours"], config["fewer"])
     answers = results[config["ours"]]["alone"]
     yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
 

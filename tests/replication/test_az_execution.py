@@ -80,6 +80,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
         "quick": amounts,
         "corpora": {str(tmp_path / "c.jsonl"): "basic", "nowhere": "basic"},
         "layouts": LAYOUTS,
+        "fewer": "4 bits, 50 % zeros",
         "peers": TORCH,
         "evict_mib": 1,
         "accelerator": accelerator,
@@ -230,6 +231,7 @@ def test_the_configuration_names_what_there_is() -> None:
     names = {entry["name"] for entry in (*CONFIG["layouts"], *CONFIG["peers"])}
     assert {
         CONFIG["ours"],
+        CONFIG["fewer"],
         CONFIG["reference"],
         *CONFIG["simulated"],
         CONFIG["accelerator"]["baseline"],

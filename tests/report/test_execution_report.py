@@ -39,12 +39,19 @@ ROWS = [
 
 
 def test_ours_is_held_against_the_best_peer_of_each_figure() -> None:
-    found = {(one["claim"].partition(".")[2], one["detail"]): one["measured"] for one in bars(ROWS, "int8")}
+    found = {
+        (one["claim"].partition(".")[2], one["detail"]): one["measured"]
+        for one in bars(ROWS, "int8", "4 bits")
+    }
     assert found == {
-        ("chunk_mean", "int8, cold; best peer: slow"): pytest.approx(9),
-        ("chunk_mean", "int8, warm; best peer: quick"): pytest.approx(4),
-        ("chunk_p99", "int8, cold; best peer: quick"): pytest.approx(4),
-        ("chunk_p99", "int8, warm; best peer: quick"): pytest.approx(4),
+        ("chunk_mean", "int8, mean, cold; best peer: slow"): pytest.approx(9),
+        ("chunk_mean", "int8, mean, warm; best peer: quick"): pytest.approx(4),
+        ("chunk_p99", "int8, p99, cold; best peer: quick"): pytest.approx(4),
+        ("chunk_p99", "int8, p99, warm; best peer: quick"): pytest.approx(4),
+        ("chunk_fewer_bits", "4 bits, mean, cold; best peer: slow"): pytest.approx(9),
+        ("chunk_fewer_bits", "4 bits, mean, warm; best peer: quick"): pytest.approx(4),
+        ("chunk_fewer_bits", "4 bits, p99, cold; best peer: quick"): pytest.approx(4),
+        ("chunk_fewer_bits", "4 bits, p99, warm; best peer: quick"): pytest.approx(4),
         ("bytes", "4 bits"): pytest.approx(1.03),
         ("memory", "4 bits"): pytest.approx(4.44),
         ("load", "4 bits"): 0.02,
@@ -53,20 +60,20 @@ def test_ours_is_held_against_the_best_peer_of_each_figure() -> None:
 
 def test_bytes_below_the_formula_are_off_too() -> None:
     rows = [*ROWS, row("lost", ours=True, packed_bytes=1_900_000, formula_bytes=2_000_000.0)]
-    (found,) = [one for one in bars(rows, "int8") if one["claim"] == "az_execution.bytes"]
+    (found,) = [one for one in bars(rows, "int8", "4 bits") if one["claim"] == "az_execution.bytes"]
     assert (found["detail"], found["measured"], found["n"]) == ("lost", 0.95, 3)
 
 
 def test_memory_that_nobody_knows_has_no_bar() -> None:
     rows = [{**one, "peak_added_bytes": None} for one in ROWS]
-    assert "az_execution.memory" not in {one["claim"] for one in bars(rows, "int8")}
+    assert "az_execution.memory" not in {one["claim"] for one in bars(rows, "int8", "4 bits")}
     assert "| \N{EN DASH} |" in truth_table(rows)
 
 
 @pytest.mark.parametrize("rows", [ROWS[1:], ROWS[:2], [*ROWS[:2], *ROWS[4:]]])
 def test_a_comparison_needs_both_sides(rows: list[dict[str, Any]]) -> None:
     with pytest.raises(EdgeSpeechError, match="int8 and a peer did not both run"):
-        list(bars(rows, "int8"))
+        list(bars(rows, "int8", "4 bits"))
 
 
 def test_the_share_of_a_stream_is_that_of_the_time_together() -> None:
