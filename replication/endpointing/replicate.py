@@ -26,6 +26,7 @@ from edgespeech.contracts import EventKind
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir, write_atomic
 from edgespeech.data.pauses import Hesitation
+from edgespeech.data.synthesis import make_corpora
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
@@ -66,13 +67,14 @@ def recogniser() -> tuple[Trained, str]:
 
 
 def train(config: Config) -> Path:
-    """Train the networks on train splits, and ship them.
+    """Train the networks on train splits, and ship them with thresholds for use; synthetic speech is made first.
 
     Raises:
         EdgeSpeechError: speech or noises that are not here, or for evaluation only.
     """
     trained, sha256 = recogniser()
     settings, seed = config["training"], config["seed"]
+    make_corpora([config["tuning"]["corpus"], *(source["corpus"] for source in settings["speech"])])
     how = HeadsConfig.model_validate(settings["heads"])
     augment = Augmenter(
         AugmentConfig.from_mapping(settings["augment"]), load_noises(settings["noises"]), seed
