@@ -419,9 +419,8 @@ def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_pa
 
 
 def test_everything_is_made_in_order_and_a_failure_stops_it(
-    rnnt: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rnnt: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
     told: list[str] = []
     status = 0
 
@@ -431,23 +430,23 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(rnnt.subprocess, "run", run)
+    monkeypatch.setattr(rnnt, "make_corpora", lambda names: told.append(f"say {' '.join(names)}"))
     monkeypatch.setattr(rnnt, "publish_model", lambda *names: told.append(f"ship {' '.join(names)}"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(rnnt, "training_files", lambda: [HERE / "train_1.yaml"])
     rnnt.make()
-    recipes = sorted((project_root() / "data_manifests" / "assistant").glob("*.yaml"))
-    out = tmp_path / "work" / "corpora" / "assistant"
+    corpora = [f"corpora/assistant/assistant_{name}.jsonl" for name in ("dev", "train_1", "train_2")]
     assert told == [
-        *(f"-m edgespeech.data.synthesis {recipe} --out {out}" for recipe in recipes),
+        f"say {' '.join(corpora)} an4_train speechocean762_train digits_train",
         "-m torch.distributed.run --standalone --nproc-per-node 2 --module edgespeech.cli train "
         f"{HERE / 'train_1.yaml'}",
         f"ship {' '.join(CONFIG['shipped'])}",
     ]
     told.clear()
     status = 3
-    with pytest.raises(EdgeSpeechError, match=r"edgespeech\.data\.synthesis .*ended with 3"):
+    with pytest.raises(EdgeSpeechError, match=r"edgespeech\.cli train .*ended with 3"):
         rnnt.make()
-    assert len(told) == 1
+    assert len(told) == 2
 
 
 def test_claims_and_checks_know_each_other() -> None:
