@@ -50,6 +50,7 @@ from edgespeech.training.speech import load_noises, trainable
 HERE = Path(__file__).parent
 NORMALISER = "whisper-en"
 Config = dict[str, Any]
+Placed = tuple[str, float]  # a scorer and a threshold of it
 
 
 @cache
@@ -98,7 +99,8 @@ def train(config: Config) -> Path:
         **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
     )
     save_heads(heads_file(), heads)
-    closing, opening = dual_thresholds(config, config["dual"]["policies"][config["shipped"]])
+    parts = config["dual"]["policies"][config["shipped"]]
+    closing, opening = dual_thresholds(config, parts, tuned_sweeps(config))
     save_heads(heads_file(), replace(heads, thresholds=Thresholds(closing[1], opening[1])))
     return heads_file()
 
@@ -272,22 +274,21 @@ def gain_claim(config: Config, scorer: str, set_name: str) -> str:
     return "endpointing.learned_gain" if set_name in config["held"] else "endpointing.other_gain"
 
 
-def dual_thresholds(config: Config, parts: Config) -> tuple[tuple[str, float], tuple[str, float]]:
+def dual_thresholds(config: Config, parts: Config, tuned: dict[str, Sweep]) -> tuple[Placed, Placed]:
     """Scorer and threshold of a dual policy's final and speculative gate, chosen on the tuning set.
 
     Raises:
         EdgeSpeechError: the tuning set is not here, or no threshold will do on it.
     """
     rate, settings = config["cut_off_rate"], config["dual"]
-    tuning, tuned = heard_set(config, "tuning"), tuned_sweeps(config)
     place = tuned[parts["final"]].at(rate)
     if place is None:
         raise EdgeSpeechError(
             f"{parts['final']} cuts off more than {rate:g} of the tuning set at every threshold"
         )
     closing = (parts["final"], float(tuned[parts["final"]].thresholds[place]))
-    candidates = _candidates(config, parts["speculative"])
-    tried = _tried(tuning, closing, parts["speculative"], candidates, config["chunk_s"])
+    candidates = _candidates(config, tuned[parts["speculative"]])
+    tried = _tried(heard_set(config, "tuning"), closing, parts["speculative"], candidates, config["chunk_s"])
     kept = [one for one in tried if one["confirmed"] >= settings["confirmed"]]
     if not kept:
         raise EdgeSpeechError("no speculative threshold is confirmed often enough on the tuning set")
@@ -296,23 +297,22 @@ def dual_thresholds(config: Config, parts: Config) -> tuple[tuple[str, float], t
     return closing, (parts["speculative"], chosen["threshold"])
 
 
-def _candidates(config: Config, scorer: str) -> list[float]:
+def _candidates(config: Config, tuned: Sweep) -> list[float]:
     """Speculative thresholds that are tried."""
-    thresholds: list[float] = tuned_sweeps(config)[scorer].thresholds[:: config["dual"]["every"]].tolist()
-    return thresholds
+    return [float(threshold) for threshold in tuned.thresholds[:: config["dual"]["every"]]]
 
 
 def dual(config: Config, seed: int) -> Iterator[Row]:
     """Two thresholds: both chosen on the tuning set, and what they do on the others."""
     del seed
-    heard_set(config, "tuning")  # without it there is nothing to choose from
+    tuned = tuned_sweeps(config)
     for policy, parts in config["dual"]["policies"].items():
         try:
-            closing, opening = dual_thresholds(config, parts)
+            closing, opening = dual_thresholds(config, parts, tuned)
         except EdgeSpeechError as error:
             yield {"claim": "endpointing.dual_confirmed", "detail": policy, "skipped": str(error)}
             continue
-        candidates = _candidates(config, parts["speculative"])
+        candidates = _candidates(config, tuned[parts["speculative"]])
         for set_name, heard in each_set(config):
             if not isinstance(heard, str):
                 yield from _dual_rows(config, policy, set_name, heard, closing, opening, candidates)

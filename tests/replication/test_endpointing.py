@@ -158,7 +158,9 @@ def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[
     assert not page.is_trained(config)
     heads = load_heads(page.train(config), sha256)
     assert heads.provenance["utterances"] == "2"
-    final, speculative = (threshold for _, threshold in page.dual_thresholds(config, ENERGY))
+    final, speculative = (
+        threshold for _, threshold in page.dual_thresholds(config, ENERGY, page.tuned_sweeps(config))
+    )
     assert heads.thresholds == (final, speculative)
     assert page.is_trained(config)
     assert not page.is_trained({**config, "seed": 99})

@@ -30,6 +30,10 @@ class Bounds(BaseModel):
     longest_s: float = Field(3.0, ge=0)
     first_pass_s: float = Field(0.12, ge=0)
 
+    def guard(self, scorer: Scorer) -> Scorer:
+        """The scorer within them."""
+        return Guarded(scorer, shortest_s=self.shortest_s, longest_s=self.longest_s)
+
 
 def silence_policy(final_s: float, ahead_s: float, *, again: bool = False) -> EndPointer:
     """The decoder's silence as a dual end-pointer.
@@ -39,7 +43,7 @@ def silence_policy(final_s: float, ahead_s: float, *, again: bool = False) -> En
         ahead_s: how much shorter the pause is that publishes a speculative result.
         again: see `EndPointer`.
     """
-    silence = Shared(DecoderSilence())
+    silence = DecoderSilence()  # it keeps nothing from frame to frame: both gates may ask it
     return EndPointer(Gate(silence, final_s), Gate(silence, final_s - ahead_s), again=again)
 
 
@@ -66,10 +70,7 @@ def learned_policy(heads: Heads, *, again: bool = False) -> EndPointer:
     Raises:
         EdgeSpeechError: no thresholds were chosen.
     """
-    bounds = Bounds()
-    learned = Shared(
-        Guarded(LearnedScore(heads.learned), shortest_s=bounds.shortest_s, longest_s=bounds.longest_s)
-    )
+    learned = Shared(Bounds().guard(LearnedScore(heads.learned)))
     final, speculative = chosen_thresholds(heads)
     return EndPointer(Gate(learned, final), Gate(learned, speculative), again=again)
 
@@ -84,17 +85,13 @@ def scorers(heads: Heads, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
     Returns:
         By name: how each is made for an utterance; and the reasons.
     """
-
-    def guarded(scorer: Scorer) -> Scorer:
-        return Guarded(scorer, shortest_s=bounds.shortest_s, longest_s=bounds.longest_s)
-
     found: dict[str, Callable[[], Scorer]] = {
         "decoder silence": DecoderSilence,
         "energy silence": EnergySilence,
         "Silero silence": lambda: DetectedSilence(SileroDetector()),
-        "learned": lambda: guarded(LearnedScore(heads.learned)),
-        "token": lambda: guarded(LearnedScore(heads.token)),
-        "arbitrated": lambda: guarded(
+        "learned": lambda: bounds.guard(LearnedScore(heads.learned)),
+        "token": lambda: bounds.guard(LearnedScore(heads.token)),
+        "arbitrated": lambda: bounds.guard(
             ArbitratedScore(DecoderSilence(), bounds.first_pass_s, heads.arbitrator)
         ),
     }
