@@ -485,7 +485,7 @@ def main() -> None:
         print(write_set(Path(folder), plain, set_cases(config, config["sets"][name])))
         return
     if given.train or (given.profile == "full" and not given.render and not is_trained(config)):
-        print(train(config))
+        print(train({**config, "profile": "full"}))  # thresholds for use come from all tuning utterances
     if not given.train:
         run(PAGE, profile=given.profile, render_only=given.render)
         record = PAGE.newest()

@@ -14,6 +14,7 @@ from edgespeech.audio.io import write_audio
 from edgespeech.data.files import project_root, sha256_file
 from edgespeech.data.manifest import Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
+from edgespeech.endpointing.scorers import Bounds
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
 from edgespeech.model.checkpoint import WEIGHTS, save_model
@@ -150,6 +151,10 @@ def test_networks_of_another_recogniser_are_refused(page: ModuleType, config: di
     assert all("train the networks again" in row["skipped"] for row in rows[:2])
     with pytest.raises(EdgeSpeechError, match="train the networks again"):
         collected(page.dual, config)
+
+
+def test_what_ships_has_the_bounds_that_were_measured() -> None:
+    assert Bounds.model_validate(CONFIG["bounds"]) == Bounds()
 
 
 def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
