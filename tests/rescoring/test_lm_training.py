@@ -26,7 +26,7 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before the run, which is of this scope too
 def _one_thread() -> None:
     torch.set_num_threads(1)
 

@@ -60,9 +60,10 @@ def test_it_says_what_it_is(folder: Path) -> None:
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.usefixtures("folder")
 def test_speech_gives_partials_and_a_final(samples: Samples, beam: int) -> None:
-    recogniser = EdgeFp32(beam=beam)
+    recogniser = EdgeFp32(beam=beam, final_s=None)
     info = recogniser.load()
     assert info.config["beam"] == beam
+    assert info.notes == ("ends an utterance with its audio",)
     trace = run_utterance(recogniser, samples, REQUEST, chunk_s=info.chunk_s)
     assert trace.failure is None
     assert trace.state_bytes
@@ -70,6 +71,22 @@ def test_speech_gives_partials_and_a_final(samples: Samples, beam: int) -> None:
     assert kinds[-1] is EventKind.FINAL
     assert set(kinds[:-1]) == {EventKind.PARTIAL}
     assert trace.events[-1][1].text
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_pause_ends_an_utterance_and_costs_no_word(samples: Samples) -> None:
+    said = {}
+    for final_s in (0.2, None):
+        recogniser = EdgeFp32(final_s=final_s)
+        info = recogniser.load()
+        assert info.config["final_s"] == final_s
+        said[final_s] = run_utterance(recogniser, samples, REQUEST, chunk_s=info.chunk_s).events
+    kinds = [event.kind for _, event in said[0.2]]
+    assert EventKind.ENDPOINT in kinds
+    assert kinds.count(EventKind.FINAL) >= 1
+    assert info.notes != EdgeFp32().load().notes
+    finals = {key: [e for _, e in events if e.kind is EventKind.FINAL][-1] for key, events in said.items()}
+    assert finals[0.2] == finals[None]
 
 
 @pytest.mark.usefixtures("folder")
@@ -119,3 +136,9 @@ def test_it_wants_to_be_loaded_and_english() -> None:
 def test_a_beam_is_a_whole_number(beam: object) -> None:
     with pytest.raises(EdgeSpeechError, match="edge-fp32: beam is"):
         EdgeFp32(beam=beam)  # type: ignore[arg-type]  # as the command line may pass it
+
+
+@pytest.mark.parametrize("final_s", [0, -1.0, "long"])
+def test_a_pause_is_seconds(final_s: object) -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-fp32: final_s is"):
+        EdgeFp32(final_s=final_s)  # type: ignore[arg-type]  # as the command line may pass it

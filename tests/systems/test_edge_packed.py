@@ -93,20 +93,39 @@ def test_it_says_what_the_simulated_model_says(
     trained = replace(tiny(), fusion=fusion)
     twin = simulate(trained.model.config, read_edge(file).tensors)
     pack(trained, Layout(), file)
-    stream = TransducerStream(replace(trained, model=twin), beam)
-    recogniser = EdgePacked(beam=beam)
+    stream = TransducerStream(replace(trained, model=twin), beam, final_s=0.12)
+    recogniser = EdgePacked(beam=beam, final_s=0.12)
     recogniser.load()
     packed = recogniser.open(REQUEST)
+    events: list[Event] = []
     for start in range(0, len(samples), 1920):
         piece = samples[start : start + 1920]
-        assert packed.accept(piece) == stream.accept(piece)
-    events = packed.finish()
-    assert events == stream.finish()
+        said = packed.accept(piece)
+        assert said == stream.accept(piece)
+        events += said
+    rest = packed.finish()
+    assert rest == stream.finish()
+    events += rest
     assert events[-1].kind is EventKind.FINAL
     assert events[-1].text
     assert packed.state_bytes()
     packed.close()
     recogniser.close()
+
+
+@pytest.mark.usefixtures("file")
+def test_a_pause_ends_an_utterance_and_costs_no_word(samples: Samples) -> None:
+    said = []
+    for final_s in (0.12, None):
+        recogniser = EdgePacked(beam=3, final_s=final_s)
+        assert recogniser.load().config["final_s"] == final_s
+        trace = run_utterance(recogniser, samples, REQUEST, chunk_s=0.12)
+        said.append([event for _, event in trace.events])
+        recogniser.close()
+    ended, not_ended = ({event.kind for event in events} for events in said)
+    assert ended - not_ended == {EventKind.ENDPOINT}
+    last, expected = ([e for e in events if e.kind is EventKind.FINAL][-1] for events in said)
+    assert last == expected
 
 
 def test_chunks_change_nothing_of_the_result(loaded: EdgePacked, samples: Samples) -> None:

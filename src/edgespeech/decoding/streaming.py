@@ -76,11 +76,12 @@ class TransducerStream(PartialsStream):
     Args:
         trained: the model and its word pieces.
         beam: how many hypotheses the search keeps; 1 is greedy search, which does without a language model.
+        final_s: see `PartialsStream`.
     """
 
-    def __init__(self, trained: Trained, beam: int = 1) -> None:
+    def __init__(self, trained: Trained, beam: int = 1, final_s: float | None = None) -> None:
         model = trained.model
-        super().__init__(trained.tokeniser.pieces, model.config.frame_s)
+        super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._transcriber = StreamingTranscriber(model)
         self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=trained.fusion)
 

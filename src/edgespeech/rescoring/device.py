@@ -86,7 +86,6 @@ class HybridStream(PartialsStream):
         self._sent: list[tuple[Lattice, float]] = []  # what was sent, and how much had been heard
         self._newest: Labels = ()  # the hypothesis of the last one
         self._closed: Labels = ()  # the hypothesis of the last final
-        self._open = True  # whether there is something to say that no final has said
         self._events: list[Event] = []
 
     def accept(self, samples: Samples) -> Sequence[Event]:

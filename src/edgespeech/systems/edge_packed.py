@@ -13,7 +13,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.decoding.partials import TAIL_S, PartialsStream
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, shipped_models
+from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, ending, shipped_models
 
 if TYPE_CHECKING:
     from edgespeech.engine.runtime import PackedModel
@@ -61,7 +61,7 @@ class EdgePacked(EdgeRecogniser):
         path = self.path()
         self.close()
         model = self._model = PackedModel(path)
-        self._stream = lambda: _PackedStream(model, self._beam)
+        self._stream = lambda: _PackedStream(model, self._beam, self._final_s)
         with EdgeFile(path) as file:
             networks = [name for name in file.names if name not in TENSORS]
             weights = sum(rows * cols for rows, cols in map(file.shape, networks))
@@ -75,11 +75,13 @@ class EdgePacked(EdgeRecogniser):
             config={
                 "model": model.config.to_mapping(),
                 "beam": self._beam,
+                "final_s": self._final_s,
                 "tail_s": TAIL_S,
                 "isa": model.isa,
                 "provenance": model.provenance,
             },
             model_sha256={path.name: sha256_file(path)},
+            notes=(ending(self._final_s),),
         )
 
     def close(self) -> None:
@@ -93,8 +95,8 @@ class EdgePacked(EdgeRecogniser):
 class _PackedStream(PartialsStream):
     """One utterance in progress, by the native engine."""
 
-    def __init__(self, model: PackedModel, beam: int) -> None:
-        super().__init__(model.pieces, model.config.frame_s)
+    def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
+        super().__init__(model.pieces, model.config.frame_s, final_s)
         self._features = StreamingLogMel()
         self._search = model.open(beam)
 

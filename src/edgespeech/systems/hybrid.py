@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, heads_file
+from edgespeech.systems._edge import CHUNK_S, CITATION, FINAL_S, EdgeRecogniser, ending, heads_file
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 BEAM, MERGE = 8, 2
@@ -17,9 +17,6 @@ BEAM, MERGE = 8, 2
 WIDTH = 8.0
 """Paths worth so much less than the best, in nats, are not sent."""
 ENDPOINTS = ("silence", "learned")
-FINAL_S = 0.8
-"""Of the decoder's pause: the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with noise behind
-them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
 AHEAD_S = 0.2
 """How much less of it publishes a speculative result: what the article tells of."""
 PATIENCE_S = 0.5
@@ -65,15 +62,15 @@ class Hybrid(EdgeRecogniser):
         Raises:
             EdgeSpeechError: an option is out of range.
         """
-        super().__init__(beam=beam)
+        super().__init__(beam=beam, final_s=final_s)
         if endpoint not in ENDPOINTS:
             raise bad(self.name, "endpoint", endpoint, " or ".join(ENDPOINTS))
-        for option, value in (("final_s", final_s), ("patience_s", patience_s), ("timeout_s", timeout_s)):
+        for option, value in (("patience_s", patience_s), ("timeout_s", timeout_s)):
             if not value > 0:
                 raise bad(self.name, option, value, "seconds, above 0")
         if not 0 < ahead_s < final_s:
             raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
-        self._endpoint, self._final_s, self._ahead_s = endpoint, final_s, ahead_s
+        self._endpoint, self._silence_s, self._ahead_s = endpoint, final_s, ahead_s
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._elsewhere = server
         self._server: ServerProcess | None = None
@@ -111,7 +108,7 @@ class Hybrid(EdgeRecogniser):
         folder, cloud = EdgeFp32().folder(), second_pass_folder()
         trained, lm = load_model(folder), load_lm(cloud / LM)
         learned = self._endpoint == "learned"
-        end = {"final_s": self._final_s, "ahead_s": self._ahead_s}
+        end = {"final_s": self._silence_s, "ahead_s": self._ahead_s}
         self._heads = None
         if learned:
             self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
@@ -158,8 +155,7 @@ class Hybrid(EdgeRecogniser):
             notes=(
                 "ends an utterance where the learned end-pointer does, and speculates before it"
                 if learned
-                else f"ends an utterance after {self._final_s:g} s without word pieces, and speculates "
-                f"{self._ahead_s:g} s earlier",
+                else f"{ending(self._silence_s)}, and speculates {self._ahead_s:g} s earlier",
                 f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
                 "model bytes are those of the device and of the second pass together",
                 "bytes: WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs",
@@ -177,7 +173,7 @@ class Hybrid(EdgeRecogniser):
         if self._heads is not None:
             policy = learned_policy(self._heads, again=True)
         else:
-            policy = silence_policy(self._final_s, self._ahead_s, again=True)
+            policy = silence_policy(self._silence_s, self._ahead_s, again=True)
         connection, notes = None, []
         try:
             if self._elsewhere is not None:
