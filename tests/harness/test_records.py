@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edgespeech.harness.records import (
     load_record,
     load_records,
     load_rows,
+    publish_record,
     sha256_json,
     without_paths,
     write_record,
@@ -31,6 +33,38 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert back.model_copy(update={"utterances_file": None, "utterances_sha256": None}) == made
     assert load_rows(tmp_path, back) == said
     assert load_records(tmp_path) == [back]
+
+
+def test_published_rows_are_compressed_and_the_record_is_the_same(tmp_path: Path) -> None:
+    said = rows(cloud=True)
+    path = write_record(record(cloud=True, said=said), said, tmp_path / "made")
+    for _ in range(2):  # the second time changes nothing
+        publish_record(path, tmp_path / "there")
+    made, there = load_record(path), load_record(tmp_path / "there" / path.name)
+    assert there == made
+    assert load_rows(tmp_path / "there", there) == said
+    assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+    assert sorted(file.name for file in (tmp_path / "there").iterdir()) == [
+        f"{made.stem}.hyps.jsonl.xz",
+        path.name,
+    ]
+
+
+def test_what_is_published_is_not_replaced_and_damage_is_told(tmp_path: Path) -> None:
+    said = rows(cloud=False)
+    path = write_record(record(said=said), said, tmp_path / "made")
+    publish_record(path, tmp_path / "there")
+    packed = next((tmp_path / "there").glob("*.xz"))
+    packed.write_bytes(lzma.compress(lzma.decompress(packed.read_bytes()).replace(b"latte", b"mocha")))
+    changed = packed.read_bytes()
+    with pytest.raises(EdgeSpeechError, match="append-only"):
+        publish_record(path, tmp_path / "there")
+    assert packed.read_bytes() == changed
+    with pytest.raises(EdgeSpeechError, match="sha256 is"):
+        load_records(tmp_path / "there")
+    packed.write_bytes(changed[:-20])
+    with pytest.raises(EdgeSpeechError, match=rf"{packed.name}: cannot be read"):
+        load_records(tmp_path / "there")
 
 
 def test_infinity_is_the_string_inf(tmp_path: Path) -> None:

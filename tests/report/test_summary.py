@@ -72,5 +72,5 @@ def test_publishing_adds_the_records_and_renders(root: Path, monkeypatch: pytest
         assert load_records(root / "results" / "records") == ([made] if publishing else [])
     assert "tiny-engine" in (root / "README.md").read_text()
     path.write_text(path.read_text().replace('"wall_s": 12.5', '"wall_s": 13.5'))
-    with pytest.raises(EdgeSpeechError, match="published with another content"):
+    with pytest.raises(EdgeSpeechError, match="exists with another content"):
         summary.replicate("quick", jobs=3, plan=None, work=root / "w", publish=True)

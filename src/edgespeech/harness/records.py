@@ -1,5 +1,8 @@
 """The record: what one run says, as one JSON file with its per-utterance rows in a `.hyps.jsonl` beside it.
 
+Published rows are kept compressed, with `.xz` behind their file's name: a tenth of the bytes. The hash in the record is
+that of the rows themselves.
+
 Everything that is published is rendered from records, so a record says what was measured, on what, how, with
 which versions and on which kind of machine, and never who or where (measurement definitions, section 7).
 Infinity is written "inf".
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +21,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgespeech.data.files import explain, sha256_file, write_atomic
+from edgespeech.data.files import explain, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.schema import (
     AccuracyRow,
@@ -66,11 +70,14 @@ __all__ = [
     "load_records",
     "load_rows",
     "make_run_id",
+    "publish_record",
     "sha256_json",
     "without_paths",
     "write_record",
 ]
 
+PACKED = ".xz"
+"""Behind the name of a rows' file that is compressed."""
 HOST_KEYS = frozenset({"host", "hostname", "node", "fqdn", "user", "username", "login", "home", "ip", "mac"})
 _PATH = re.compile(
     r"(?:(?<=[\s\"'`(<\[{=,;|])|(?<=\w:)|^)(?:file://)?(?:[A-Za-z]:\\|~/|/[\w.@+~-]+/)[^\s\"'`,;)>\]}:]*"
@@ -219,13 +226,34 @@ def load_record(path: Path) -> Record:
         EdgeSpeechError: not readable, not JSON, not of this schema, or the rows are missing or changed.
     """
     record = _parse(Record, _read(path), path.name)
-    if record.utterances_file is not None:
-        hyps = path.parent / record.utterances_file
-        if Path(record.utterances_file).name != record.utterances_file or not hyps.is_file():
-            raise bad(path.name, "utterances_file", record.utterances_file, "a file beside the record")
-        if (found := sha256_file(hyps)) != record.utterances_sha256:
-            raise bad(hyps.name, "sha256", found, f"{record.utterances_sha256}, as the record says")
+    if (name := record.utterances_file) is not None:
+        plain, packed = path.parent / name, path.parent / f"{name}{PACKED}"
+        if Path(name).name != name or not (plain.is_file() or packed.is_file()):
+            raise bad(path.name, "utterances_file", name, "a file beside the record")
+        found = hashlib.sha256(_rows_read(path.parent, name).encode()).hexdigest()
+        if found != record.utterances_sha256:
+            raise bad(name, "sha256", found, f"{record.utterances_sha256}, as the record says")
     return record
+
+
+def publish_record(path: Path, folder: Path) -> None:
+    """Copy a record after its rows, which are compressed.
+
+    Args:
+        path: the record's file.
+        folder: where published records are.
+
+    Raises:
+        EdgeSpeechError: as `load_record`, or it is there already with another content.
+    """
+    record = load_record(path)
+    if (name := record.utterances_file) is not None:
+        rows, packed = _rows_read(path.parent, name), folder / f"{name}{PACKED}"
+        if not packed.exists():
+            write_atomic(packed, lzma.compress(rows.encode(), preset=9 | lzma.PRESET_EXTREME))
+        elif _rows_read(folder, name) != rows:
+            raise EdgeSpeechError(f"{name} exists with another content: records are append-only")
+    _write_once(folder / path.name, _read(path))
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -253,8 +281,19 @@ def load_rows(folder: Path, record: Record) -> list[Row]:
     """
     if record.utterances_file is None:
         return []
-    lines = _read(folder / record.utterances_file).split("\n")[:-1]
+    lines = _rows_read(folder, record.utterances_file).split("\n")[:-1]
     return [_parse(Row, line, f"{record.utterances_file}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _rows_read(folder: Path, name: str) -> str:
+    """What a rows' file holds, compressed or not."""
+    plain, packed = folder / name, folder / f"{name}{PACKED}"
+    if plain.is_file():
+        return _read(plain)
+    try:
+        return lzma.decompress(packed.read_bytes(), lzma.FORMAT_XZ).decode()
+    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise EdgeSpeechError(f"{packed}: cannot be read: {error}") from error
 
 
 def _rows_text(path: Path, record: Record, rows: Sequence[Row]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgespeech.data.files import project_root, work_dir, write_atomic
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.data.files import project_root, work_dir
 from edgespeech.harness.plan import Profile
-from edgespeech.harness.records import load_record, load_records
+from edgespeech.harness.records import load_record, load_records, publish_record
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
@@ -85,18 +84,6 @@ def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | No
     summary = run_dag(plan, profile, work=work, jobs=jobs, published=records_dir())
     if publish:
         for path in records_of(work / f"dag-{summary.stem}.json"):
-            _publish(path)
+            publish_record(path, records_dir())
         render_all(check=False, html=None)
     return summary.read_text(encoding="utf-8")
-
-
-def _publish(path: Path) -> None:
-    """Copy a record after its rows; what is there already must be the same."""
-    record = load_record(path)
-    names = [name for name in (record.utterances_file, path.name) if name is not None]
-    for name in names:
-        target = records_dir() / name
-        content = (path.parent / name).read_bytes()
-        if target.exists() and target.read_bytes() != content:
-            raise EdgeSpeechError(f"{name} is published with another content: records are append-only")
-        write_atomic(target, content)
