@@ -163,6 +163,11 @@ def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator
             yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
 
 
+def best(rated: Sequence[tuple[Arm, Path, float]]) -> tuple[Arm, Path, float]:
+    """Of `candidates` the one with the fewest word errors, and of equals the smallest."""
+    return min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+
+
 def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The model that ships on the tests, against the references, which are in fp32.
 
@@ -177,7 +182,7 @@ def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
         except EdgeSpeechError as error:  # the tuning material is synthesised
             rated, row["skipped"] = [], without_paths(str(error))
         if rated:
-            arm, file, rate = min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+            arm, file, rate = best(rated)
             name = arm.name
             told = {one.name: {"wer": own, "file_bytes": its.stat().st_size} for one, its, own in rated}
             row |= {"detail": f"{name}, of {len(rated)} arms", "measured": rate, "n": len(rated)}
@@ -277,7 +282,7 @@ def publish_model() -> str:
         rated = list(candidates(the_arms(), config, Path(scratch)))
         if not rated:
             raise EdgeSpeechError("compression: no arm on this machine is small enough to ship")
-        arm, file, rate = min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+        arm, file, rate = best(rated)
         write_atomic(shipped_models() / EdgePacked.name / PACKED, file.read_bytes())
         return f"{arm.name}: {file.stat().st_size} bytes, WER {rate:.4f} on tuning material"
 

@@ -88,6 +88,9 @@ def test_the_learned_end_pointer_may_end_utterances(
     monkeypatch.setattr("edgespeech.systems.hybrid.heads_file", lambda: path)
     recogniser = Hybrid(endpoint="learned")
     assert recogniser.missing() == f"no end-pointing networks in {tmp_path}"
+    plain = Hybrid()
+    without = plain.load().parameters
+    plain.close()
     heads = new_heads(16, 36, 8, sha256_file(named[0] / WEIGHTS), seed=0)
     save_heads(path, heads)
     with pytest.raises(EdgeSpeechError, match="thresholds of the networks are missing"):
@@ -101,6 +104,10 @@ def test_the_learned_end_pointer_may_end_utterances(
         told = {key: info.config[key] for key in ("endpoint", "final", "speculative")}
         assert told == {"endpoint": "learned", "final": 0.0, "speculative": -1.0}
         assert info.model_sha256["end-pointer"] == sha256_file(path)
+        assert info.parameters is not None
+        assert without is not None
+        assert 0 < 2 * (info.parameters - without) < path.stat().st_size  # they are kept in half precision
+        assert any("end-pointer's networks" in note for note in info.notes)
         trace = run_utterance(recogniser, noise(1.5, 0), REQUEST, chunk_s=CHUNK_S)
     finally:
         recogniser.close()

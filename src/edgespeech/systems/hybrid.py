@@ -109,10 +109,12 @@ class Hybrid(EdgeRecogniser):
         trained, lm = load_model(folder), load_lm(cloud / LM)
         learned = self._endpoint == "learned"
         end = {"final_s": self._silence_s, "ahead_s": self._ahead_s}
-        self._heads = None
+        self._heads, parameters = None, trained.model.parameters_deployed + lm.parameters
         if learned:
             self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
             end = chosen_thresholds(self._heads)._asdict()
+            networks = self._heads.named().values()  # all of them are in the file
+            parameters += sum(p.numel() for network in networks for p in network.parameters())
         self._device = Device(
             trained=trained,
             beam=self._beam,
@@ -147,7 +149,7 @@ class Hybrid(EdgeRecogniser):
             name=self.name,
             kind=self.kind,
             model_bytes=sum(path.stat().st_size for path in files.values()),
-            parameters=trained.model.parameters_deployed + lm.parameters,
+            parameters=parameters,
             chunk_s=CHUNK_S,
             citation=CITATION,
             config=config,
@@ -157,7 +159,8 @@ class Hybrid(EdgeRecogniser):
                 if learned
                 else f"{ending(self._silence_s)}, and speculates {self._ahead_s:g} s earlier",
                 f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
-                "model bytes are those of the device and of the second pass together",
+                "model bytes are those of the device and of the second pass together"
+                + (", and of the end-pointer's networks" if learned else ""),
                 "bytes: WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs",
                 "the connection is open before the utterance starts",
             ),
