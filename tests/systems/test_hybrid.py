@@ -160,6 +160,7 @@ def test_a_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "problem"),
     [
         ({"final_s": 0.0}, "hybrid: final_s is 0.0"),
+        ({"final_s": None}, "hybrid: final_s is None, expected seconds"),
         ({"ahead_s": 0.9}, "hybrid: ahead_s is 0.9, expected above 0 and below final_s, 0.8"),
         ({"patience_s": -1.0}, "hybrid: patience_s is -1.0, expected seconds, above 0"),
         ({"timeout_s": float("nan")}, "hybrid: timeout_s is nan"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream
 from edgespeech.decoding.hypothesis import Hypothesis, words_of
@@ -50,15 +49,11 @@ class PartialsStream(Stream):
         """
         self._heard += len(samples)
         self._hear(samples)
-        events = []
-        partial = self._event(EventKind.PARTIAL)
-        if partial.text != self._said:
-            self._said, self._open = partial.text, True
-            events.append(partial)
+        events = self._news()
         if self._open and self._paused():
             self._open = False
             events.append(Event(kind=EventKind.ENDPOINT, audio_s=self._heard / SAMPLE_RATE))
-            events.append(replace(partial, kind=EventKind.FINAL))
+            events.append(self._event(EventKind.FINAL))
         return tuple(events)
 
     def finish(self) -> Sequence[Event]:
@@ -67,10 +62,17 @@ class PartialsStream(Stream):
         final = self._event(EventKind.FINAL)
         return (final,) if self._open or final.text != self._said else ()
 
+    def _news(self) -> list[Event]:
+        """A partial where the text is another than before, else nothing."""
+        partial = self._event(EventKind.PARTIAL)
+        if partial.text == self._said:
+            return []
+        self._said, self._open = partial.text, True
+        return [partial]
+
     def _paused(self) -> bool:
         """Whether something was said, and then nothing for long enough."""
-        frames = self._best().frames
-        if self._final_s is None or not frames:
+        if self._final_s is None or not (frames := self._best().frames):
             return False
         said = round((frames[-1] + 1) * self._frame_s * SAMPLE_RATE)
         return self._heard - said >= round(self._final_s * SAMPLE_RATE)

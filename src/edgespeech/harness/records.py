@@ -1,6 +1,6 @@
 """The record: what one run says, as one JSON file with its per-utterance rows in a `.hyps.jsonl` beside it.
 
-Published rows are kept compressed, with `.xz` behind their file's name: a tenth of the bytes. The hash in the record is
+Published rows are kept compressed, with `.xz` behind their file's name, in far fewer bytes. The hash in the record is
 that of the rows themselves.
 
 Everything that is published is rendered from records, so a record says what was measured, on what, how, with

@@ -92,10 +92,7 @@ class HybridStream(PartialsStream):
         """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
         self._heard += len(samples)
         self._hear(samples)
-        partial = self._event(EventKind.PARTIAL)
-        if partial.text != self._said:
-            self._said, self._open = partial.text, True
-            self._events.append(partial)
+        self._events += self._news()
         return self._taken()
 
     def finish(self) -> Sequence[Event]:

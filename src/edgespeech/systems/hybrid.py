@@ -63,6 +63,8 @@ class Hybrid(EdgeRecogniser):
             EdgeSpeechError: an option is out of range.
         """
         super().__init__(beam=beam, final_s=final_s)
+        if self._final_s is None:  # the command line may say null, which the other recognisers take
+            raise bad(self.name, "final_s", None, "seconds, above 0")
         if endpoint not in ENDPOINTS:
             raise bad(self.name, "endpoint", endpoint, " or ".join(ENDPOINTS))
         for option, value in (("patience_s", patience_s), ("timeout_s", timeout_s)):
