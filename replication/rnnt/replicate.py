@@ -28,7 +28,7 @@ from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
 from edgespeech.data.synthesis import make_corpora
 from edgespeech.decoding.streaming import TransducerStream
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
@@ -42,6 +42,7 @@ from edgespeech.model.checkpoint import (
     save_model,
 )
 from edgespeech.model.config import ModelConfig
+from edgespeech.model.mean import mean_model
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
@@ -346,12 +347,14 @@ def runs_block(record: Measured | None) -> str:
 
 def _run(config: TrainConfig) -> Sequence[str]:
     speech = (
-        Path(source.corpus).stem + (f" x {source.repeat:g}" if source.repeat != 1 else "")
+        Path(source.corpus).stem
+        + (f" x {source.repeat:g}" if source.repeat != 1 else "")
+        + (" (sounds)" if source.sounds_only else "")
         for source in config.speech
     )
     return (
         config.name,
-        NONE if config.init is None else Path(config.init.removesuffix(f"/{MODEL}")).name,
+        ", ".join(Path(init.removesuffix(f"/{MODEL}")).name for init in config.inits) or NONE,
         ", ".join(speech),
         str(config.until or config.steps),
         f"{config.batch_s:g} s",
@@ -382,43 +385,11 @@ def _python(module: str, *arguments: str) -> None:
         raise EdgeSpeechError(f"python -m {module} {' '.join(arguments)}: ended with {done.returncode}")
 
 
-def mean_model(names: Sequence[str]) -> Trained:
-    """A model whose weights are the mean of several runs', each of which goes on from the one before it.
-
-    Source: M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
-    increasing inference time" (ICML 2022); with the model that a run started from, their "Robust fine-tuning of
-    zero-shot models" (CVPR 2022).
-
-    Args:
-        names: of the runs, or their folders; at least one.
-
-    Raises:
-        EdgeSpeechError: there is no such model, or they differ in shape or word pieces.
-    """
-    found = [load_model(work_dir() / "runs" / name / MODEL) for name in names]
-    last = found[-1]
-    for name, other in zip(names, found, strict=True):
-        for field, its, wanted in (
-            ("shape", replace(other.model.config, dropout=0), replace(last.model.config, dropout=0)),
-            ("word pieces", other.tokeniser.pieces, last.tokeniser.pieces),
-        ):
-            if its != wanted:
-                raise bad(f"run {name}", field, its, f"{wanted}, as of run {names[-1]}")
-    states = [other.model.state_dict() for other in found]
-    mean = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
-    last.model.load_state_dict(mean)
-    if len(names) == 1:
-        return last
-    return replace(
-        last, provenance={**last.provenance, "mean_of": ", ".join(Path(name).name for name in names)}
-    )
-
-
 def publish_model(*names: str) -> Path:
     """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
 
     Args:
-        names: see `mean_model`.
+        names: of the runs or their folders, in shares as `mean_model` takes them.
 
     Returns:
         The folder of the copy in half precision.
@@ -426,7 +397,10 @@ def publish_model(*names: str) -> Path:
     Raises:
         EdgeSpeechError: what `mean_model` refuses, or the language model's text cannot be had.
     """
-    trained = mean_model(names)
+    trained = mean_model([work_dir() / "runs" / name / MODEL for name in names])
+    if len(names) > 1:
+        told = ", ".join(Path(name).name for name in names)
+        trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
     fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
     folder = shipped_models() / EdgeFp32.name
     save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)

@@ -116,6 +116,15 @@ def test_speakers_have_names_and_accents() -> None:
     assert blend.accent == "en-gb"
     assert one().name == "af_one"
     assert one().accent == "en-us"
+    assert Speaker((("af_one", 1.0),), ("z_as_s", "h_dropped")).name == "af_one~z_as_s~h_dropped"
+
+
+def test_a_speaker_s_habits_are_in_what_is_said_and_in_the_key(talker: Kokoro) -> None:
+    habitual = Speaker((("af_one", 1.0),), ("th_as_stops",))
+    assert talker.tokens("this thing", "en-us", habitual.habits) != talker.tokens("this thing", "en-us")
+    assert talker.key("this thing", habitual, 1.0) != talker.key("this thing", one(), 1.0)
+    tapped = Speaker((("af_one", 1.0),), ("th_as_hisses",))
+    assert talker.key("this thing", habitual, 1.0) != talker.key("this thing", tapped, 1.0)
 
 
 def test_the_key_covers_everything(talker: Kokoro) -> None:

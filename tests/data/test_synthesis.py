@@ -93,6 +93,16 @@ def test_plans_keep_sentences_and_voices_of_their_part() -> None:
     assert all(0.9 <= p.speed <= 1.1 and 0.3 <= p.before_s <= 0.6 and -30 <= p.level_db <= -20 for p in made)
 
 
+def test_speakers_have_as_many_habits_as_asked_for() -> None:
+    made = plans(habits=[2, 4], speakers=40)
+    assert {len(p.speaker.habits) for p in made} <= {2, 3, 4}
+    assert len({p.speaker.habits for p in made}) > 1
+    without = plans(speakers=40)
+    assert {p.speaker.habits for p in without} == {()}
+    # Habits are drawn after the voices: the same ones speak.
+    assert {p.speaker.parts for p in made} & {p.speaker.parts for p in without}
+
+
 def test_the_said_name_is_in_the_context() -> None:
     with_contact = [p for p in plans() if "contact" in p.sentence.slots]
     assert with_contact
@@ -178,6 +188,8 @@ def test_no_voices_is_an_error() -> None:
         ({"split": "exam"}, "split"),
         ({"grammars": {}}, "grammars"),
         ({"speed": [1.2, 0.8]}, "speed: 1.2 must not be above 0.8"),
+        ({"habits": [3, 2]}, "habits: 3 must not be above 2"),
+        ({"habits": [-1, 2]}, "habits"),
         ({"name": "../x"}, "name"),
         ({"accents": "french"}, "accents is 'french', expected 'english' or 'all'"),
         ({"audio": "mp3"}, "audio is 'mp3', expected 'opus' or 'flac'"),

@@ -394,7 +394,7 @@ def test_runs_of_other_shapes_have_no_mean(shipping: ModuleType, tmp_path: Path)
         runs / "two" / "model",
         Transducer(ModelConfig(vocabulary=40, layers=2, hidden=16, joiner=16)), one.tokeniser, PROVENANCE,
     )  # fmt: skip
-    with pytest.raises(EdgeSpeechError, match="run one: shape"):
+    with pytest.raises(EdgeSpeechError, match="one/model: shape"):
         shipping.publish_model("one", "two")
 
 

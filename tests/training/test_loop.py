@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 from edgespeech.data.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model import loss as loss_module
 from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.training import loop
+from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
-from edgespeech.training.loop import LOG, MODEL, STATE, train
+from edgespeech.training.loop import LOG, MODEL, STATE, Processes, train
+from edgespeech.training.sounds import SoundsHead
+from edgespeech.training.speech import encode_items, load_speech
 
 Make = Callable[..., TrainConfig]
 
@@ -202,11 +207,60 @@ def test_a_run_starts_from_another_run_s_outputs_too(settings: Make, tmp_path: P
     torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
 
 
+def test_a_run_starts_from_the_mean_of_models(settings: Make, tmp_path: Path) -> None:
+    one = train(settings(), tmp_path / "one", until=1, quiet=True)
+    two = train(settings(init=str(one)), tmp_path / "two", quiet=True)
+    init = [str(tmp_path / "one"), str(one), str(tmp_path / "one"), str(two)]
+    train(settings(init=init, learning_rate=1e-9), tmp_path / "next", until=1, quiet=True)
+    weights = [load_file(folder / MODEL / WEIGHTS) for folder in map(tmp_path.joinpath, ("one", "two", "next"))]
+    for name, mean in weights[2].items():
+        torch.testing.assert_close(mean, 0.75 * weights[0][name] + 0.25 * weights[1][name], rtol=1e-3, atol=1e-5)
+    assert len(load_model(tmp_path / "next" / MODEL).provenance["init_sha256"].split(", ")) == 4
+
+
 def test_a_start_of_another_run_s_sounds_is_refused(settings: Make, tmp_path: Path) -> None:
     model = {**settings().model, "layers": 2}
     train(settings(model=model), tmp_path / "one", until=1, quiet=True)
     with pytest.raises(EdgeSpeechError, match="another model's weights"):
         train(settings(init=str(tmp_path / "one"), model=model, **STAGED), tmp_path / "two", quiet=True)
+
+
+def test_of_a_corpus_of_sounds_no_words_are_learned(settings: Make, tmp_path: Path, corpus: Path) -> None:
+    foreign = corpus.with_name("foreign.jsonl")
+    utterances = load_manifest(corpus).utterances
+    write_manifest(
+        foreign, [u.model_copy(update={"id": f"f{u.id}", "text": "Ein Lied!"}) for u in utterances]
+    )
+    sources = [{"corpus": str(corpus)}, {"corpus": str(foreign), "sounds_only": "de"}]
+    layers = {**settings().model, "layers": 2}
+    config = settings(speech=sources, model=layers, batch_s=100.0, sounds={"layer": 1})
+    model = load_model(train(config, tmp_path / "run", until=2, quiet=True))
+    pieces = [model.tokeniser.decode([piece]).strip() for piece in range(2, 32)]
+    assert all(piece in "on off red blue" for piece in pieces if len(piece) > 1), "pieces of the words alone"
+
+    speech = load_speech(config.speech, longest_s=5)
+    labels = encode_items(speech.items, model.tokeniser, model.model.config)
+    said = [[1, 2, 3] if item.sounds_only else [4, 5] for item in speech.items]
+    whole = Batches(config, speech, labels, {}, sounds=said)[0]
+    assert 0 < len(whole.worded) < len(whole.ids)
+    assert whole.global_labels == int(whole.label_lengths.sum()) + 3 * (len(whole.ids) - len(whole.worded))
+    rows = whole.worded
+    words = replace(
+        whole,
+        **{
+            name: getattr(whole, name)[rows]
+            for name in ("features", "lengths", "labels", "label_lengths", "sounds", "sound_lengths")
+        },
+        worded=torch.arange(len(rows)),
+    )
+    trained = nn.ModuleDict(
+        {"model": model.model, "sounds": SoundsHead(model.model.transcriber, 1, 5)}
+    ).eval()
+    here = Processes(0, 1, torch.device("cpu"))
+    mixed, alone = (loop._losses(trained, batch, config, 0, here) for batch in (whole, words))
+    torch.testing.assert_close(mixed.transducer, alone.transducer)
+    torch.testing.assert_close(mixed.ctc, alone.ctc)
+    assert mixed.sounds > alone.sounds
 
 
 def test_a_start_of_another_shape_is_refused(settings: Make, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def transcriber() -> Transcriber:
 
 
 def test_each_sound_has_one_number() -> None:
-    inventory = SoundInventory(["two tea", "too tee", "set a timer"])
+    inventory = SoundInventory([(text, None) for text in ("two tea", "too tee", "set a timer")])
     assert inventory.of("two tea") == inventory.of("too tee")
     assert len(set(inventory.of("two tea"))) == 3
     every = {sound for text in ("two tea", "set a timer") for sound in inventory.of(text)}
@@ -26,19 +26,38 @@ def test_each_sound_has_one_number() -> None:
 
 
 def test_spelled_letters_are_said_as_letters() -> None:
-    inventory = SoundInventory(["b c", "bee see", "bc"])
+    inventory = SoundInventory([(text, None) for text in ("b c", "bee see", "bc")])
     assert inventory.of("b c") == inventory.of("bee see")
 
 
 def test_a_sentence_that_cannot_be_said_is_refused() -> None:
     with pytest.raises(EdgeSpeechError, match="3 cups"):
-        SoundInventory(["3 cups"])
+        SoundInventory([("3 cups", None)])
+
+
+def test_each_language_is_said_by_its_own_rules_in_one_set_of_sounds() -> None:
+    inventory = SoundInventory([("die kanne", "de"), ("die kanne", None), ("Eine Tasse, bitte!", "de")])
+    assert inventory.of("die kanne", "de") != inventory.of("die kanne")
+    shared = set(inventory.of("die kanne", "de")) & set(inventory.of("die kanne"))
+    assert shared, "the n of both languages is one sound"
+    assert max(inventory.of("Eine Tasse, bitte!", "de")) <= len(inventory)
+
+
+def test_a_foreign_word_s_mark_is_no_sound() -> None:
+    alone = SoundInventory([("das wetter", "de")])
+    switched = SoundInventory([("das wetter", "de"), ("das weekend", "de")])
+    assert len(switched) - len(alone) <= 4  # of "weekend" itself, not "(", "e", "n", ")", "d"
+
+
+def test_an_unknown_language_is_refused() -> None:
+    with pytest.raises(EdgeSpeechError, match="sounds_only is 'xx', expected a language of espeak-ng"):
+        SoundInventory([("eins", "xx")])
 
 
 def test_missing_pronunciation_rules_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "phonemizer", None)
     with pytest.raises(EdgeSpeechError, match=r"pip install 'edgespeech\[synth\]'"):
-        SoundInventory(["a"])
+        SoundInventory([("a", None)])
 
 
 @pytest.mark.parametrize("layer", [0, 3, -1])

@@ -54,6 +54,15 @@ def test_the_shipped_runs_are_valid(path: Path) -> None:
             "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: a}]\nsteps: 500\nsounds: {layer: 0}\n",
             "layer",
         ),
+        (
+            "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: a}, {corpus: b, sounds_only: de}]\nsteps: 500",
+            "expects the loss on sounds",
+        ),
+        (
+            "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: b, sounds_only: de}]\nsteps: 500\n"
+            "sounds: {layer: 1}\n",
+            "whose words are learned",
+        ),
         ("name: [", "not YAML"),
     ],
 )

@@ -199,6 +199,7 @@ def test_a_run_without_a_treatment_keeps_its_hash(settings: Make) -> None:
     told = settings().model_dump(mode="json")
     assert told.pop("treatment") is None
     assert told.pop("until") is None  # where a run ends early makes no other run of it
+    assert [source.pop("sounds_only") for source in told["speech"]] == [None]
     assert settings().sha256 == hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     one, two = ({"name": "acosr", "bits": bits} for bits in (4, 5))
     hashes = {settings(init="x", treatment=t).sha256 for t in (None, one, two)}

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.contracts import Samples
 from edgespeech.data.files import explain, project_root, work_dir
+from edgespeech.data.habits import with_habits
 from edgespeech.data.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -81,9 +83,15 @@ def voices_file() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice, or a convex blend of voices: names with weights that add up to 1, the heaviest first."""
+    """A voice, or a convex blend of voices, and how it pronounces.
+
+    Attributes:
+        parts: the voices' names with weights that add up to 1, the heaviest first.
+        habits: what it says otherwise than the pronunciation rules (`edgespeech.data.habits`).
+    """
 
     parts: tuple[tuple[str, float], ...]
+    habits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         weights = [weight for _, weight in self.parts]
@@ -92,10 +100,10 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """As in a manifest: `am_eric`, or `am_eric:0.60+bf_lily:0.40`."""
-        if len(self.parts) == 1:
-            return self.parts[0][0]
-        return "+".join(f"{voice}:{weight:.2f}" for voice, weight in self.parts)
+        """As in a manifest: `am_eric`, or `am_eric:0.60+bf_lily:0.40~th_as_stops~r_tapped`."""
+        parts = self.parts
+        voice = parts[0][0] if len(parts) == 1 else "+".join(f"{name}:{weight:.2f}" for name, weight in parts)
+        return "~".join((voice, *self.habits))
 
     @property
     def accent(self) -> str:
@@ -161,12 +169,13 @@ class Kokoro:
 
         return Tokenizer()
 
-    def tokens(self, text: str, accent: str) -> list[int]:
+    def tokens(self, text: str, accent: str, habits: Sequence[str] = ()) -> list[int]:
         """The model's input for a sentence.
 
         Args:
             text: words in lower case.
             accent: `en-us` or `en-gb`.
+            habits: of the speaker.
 
         Raises:
             EdgeSpeechError: the sentence cannot be said: other characters, a sound that the model has no
@@ -175,7 +184,7 @@ class Kokoro:
         vocabulary = self._tokenizer.vocab  # its construction also tells phonemizer where espeak-ng is
         phonemizer: Any = import_module("phonemizer")
         said = phonemizer.phonemize(prompt(text), accent, preserve_punctuation=True, with_stress=True)
-        sounds = str(said).strip().replace(_SYLLABIC, "")
+        sounds = with_habits(str(said).strip().replace(_SYLLABIC, ""), habits)
         unknown = sorted(set(sounds) - vocabulary.keys())
         if unknown:
             raise bad(
@@ -203,7 +212,7 @@ class Kokoro:
         """
         if not 0.5 <= speed <= 2:
             raise bad("speech synthesis", "speed", speed, "0.5 to 2")
-        tokens = self.tokens(text, speaker.accent)
+        tokens = self.tokens(text, speaker.accent, speaker.habits)
         style = np.zeros((1, _STYLE_SIZE), np.float32)
         for voice, weight in speaker.parts:
             style += np.float32(weight) * self._style(voice)[len(tokens)]
@@ -219,7 +228,9 @@ class Kokoro:
         """A hash of everything that `say` depends on, for a cache."""
         voices = [(self._spec(voice).sha256, f"{weight:.6f}") for voice, weight in speaker.parts]
         what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
-        return hashlib.sha256(repr(what).encode()).hexdigest()
+        # With what its habits make of the words: speech without any keeps the key from before there were habits.
+        said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
+        return hashlib.sha256(repr(said).encode()).hexdigest()
 
     def _spec(self, voice: str) -> VoiceSpec:
         if voice not in self._known:

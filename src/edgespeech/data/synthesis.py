@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +31,7 @@ from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data.files import explain, project_root, sha256_file, work_dir, write_atomic
 from edgespeech.data.grammar import Grammar, Sentence, Split, load_grammar
+from edgespeech.data.habits import draw_habits
 from edgespeech.data.kokoro import RATE, Kokoro, Speaker, load_voices, voices_file
 from edgespeech.data.manifest import Utterance, write_manifest
 from edgespeech.data.spoken import plain
@@ -76,6 +77,7 @@ class Recipe(_Strict):
         seed: everything is drawn from it.
         speakers: how many; each of the split's voices, then blends of two.
         accents: `english` for the voices made for English alone, `all` for the foreign ones too.
+        habits: how many habits of pronunciation a speaker has (`edgespeech.data.habits`), from and to.
         grammars: by name.
         texts: sentences from written corpora: the name of a text split to the number of sentences.
         take: the first so many utterances of all that are drawn; none takes all.
@@ -96,6 +98,7 @@ class Recipe(_Strict):
     seed: Annotated[int, Field(ge=0)]
     speakers: Annotated[int, Field(gt=0)]
     accents: Literal["english", "all"] = "english"
+    habits: tuple[Annotated[int, Field(ge=0)], int] = (0, 0)
     grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
     texts: dict[str, Annotated[int, Field(gt=0)]] = {}
     take: Annotated[int, Field(gt=0)] | None = None
@@ -110,7 +113,7 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for name in ("speed", "level_db", "silence_s", "noise_db"):
+        for name in ("habits", "speed", "level_db", "silence_s", "noise_db"):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name}: {low} must not be above {high}")
@@ -183,6 +186,8 @@ def plan(
     """
     rng = random.Random(recipe.seed)
     speakers = _speakers(rng, voices, recipe.speakers)
+    if recipe.habits != (0, 0):
+        speakers = [replace(who, habits=draw_habits(rng, rng.randint(*recipe.habits))) for who in speakers]
     sentences: list[tuple[Grammar | None, Sentence]] = []
     seen: set[str] = set()
     for name, use in recipe.grammars.items():

@@ -34,11 +34,12 @@ class Batch:
         features: with shape `(B, F, 80)`.
         lengths: feature frames of each, with shape `(B,)`.
         labels: with shape `(B, U)`.
-        label_lengths: with shape `(B,)`.
+        label_lengths: with shape `(B,)`; 0 where the sounds alone are learned.
         sounds: with shape `(B, S)`, S sounds; S is 0 in a run that does not train on them.
         sound_lengths: with shape `(B,)`.
+        worded: the places of the utterances whose words are learned, with shape `(W,)`.
         ids: of the utterances.
-        global_labels: labels of the whole step, of all processes together.
+        global_labels: labels of the whole step, of all processes together; sounds where these alone are learned.
     """
 
     features: Tensor
@@ -47,6 +48,7 @@ class Batch:
     label_lengths: Tensor
     sounds: Tensor
     sound_lengths: Tensor
+    worded: Tensor
     ids: tuple[str, ...]
     global_labels: int
 
@@ -131,7 +133,7 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         epoch, places = self._plan.at(step)
-        total = sum(len(self._labels[i]) for i in places)
+        total = sum(self._weight(i) for i in places)
         own = places[self._rank :: self._world]
         features = [self._features(i, epoch, step) for i in own]
         return collate(
@@ -140,7 +142,14 @@ class Batches(Dataset[Batch]):
             [self._speech.items[i].id for i in own],
             total,
             sounds=[self._sounds[i] if self._sounds is not None else [] for i in own],
+            worded=[row for row, i in enumerate(own) if self._speech.items[i].sounds_only is None],
         )
+
+    def _weight(self, place: int) -> int:
+        """How many labels an utterance counts for in its step."""
+        if self._speech.items[place].sounds_only is None or self._sounds is None:
+            return len(self._labels[place])
+        return len(self._sounds[place])
 
     def sample_features(self, n: int) -> list[Features]:
         """Features of a seeded sample of utterances, fully augmented, before spectral masking."""
@@ -172,6 +181,7 @@ def collate(
     global_labels: int,
     *,
     sounds: Sequence[Sequence[int]],
+    worded: Sequence[int],
 ) -> Batch:
     """Pad utterances into a batch; with none of them it is empty, with B = 0."""
     size = len(features)
@@ -187,6 +197,7 @@ def collate(
         label_lengths=label_lengths,
         sounds=said,
         sound_lengths=sound_lengths,
+        worded=torch.tensor(worded, dtype=torch.int64),
         ids=tuple(ids),
         global_labels=global_labels,
     )

@@ -29,10 +29,13 @@ class Source(_Strict):
     Attributes:
         corpus: a split's name, or a manifest (`.jsonl`).
         repeat: how often each utterance comes in an epoch; 0.5 takes a seeded half, another one each epoch.
+        sounds_only: the language that the corpus speaks, as espeak-ng names it (`de`, `fr-fr`): its sounds are learned
+            and not its words. None learns the words, which are English.
     """
 
     corpus: str
     repeat: Annotated[float, Field(gt=0)] = 1.0
+    sounds_only: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$")] | None = None
 
 
 class Sounds(_Strict):
@@ -55,7 +58,8 @@ class TrainConfig(_Strict):
         seed: every draw comes from it.
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
         init: a run's folder, whose averaged weights and word pieces the run starts from, with the outputs that only
-            training uses; or a model's folder, which has none of those. None starts from nothing.
+            training uses; or a model's folder, which has none of those; or several of either, of whose models the mean
+            is taken (`edgespeech.model.mean`). None starts from nothing.
         speech: what to train on.
         noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
         augment: see `AugmentConfig`.
@@ -86,7 +90,7 @@ class TrainConfig(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
     seed: Annotated[int, Field(ge=0)]
     model: dict[str, Any]
-    init: str | None = None
+    init: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     speech: Annotated[tuple[Source, ...], Field(min_length=1)]
     noises: str | None = None
     augment: dict[str, Any] = {}
@@ -139,14 +143,30 @@ class TrainConfig(_Strict):
             raise ValueError(f"until: {self.until} must not be above steps, {self.steps}")
         if self.treatment is not None and self.init is None:
             raise ValueError("init: a treatment expects a trained model to start from")
+        if self.sounds is None and any(source.sounds_only for source in self.speech):
+            raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
+        if all(source.sounds_only for source in self.speech):
+            raise ValueError("speech: expects a corpus whose words are learned (without sounds_only)")
         return self
 
     @property
+    def inits(self) -> tuple[str, ...]:
+        """The folders of `init`: none, one or several."""
+        if self.init is None:
+            return ()
+        return (self.init,) if isinstance(self.init, str) else self.init
+
+    @property
     def sha256(self) -> str:
-        """A hash of what its steps depend on; without a treatment it is the hash from before there were any."""
+        """A hash of what its steps depend on. A setting that came later is left out where it is not used, so that
+        older runs keep theirs.
+        """
         told = self.model_dump(mode="json", exclude={"until"})
         if self.treatment is None:
             del told["treatment"]
+        for source in told["speech"]:
+            if source["sounds_only"] is None:
+                del source["sounds_only"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def rate(self, step: int) -> float:

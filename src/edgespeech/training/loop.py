@@ -21,6 +21,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.loss import transducer_loss
+from edgespeech.model.mean import mean_model
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.training.batches import Batch, Batches, loader
@@ -106,14 +107,14 @@ def train(
     trained = nn.ModuleDict({MODEL: model})
     sounds = None
     if config.sounds is not None:
-        inventory = SoundInventory([item.text for item in speech.items])
-        sounds = [inventory.of(item.text) for item in speech.items]
+        inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
+        sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
     noises = load_noises(config.noises)
     batches = Batches(config, speech, labels, noises, sounds=sounds, rank=here.rank, world=here.world)
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
-    elif (run := _init_folder(config.init) / STATE).is_file():
+    elif isinstance(config.init, str) and (run := _init_folder(config.init) / STATE).is_file():
         load_average(run, trained)
         _take_shipped(model, config.init)
     treated = Treated(config.treatment, model, config.steps)
@@ -191,9 +192,10 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     """The model before the first step: from nothing, or from another run's."""
     if config.init is None:
         size = int(config.model["vocabulary"])
-        tokeniser = Tokeniser.train(sorted({item.text for item in speech.items}), size)
+        texts = sorted({item.text for item in speech.items if item.sounds_only is None})
+        tokeniser = Tokeniser.train(texts, size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
-    earlier = load_model(_init_model(config.init))
+    earlier = mean_model([_init_model(init) for init in config.inits])
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
@@ -236,13 +238,17 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
         return Losses(zero, zero, zero)
-    labels = batch.labels.to(here.device)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        encoded, lengths, _ = model.transcribe(batch.features.to(here.device), batch.lengths.to(here.device))
+        heard, heard_lengths, _ = model.transcribe(
+            batch.features.to(here.device), batch.lengths.to(here.device)
+        )
+        worded = batch.worded.to(here.device)
+        encoded, lengths = heard[worded], heard_lengths[worded]
+        labels = batch.labels.to(here.device)[worded]
         predicted = model.predict(labels)
-    counts = batch.label_lengths.to(here.device)
+    counts = batch.label_lengths.to(here.device)[worded]
     transducer = zero
-    if step >= config.ctc_only_steps:
+    if step >= config.ctc_only_steps and len(worded):
         transducer = transducer_loss(
             encoded,
             predicted,
@@ -255,11 +261,11 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
             memory_mib=config.loss_mib,
         ).sum()
     # An augmented utterance can be too fast for CTC: it then says nothing.
-    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts)
+    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) else zero
     sounds = zero.detach()
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
-        sounds = trained[SOUNDS](lengths, said, said_counts)
+        sounds = trained[SOUNDS](heard_lengths, said, said_counts)
     return Losses(*(loss / batch.global_labels for loss in (transducer, ctc, sounds)))
 
 
@@ -319,7 +325,8 @@ def _save_average(
 
 def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
-    start = {} if config.init is None else {"init_sha256": sha256_file(_init_model(config.init) / WEIGHTS)}
+    inits = [sha256_file(_init_model(init) / WEIGHTS) for init in config.inits]
+    start = {"init_sha256": ", ".join(inits)} if inits else {}
     if config.treatment is not None:
         start |= {"treatment": json.dumps(config.treatment, sort_keys=True)}
     return start | {

@@ -2,11 +2,13 @@
 
 Letters are a poor account of English sounds, and a few hours of speech are not enough to learn both what was heard
 and how it is spelled. A lower layer that names sounds learns from those hours several times faster, and the layers
-above it spell. Only training uses it.
+above it spell. Speech in other languages has sounds too, from many more mouths and microphones, and the same layer
+can learn to hear them. Only training uses it.
 
 Sources: K. Rao and H. Sak, "Multi-accent speech recognition with hierarchical grapheme based models", ICASSP 2017
 (phonemes on a lower layer, graphemes on top); K. Krishna et al., "Hierarchical multitask learning for CTC-based
-speech recognition" (2018), arXiv:1807.06234.
+speech recognition" (2018), arXiv:1807.06234; S. Tong et al., "An investigation of deep neural networks for
+multilingual speech recognition training and adaptation", Interspeech 2017 (one set of sounds for several languages).
 """
 
 from __future__ import annotations
@@ -26,33 +28,42 @@ _ACCENT = "en-us"
 _NOT_SOUNDS = " ˈˌː.,?!"
 """Stress, length and marks: what is left out."""
 
+Said = tuple[str, str | None]
+"""A sentence and the language that it is in, as `Source.sounds_only` names it: None is English to learn words from."""
+
 
 class SoundInventory:
     """The sounds of a set of sentences, by espeak-ng, and a number from 1 on for each.
 
     Args:
-        texts: sentences, in lower case.
+        texts: sentences with their languages; in lower case where that is None.
 
     Raises:
-        EdgeSpeechError: the pronunciation rules are not installed, or a sentence cannot be said.
+        EdgeSpeechError: the pronunciation rules are not installed or have no such language, or a sentence cannot be
+            said.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        said = _pronounce(sorted(set(texts)))
+    def __init__(self, texts: Sequence[Said]) -> None:
+        said: dict[Said, str] = {}
+        for language in sorted({language or "" for _, language in texts}):
+            own = sorted({text for text, spoken in texts if spoken == (language or None)})
+            said |= {
+                (text, language or None): sounds for text, sounds in _pronounce(own, language or None).items()
+            }
         self._symbols = {
             s: i + 1 for i, s in enumerate(sorted(set("".join(said.values())) - set(_NOT_SOUNDS)))
         }
         self._said = {
-            text: [self._symbols[s] for s in sounds if s in self._symbols] for text, sounds in said.items()
+            key: [self._symbols[s] for s in sounds if s in self._symbols] for key, sounds in said.items()
         }
 
     def __len__(self) -> int:
         """How many sounds there are, the blank not counted."""
         return len(self._symbols)
 
-    def of(self, text: str) -> list[int]:
+    def of(self, text: str, language: str | None = None) -> list[int]:
         """The sounds of one of the sentences, each 1 or more."""
-        return self._said[text]
+        return self._said[text, language]
 
 
 class SoundsHead(nn.Module):
@@ -114,7 +125,7 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tens
     )
 
 
-def _pronounce(texts: Sequence[str]) -> dict[str, str]:
+def _pronounce(texts: Sequence[str], language: str | None) -> dict[str, str]:
     try:
         # Its construction tells phonemizer where espeak-ng is.
         import_module("kokoro_onnx.tokenizer").Tokenizer()
@@ -123,5 +134,12 @@ def _pronounce(texts: Sequence[str]) -> dict[str, str]:
         raise EdgeSpeechError(
             f"train: sounds: {error}; expected the pronunciation rules: pip install 'edgespeech[synth]'"
         ) from error
-    said = phonemizer.phonemize([prompt(text) for text in texts], _ACCENT, preserve_punctuation=False)
+    # A foreign word is said by its own rules, and espeak-ng's mark of that is no sound.
+    asked = [prompt(text) for text in texts] if language is None else list(texts)
+    try:
+        said = phonemizer.phonemize(
+            asked, language or _ACCENT, preserve_punctuation=False, language_switch="remove-flags"
+        )
+    except RuntimeError as error:
+        raise bad("train: speech", "sounds_only", language, f"a language of espeak-ng ({error})") from error
     return dict(zip(texts, said, strict=True))

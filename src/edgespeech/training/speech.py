@@ -31,13 +31,18 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """An utterance to train on: where its samples lie, and its words."""
+    """An utterance to train on: where its samples lie, and its words.
+
+    Attributes:
+        sounds_only: see `Source`.
+    """
 
     id: str
     text: str
     corpus: int
     start: int
     samples: int
+    sounds_only: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -96,7 +101,14 @@ def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
             if samples > longest_s * SAMPLE_RATE:
                 raise bad(where, "duration", samples / SAMPLE_RATE, f"at most longest_s, {longest_s} s")
             items.append(
-                Item(id=utterance.id, text=utterance.text, corpus=number, start=start, samples=samples)
+                Item(
+                    id=utterance.id,
+                    text=utterance.text,
+                    corpus=number,
+                    start=start,
+                    samples=samples,
+                    sounds_only=source.sounds_only,
+                )
             )
             start += samples
     sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -137,13 +149,16 @@ def load_noises(corpus: str | None) -> dict[str, Samples]:
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:
-    """The labels of each utterance.
+    """The labels of each utterance; none where its sounds alone are learned.
 
     Raises:
         EdgeSpeechError: words that no piece writes, or more labels than transcriber frames.
     """
-    encoded = []
+    encoded: list[list[int]] = []
     for item in items:
+        if item.sounds_only is not None:
+            encoded.append([])
+            continue
         labels = tokeniser.encode(item.text)
         frames = int(item.seconds / model.frame_s)
         if len(labels) > frames:
