@@ -13,61 +13,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import jiwer
-import numpy as np
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
-from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
-from edgespeech.compression.pack import Encoding, Layout, pack
-from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data.files import work_dir
 from edgespeech.data.manifest import load_manifest
 from edgespeech.decoding.fusion import Fusion, FusionWeights
-from edgespeech.decoding.partials import TAIL_S
-from edgespeech.engine.runtime import PackedModel
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.model.checkpoint import Trained, load_model
+from edgespeech.model.checkpoint import load_model
 from edgespeech.systems._edge import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.fusion import load_fusion_config, make_fusion
-from edgespeech.training.speech import load_noises
+from edgespeech.training.tuning import SEED, features_of, in_noise, said
 
 CONFIG = Path(__file__).parent / "fusion.yaml"
 SPEECH = "corpora/assistant/assistant_dev.jsonl"
-NOISES = "noise_household"
-SEED = 77
-ROOMS = {
-    "speed_prob": 0.0,
-    "pitch_prob": 0.0,
-    "silence_before_s": (0.2, 0.8),
-    "silence_after_s": (0.2, 0.6),
-    "noise_prob": 1.0,
-    "noise_snr_db": (5.0, 20.0),
-}
-"""What is done to the second half of what is heard; the rest as in `AugmentConfig`."""
-
-
-def said(trained: Trained, spoken: Sequence[Features], beam: int) -> list[str]:
-    """What the native engine makes of utterances, in single precision: it says what torch says, and sooner."""
-    texts = []
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.edge"
-        pack(trained, Layout(matrices=Encoding(bits=32)), file)
-        with PackedModel(file) as model:
-            for features in spoken:
-                stream = model.open(beam)
-                stream.accept(features)
-                texts.append(trained.tokeniser.decode(stream.best.labels))
-                stream.close()
-    return texts
-
-
-def features_of(samples: Samples) -> Features:
-    """Of an utterance and the silence after it, with shape `(F, 80)`."""
-    return log_mel_at_once(np.pad(samples, (0, round(TAIL_S * SAMPLE_RATE))))
+SNR_DB = (5.0, 20.0)
 
 
 def rates(references: Sequence[str], hypotheses: Sequence[str]) -> str:
@@ -91,7 +53,7 @@ def main() -> None:
     fusion = trained.fusion or make_fusion(load_fusion_config(CONFIG), trained.tokeniser)
     manifest = load_manifest(work_dir() / SPEECH)
     chosen = random.Random(SEED).sample(list(manifest.utterances), given.utterances)
-    augmenter = Augmenter(AugmentConfig.from_mapping(ROOMS), load_noises(NOISES), SEED)
+    augmenter = in_noise(SNR_DB)
     clean = [read_audio(manifest.audio_path(item)) for item in chosen]
     noisy = [augmenter(samples, key=item.id) for samples, item in zip(clean, chosen, strict=True)]
     spoken = [[features_of(samples) for samples in some] for some in (clean, noisy)]

@@ -18,9 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jiwer
-from tune_fusion import NOISES, ROOMS, SEED, features_of, said
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features
 from edgespeech.audio.io import read_audio
 from edgespeech.data.files import work_dir
@@ -31,7 +29,7 @@ from edgespeech.harness.metrics.acceptance import accepted
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.systems._edge import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
-from edgespeech.training.speech import load_noises
+from edgespeech.training.tuning import SEED, features_of, in_noise, said
 
 SPEECH = ("assistant_dev", "assistant_dev_accents")
 SNR_DB = ((10.0, 20.0), (0.0, 10.0))
@@ -43,7 +41,6 @@ Heard = tuple[Sequence[Utterance], Sequence[Features]]
 def hear(utterances: int) -> dict[str, Heard]:
     """The speech of each condition, by its name."""
     heard: dict[str, Heard] = {}
-    noises = load_noises(NOISES)
     for name in SPEECH:
         manifest = load_manifest(work_dir() / "corpora" / "assistant" / f"{name}.jsonl")
         items = random.Random(SEED).sample(
@@ -52,8 +49,7 @@ def hear(utterances: int) -> dict[str, Heard]:
         clean = [read_audio(manifest.audio_path(item)) for item in items]
         heard[name] = items, [features_of(samples) for samples in clean]
         for low, high in SNR_DB:
-            config = AugmentConfig.from_mapping({**ROOMS, "noise_snr_db": (low, high)})
-            augmenter = Augmenter(config, noises, SEED)
+            augmenter = in_noise((low, high))
             noisy = [augmenter(samples, key=item.id) for samples, item in zip(clean, items, strict=True)]
             heard[f"{name}, {low:g} to {high:g} dB"] = items, [features_of(samples) for samples in noisy]
     return heard
