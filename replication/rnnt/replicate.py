@@ -27,8 +27,9 @@ from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import project_root, sha256_file, work_dir
 from edgespeech.data.synthesis import make_corpora
+from edgespeech.decoding.fusion import save_fusion
 from edgespeech.decoding.streaming import TransducerStream
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
@@ -50,7 +51,7 @@ from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import TrainConfig, load_train_config
-from edgespeech.training.fusion import load_fusion_config, make_fusion
+from edgespeech.training.fusion import load_fusion_config, make_domain, make_fusion
 from edgespeech.training.loop import LOG, MODEL
 
 HERE = Path(__file__).parent
@@ -404,10 +405,28 @@ def publish_model(*names: str) -> Path:
     fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
     folder = shipped_models() / EdgeFp32.name
     save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
+    publish_domains(folder)
     packed = shipped_models() / EdgePacked.name / PACKED
     packed.parent.mkdir(parents=True, exist_ok=True)
     pack(load_model(folder), Layout(), packed)
     return folder
+
+
+def publish_domains(folder: Path) -> None:
+    """Ship the language models of the domains of `fusion.yaml` for a model that has one of all text.
+
+    Raises:
+        EdgeSpeechError: it has none, or the text cannot be had.
+    """
+    trained, config = load_model(folder), load_fusion_config(FUSION_CONFIG)
+    if trained.fusion is None:
+        raise bad(
+            "rnnt", str(folder), "without a language model", "one whose language model a domain's replaces"
+        )
+    for name in config.domains:
+        save_fusion(
+            shipped_models() / "domains" / name, make_domain(config, name, trained.tokeniser, trained.fusion)
+        )
 
 
 PAGE = Page(
@@ -427,7 +446,13 @@ def main() -> None:
         nargs="+",
         help="ship the mean of some runs' models (names or folders), and no more",
     )
+    options.add_argument(
+        "--publish-domains", action="store_true", help="ship the domains' language models only"
+    )
     given = options.parse_args()
+    if given.publish_domains:
+        publish_domains(start_model())
+        return
     if given.publish_model is not None:
         print(publish_model(*given.publish_model))
         return

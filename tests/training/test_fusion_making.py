@@ -10,7 +10,7 @@ from edgespeech.data.files import project_root
 from edgespeech.decoding.ngram import START
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.tokeniser import Tokeniser
-from edgespeech.training.fusion import load_fusion_config, make_fusion
+from edgespeech.training.fusion import load_fusion_config, make_domain, make_fusion
 
 CONFIG = """
 seed: 1
@@ -45,6 +45,22 @@ def test_it_expects_what_the_grammar_says(path: Path) -> None:
         return total
 
     assert likely("turn the volume up") > likely("volume the up turn") + 3
+
+
+def test_a_domain_has_its_own_text_and_the_rest_of_all_text(path: Path) -> None:
+    path.write_text(
+        CONFIG + "domains: {lamps: {text: [{grammar: lights, sentences: 40}], high: {order: 3, prune: 0}}}\n"
+    )
+    config = load_fusion_config(path)
+    tokeniser = Tokeniser.train(["turn it up", "set the volume to ten", "turn off the lamp"] * 3, 40)
+    fusion = make_fusion(config, tokeniser)
+    domain = make_domain(config, "lamps", tokeniser, fusion)
+    assert domain.high.order == 3
+    assert domain.weights == fusion.weights
+    assert domain.low is fusion.low
+    assert domain.high.table.tobytes() != fusion.high.table.tobytes()
+    with pytest.raises(EdgeSpeechError, match="domain is 'boats', expected one of lamps"):
+        make_domain(config, "boats", tokeniser, fusion)
 
 
 def test_the_same_file_makes_the_same(path: Path) -> None:

@@ -212,9 +212,13 @@ def test_a_run_starts_from_the_mean_of_models(settings: Make, tmp_path: Path) ->
     two = train(settings(init=str(one)), tmp_path / "two", quiet=True)
     init = [str(tmp_path / "one"), str(one), str(tmp_path / "one"), str(two)]
     train(settings(init=init, learning_rate=1e-9), tmp_path / "next", until=1, quiet=True)
-    weights = [load_file(folder / MODEL / WEIGHTS) for folder in map(tmp_path.joinpath, ("one", "two", "next"))]
+    weights = [
+        load_file(folder / MODEL / WEIGHTS) for folder in map(tmp_path.joinpath, ("one", "two", "next"))
+    ]
     for name, mean in weights[2].items():
-        torch.testing.assert_close(mean, 0.75 * weights[0][name] + 0.25 * weights[1][name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            mean, 0.75 * weights[0][name] + 0.25 * weights[1][name], rtol=1e-3, atol=1e-5
+        )
     assert len(load_model(tmp_path / "next" / MODEL).provenance["init_sha256"].split(", ")) == 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from edgespeech import __version__
@@ -86,10 +87,18 @@ class EdgeTransducer(EdgeRecogniser):
     def folder(self) -> Path:
         """Where the model is."""
 
+    def domain(self) -> Path | None:
+        """Where the language model of the domain that it is told of is; None where it is told of none."""
+        return None
+
     def missing(self) -> str | None:
         """That there is no model."""
         folder = self.folder()
         return None if folder.is_dir() else f"no model in {folder}: `edgespeech train` makes one"
+
+    def _notes(self) -> tuple[str, ...]:
+        """What else a reader of a row must know."""
+        return ()
 
     def load(self) -> SystemInfo:
         """Load the model.
@@ -97,18 +106,23 @@ class EdgeTransducer(EdgeRecogniser):
         Raises:
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
+        from edgespeech.decoding.fusion import FUSION, load_fusion
         from edgespeech.decoding.greedy import MAX_LABELS
         from edgespeech.decoding.partials import TAIL_S
         from edgespeech.decoding.streaming import TransducerStream
-        from edgespeech.model.checkpoint import load_model, model_bytes, model_files
+        from edgespeech.model.checkpoint import load_model, model_files
 
         folder = self.folder()
         trained = load_model(folder)
+        files = {name: folder / name for name in model_files(folder)}
+        if (domain := self.domain()) is not None:
+            trained = replace(trained, fusion=load_fusion(domain, trained.model.config.vocabulary))
+            files[FUSION] = domain / FUSION
         self._stream = lambda: TransducerStream(trained, self._beam, self._final_s)
         return SystemInfo(
             name=self.name,
             kind=self.kind,
-            model_bytes=model_bytes(folder),
+            model_bytes=sum(file.stat().st_size for file in files.values()),
             parameters=trained.model.parameters_deployed,
             chunk_s=CHUNK_S,
             citation=CITATION,
@@ -120,6 +134,6 @@ class EdgeTransducer(EdgeRecogniser):
                 "tail_s": TAIL_S,
                 "provenance": trained.provenance,
             },
-            model_sha256={name: sha256_file(folder / name) for name in model_files(folder)},
-            notes=(ending(self._final_s),),
+            model_sha256={name: sha256_file(file) for name, file in files.items()},
+            notes=(ending(self._final_s), *self._notes()),
         )

@@ -41,6 +41,18 @@ class WeightsConfig(_Strict):
     label: float
 
 
+class DomainConfig(_Strict):
+    """The language model of one kind of request alone, for a device that knows what it will be asked for.
+
+    Attributes:
+        text: where the sentences come from.
+        high: the language model; the low-order one and the weights are those of all text.
+    """
+
+    text: Annotated[tuple[TextSource, ...], Field(min_length=1)]
+    high: NGramConfig
+
+
 class FusionConfig(_Strict):
     """How it is made.
 
@@ -51,6 +63,7 @@ class FusionConfig(_Strict):
         high: the language model.
         low: the one whose scores are taken away; of the order that the transducer's predictor sees.
         weights: of both, and of every label.
+        domains: by name.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -59,6 +72,7 @@ class FusionConfig(_Strict):
     high: NGramConfig
     low: NGramConfig
     weights: WeightsConfig
+    domains: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], DomainConfig] = {}
 
 
 def load_fusion_config(path: Path) -> FusionConfig:
@@ -83,9 +97,32 @@ def make_fusion(config: FusionConfig, tokeniser: Tokeniser) -> Fusion:
     Raises:
         EdgeSpeechError: what `load_text` refuses.
     """
-    text = load_text(config.text, config.held_out, config.seed)
-    labels = [tokeniser.encode(sentence) for sentence in text.sentences]
+    labels = _labels(config, config.text, tokeniser)
     high, low = (
         estimate(labels, len(tokeniser), each.order, each.prune) for each in (config.high, config.low)
     )
     return Fusion(high, low, FusionWeights(**config.weights.model_dump()))
+
+
+def make_domain(config: FusionConfig, name: str, tokeniser: Tokeniser, fusion: Fusion) -> Fusion:
+    """What a beam search adds where one kind of request is known to come.
+
+    Args:
+        config: how it is made.
+        name: of the domain.
+        tokeniser: of the model.
+        fusion: that of all text, whose low-order model and weights are kept.
+
+    Raises:
+        EdgeSpeechError: there is no such domain, or what `load_text` refuses.
+    """
+    if name not in config.domains:
+        raise bad("fusion", "domain", name, "one of " + ", ".join(config.domains))
+    domain = config.domains[name]
+    labels = _labels(config, domain.text, tokeniser)
+    high = estimate(labels, len(tokeniser), domain.high.order, domain.high.prune)
+    return Fusion(high, fusion.low, fusion.weights)
+
+
+def _labels(config: FusionConfig, text: tuple[TextSource, ...], tokeniser: Tokeniser) -> list[list[int]]:
+    return [tokeniser.encode(said) for said in load_text(text, config.held_out, config.seed).sentences]
