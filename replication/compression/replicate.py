@@ -3,7 +3,7 @@
 python replication/compression/replicate.py                              # hear every arm whose model is here
 python replication/compression/replicate.py --profile full               # search, train what is not trained, publish
 python replication/compression/replicate.py --profile full --only 'stack_50_*'   # train some arms only, then the same
-python replication/compression/replicate.py --publish-model              # ship the chosen model, and no more
+python replication/compression/replicate.py --publish-model              # make and ship what was chosen, and no more
 python replication/compression/replicate.py --render                     # render the newest record only
 """
 
@@ -21,12 +21,12 @@ import yaml
 from edgespeech.compression.pack import pack
 from edgespeech.compression.sensitivity import Option, Tried, fit, layout_of, thinned
 from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root, write_atomic
+from edgespeech.data.files import project_root, sha256_file, write_atomic
 from edgespeech.data.grammar import load_grammar
 from edgespeech.data.synthesis import make_corpora
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.arm_figures import check_arms, kept, sensitivity_rows
-from edgespeech.harness.arms import Arm, Arms, start_model, train_arms
+from edgespeech.harness.arms import Arm, Arms, arms_start, start_model, train_arms
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.metrics.acceptance import accepted
 from edgespeech.harness.packed_bench import Bench, dev_loss, say
@@ -67,11 +67,11 @@ def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> 
     return found
 
 
-def the_arms() -> Arms:
-    """The page's arms, on the model that all pages start from."""
-    config, init = settings(), start_model()
-    bare = Arms(HERE, {**config, "families": []}, init)
-    return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init)
+def the_arms(init: Path | None = None) -> Arms:
+    """The page's arms on the model that all of them start from, or with the same search on another one."""
+    config, start = settings(), arms_start()
+    bare = Arms(HERE, {**config, "families": []}, start)
+    return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
 
 
 def searched(root_sha256: str) -> dict[str, Option] | None:
@@ -90,7 +90,7 @@ def make_search(profile: str) -> None:
     Raises:
         EdgeSpeechError: the tuning material is not here, or nothing fits.
     """
-    config, init = settings(), start_model()
+    config, init = settings(), arms_start()
     arms = Arms(HERE, {**config, "families": []}, init)
     if searched(arms.root_sha256) is not None:
         return
@@ -171,29 +171,36 @@ def best(rated: Sequence[tuple[Arm, Path, float]]) -> tuple[Arm, Path, float]:
 def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The model that ships on the tests, against the references, which are in fp32.
 
-    It is chosen on tuning material; where no arm is trained, it is the file among the models.
+    It is the recogniser's model, made as the arm that is best on tuning material was made of the model that the arms
+    start from. Where no arm is trained, it is the file among the models.
     """
-    found, asked = the_arms(), config["ships"]
+    found, asked = the_arms(start_model()), config["ships"]
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         row: Row = {"claim": "compression.ships"}
+        file = shipped_models() / EdgePacked.name / PACKED
+        name = "as it ships"
         try:
-            rated = list(candidates(found, config, scratch))
+            rated = list(candidates(the_arms(), config, scratch))
         except EdgeSpeechError as error:  # the tuning material is synthesised
             rated, row["skipped"] = [], without_paths(str(error))
         if rated:
-            arm, file, rate = best(rated)
-            name = arm.name
+            arm, _, rate = best(rated)
             told = {one.name: {"wer": own, "file_bytes": its.stat().st_size} for one, its, own in rated}
-            row |= {"detail": f"{name}, of {len(rated)} arms", "measured": rate, "n": len(rated)}
-            row |= {"chosen": name, "candidates": told}
+            row |= {"detail": f"{arm.name}, of {len(rated)} arms", "measured": rate, "n": len(rated)}
+            row |= {"chosen": arm.name, "candidates": told}
+            made = scratch / "ships.edge"
+            try:
+                found.pack(found.arms[arm.name], made)
+                name, file = arm.name, made
+            except EdgeSpeechError as error:
+                row["note"] = without_paths(str(error))
         else:
-            name, file = "as it ships", shipped_models() / EdgePacked.name / PACKED
             none = f"no arm on this machine has a file of at most {asked['largest_bytes']} bytes"
             if not file.is_file():
                 raise EdgeSpeechError(f"{none}, and none is among the models")
             row.setdefault("skipped", f"{none}: what follows is of the one among the models")
-        yield row
+        yield row | {"root_sha256": found.root_sha256, "edge_sha256": sha256_file(file)}
         yield {"claim": "compression.bytes", "detail": name, "measured": file.stat().st_size, "n": 1}
         yield from cloud(asked["cloud"], file.stat().st_size)
         bench = Bench(config["corpora"], scratch, seed)
@@ -269,22 +276,26 @@ def commands(asked: Mapping[str, str], name: str, texts: Sequence[Sequence[str]]
 
 
 def publish_model() -> str:
-    """Ship the chosen model: the packed file alone, the model in half precision stays what all arms start from.
+    """Ship the recogniser's model made as the best arm was, after training that where it is not; the packed file alone.
 
     Returns:
         What was shipped, in words.
 
     Raises:
-        EdgeSpeechError: no arm on this machine is small enough.
+        EdgeSpeechError: no arm on this machine is small enough, or a training stopped.
     """
     config = settings()
-    with TemporaryDirectory() as scratch:
-        rated = list(candidates(the_arms(), config, Path(scratch)))
+    with TemporaryDirectory() as folder:
+        rated = list(candidates(the_arms(), config, Path(folder)))
         if not rated:
             raise EdgeSpeechError("compression: no arm on this machine is small enough to ship")
-        arm, file, rate = best(rated)
+        arm, _, rate = best(rated)
+        found, file = the_arms(start_model()), Path(folder) / "ships.edge"
+        for name in (arm.name, *config["ships"]["references"]):
+            train_arms(found, name, processes=config["processes"])
+        found.pack(found.arms[arm.name], file)
         write_atomic(shipped_models() / EdgePacked.name / PACKED, file.read_bytes())
-        return f"{arm.name}: {file.stat().st_size} bytes, WER {rate:.4f} on tuning material"
+        return f"{arm.name}: {file.stat().st_size} bytes, the arm's WER {rate:.4f} on tuning material"
 
 
 def arms_block(record: Measured | None) -> str:
@@ -320,7 +331,9 @@ def main() -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
-    options.add_argument("--publish-model", action="store_true", help="ship the chosen model, and no more")
+    options.add_argument(
+        "--publish-model", action="store_true", help="make and ship what was chosen, and no more"
+    )
     given = options.parse_args()
     if given.publish_model:
         print(publish_model())

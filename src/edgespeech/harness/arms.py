@@ -43,11 +43,12 @@ from edgespeech.compression.pack import EMBEDDING, Encoding, Layout, load_codes,
 from edgespeech.data.files import explain, project_root, sha256_file, work_dir, write_atomic
 from edgespeech.data.synthesis import make_corpora
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.records import sha256_json
+from edgespeech.harness.records import sha256_json, without_paths
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
-from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.systems._edge import shipped_models
+from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import MODEL, STATE
 
@@ -352,7 +353,7 @@ def _portable(folder: Path) -> str:
 
 
 def start_model() -> Path:
-    """The folder of the model that pages start from: the shipped one, or that which the environment names.
+    """The folder of the recogniser's model: the shipped one, or that which the environment names.
 
     Raises:
         EdgeSpeechError: there is none.
@@ -363,13 +364,29 @@ def start_model() -> Path:
     return recogniser.folder()
 
 
-def arms_of(folder: Path) -> Arms:
-    """A page's arms, from its `config.yaml`, on `start_model`.
+def arms_start() -> Path:
+    """The folder of the model that the arms of the compression pages start from, or that which the environment names.
+
+    It is kept when a better recogniser ships: what a technique costs is a comparison of arms on one model, and making
+    all of them takes hours.
 
     Raises:
-        EdgeSpeechError: as `Arms` and `start_model` do.
+        EdgeSpeechError: there is none.
     """
-    return Arms(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), start_model())
+    named = os.environ.get(MODEL_VARIABLE)
+    folder = Path(named) if named else shipped_models() / "arms-start"
+    if not (folder / WEIGHTS).is_file():
+        raise bad("arms", "start", without_paths(str(folder)), f"a folder with {WEIGHTS}")
+    return folder
+
+
+def arms_of(folder: Path) -> Arms:
+    """A page's arms, from its `config.yaml`, on `arms_start`.
+
+    Raises:
+        EdgeSpeechError: as `Arms` and `arms_start` do.
+    """
+    return Arms(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), arms_start())
 
 
 def train_arms(
