@@ -163,43 +163,47 @@ def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator
             yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
 
 
-def best(rated: Sequence[tuple[Arm, Path, float]]) -> tuple[Arm, Path, float]:
-    """Of `candidates` the one with the fewest word errors, and of equals the smallest."""
-    return min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+def chosen(config: Mapping[str, Any], scratch: Path) -> tuple[Arm, float, dict[str, dict[str, float]]]:
+    """Of `candidates` the one with the fewest word errors, and of equals the smallest.
+
+    Returns:
+        The arm, its word error rate, and both figures of every candidate by its name.
+
+    Raises:
+        EdgeSpeechError: no arm on this machine is small enough, or the tuning material is not here.
+    """
+    rated = list(candidates(the_arms(), config, scratch))
+    if not rated:
+        largest = config["ships"]["largest_bytes"]
+        raise EdgeSpeechError(f"compression: no arm on this machine has a file of at most {largest} bytes")
+    told = {arm.name: {"wer": rate, "file_bytes": file.stat().st_size} for arm, file, rate in rated}
+    arm, _, rate = min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+    return arm, rate, told
 
 
 def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The model that ships on the tests, against the references, which are in fp32.
 
     It is the recogniser's model, made as the arm that is best on tuning material was made of the model that the arms
-    start from. Where no arm is trained, it is the file among the models.
+    start from. Where either is not trained, it is the file among the models.
     """
     found, asked = the_arms(start_model()), config["ships"]
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         row: Row = {"claim": "compression.ships"}
-        file = shipped_models() / EdgePacked.name / PACKED
-        name = "as it ships"
+        name, file = "as it ships", scratch / "ships.edge"
         try:
-            rated = list(candidates(the_arms(), config, scratch))
-        except EdgeSpeechError as error:  # the tuning material is synthesised
-            rated, row["skipped"] = [], without_paths(str(error))
-        if rated:
-            arm, _, rate = best(rated)
-            told = {one.name: {"wer": own, "file_bytes": its.stat().st_size} for one, its, own in rated}
-            row |= {"detail": f"{arm.name}, of {len(rated)} arms", "measured": rate, "n": len(rated)}
+            arm, rate, told = chosen(config, scratch)
+            row |= {"detail": f"{arm.name}, of {len(told)} arms", "measured": rate, "n": len(told)}
             row |= {"chosen": arm.name, "candidates": told}
-            made = scratch / "ships.edge"
-            try:
-                found.pack(found.arms[arm.name], made)
-                name, file = arm.name, made
-            except EdgeSpeechError as error:
-                row["note"] = without_paths(str(error))
-        else:
-            none = f"no arm on this machine has a file of at most {asked['largest_bytes']} bytes"
+            found.pack(found.arms[arm.name], file)
+            name = arm.name
+        except EdgeSpeechError as error:
+            file = shipped_models() / EdgePacked.name / PACKED
             if not file.is_file():
-                raise EdgeSpeechError(f"{none}, and none is among the models")
-            row.setdefault("skipped", f"{none}: what follows is of the one among the models")
+                raise EdgeSpeechError(f"{error}, and none is among the models") from error
+            note = "note" if "measured" in row else "skipped"
+            row[note] = f"{without_paths(str(error))}: what follows is of the one among the models"
         yield row | {"root_sha256": found.root_sha256, "edge_sha256": sha256_file(file)}
         yield {"claim": "compression.bytes", "detail": name, "measured": file.stat().st_size, "n": 1}
         yield from cloud(asked["cloud"], file.stat().st_size)
@@ -286,10 +290,7 @@ def publish_model() -> str:
     """
     config = settings()
     with TemporaryDirectory() as folder:
-        rated = list(candidates(the_arms(), config, Path(folder)))
-        if not rated:
-            raise EdgeSpeechError("compression: no arm on this machine is small enough to ship")
-        arm, _, rate = best(rated)
+        arm, rate, _ = chosen(config, Path(folder))
         found, file = the_arms(start_model()), Path(folder) / "ships.edge"
         for name in (arm.name, *config["ships"]["references"]):
             train_arms(found, name, processes=config["processes"])

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
 from edgespeech.compression.codes import Codes
 from edgespeech.compression.edge_file import read_edge
+from edgespeech.compression.pack import Encoding, Layout, pack
 from edgespeech.compression.sensitivity import Option, matrices_of
-from edgespeech.data.files import project_root
+from edgespeech.data.files import project_root, sha256_file
 from edgespeech.data.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.arms import Arms
 from edgespeech.harness.packed_bench import Bench
-from edgespeech.model.checkpoint import save_model
+from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny
@@ -142,13 +144,36 @@ def test_the_smallest_error_on_tuning_material_ships(
     config["ships"]["largest_bytes"] = 10
     first, *others = list(page.ships(config, 0))
     assert "at most 10 bytes: what follows is of the one among the models" in first["skipped"]
+    assert first["edge_sha256"] == sha256_file(tmp_path / "shipped" / "edge-packed" / "model.edge")
     compared = [row["detail"].partition(":")[0] for row in others if row["claim"].endswith("tie")]
     assert compared == ["c, as it ships against fp32", "c, as it ships against b"]
     monkeypatch.setattr(page, "shipped_models", lambda: tmp_path / "none")
     with pytest.raises(EdgeSpeechError, match="10 bytes, and none is among the models"):
         list(page.ships(config, 0))
-    with pytest.raises(EdgeSpeechError, match="small enough"):
+    with pytest.raises(EdgeSpeechError, match="at most 10 bytes"):
         page.publish_model()
+
+
+def test_what_ships_is_made_of_the_recogniser_s_model(
+    page: ModuleType, init: Path, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arms start from a model of their own; the chosen one is made anew of the one that ships."""
+    settings(page, monkeypatch, corpus)
+    monkeypatch.setattr(page, "say", lambda file, spoken, beam: (["latte"] * 3, 1))
+    monkeypatch.setattr(page, "shipped_models", lambda: tmp_path / "shipped")
+    better = tiny()
+    with torch.no_grad():
+        better.model.joiner.bias.add_(1)
+    save_model(tmp_path / "better", better.model, better.tokeniser, better.provenance)
+    monkeypatch.setattr(page, "start_model", lambda: tmp_path / "better")
+    assert page.publish_model().startswith("b: ")  # as many errors as the others, in the fewest bytes
+    shipped = tmp_path / "shipped" / "edge-packed" / "model.edge"
+    pack(load_model(tmp_path / "better"), Layout(matrices=Encoding(bits=4)), tmp_path / "expected.edge")
+    found, wanted = (read_edge(file).tensors["joiner.bias"] for file in (shipped, tmp_path / "expected.edge"))
+    np.testing.assert_array_equal(found, wanted)
+    row = next(page.ships(page.settings(), 0))
+    assert row["root_sha256"] == sha256_file(tmp_path / "better" / WEIGHTS)
+    assert row["edge_sha256"] == sha256_file(shipped)
 
 
 def test_orders_are_counted(page: ModuleType, corpus: str, tmp_path: Path) -> None:
