@@ -44,7 +44,7 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
     corpora = {source.corpus for run in runs for source in load_train_config(run).speech}
     synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
     assert synthetic
-    others = {"assistant_dev", "assistant_dev_accents", "assistant_arms"}
+    others = {"assistant_dev", "assistant_dev_accents"}
     assert synthetic == {recipe.name for recipe in recipes.values()} - others
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
