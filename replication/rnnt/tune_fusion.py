@@ -8,7 +8,6 @@ The speech is `assistant_dev`, as it is and in rooms with household noise; no te
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,19 +15,15 @@ from pathlib import Path
 
 import jiwer
 
-from edgespeech.audio.io import read_audio
-from edgespeech.data.files import work_dir
-from edgespeech.data.manifest import load_manifest
 from edgespeech.decoding.fusion import Fusion, FusionWeights
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import load_model
 from edgespeech.systems._edge import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.fusion import load_fusion_config, make_fusion
-from edgespeech.training.tuning import SEED, features_of, in_noise, said
+from edgespeech.training.tuning import hear, said
 
 CONFIG = Path(__file__).parent / "fusion.yaml"
-SPEECH = "corpora/assistant/assistant_dev.jsonl"
 SNR_DB = (5.0, 20.0)
 
 
@@ -51,13 +46,8 @@ def main() -> None:
     given = options.parse_args()
     trained = load_model(given.model)
     fusion = trained.fusion or make_fusion(load_fusion_config(CONFIG), trained.tokeniser)
-    manifest = load_manifest(work_dir() / SPEECH)
-    chosen = random.Random(SEED).sample(list(manifest.utterances), given.utterances)
-    augmenter = in_noise(SNR_DB)
-    clean = [read_audio(manifest.audio_path(item)) for item in chosen]
-    noisy = [augmenter(samples, key=item.id) for samples, item in zip(clean, chosen, strict=True)]
-    spoken = [[features_of(samples) for samples in some] for some in (clean, noisy)]
-    references = [item.text for item in chosen]
+    items, spoken = hear("assistant_dev", given.utterances, [SNR_DB])
+    references = [item.text for item in items]
     for spec in given.weights:
         high, low, label = (float(value) for value in spec.split(","))
         weights = FusionWeights(high=high, low=low, label=label)

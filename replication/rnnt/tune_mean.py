@@ -1,16 +1,15 @@
 """Measure means of models on speech for tuning, and print a line for each.
 
-python replication/rnnt/tune_mean.py FOLDER FOLDER [--shares 0 0.25 0.5 0.75 1] [--utterances N]
+python replication/rnnt/tune_mean.py FOLDER FOLDER [--shares 0 0.25 0.5 0.75 1] [--utterances N] [--domain coffee]
 
 A share is the second model's; 0 is the first one alone. The speech is `assistant_dev` and `assistant_dev_accents`, as
 they are and in rooms with household noise; no test is heard. Beside the word error rates stand the shares of coffee
-orders that are accepted.
+orders that are accepted. With a domain the search has its language model, as in `edge-command`.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -20,16 +19,15 @@ from pathlib import Path
 import jiwer
 
 from edgespeech.audio.features import Features
-from edgespeech.audio.io import read_audio
-from edgespeech.data.files import work_dir
 from edgespeech.data.grammar import load_grammar
-from edgespeech.data.manifest import Utterance, load_manifest
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.data.manifest import Utterance
+from edgespeech.decoding.fusion import load_fusion
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.metrics.acceptance import accepted
 from edgespeech.model.checkpoint import Trained, load_model
-from edgespeech.systems._edge import BEAM
+from edgespeech.systems._edge import BEAM, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
-from edgespeech.training.tuning import SEED, features_of, in_noise, said
+from edgespeech.training.tuning import hear, said
 
 SPEECH = ("assistant_dev", "assistant_dev_accents")
 SNR_DB = ((10.0, 20.0), (0.0, 10.0))
@@ -38,20 +36,13 @@ _ORDER = "orderDrink"
 Heard = tuple[Sequence[Utterance], Sequence[Features]]
 
 
-def hear(utterances: int) -> dict[str, Heard]:
+def conditions(utterances: int) -> dict[str, Heard]:
     """The speech of each condition, by its name."""
     heard: dict[str, Heard] = {}
     for name in SPEECH:
-        manifest = load_manifest(work_dir() / "corpora" / "assistant" / f"{name}.jsonl")
-        items = random.Random(SEED).sample(
-            list(manifest.utterances), min(utterances, len(manifest.utterances))
-        )
-        clean = [read_audio(manifest.audio_path(item)) for item in items]
-        heard[name] = items, [features_of(samples) for samples in clean]
-        for low, high in SNR_DB:
-            augmenter = in_noise((low, high))
-            noisy = [augmenter(samples, key=item.id) for samples, item in zip(clean, items, strict=True)]
-            heard[f"{name}, {low:g} to {high:g} dB"] = items, [features_of(samples) for samples in noisy]
+        items, spoken = hear(name, utterances, SNR_DB)
+        names = (name, *(f"{name}, {low:g} to {high:g} dB" for low, high in SNR_DB))
+        heard |= {condition: (items, some) for condition, some in zip(names, spoken, strict=True)}
     return heard
 
 
@@ -89,10 +80,16 @@ def main() -> None:
     options.add_argument("models", nargs=2, type=Path)
     options.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0])
     options.add_argument("--utterances", type=int, default=150)
+    options.add_argument("--domain", help="a folder of results/models/domains")
     given = options.parse_args()
-    fusion = load_model(EdgeFp32().folder()).fusion
+    shipped = load_model(EdgeFp32().folder())
+    fusion = shipped.fusion
+    if given.domain is not None:
+        fusion = load_fusion(shipped_models() / "domains" / given.domain, shipped.model.config.vocabulary)
+        if fusion is None:
+            raise bad("tune", "domain", given.domain, "one that ships")
     first, second = (replace(load_model(folder), fusion=fusion) for folder in given.models)
-    heard = hear(given.utterances)
+    heard = conditions(given.utterances)
     for share in given.shares:
         print(f"{share:g}: {told(mixed(first, second, share), heard)}", flush=True)
 

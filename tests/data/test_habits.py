@@ -21,7 +21,6 @@ SENTENCES = (
 
 @pytest.fixture(scope="module")
 def sounds() -> list[str]:
-
     Tokenizer()  # its construction tells phonemizer where espeak-ng is
     return [
         str(said).strip()

@@ -13,6 +13,7 @@ multilingual speech recognition training and adaptation", Interspeech 2017 (one 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -44,12 +45,14 @@ class SoundInventory:
     """
 
     def __init__(self, texts: Sequence[Said]) -> None:
-        said: dict[Said, str] = {}
-        for language in sorted({language or "" for _, language in texts}):
-            own = sorted({text for text, spoken in texts if spoken == (language or None)})
-            said |= {
-                (text, language or None): sounds for text, sounds in _pronounce(own, language or None).items()
-            }
+        by_language: defaultdict[str | None, set[str]] = defaultdict(set)
+        for text, language in texts:
+            by_language[language].add(text)
+        said = {
+            (text, language): sounds
+            for language, own in by_language.items()
+            for text, sounds in _pronounce(sorted(own), language).items()
+        }
         self._symbols = {
             s: i + 1 for i, s in enumerate(sorted(set("".join(said.values())) - set(_NOT_SOUNDS)))
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +12,18 @@ import numpy as np
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.audio.io import read_audio
 from edgespeech.compression.pack import Encoding, Layout, pack
 from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.data.files import work_dir
+from edgespeech.data.manifest import Utterance, load_manifest
+from edgespeech.data.synthesis import CORPORA
 from edgespeech.decoding.partials import TAIL_S
 from edgespeech.engine.runtime import PackedModel
 from edgespeech.model.checkpoint import Trained
 from edgespeech.training.speech import load_noises
 
-SEED = 77
+_SEED = 77
 _NOISES = "noise_household"
 _ROOMS: Mapping[str, Any] = {
     "speed_prob": 0.0,
@@ -30,21 +35,38 @@ _ROOMS: Mapping[str, Any] = {
 """What is done to speech in a room with noise; the rest as in `AugmentConfig`."""
 
 
-def in_noise(snr_db: tuple[float, float]) -> Augmenter:
-    """What puts utterances into rooms with household noise.
+def hear(
+    name: str, utterances: int, snr_db: Sequence[tuple[float, float]]
+) -> tuple[list[Utterance], list[list[Features]]]:
+    """Some utterances of a synthetic corpus for tuning, as they are and in rooms with household noise.
 
     Args:
-        snr_db: the ratio of speech to noise, from and to.
+        name: of the corpus, such as `assistant_dev`.
+        utterances: how many, or all that it has.
+        snr_db: ratios of speech to noise, from and to.
+
+    Returns:
+        The utterances, and for each condition (as it is, then each ratio) the features of all of them, silence after
+        the utterance included, each with shape `(F, 80)`.
 
     Raises:
-        EdgeSpeechError: the noises cannot be had.
+        EdgeSpeechError: the corpus or the noises cannot be had.
     """
-    config = AugmentConfig.from_mapping({**_ROOMS, "noise_snr_db": snr_db})
-    return Augmenter(config, load_noises(_NOISES), SEED)
+    manifest = load_manifest(work_dir() / CORPORA / f"{name}.jsonl")
+    every = list(manifest.utterances)
+    items = random.Random(_SEED).sample(every, min(utterances, len(every)))
+    clean = [read_audio(manifest.audio_path(item)) for item in items]
+    conditions = [[_features_of(samples) for samples in clean]]
+    noises = load_noises(_NOISES)
+    for ratio in snr_db:
+        config = AugmentConfig.from_mapping({**_ROOMS, "noise_snr_db": ratio})
+        augmenter = Augmenter(config, noises, _SEED)
+        noisy = (augmenter(samples, key=item.id) for samples, item in zip(clean, items, strict=True))
+        conditions.append([_features_of(samples) for samples in noisy])
+    return items, conditions
 
 
-def features_of(samples: Samples) -> Features:
-    """Of an utterance and the silence after it, with shape `(F, 80)`."""
+def _features_of(samples: Samples) -> Features:
     return log_mel_at_once(np.pad(samples, (0, round(TAIL_S * SAMPLE_RATE))))
 
 
