@@ -87,7 +87,7 @@ def main() -> None:
     if given.domain is not None:
         fusion = load_fusion(shipped_models() / "domains" / given.domain, shipped.model.config.vocabulary)
         if fusion is None:
-            raise bad("tune", "domain", given.domain, "one that ships")
+            raise bad("results/models/domains", "domain", given.domain, "one that is there")
     first, second = (replace(load_model(folder), fusion=fusion) for folder in given.models)
     heard = conditions(given.utterances)
     for share in given.shares:
