@@ -2,7 +2,7 @@
 
 python replication/rnnt/replicate.py                      # measure the shipped model (minutes)
 python replication/rnnt/replicate.py --profile full       # make speech and model from nothing first (hours; resumes)
-python replication/rnnt/replicate.py --publish-model RUN ...  # ship the mean of finished runs' models, and no more
+python replication/rnnt/replicate.py --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
 python replication/rnnt/replicate.py --render             # render the newest record only
 """
 
@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -377,7 +377,7 @@ def make() -> None:
         alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)
         _python(*alone, "--module", "edgespeech.cli", "train", str(path))
     config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
-    publish_model(*config["shipped"])
+    publish_model(config["shipped"])
 
 
 def _python(module: str, *arguments: str) -> None:
@@ -386,11 +386,11 @@ def _python(module: str, *arguments: str) -> None:
         raise EdgeSpeechError(f"python -m {module} {' '.join(arguments)}: ended with {done.returncode}")
 
 
-def publish_model(*names: str) -> Path:
+def publish_model(shares: Mapping[str, float]) -> Path:
     """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
 
     Args:
-        names: of the runs or their folders, in shares as `mean_model` takes them.
+        shares: of the runs in the mean, by their names or folders; each run goes on from those before it.
 
     Returns:
         The folder of the copy in half precision.
@@ -398,9 +398,9 @@ def publish_model(*names: str) -> Path:
     Raises:
         EdgeSpeechError: what `mean_model` refuses, or the language model's text cannot be had.
     """
-    trained = mean_model([work_dir() / "runs" / name / MODEL for name in names])
-    if len(names) > 1:
-        told = ", ".join(Path(name).name for name in names)
+    trained = mean_model([work_dir() / "runs" / name / MODEL for name in shares], list(shares.values()))
+    if len(shares) > 1:
+        told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
     fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
     folder = shipped_models() / EdgeFp32.name
@@ -447,6 +447,9 @@ def main() -> None:
         help="ship the mean of some runs' models (names or folders), and no more",
     )
     options.add_argument(
+        "--shares", metavar="SHARE", nargs="+", type=float, help="of those runs in the mean; else equal ones"
+    )
+    options.add_argument(
         "--publish-domains", action="store_true", help="ship the domains' language models only"
     )
     given = options.parse_args()
@@ -454,7 +457,11 @@ def main() -> None:
         publish_domains(start_model())
         return
     if given.publish_model is not None:
-        print(publish_model(*given.publish_model))
+        names = given.publish_model
+        shares = given.shares or [1 / len(names)] * len(names)
+        if len(shares) != len(names):
+            raise bad("rnnt", "shares", shares, f"one for each of {', '.join(names)}")
+        print(publish_model(dict(zip(names, shares, strict=True))))
         return
     if given.profile == "full" and not given.render:
         make()

@@ -1,6 +1,6 @@
 """Measure means of models on speech for tuning, and print a line for each.
 
-python replication/rnnt/tune_mean.py FOLDER FOLDER [--shares 0 0.25 0.5 0.75 1] [--utterances N] [--domain coffee]
+python replication/rnnt/tune_mean.py FOLDER FOLDER [--shares 0 0.5 1] [--utterances N] [--beam B] [--domain coffee]
 
 A share is the second model's; 0 is the first one alone. The speech is `assistant_dev` and `assistant_dev_accents`, as
 they are and in rooms with household noise; no test is heard. Beside the word error rates stand the shares of coffee
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from edgespeech.decoding.fusion import load_fusion
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.metrics.acceptance import accepted
 from edgespeech.model.checkpoint import Trained, load_model
+from edgespeech.model.mean import mean_model
 from edgespeech.systems._edge import BEAM, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.tuning import hear, said
@@ -46,22 +46,12 @@ def conditions(utterances: int) -> dict[str, Heard]:
     return heard
 
 
-def mixed(first: Trained, second: Trained, share: float) -> Trained:
-    """The first model with the mean of both models' weights."""
-    model = deepcopy(first.model)
-    theirs = second.model.state_dict()
-    model.load_state_dict(
-        {name: values.lerp(theirs[name], share) for name, values in first.model.state_dict().items()}
-    )
-    return replace(first, model=model)
-
-
-def told(trained: Trained, heard: Mapping[str, Heard]) -> str:
+def told(trained: Trained, heard: Mapping[str, Heard], beam: int) -> str:
     """A line: word error rates, and orders accepted, in each condition."""
     grammar = load_grammar("coffee")
     parts = []
     for condition, (items, features) in heard.items():
-        texts = said(trained, features, BEAM)
+        texts = said(trained, features, beam)
         rate = jiwer.wer([item.text for item in items], texts)
         orders = [
             accepted(grammar.parse(text), item.intent, item.slots or {})
@@ -80,6 +70,7 @@ def main() -> None:
     options.add_argument("models", nargs=2, type=Path)
     options.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0])
     options.add_argument("--utterances", type=int, default=150)
+    options.add_argument("--beam", type=int, default=BEAM)
     options.add_argument("--domain", help="a folder of results/models/domains")
     given = options.parse_args()
     shipped = load_model(EdgeFp32().folder())
@@ -88,10 +79,10 @@ def main() -> None:
         fusion = load_fusion(shipped_models() / "domains" / given.domain, shipped.model.config.vocabulary)
         if fusion is None:
             raise bad("results/models/domains", "domain", given.domain, "one that is there")
-    first, second = (replace(load_model(folder), fusion=fusion) for folder in given.models)
     heard = conditions(given.utterances)
     for share in given.shares:
-        print(f"{share:g}: {told(mixed(first, second, share), heard)}", flush=True)
+        mean = replace(mean_model(given.models, [1 - share, share]), fusion=fusion)
+        print(f"{share:g}: {told(mean, heard, given.beam)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -379,12 +379,23 @@ def test_the_mean_of_two_runs_ships(shipping: ModuleType, tmp_path: Path) -> Non
     two = {name: values + 0.5 for name, values in one.model.state_dict().items()}
     one.model.load_state_dict(two)
     save_model(runs / "two" / "model", one.model, one.tokeniser, {**PROVENANCE, "run": "two"})
-    shipped = load_model(shipping.publish_model("one", "two"))
-    assert shipped.provenance == {**PROVENANCE, "run": "two", "mean_of": "one, two"}
+    shipped = load_model(shipping.publish_model({"one": 0.2, "two": 0.8}))
+    assert shipped.provenance == {**PROVENANCE, "run": "two", "mean_of": "one 0.2, two 0.8"}
     first = load_model(runs / "one" / "model").model.state_dict()
     for name, values in shipped.model.state_dict().items():
         if not name.startswith("ctc."):
-            assert torch.allclose(values, first[name] + 0.25, atol=2e-2, rtol=1e-3)
+            assert torch.allclose(values, first[name] + 0.4, atol=2e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shares", [{"one": 0.5}, {"one": 1.5, "two": -0.5}, {"one": 0.5, "two": 0.4}])
+def test_shares_that_make_no_mean_are_refused(
+    shipping: ModuleType, tmp_path: Path, shares: dict[str, float]
+) -> None:
+    for name in ("one", "two"):
+        save_tiny(tmp_path / "work" / "runs" / name / "model", PROVENANCE)
+    with pytest.raises(EdgeSpeechError, match="shares"):
+        shipping.publish_model(shares)
+    assert not (tmp_path / "models").exists()
 
 
 def test_runs_of_other_shapes_have_no_mean(shipping: ModuleType, tmp_path: Path) -> None:
@@ -395,13 +406,13 @@ def test_runs_of_other_shapes_have_no_mean(shipping: ModuleType, tmp_path: Path)
         Transducer(ModelConfig(vocabulary=40, layers=2, hidden=16, joiner=16)), one.tokeniser, PROVENANCE,
     )  # fmt: skip
     with pytest.raises(EdgeSpeechError, match="one/model: shape"):
-        shipping.publish_model("one", "two")
+        shipping.publish_model({"one": 0.5, "two": 0.5})
 
 
 def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_path: Path) -> None:
     rnnt = shipping
     run = save_tiny(tmp_path / "work" / "runs" / "r" / "model", PROVENANCE, half=False)
-    shipped = rnnt.publish_model("r")
+    shipped = rnnt.publish_model({"r": 1})
     assert shipped == tmp_path / "models" / "edge-fp32"
     assert load_model(shipped).provenance == PROVENANCE
     assert (shipped / WEIGHTS).stat().st_size < 0.7 * (run / WEIGHTS).stat().st_size
@@ -413,9 +424,9 @@ def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_pa
     packed = tmp_path / "models" / "edge-packed" / "model.edge"
     pack(load_model(shipped), Layout(), tmp_path / "again.edge")
     assert packed.read_bytes() == (tmp_path / "again.edge").read_bytes()
-    assert rnnt.publish_model(str(run.parent)) == shipped
+    assert rnnt.publish_model({str(run.parent): 1}) == shipped
     with pytest.raises(EdgeSpeechError, match="not a readable model"):
-        rnnt.publish_model("nothing")
+        rnnt.publish_model({"nothing": 1})
 
 
 def test_everything_is_made_in_order_and_a_failure_stops_it(
@@ -431,7 +442,7 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
 
     monkeypatch.setattr(rnnt.subprocess, "run", run)
     monkeypatch.setattr(rnnt, "make_corpora", lambda names: told.append(f"say {' '.join(names)}"))
-    monkeypatch.setattr(rnnt, "publish_model", lambda *names: told.append(f"ship {' '.join(names)}"))
+    monkeypatch.setattr(rnnt, "publish_model", lambda shares: told.append(f"ship {shares}"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(rnnt, "training_files", lambda: [HERE / "train_1.yaml"])
     rnnt.make()
@@ -440,7 +451,7 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
         f"say {' '.join(corpora)} an4_train speechocean762_train digits_train",
         "-m torch.distributed.run --standalone --nproc-per-node 2 --module edgespeech.cli train "
         f"{HERE / 'train_1.yaml'}",
-        f"ship {' '.join(CONFIG['shipped'])}",
+        f"ship {CONFIG['shipped']}",
     ]
     told.clear()
     status = 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 
 import torch
@@ -17,16 +18,21 @@ from edgespeech.errors import bad
 from edgespeech.model.checkpoint import Trained, load_model
 
 
-def mean_model(folders: Sequence[Path]) -> Trained:
+def mean_model(folders: Sequence[Path], shares: Sequence[float] | None = None) -> Trained:
     """A model whose weights are the mean of several ones', each of which goes on from the one before it.
 
     Args:
-        folders: of the models, at least one; one that is named twice counts twice. The last one's word pieces and
-            provenance are the result's.
+        folders: of the models, at least one. The last one's word pieces and provenance are the result's.
+        shares: of the models in the mean, from 0 to 1, with a sum of 1; unless given, equal ones.
 
     Raises:
-        EdgeSpeechError: there is no such model, or they differ in shape or word pieces.
+        EdgeSpeechError: there is no such model, they differ in shape or word pieces, or the shares are not of them.
     """
+    if shares is None:
+        shares = [1 / len(folders)] * len(folders)
+    if len(shares) != len(folders) or min(shares) < 0 or not isclose(sum(shares), 1, abs_tol=1e-6):
+        names = ", ".join(str(folder) for folder in folders)
+        raise bad(f"mean of {names}", "shares", list(shares), "one each, none below 0, with a sum of 1")
     read = {folder: load_model(folder) for folder in folders}
     last = read[folders[-1]]
     for folder, other in read.items():
@@ -37,6 +43,11 @@ def mean_model(folders: Sequence[Path]) -> Trained:
             if its != wanted:
                 raise bad(f"model {folder}", field, its, f"{wanted}, as of {folders[-1]}")
     states = [read[folder].model.state_dict() for folder in folders]
-    mean = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0]}
+    mean = {
+        key: sum(
+            (share * state[key] for share, state in zip(shares, states, strict=True)), start=torch.zeros(())
+        )
+        for key in states[0]
+    }
     last.model.load_state_dict(mean)
     return last
