@@ -123,7 +123,7 @@ def test_whole_models_are_measured_and_what_is_missing_is_told(
     assert measured["az_execution.simulated"]["n"] == 3
     assert measured["az_execution.wer_int8"]["n"] == 3
     assert measured["az_execution.wer_int8"]["detail"].startswith(
-        "pooled, beam 8 with the language models; 95 % "
+        "pooled, beam 16 with the language models; 95 % "
     )
     assert measured["az_execution.shared"]["n"] == 10
     record = {"rows": rows, "config": config}

@@ -8,6 +8,7 @@ import torch
 
 from edgespeech.contracts import Request
 from edgespeech.data.files import sha256_file
+from edgespeech.data.grammar import load_grammar
 from edgespeech.decoding.fusion import FUSION, Fusion, FusionWeights, save_fusion
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
@@ -17,7 +18,7 @@ from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.systems import edge_command
-from edgespeech.systems.edge_command import EdgeCommand
+from edgespeech.systems.edge_command import LEAVING, EdgeCommand
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
 from edgespeech.training.ngram import estimate
 
@@ -40,6 +41,10 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "edge-fp32"))
     monkeypatch.setattr(edge_command, "shipped_models", lambda: tmp_path)
+    (tmp_path / "songs.yaml").write_text(
+        "about: One word.\nintents: {sing: {rule: sing}}\nrules: {sing: [music]}\n"
+    )
+    monkeypatch.setattr(edge_command, "load_grammar", lambda name: load_grammar(tmp_path / f"{name}.yaml"))
     return tmp_path
 
 
@@ -61,11 +66,35 @@ def test_it_is_the_same_model_with_the_domain_s_language_model(models: Path) -> 
     assert info.model_sha256 == {name: sha256_file(file) for name, file in files.items()}
     assert info.model_bytes == sum(file.stat().st_size for file in files.values())
     assert any("songs" in note for note in info.notes)
+    grammar = load_grammar(models / "songs.yaml")
+    assert info.config["grammar"] == {"name": "songs", "sha256": grammar.sha256, "leaving": LEAVING}
 
 
 def test_the_domain_decides_what_is_said(models: Path) -> None:
     assert "music" in said(EdgeCommand(domain="songs"))
     assert "music" not in said(EdgeFp32())
+
+
+def test_its_grammar_leads_the_search(models: Path) -> None:
+    grammar = models / "songs.yaml"
+    grammar.write_text(grammar.read_text().replace("music", "light"))
+    free, led = (said(EdgeCommand(domain="songs", leaving=cost)) for cost in (0.0, 100.0))
+    assert "music" in free
+    assert "music" not in led  # however much the language model likes it
+
+
+def test_a_domain_without_a_grammar_or_a_language_model_is_no_domain(models: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="edge-command: no language model of the domain tales"):
+        EdgeCommand(domain="tales").load()
+    (models / "songs.yaml").unlink()
+    with pytest.raises(EdgeSpeechError, match=r"songs\.yaml"):
+        EdgeCommand(domain="songs").load()
+
+
+@pytest.mark.parametrize("cost", [-1.0, float("nan"), "4"])
+def test_a_cost_of_leaving_is_not_below_zero(cost: float) -> None:
+    with pytest.raises(EdgeSpeechError, match="leaving"):
+        EdgeCommand(leaving=cost)
 
 
 def test_an_unknown_domain_is_told(models: Path) -> None:

@@ -70,7 +70,8 @@ class Grammar:
         return tuple(self._rules.intents)
 
     @cached_property
-    def _graph(self) -> WordGraph:
+    def graph(self) -> WordGraph:
+        """Its sentences as an automaton of words."""
         return WordGraph(self._rules)
 
     def generate(self, rng: random.Random, split: Split | None = None) -> Sentence:
@@ -136,12 +137,12 @@ class Grammar:
         Args:
             words: what a recogniser wrote, in any spelling.
         """
-        found = self._graph.parse(words)
+        found = self.graph.parse(words)
         return None if found is None else Parse(*found)
 
     def count(self) -> int:
         """How many distinct sentences there are, exactly. May take seconds for a large grammar."""
-        return self._graph.count()
+        return self.graph.count()
 
     def values(self, rule: str) -> tuple[str, ...]:
         """The canonical values of a vocabulary rule (every alternative has a fixed value), in file order.

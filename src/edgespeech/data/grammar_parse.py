@@ -107,14 +107,23 @@ class _Entry:
     before: _Entry | None
 
 
+START: frozenset[int] = frozenset([0])
+"""Where a word graph is before the first word."""
+
+
 class WordGraph:
-    """The automaton of a grammar. State 0 is the start, state 1 the end."""
+    """The automaton of a grammar. State 0 is the start, state 1 the end.
+
+    Attributes:
+        words: every word that sentences of the grammar have, as it is written there, and "an" beside "a".
+    """
 
     def __init__(self, rules: RuleSet) -> None:
         self._rules = rules.rules
         self._spellings = rules.spellings
         self._states = [_State(), _State()]
         self._next: dict[int, _Next] = {}
+        self.words: set[str] = set()
         self._intents = list(rules.intents)
         for intent, (key, probability) in rules.intents.items():
             start = self._new()
@@ -138,6 +147,7 @@ class WordGraph:
 
     def _node(self, node: Node, start: int, in_slot: bool) -> int:
         if isinstance(node, Word):
+            self.words |= {"a", "an"} if node.text == "a" else {node.text}
             mark: tuple[Mark, ...] = (node.text,) if in_slot else ()
             for piece in canonical(node.text):
                 target = self._new()
@@ -260,21 +270,30 @@ class WordGraph:
         assert isinstance(intent, str)
         return intent, fill_slots(marks[1:]), edits
 
+    def follow(self, states: frozenset[int], word: str) -> frozenset[int]:
+        """Where one of `words` leads, read as it stands, from any of some states; nowhere gives the empty set."""
+        for piece in canonical(word):
+            states = frozenset(arc[0] for state in states for arc in self._after(state).words.get(piece, ()))
+        return states
+
+    def ends(self, states: Iterable[int]) -> bool:
+        """Whether a sentence may end in one of some states."""
+        return any(self._after(state).end is not None for state in states)
+
     def count(self) -> int:
         """The number of distinct sentences (word sequences), exactly: paths of the determinised automaton."""
         known: dict[frozenset[int], int] = {}
 
         def total(states: frozenset[int]) -> int:
             if states not in known:
-                ends = any(self._after(s).end is not None for s in states)
                 targets: dict[str, set[int]] = {}
                 for state in states:
                     for word, found in self._after(state).words.items():
                         targets.setdefault(word, set()).update(arc[0] for arc in found)
-                known[states] = ends + sum(total(frozenset(t)) for t in targets.values())
+                known[states] = self.ends(states) + sum(total(frozenset(t)) for t in targets.values())
             return known[states]
 
-        return total(frozenset([0]))
+        return total(START)
 
 
 def _keep(

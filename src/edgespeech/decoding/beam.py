@@ -8,18 +8,28 @@ nothing falls out of the beam, the probabilities are exact. A language model may
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from edgespeech.decoding.fusion import Fusion
 from edgespeech.decoding.greedy import MAX_LABELS, state_bytes
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.model.config import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
+
+
+class LabelScores(Protocol):
+    """What adds to the scores of labels: `edgespeech.decoding.fusion`, `edgespeech.decoding.constraint`."""
+
+    def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+        """What is added for each label that may follow each of P hypotheses, with shape `(P, V)`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class BeamDecoder:
     """
 
     def __init__(
-        self, model: Transducer, beam: int, max_labels: int = MAX_LABELS, fusion: Fusion | None = None
+        self, model: Transducer, beam: int, max_labels: int = MAX_LABELS, fusion: LabelScores | None = None
     ) -> None:
         self._model = model
         self._fusion = fusion

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgespeech.contracts import Word
-
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How a piece that starts a word begins, see `Tokeniser.pieces`."""
+from edgespeech.model.config import SPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ def words_of(
     words: list[tuple[str, int, int]] = []
     for label, frame in zip(hypothesis.labels, hypothesis.frames, strict=True):
         piece = pieces[label]
-        if piece.startswith(_SPACE) or not words:
-            words.append((piece.removeprefix(_SPACE), frame, frame))
+        if piece.startswith(SPACE) or not words:
+            words.append((piece.removeprefix(SPACE), frame, frame))
         else:
             text, first, _ = words[-1]
             words[-1] = (text + piece, first, frame)

@@ -19,14 +19,12 @@ from typing import NamedTuple
 from edgespeech.decoding.lattice import Arc, Final, Lattice, arranged, in_order, trimmed
 from edgespeech.decoding.lattice_paths import log_add
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.model.config import BLANK
+from edgespeech.model.config import BLANK, SPACE
 
 Labels = tuple[int, ...]
 Predict = Callable[[Sequence[tuple[Labels, int]]], Sequence[float]]
 """Log-probabilities of labels after others, by the predictor alone."""
 
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How a piece that starts a word begins, see `Tokeniser.pieces`."""
 FLOOR = 16.0
 """What is less likely than e to the minus this is left out, in nats."""
 MOST_ARCS = 1 << 14
@@ -341,11 +339,11 @@ def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[lis
 
     def starting(node: int) -> list[_Piece]:
         return [
-            arc for arc in leaving[node] if arc.label and (node == 0 or pieces[arc.label].startswith(_SPACE))
+            arc for arc in leaving[node] if arc.label and (node == 0 or pieces[arc.label].startswith(SPACE))
         ]
 
     def inside(node: int) -> list[_Piece]:
-        return [arc for arc in leaving[node] if not (arc.label and pieces[arc.label].startswith(_SPACE))]
+        return [arc for arc in leaving[node] if not (arc.label and pieces[arc.label].startswith(SPACE))]
 
     ends = [ending / mass for ending, mass in zip(graph.ending, graph.mass, strict=True)]
     over = [end + sum(arc.share for arc in starting(node)) for node, end in enumerate(ends)]
@@ -358,7 +356,7 @@ def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[lis
             _Part(
                 -log(arc.share / over[source]),
                 arc.target,
-                pieces[arc.label].removeprefix(_SPACE),
+                pieces[arc.label].removeprefix(SPACE),
                 predicted[graph.labels[source], arc.label],
                 arc.frame,
                 arc.frame,
@@ -389,7 +387,7 @@ def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[lis
                 more = part._replace(node=arc.target, cost=part.cost - log(arc.share))
                 if arc.label:
                     more = more._replace(
-                        text=part.text + pieces[arc.label].removeprefix(_SPACE),
+                        text=part.text + pieces[arc.label].removeprefix(SPACE),
                         prediction=part.prediction + predicted[graph.labels[part.node], arc.label],
                         first=part.first if part.text else arc.frame,
                         last=arc.frame,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from edgespeech.audio.features import Features, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.decoding.beam import BeamDecoder
+from edgespeech.decoding.beam import BeamDecoder, LabelScores
 from edgespeech.decoding.greedy import GreedyDecoder
 from edgespeech.decoding.hypothesis import Hypothesis
 from edgespeech.decoding.partials import TAIL_S, PartialsStream
@@ -77,13 +77,22 @@ class TransducerStream(PartialsStream):
         trained: the model and its word pieces.
         beam: how many hypotheses the search keeps; 1 is greedy search, which does without a language model.
         final_s: see `PartialsStream`.
+        scores: added to those of labels in place of the model's own language model.
     """
 
-    def __init__(self, trained: Trained, beam: int = 1, final_s: float | None = None) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        beam: int = 1,
+        final_s: float | None = None,
+        scores: LabelScores | None = None,
+    ) -> None:
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._transcriber = StreamingTranscriber(model)
-        self._decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=trained.fusion)
+        self._decoder = (
+            GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=scores or trained.fusion)
+        )
 
     def _hear(self, samples: Samples) -> None:
         self._decoder.accept(self._transcriber.accept(samples))

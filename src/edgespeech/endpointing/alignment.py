@@ -9,7 +9,7 @@ from edgespeech.audio.features import log_mel
 from edgespeech.contracts import Samples
 from edgespeech.errors import bad
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK
+from edgespeech.model.config import BLANK, SPACE
 
 Gap = tuple[float, float]
 
@@ -82,5 +82,5 @@ def gaps(trained: Trained, samples: Samples, text: str) -> list[Gap]:
     return [
         (frames[place - 1] * frame_s, (frames[place] + 1) * frame_s)
         for place in range(1, len(labels))
-        if trained.tokeniser.pieces[labels[place]].startswith("\N{LOWER ONE EIGHTH BLOCK}")
+        if trained.tokeniser.pieces[labels[place]].startswith(SPACE)
     ]

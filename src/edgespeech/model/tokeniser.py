@@ -12,9 +12,8 @@ import sentencepiece
 
 from edgespeech.data.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import SPACE
 
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How sentencepiece writes the space before a word."""
 _UNKNOWN = 1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
@@ -111,5 +110,5 @@ class Tokeniser:
 
     def decode(self, labels: Sequence[int]) -> str:
         """The words of labels; blanks are not expected."""
-        text = "".join(self.pieces[label] for label in labels).replace(_SPACE, " ")
+        text = "".join(self.pieces[label] for label in labels).replace(SPACE, " ")
         return text.strip()

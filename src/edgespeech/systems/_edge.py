@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.data.files import project_root, sha256_file
 from edgespeech.errors import EdgeSpeechError, bad
+
+if TYPE_CHECKING:  # what needs torch is loaded with the model
+    from edgespeech.decoding.beam import LabelScores
+    from edgespeech.model.checkpoint import Trained
 
 CHUNK_S = 0.12
 """Three transcriber frames of 40 ms."""
@@ -101,6 +106,11 @@ class EdgeTransducer(EdgeRecogniser):
         """What else a reader of a row must know."""
         return ()
 
+    def _grammar(self, trained: Trained) -> tuple[LabelScores | None, Mapping[str, object]]:
+        """What adds to the scores of labels in place of the model's language model, and what a record keeps of it."""
+        del trained
+        return None, {}
+
     def load(self) -> SystemInfo:
         """Load the model.
 
@@ -119,7 +129,8 @@ class EdgeTransducer(EdgeRecogniser):
         if (domain := self.domain()) is not None:
             trained = replace(trained, fusion=load_fusion(domain, trained.model.config.vocabulary))
             files[FUSION] = domain / FUSION
-        self._stream = lambda: TransducerStream(trained, self._beam, self._final_s)
+        scores, grammar = self._grammar(trained)
+        self._stream = lambda: TransducerStream(trained, self._beam, self._final_s, scores)
         return SystemInfo(
             name=self.name,
             kind=self.kind,
@@ -134,6 +145,7 @@ class EdgeTransducer(EdgeRecogniser):
                 "max_labels": MAX_LABELS,
                 "tail_s": TAIL_S,
                 "provenance": trained.provenance,
+                **grammar,
             },
             model_sha256={name: sha256_file(file) for name, file in files.items()},
             notes=(ending(self._final_s), *self._notes()),

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgespeech.data.grammar import load_grammar
 from edgespeech.decoding.fusion import FUSION
-from edgespeech.errors import bad
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.systems._edge import BEAM, FINAL_S, EdgeTransducer, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
+if TYPE_CHECKING:  # what needs torch is loaded with the model
+    from edgespeech.decoding.beam import LabelScores
+    from edgespeech.model.checkpoint import Trained
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+LEAVING = 4.0
+"""Nats that leaving the grammar costs, chosen on coffee orders in accents of `assistant_dev_accents`."""
 
 
 class EdgeCommand(EdgeTransducer):
-    """`edge-fp32` with the language model of one domain in place of that of all text.
+    """`edge-fp32` with the language model of one domain in place of that of all text, and the domain's grammar.
 
-    Nothing else changes: the weights are the same, and what the domain's model does not know can still be said.
+    Nothing else changes: the weights are the same, and what the grammar does not know can still be said.
     """
 
     name = "edge-command"
-    summary = "edge-fp32 given one domain's language model, as command recognisers are given a grammar"
+    summary = "edge-fp32 given one domain's grammar and language model, as command recognisers are"
 
-    def __init__(self, *, domain: str = "coffee", beam: int = BEAM, final_s: float | None = FINAL_S) -> None:
+    def __init__(
+        self,
+        *,
+        domain: str = "coffee",
+        leaving: float = LEAVING,
+        beam: int = BEAM,
+        final_s: float | None = FINAL_S,
+    ) -> None:
         """Set the options.
 
         Args:
-            domain: a folder of `results/models/domains`.
-            beam: how many hypotheses the search keeps.
+            domain: a folder of `results/models/domains`, and the grammar of that name.
+            leaving: what it costs to leave the grammar, in nats; 0: nothing, the language model alone tells the domain.
+            beam: how many hypotheses the search keeps; 1 is greedy search, which is told nothing.
             final_s: pause of the decoder that ends the utterance, in seconds; None: the end of the audio does.
 
         Raises:
@@ -36,6 +53,9 @@ class EdgeCommand(EdgeTransducer):
         super().__init__(beam=beam, final_s=final_s)
         if not _NAME.fullmatch(domain):
             raise bad(self.name, "domain", domain, "a name of small letters, digits and _")
+        if not (isinstance(leaving, int | float) and leaving >= 0):
+            raise bad(self.name, "leaving", leaving, "nats, at least 0")
+        self._leaving = leaving
         self._domain = shipped_models() / "domains" / domain
 
     def missing(self) -> str | None:
@@ -52,6 +72,21 @@ class EdgeCommand(EdgeTransducer):
     def domain(self) -> Path | None:
         """Where the domain's language model is."""
         return self._domain
+
+    def _grammar(self, trained: Trained) -> tuple[LabelScores | None, Mapping[str, object]]:
+        """The domain's grammar, which leads the search.
+
+        Raises:
+            EdgeSpeechError: the domain has no language model, or there is no grammar of its name.
+        """
+        from edgespeech.decoding.constraint import GrammarScores
+
+        if trained.fusion is None:
+            raise EdgeSpeechError(f"{self.name}: {self.missing()}")
+        grammar = load_grammar(self._domain.name)
+        told = {"grammar": {"name": grammar.name, "sha256": grammar.sha256, "leaving": self._leaving}}
+        scores = GrammarScores(trained.fusion, grammar.graph, trained.tokeniser.pieces, self._leaving)
+        return scores, told
 
     def _notes(self) -> tuple[str, ...]:
         return (f"knows that requests are of the domain {self._domain.name}",)
