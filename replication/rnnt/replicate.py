@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,6 @@ from edgespeech.model.checkpoint import (
     Trained,
     load_model,
     model_bytes,
-    model_files,
     save_model,
 )
 from edgespeech.model.config import ModelConfig
@@ -47,7 +46,8 @@ from edgespeech.model.mean import mean_model
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
-from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
+from edgespeech.systems._edge import BEAM, CHUNK_S, EdgeTransducer, shipped_models
+from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import TrainConfig, load_train_config
@@ -121,19 +121,27 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
 
 
-def published() -> list[Record]:
+SYSTEMS: Mapping[str, Callable[[], EdgeTransducer]] = {EdgeFp32.name: EdgeFp32, EdgeCommand.name: EdgeCommand}
+
+
+def published(system: str = EdgeFp32.name) -> list[Record]:
     """The published records of the model that is measured, those with most utterances first, then the newest.
+
+    Args:
+        system: of `SYSTEMS`, all of which have that model.
 
     Raises:
         EdgeSpeechError: there is no model.
     """
-    folder = start_model()
-    hashes = {name: sha256_file(folder / name) for name in model_files(folder)}
+    recogniser = SYSTEMS[system]()
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(missing)
+    hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
     found = [
         record
         for record in load_records(records_dir())
         if record.status == "passed"
-        and record.system.name == EdgeFp32.name
+        and record.system.name == system
         and dict(record.system.model_sha256) == hashes
     ]
     return sorted(found, key=lambda record: (record.corpus.n_utterances, record.created), reverse=True)
@@ -147,10 +155,14 @@ def interval(figure: Figure) -> str:
 def bars(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """WER and acceptance, as published."""
     del seed
-    records = published()
+    records = {system: published(system) for system in SYSTEMS}
     for bar in config["published"]:
         row = {"claim": bar["claim"], "detail": f"{bar['corpus']}, {bar['condition']}"}
-        of = [r for r in records if (r.corpus.name, r.condition.label) == (bar["corpus"], bar["condition"])]
+        of = [
+            record
+            for record in records[bar.get("system", EdgeFp32.name)]
+            if (record.corpus.name, record.condition.label) == (bar["corpus"], bar["condition"])
+        ]
         if not of:
             yield {**row, "skipped": UNPUBLISHED}
             continue

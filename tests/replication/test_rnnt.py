@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.report.text import NONE
+from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_records import figure, provenance, record, rows
 from helpers_replication import load_replication
@@ -93,6 +94,8 @@ def publish(
     corpus: str,
     said: Sequence[Row] | None = None,
     *,
+    system: str = "edge-fp32",
+    more_files: Mapping[str, str] = MappingProxyType({}),
     other_model: bool = False,
     wer: float | None = None,
     rtf: float = 0.08,
@@ -100,8 +103,8 @@ def publish(
 ) -> Record:
     """A published record of a model on a corpus, with an error rate under spelled-en."""
     said = rows(cloud=False) if said is None else said
-    made = record("edge-fp32", corpus, said=said, **fields)
-    hashes = {name: sha256_file(model / name) for name in (WEIGHTS, TOKENS)}
+    made = record(system, corpus, said=said, **fields)
+    hashes = {**{name: sha256_file(model / name) for name in (WEIGHTS, TOKENS)}, **more_files}
     if other_model:
         hashes[WEIGHTS] = "0" * 64
     accuracy = dict(made.accuracy)
@@ -202,7 +205,23 @@ def test_bars_are_read_from_the_records_of_this_model(rnnt: ModuleType, model: P
     accepted = sum(bool(row.accepted) for row in rows(cloud=False)) / 20
     assert found["rnnt.accepted_noise"]["measured"] == accepted
     skipped = {claim for claim, row in found.items() if "skipped" in row}
-    assert skipped == {"rnnt.wer_coffee", "rnnt.accepted_clean", "rnnt.wer_assistant"}
+    others = {"rnnt.command_clean", "rnnt.command_noise"}
+    assert skipped == {"rnnt.wer_coffee", "rnnt.accepted_clean", "rnnt.wer_assistant"} | others
+
+
+def test_bars_of_commands_are_read_from_records_with_the_domain(
+    rnnt: ModuleType, model: Path, records: Path
+) -> None:
+    noisy = Condition(noise="kitchen", snr_db=6.0, snr_rule="peak-frame")
+    domain = {FUSION: sha256_file(EdgeCommand().files()[FUSION])}
+    publish(records, model, "coffee_dev", system="edge-command", more_files=domain)
+    publish(
+        records, model, "coffee_dev", system="edge-command", condition=noisy
+    )  # with some other language model
+    found = {row["claim"]: row for row in collected(rnnt.bars)}
+    assert found["rnnt.command_clean"]["n"] == 20
+    assert found["rnnt.command_noise"]["skipped"] == rnnt.UNPUBLISHED
+    assert found["rnnt.accepted_clean"]["skipped"] == rnnt.UNPUBLISHED
 
 
 def test_a_newer_record_of_as_many_utterances_counts(rnnt: ModuleType, model: Path, records: Path) -> None:

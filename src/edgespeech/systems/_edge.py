@@ -111,24 +111,32 @@ class EdgeTransducer(EdgeRecogniser):
         del trained
         return None, {}
 
+    def files(self) -> dict[str, Path]:
+        """What it reads, by the names under which a record keeps their hashes."""
+        from edgespeech.decoding.fusion import FUSION
+        from edgespeech.model.checkpoint import model_files
+
+        folder = self.folder()
+        files = {name: folder / name for name in model_files(folder)}
+        if (domain := self.domain()) is not None:
+            files[FUSION] = domain / FUSION
+        return files
+
     def load(self) -> SystemInfo:
         """Load the model.
 
         Raises:
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
-        from edgespeech.decoding.fusion import FUSION, load_fusion
+        from edgespeech.decoding.fusion import load_fusion
         from edgespeech.decoding.greedy import MAX_LABELS
         from edgespeech.decoding.partials import TAIL_S
         from edgespeech.decoding.streaming import TransducerStream
-        from edgespeech.model.checkpoint import load_model, model_files
+        from edgespeech.model.checkpoint import load_model
 
-        folder = self.folder()
-        trained = load_model(folder)
-        files = {name: folder / name for name in model_files(folder)}
+        trained, files = load_model(self.folder()), self.files()
         if (domain := self.domain()) is not None:
             trained = replace(trained, fusion=load_fusion(domain, trained.model.config.vocabulary))
-            files[FUSION] = domain / FUSION
         scores, grammar = self._grammar(trained)
         self._stream = lambda: TransducerStream(trained, self._beam, self._final_s, scores)
         return SystemInfo(

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features, log_mel_at_once
@@ -18,6 +19,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.data.files import work_dir
 from edgespeech.data.manifest import Utterance, load_manifest
 from edgespeech.data.synthesis import CORPORA
+from edgespeech.decoding.beam import BeamDecoder, LabelScores
 from edgespeech.decoding.partials import TAIL_S
 from edgespeech.engine.runtime import PackedModel
 from edgespeech.model.checkpoint import Trained
@@ -68,6 +70,20 @@ def hear(
 
 def _features_of(samples: Samples) -> Features:
     return log_mel_at_once(np.pad(samples, (0, round(TAIL_S * SAMPLE_RATE))))
+
+
+def led(trained: Trained, spoken: Sequence[Features], beam: int, scores: LabelScores) -> list[str]:
+    """What torch makes of utterances where the search adds other scores than the model's own."""
+    texts = []
+    for features in spoken:
+        with torch.inference_mode():
+            encoded, _, _ = trained.model.transcribe(
+                torch.from_numpy(features[None]), torch.tensor([len(features)])
+            )
+        decoder = BeamDecoder(trained.model, beam, fusion=scores)
+        decoder.accept(encoded[0])
+        texts.append(trained.tokeniser.decode(decoder.best.labels))
+    return texts
 
 
 def said(trained: Trained, spoken: Sequence[Features], beam: int) -> list[str]:
