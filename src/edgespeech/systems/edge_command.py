@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what needs torch is loaded with the model
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 LEAVING = 4.0
-"""Nats that leaving the grammar costs, chosen on coffee orders in accents of `assistant_dev_accents`."""
+"""Nats that leaving the grammar costs, chosen on the coffee orders of the tuning speech (`tune_mean.py --leaving`)."""
 
 
 class EdgeCommand(EdgeTransducer):
