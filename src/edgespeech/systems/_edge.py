@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,10 +92,6 @@ class EdgeTransducer(EdgeRecogniser):
     def folder(self) -> Path:
         """Where the model is."""
 
-    def domain(self) -> Path | None:
-        """Where the language model of the domain that it is told of is; None where it is told of none."""
-        return None
-
     def missing(self) -> str | None:
         """That there is no model."""
         folder = self.folder()
@@ -113,14 +108,10 @@ class EdgeTransducer(EdgeRecogniser):
 
     def files(self) -> dict[str, Path]:
         """What it reads, by the names under which a record keeps their hashes."""
-        from edgespeech.decoding.fusion import FUSION
         from edgespeech.model.checkpoint import model_files
 
         folder = self.folder()
-        files = {name: folder / name for name in model_files(folder)}
-        if (domain := self.domain()) is not None:
-            files[FUSION] = domain / FUSION
-        return files
+        return {name: folder / name for name in model_files(folder)}
 
     def load(self) -> SystemInfo:
         """Load the model.
@@ -128,15 +119,12 @@ class EdgeTransducer(EdgeRecogniser):
         Raises:
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
-        from edgespeech.decoding.fusion import load_fusion
         from edgespeech.decoding.greedy import MAX_LABELS
         from edgespeech.decoding.partials import TAIL_S
         from edgespeech.decoding.streaming import TransducerStream
         from edgespeech.model.checkpoint import load_model
 
         trained, files = load_model(self.folder()), self.files()
-        if (domain := self.domain()) is not None:
-            trained = replace(trained, fusion=load_fusion(domain, trained.model.config.vocabulary))
         scores, grammar = self._grammar(trained)
         self._stream = lambda: TransducerStream(trained, self._beam, self._final_s, scores)
         return SystemInfo(

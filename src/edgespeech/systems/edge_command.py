@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgespeech.data.grammar import load_grammar
-from edgespeech.decoding.fusion import FUSION
+from edgespeech.decoding.fusion import FUSION, load_fusion
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.systems._edge import BEAM, FINAL_S, EdgeTransducer, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -69,9 +69,9 @@ class EdgeCommand(EdgeTransducer):
         """That of `edge-fp32`."""
         return EdgeFp32().folder()
 
-    def domain(self) -> Path | None:
-        """Where the domain's language model is."""
-        return self._domain
+    def files(self) -> dict[str, Path]:
+        """Those of `edge-fp32`, with the domain's language model in place of that of all text."""
+        return {**super().files(), FUSION: self._domain / FUSION}
 
     def _grammar(self, trained: Trained) -> tuple[LabelScores | None, Mapping[str, object]]:
         """The domain's grammar, which leads the search.
@@ -81,11 +81,12 @@ class EdgeCommand(EdgeTransducer):
         """
         from edgespeech.decoding.constraint import GrammarScores
 
-        if trained.fusion is None:
+        fusion = load_fusion(self._domain, trained.model.config.vocabulary)
+        if fusion is None:
             raise EdgeSpeechError(f"{self.name}: {self.missing()}")
         grammar = load_grammar(self._domain.name)
         told = {"grammar": {"name": grammar.name, "sha256": grammar.sha256, "leaving": self._leaving}}
-        scores = GrammarScores(trained.fusion, grammar.graph, trained.tokeniser.pieces, self._leaving)
+        scores = GrammarScores(fusion, grammar.graph, trained.tokeniser.pieces, self._leaving)
         return scores, told
 
     def _notes(self) -> tuple[str, ...]:
