@@ -101,6 +101,12 @@ class Git(_Strict):
     path: RelativePath = "."
 
 
+class HeldOut(_Strict):
+    """Part of the speakers of other splits, which training leaves out; see `edgespeech.data.real_dev`."""
+
+    splits: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
 class Source(_Strict):
     """One place that a corpus can come from: exactly one of the places below.
 
@@ -115,15 +121,16 @@ class Source(_Strict):
     package: Package | None = None
     url: Url | None = None
     git: Git | None = None
+    held_out: HeldOut | None = None
     reader: str | None = None
     splits: tuple[Name, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        places = [name for name in ("embedded", "mirror", "package", "url", "git") if getattr(self, name)]
-        if len(places) != 1:
-            raise ValueError("exactly one of embedded, mirror, package, url, git")
+        kinds = ("embedded", "mirror", "package", "url", "git", "held_out")
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError(f"exactly one of {', '.join(kinds)}")
         return self
 
     @property
@@ -140,6 +147,8 @@ class Source(_Strict):
             return f"package {self.package.name}"
         if self.url:
             return self.url.url
+        if self.held_out:
+            return f"held-out speakers of {', '.join(self.held_out.splits)}"
         assert self.git is not None
         return f"{self.git.repo} @{self.git.commit}"
 
@@ -167,7 +176,8 @@ class Split(_Strict):
         content_sha256: of the ids and texts alone (`Manifest.content_sha256`), the same from every source.
         utterances: how many it holds; lines, for text.
         audio_s: seconds of audio in all.
-        evaluation_only: never to be trained on.
+        evaluation_only: never to be trained on, and no setting is chosen on it.
+        tuning_only: settings are chosen on it; it is not trained on either.
         resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
         select: which of the manifest's lines; None: all.
         grammar: parses hypotheses where the split's utterances are commands.
@@ -181,6 +191,7 @@ class Split(_Strict):
     utterances: Annotated[int, Field(gt=0)] | None = None
     audio_s: Annotated[float, Field(gt=0)] | None = None
     evaluation_only: bool
+    tuning_only: bool = False
     resampling_unit: Literal["speaker", "utterance"] = "utterance"
     select: Select | None = None
     grammar: Name | None = None
@@ -305,13 +316,15 @@ def find_split(name: str) -> tuple[Corpus, str]:
 
 
 def assert_trainable(split: str) -> None:
-    """Refuse a split that is for evaluation only. Training code calls this for everything it reads.
+    """Refuse a split that is for evaluation or tuning only. Training code calls this for everything it reads.
 
     Raises:
-        EdgeSpeechError: the split is for evaluation only, or unknown.
+        EdgeSpeechError: the split is for evaluation or tuning only, or unknown.
     """
     corpus, name = find_split(split)
-    if corpus.splits[name].evaluation_only:
+    found = corpus.splits[name]
+    if found.evaluation_only or found.tuning_only:
+        use = "evaluation" if found.evaluation_only else "tuning"
         raise EdgeSpeechError(
-            f"{name}: is for evaluation only ({corpus.title}), expected a split that may be trained on"
+            f"{name}: is for {use} only ({corpus.title}), expected a split that may be trained on"
         )

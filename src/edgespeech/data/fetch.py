@@ -20,6 +20,7 @@ from edgespeech.data.corpora import (
     Corpus,
     CorpusKind,
     Git,
+    HeldOut,
     Source,
     Split,
     corpus_names,
@@ -30,6 +31,7 @@ from edgespeech.data.download import UnavailableError, download, unpack
 from edgespeech.data.files import mirror_root, project_root, sha256_file, work_dir
 from edgespeech.data.manifest import Manifest, load_manifest, write_manifest
 from edgespeech.data.readers import READERS
+from edgespeech.data.real_dev import held_out, named_by_split
 from edgespeech.errors import EdgeSpeechError, bad
 
 _WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
@@ -72,6 +74,9 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
                 wanted = [split for split in wanted if split not in covered]
                 if not wanted:
                     return folder
+            elif source.held_out:
+                _hold_out(corpus, source.held_out, folder)
+                return folder
             else:
                 local = _local_folder(source)
                 _verify_local(corpus, covered, local)
@@ -106,6 +111,15 @@ def manifest_of(corpus_or_split: str) -> Manifest:
     if path.exists():
         return _load(corpus, path, name)
     return _selected(_load(corpus, folder / split.manifest, name), split)
+
+
+def _hold_out(corpus: Corpus, source: HeldOut, folder: Path) -> None:
+    """Write the manifest of the held-out speakers of other splits, which lists their audio where it is."""
+    ((name, split),) = corpus.splits.items()
+    parts = [named_by_split(held_out(manifest_of(other))[1]) for other in source.splits]
+    with _locked(folder):
+        write_manifest(folder / split.manifest, (item for part in parts for item in part))
+        _verify_fetched(corpus, name, folder / split.manifest)
 
 
 def _meant(name: str) -> tuple[Corpus, str, str | None]:

@@ -41,6 +41,8 @@ class Utterance(BaseModel):
         split: the corpus's own split, where one manifest holds several.
         age: the speaker's, in years.
         gender: as the corpus says.
+        kind: of recording, as the corpus says, such as `cafe`.
+        credit: whom its licence asks to name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -61,6 +63,8 @@ class Utterance(BaseModel):
     split: str | None = None
     age: Annotated[int, Field(ge=0)] | None = None
     gender: str | None = None
+    kind: str | None = None
+    credit: str | None = None
 
     @model_validator(mode="before")
     @classmethod

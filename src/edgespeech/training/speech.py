@@ -20,6 +20,7 @@ from edgespeech.data.corpora import assert_trainable, corpus_names, load_corpus
 from edgespeech.data.fetch import manifest_of
 from edgespeech.data.files import work_dir, write_atomic
 from edgespeech.data.manifest import Manifest, Utterance
+from edgespeech.data.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
@@ -86,11 +87,14 @@ def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
     items: list[Item] = []
     stores: list[Path] = []
     digests: list[str] = []
+    parts: list[str] = []
     for number, source in enumerate(sources):
         manifest = trainable(source.corpus)
         if manifest.sha256 in digests:
             raise bad("train", "speech", source.corpus, "each corpus once (use repeat)")
+        # The hash of the file does not say who is held out of it.
         digests.append(manifest.sha256)
+        parts.append(f"{manifest.sha256}:{_ids(manifest.utterances)}")
         store, lengths = _decoded(manifest)
         stores.append(store)
         start = 0
@@ -111,29 +115,44 @@ def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
                 )
             )
             start += samples
-    sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()
+    sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()
     return Speech(items, stores, [source.repeat for source in sources], sha256)
 
 
 def trainable(corpus: str) -> Manifest:
     """The manifest of a split, or in a `.jsonl` file (in the work folder, unless it is there as named), that may be
-    trained on.
+    trained on, without the speakers that are held out for tuning (`real_dev`).
 
     Raises:
-        EdgeSpeechError: it is a split for evaluation or holds utterances of one.
+        EdgeSpeechError: it is a split for evaluation or tuning, or holds utterances of one.
     """
+    tuned_on = _held_out_splits()
     if not corpus.endswith(".jsonl"):
         assert_trainable(corpus)
-        return manifest_of(corpus)
+        manifest = manifest_of(corpus)
+        return held_out(manifest)[0] if corpus in tuned_on else manifest
     manifest = manifest_of(corpus if Path(corpus).exists() else str(work_dir() / corpus))
     for name in corpus_names():
         for split_name, split in load_corpus(name).splits.items():
-            if split.evaluation_only and split.sha256 == manifest.sha256:
+            if split.sha256 != manifest.sha256:
+                continue
+            if split.evaluation_only:
                 raise EdgeSpeechError(f"{corpus}: is the evaluation split {split_name}, expected another one")
+            if split_name in tuned_on:
+                raise EdgeSpeechError(f"{corpus}: is {split_name}, expected that name: some speakers are held out")
+    held = tuple(f"{name}/" for name in tuned_on)  # as `named_by_split` names them
     for utterance in manifest.utterances:
+        if utterance.id.startswith(held):
+            raise bad(f"{corpus}: utterance", "id", utterance.id, "none that is held out for tuning")
         if utterance.split not in (None, "train"):
             raise bad(f"{corpus}: utterance {utterance.id}", "split", utterance.split, "train")
     return manifest
+
+
+def _held_out_splits() -> set[str]:
+    """The splits of which speakers are held out."""
+    sources = [source.held_out for name in corpus_names() for source in load_corpus(name).sources]
+    return {split for source in sources if source is not None for split in source.splits}
 
 
 def load_noises(corpus: str | None) -> dict[str, Samples]:
