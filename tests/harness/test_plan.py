@@ -99,7 +99,14 @@ def test_the_shipped_plan_is_valid_and_takes_every_recogniser() -> None:
 def test_a_change_of_any_source_that_measures_changes_its_hash(tmp_path: Path, name: str) -> None:
     package, build = tmp_path / "package", tmp_path / "CMakeLists.txt"
     (package / "report").mkdir(parents=True)
-    for file in ("kernel.hpp", "kernel.cpp", "kernel.h", "measure.py", "report/table.py", "../CMakeLists.txt"):
+    for file in (
+        "kernel.hpp",
+        "kernel.cpp",
+        "kernel.h",
+        "measure.py",
+        "report/table.py",
+        "../CMakeLists.txt",
+    ):
         (package / file).write_text("one")
     before = source_sha256(package, build)
     (package / "report" / "table.py").write_text("two")

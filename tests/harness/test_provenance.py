@@ -67,4 +67,10 @@ def test_a_new_engine_is_recorded_without_an_edit_here(
 
 
 def test_what_our_own_recognisers_use_is_recorded() -> None:
-    assert provenance.package_versions().keys() >= {"edgespeech", "torch", "jiwer", "pocketsphinx", "ctranslate2"}
+    assert provenance.package_versions().keys() >= {
+        "edgespeech",
+        "torch",
+        "jiwer",
+        "pocketsphinx",
+        "ctranslate2",
+    }
