@@ -18,7 +18,16 @@ from edgespeech.data.manifest import Utterance, write_manifest
 from edgespeech.decoding.fusion import HIGH, TENSORS
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import arms as module
-from edgespeech.harness.arm_figures import Heard, arm_rows, check_arms, comparisons, hear, kept, publish
+from edgespeech.harness.arm_figures import (
+    Heard,
+    arm_rows,
+    check_arms,
+    comparisons,
+    hear,
+    kept,
+    publish,
+    said_again,
+)
 from edgespeech.harness.arms import RUN, Arm, Arms, snapshots_of, train_arms
 from edgespeech.harness.packed_bench import Bench, dev_loss, facts_of, weights_read
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
@@ -327,6 +336,27 @@ def test_a_page_is_checked(tmp_path: Path, init: Path, corpora: dict[str, str]) 
     assert table["start_8"]["warm"]["n"] > table["start_8"]["cold"]["n"] > 0
     again = list(check_arms(arms, tmp_path / "results", config, 0))[-1]
     assert (again["claim"], again["measured"], again["n"]) == ("qat.again", 1, 16)
+
+
+def test_published_transcripts_are_compared_at_their_own_beam(
+    tmp_path: Path, init: Path, corpora: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(file: Path, spoken: Sequence[Any], beam: int) -> tuple[list[str], int]:
+        return [f"with a beam of {beam}"] * len(spoken), 1
+
+    monkeypatch.setattr("edgespeech.harness.arm_figures.say", say)
+    arms = page(tmp_path, init, "qat", QAT[:3])
+    finish(arms, arms.arms["fp32"], 10)
+    results, bench = tmp_path / "results", Bench(corpora, tmp_path, 0)
+    publish(arms, [one for one in hear(arms, results, bench, [2]) if isinstance(one, Heard)], results, bench)
+    found = list(hear(arms, results, bench, [4, 1]))
+    assert said_again(found, arms, results, bench) == (1.0, 5 * len(bench.spoken))
+
+    (arms.run_folder(arms.arms["fp32"]) / MODEL / WEIGHTS).unlink()
+    skipped = {
+        one["name"]: one["skipped"] for one in hear(arms, results, bench, [4]) if not isinstance(one, Heard)
+    }
+    assert "published with a beam of 2" in skipped["ptq_8"]  # never compared with an arm searched with 4
 
 
 def test_what_is_read_and_lost_is_that_of_the_file(

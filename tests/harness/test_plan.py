@@ -6,7 +6,7 @@ import yaml
 from edgespeech.data.files import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
-from edgespeech.harness.plan import Plan, expand, load_plan, run_key
+from edgespeech.harness.plan import Plan, expand, load_plan, run_key, source_sha256
 
 GOOD = {
     "seed": 0,
@@ -93,3 +93,28 @@ def test_the_shipped_plan_is_valid_and_takes_every_recogniser() -> None:
     names = list(recognisers())
     for profile in ("quick", "full"):
         assert {run.system for run in expand(plan, profile, names)} == set(names)
+
+
+@pytest.mark.parametrize("name", ["kernel.hpp", "kernel.cpp", "kernel.h", "measure.py", "../CMakeLists.txt"])
+def test_a_change_of_any_source_that_measures_changes_its_hash(tmp_path: Path, name: str) -> None:
+    package, build = tmp_path / "package", tmp_path / "CMakeLists.txt"
+    (package / "report").mkdir(parents=True)
+    for file in (
+        "kernel.hpp",
+        "kernel.cpp",
+        "kernel.h",
+        "measure.py",
+        "report/table.py",
+        "../CMakeLists.txt",
+    ):
+        (package / file).write_text("one")
+    before = source_sha256(package, build)
+    (package / "report" / "table.py").write_text("two")
+    assert source_sha256(package, build) == before
+    (package / name).write_text("two")
+    assert source_sha256(package, build) != before
+
+
+def test_a_package_without_its_build_file_has_a_hash_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "measure.py").write_text("one")
+    assert len(source_sha256(tmp_path, tmp_path / "CMakeLists.txt")) == 64

@@ -1,6 +1,8 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from edgespeech.harness import provenance
 
 
@@ -35,3 +37,40 @@ def test_versions_and_processor_are_there_and_say_no_host() -> None:
     assert flags == sorted(flags)
     assert provenance.cores() >= 1
     assert provenance.load_average() >= 0
+
+
+def installed(folder: Path, name: str, version: str, *lines: str) -> Path:
+    """A distribution as pip leaves it, of metadata alone."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir()
+    head = ("Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}")
+    (info / "METADATA").write_text("\n".join([*head, *lines]) + "\n")
+    return info
+
+
+def test_a_new_engine_is_recorded_without_an_edit_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = installed(
+        tmp_path, "new_engine", "1.2.3",
+        "Requires-Dist: its-runtime>=4", "Requires-Dist: not-installed",
+        "Provides-Extra: fast", "Requires-Dist: its-kernels; extra == 'fast'",
+        "Provides-Extra: dev", "Requires-Dist: its-linter; extra == 'dev'",
+    )  # fmt: skip
+    (info / "entry_points.txt").write_text("[edgespeech.recognisers]\nnew = new_engine\n")
+    for name, version in (("its_runtime", "4.5"), ("its_kernels", "0.1"), ("its_linter", "9")):
+        installed(tmp_path, name, version)
+    before = provenance.package_versions()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    new = {name: version for name, version in provenance.package_versions().items() if name not in before}
+    assert new == {"new_engine": "1.2.3", "its-runtime": "4.5", "its-kernels": "0.1"}
+
+
+def test_what_our_own_recognisers_use_is_recorded() -> None:
+    assert provenance.package_versions().keys() >= {
+        "edgespeech",
+        "torch",
+        "jiwer",
+        "pocketsphinx",
+        "ctranslate2",
+    }

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from edgespeech.contracts import Kind
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Figure, Record
+from edgespeech.harness.records import Figure, Record, SystemRow
 from edgespeech.report.reference import Reference, load_references
 from edgespeech.report.table import Table
 from edgespeech.report.tables import all_tables, latest, one_line
@@ -117,6 +118,21 @@ def test_the_newest_record_of_a_kind_is_shown(tmp_path: Path) -> None:
     new = publish(tmp_path, created="2026-02-01T00:00:00Z")
     other = publish(tmp_path, corpus="other_test", created="2025-01-01T00:00:00Z")
     assert latest([new, other, old]) == [other, new]
+
+
+def test_a_row_of_an_earlier_model_is_not_shown(tmp_path: Path) -> None:
+    def weights(record: Record, digit: str, system: str = "x") -> Record:
+        row = record.system.model_copy(update={"name": system, "model_sha256": {"model.edge": digit * 64}})
+        return record.model_copy(update={"system": row})
+
+    earlier = weights(publish(tmp_path, created="2026-01-01T00:00:00Z", corpus="forgotten_test"), "a")
+    new = weights(publish(tmp_path, created="2026-02-01T00:00:00Z"), "b")
+    other = weights(publish(tmp_path, created="2026-01-01T00:00:00Z"), "a", system="y")
+    skipped = earlier.model_copy(
+        update={"system": SystemRow(name="x", kind=Kind.DEVICE), "status": "skipped", "reason": "not here"}
+    )
+    assert latest([earlier, new, other]) == [new, other]
+    assert latest([skipped, new, other]) == [skipped, new, other]
 
 
 def test_tables_do_not_depend_on_the_order_of_the_records(tmp_path: Path) -> None:

@@ -70,7 +70,13 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
                 yield {"name": arm.name, "skipped": without_paths(str(error))}
                 continue
             if not published.is_file():
-                yield said
+                if beams[0] in said.texts:
+                    yield said
+                else:
+                    reason = (
+                        f"{without_paths(str(error))}, and published with a beam of {next(iter(said.texts))}"
+                    )
+                    yield {"name": arm.name, "skipped": reason}
                 continue
             file = published
         else:
@@ -199,7 +205,10 @@ def comparisons(
 
 
 def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: Bench) -> tuple[float, int]:
-    """The share of utterances of which the published files say what they said then, and how many these are."""
+    """The share of utterances whose published transcripts are reproduced, and how many these are.
+
+    Both sides are searched with the beam of the published transcripts: one of another width says other things.
+    """
     same = total = 0
     for one in found:
         if not isinstance(one, Heard) or one.file is None:
@@ -208,7 +217,9 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
         trained_again = one.file != results / f"{one.arm.name}.edge"
         if before is None or (trained_again and before.facts["edge_sha256"] != one.facts["edge_sha256"]):
             continue
-        pairs = zip(_first(before.texts), _first(one.texts), strict=True)
+        beam = next(iter(before.texts))
+        now = one.texts[beam] if beam in one.texts else say(one.file, bench.spoken, beam)[0]
+        pairs = zip(before.texts[beam], now, strict=True)
         same += sum(a == b for a, b in pairs)
         total += len(bench.spoken)
     return (same / total if total else float("nan")), total

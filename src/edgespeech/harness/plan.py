@@ -22,6 +22,8 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.records import Condition, sha256_json
 
 Profile = Literal["quick", "full"]
+_SOURCE = {".py", ".cpp", ".cc", ".c", ".hpp", ".h", ".yaml"}
+_NOT_MEASURING = {"report", "pipeline", "cli", "cli.py"}
 
 
 class _Strict(BaseModel):
@@ -144,17 +146,26 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
 @lru_cache(maxsize=1)
 def measuring_code_sha256() -> str:
     """Hash of the source that decides what a run measures: everything but the report and the command line."""
-    package = project_root() / "src" / "edgespeech"
+    root = project_root()
+    return source_sha256(root / "src" / "edgespeech", build=root / "CMakeLists.txt")
+
+
+def source_sha256(package: Path, build: Path) -> str:
+    """Hash of a package's Python, C++ and YAML, and of the file that says how the C++ is compiled.
+
+    Args:
+        package: its folder; the report and the command line in it do not count.
+        build: the `CMakeLists.txt`, which an installed package does not have.
+    """
+    files = [
+        path
+        for path in sorted(package.rglob("*"))
+        if path.suffix in _SOURCE and path.relative_to(package).parts[0] not in _NOT_MEASURING
+    ]
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*")):
-        relative = path.relative_to(package)
-        if path.suffix not in {".py", ".cpp", ".yaml"} or relative.parts[0] in {
-            "report",
-            "pipeline",
-            "cli.py",
-        }:
-            continue
-        digest.update(f"{relative.as_posix()}\n{path.stat().st_size}\n".encode())
+    for path in [*files, *([build] if build.is_file() else [])]:
+        name = path.relative_to(package).as_posix() if path != build else build.name
+        digest.update(f"{name}\n{path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
-PACKAGES = (
-    "edgespeech", "numpy", "torch", "jiwer", "soundfile", "soxr", "whisper-normalizer", "websockets", "av",
-    "faster-whisper", "ctranslate2", "onnxruntime", "pocketsphinx",
-)  # fmt: skip
-"""Packages whose version can change a figure."""
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from edgespeech.harness.discovery import GROUP
+
+NOT_MEASURING = frozenset({"dev", "pipeline", "report"})
+"""Extras whose packages can change no figure."""
 
 
 def git_state(root: Path) -> tuple[str, bool]:
@@ -36,14 +38,34 @@ def git_state(root: Path) -> tuple[str, bool]:
 
 
 def package_versions() -> dict[str, str]:
-    """Version of every installed package of `PACKAGES`."""
-    found = {}
-    for name in PACKAGES:
+    """Versions of the packages that bring recognisers, and of all that these require, sorted by name.
+
+    A new engine needs no edit here: it stands among the requirements of the package whose recogniser uses it.
+    Packages that are required but not installed are left out, and so is what only `NOT_MEASURING` extras need.
+    """
+    found: dict[str, str] = {}
+    roots = {entry.dist.name: entry.dist for entry in entry_points(group=GROUP) if entry.dist is not None}
+    todo = [
+        (name, frozenset(dist.metadata.get_all("Provides-Extra") or ()) - NOT_MEASURING)
+        for name, dist in roots.items()
+    ]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        wanted = todo.pop()
+        if wanted in seen:
+            continue
+        seen.add(wanted)
+        name, extras = wanted
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+        for line in requires(name) or ():
+            needed = Requirement(line)
+            asked = [{"extra": extra} for extra in ("", *extras)]
+            if needed.marker is None or any(needed.marker.evaluate(environment) for environment in asked):
+                todo.append((canonicalize_name(needed.name), frozenset(needed.extras)))
+    return dict(sorted(found.items()))
 
 
 def processor() -> tuple[str, list[str]]:

@@ -27,11 +27,20 @@ _KINDS = list(Kind)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The newest record of every system, corpus, subset and condition, in the order of the tables."""
+    """The newest record of every system, corpus, subset and condition, in the order of the tables.
+
+    A record of other weights than the system's newest run is left out, so that no table mixes two models. Without
+    weights (a run that was skipped, a recogniser that has none) nothing is known of the model, and it stays.
+    """
+    in_time = sorted(records, key=lambda record: (record.created, record.run_id))
+    weights = {
+        record.system.name: record.system.model_sha256 for record in in_time if record.system.model_sha256
+    }
     newest: dict[tuple[object, ...], Record] = {}
-    for record in sorted(records, key=lambda record: (record.created, record.run_id)):
-        subset = record.corpus.subset
-        newest[record.system.name, record.corpus.name, record.condition, subset] = record
+    for record in in_time:
+        if record.system.model_sha256 and record.system.model_sha256 != weights[record.system.name]:
+            continue
+        newest[record.system.name, record.corpus.name, record.condition, record.corpus.subset] = record
     return sorted(newest.values(), key=_order)
 
 
