@@ -61,7 +61,12 @@ def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     whole = manifest(tmp_path / "mirror" / "tiny", 20)
     about = {"kind": "speech", "licence": "none", "citation": "none", "homepage": "none", "title": "tiny"}
     split = {"manifest": "tiny.jsonl", "sha256": sha256_file(whole.path), "evaluation_only": False}
-    tiny = {**about, "name": "tiny", "sources": [{"mirror": {"folder": "tiny"}}], "splits": {"tiny_train": split}}
+    tiny = {
+        **about,
+        "name": "tiny",
+        "sources": [{"mirror": {"folder": "tiny"}}],
+        "splits": {"tiny_train": split},
+    }
     dev = {
         **about,
         "name": "tiny_dev",

@@ -139,7 +139,9 @@ def trainable(corpus: str) -> Manifest:
             if split.evaluation_only:
                 raise EdgeSpeechError(f"{corpus}: is the evaluation split {split_name}, expected another one")
             if split_name in tuned_on:
-                raise EdgeSpeechError(f"{corpus}: is {split_name}, expected that name: some speakers are held out")
+                raise EdgeSpeechError(
+                    f"{corpus}: is {split_name}, expected that name: some speakers are held out"
+                )
     held = tuple(f"{name}/" for name in tuned_on)  # as `named_by_split` names them
     for utterance in manifest.utterances:
         if utterance.id.startswith(held):
