@@ -27,9 +27,13 @@ _OPUS_HEAD = b"OpusHead" + struct.pack("<BBHIHB", 1, 1, _PRE_SKIP, SAMPLE_RATE, 
 
 
 class OpusEncoder:
-    """A streaming encoder: 16 kHz mono samples in, packets of 20 ms out."""
+    """A streaming encoder: 16 kHz mono samples in, packets of 20 ms out.
 
-    def __init__(self) -> None:
+    Args:
+        bit_rate: bits per second, constant.
+    """
+
+    def __init__(self, *, bit_rate: int = BIT_RATE) -> None:
         import av
 
         self._frame_of = av.AudioFrame.from_ndarray
@@ -37,7 +41,7 @@ class OpusEncoder:
         self._codec.sample_rate = SAMPLE_RATE
         self._codec.layout = "mono"
         self._codec.format = "flt"
-        self._codec.bit_rate = BIT_RATE
+        self._codec.bit_rate = bit_rate
         self._codec.options = {"application": "voip", "vbr": "off", "frame_duration": "20"}
         self._codec.open()
         self._waiting = np.zeros(0, dtype=np.float32)

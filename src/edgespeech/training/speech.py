@@ -157,16 +157,23 @@ def _held_out_splits() -> set[str]:
     return {split for source in sources if source is not None for split in source.splits}
 
 
-def load_noises(corpus: str | None) -> dict[str, Samples]:
-    """Recorded noises by id; none where no corpus is named.
+def load_noises(*corpora: str) -> dict[str, Samples]:
+    """Recordings of noise corpora, or the impulse responses of rooms, by id.
 
     Raises:
-        EdgeSpeechError: the split is for evaluation only, or unknown.
+        EdgeSpeechError: a split is for evaluation only, or unknown; two recordings have one id; a file that cannot be
+            read.
     """
-    if corpus is None:
-        return {}
-    manifest = trainable(corpus)
-    return {noise.id: read_audio(manifest.audio_path(noise)) for noise in manifest.utterances}
+    found: dict[str, Samples] = {}
+    for corpus in corpora:
+        manifest = trainable(corpus)
+        for noise in manifest.utterances:
+            if noise.id in found:
+                raise bad(
+                    f"{corpus}: recording", "id", noise.id, "an id that no other noise corpus of the run has"
+                )
+            found[noise.id] = read_audio(manifest.audio_path(noise))
+    return found
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:
