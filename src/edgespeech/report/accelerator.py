@@ -19,7 +19,7 @@ from edgespeech.compression.edge_file import Tensor, read_edge
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.packed_bench import networks
 from edgespeech.harness.records import without_paths
-from edgespeech.report.plots import LIGHT, svg
+from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def summarise(here: Sequence[Path], published: Path | None) -> str:
 
 
 def render_all(*, check: bool, html: Path | None) -> list[str]:
-    """Render the committed tables and plots, and, unless only checking, the page.
+    """Render the committed tables, plots and blocks, and, unless only checking, the HTML page.
 
     Args:
         check: write nothing.
@@ -45,7 +45,8 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
         The files that changed or, when checking, would change.
     """
     root = project_root()
-    changed = render(records_dir(), root / "results", root / "README.md", check=check)
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    changed = render(records_dir(), root / "results", pages, check=check)
     if not check:
         from edgespeech.report.html import write_page
 

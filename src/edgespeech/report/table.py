@@ -76,6 +76,11 @@ def wer(record: Record, normaliser: str) -> str:
     return figure(None if row is None else row.wer, "percent")
 
 
+def uses_network(record: Record) -> bool:
+    """Whether anything was sent or received; if not, the run is the same over every network."""
+    return any(row.up_bytes.value > 0 or row.down_bytes.value > 0 for row in record.networks.values())
+
+
 def several(figures: Mapping[str, Figure], keys: Sequence[str], style: Style) -> str:
     """Figures behind each other, without intervals; a dash for each that is not there."""
     return " / ".join(figure(figures.get(key), style, interval=False) for key in keys)
