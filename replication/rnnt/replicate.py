@@ -24,7 +24,8 @@ import yaml
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
-from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
@@ -42,11 +43,11 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
-from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
+from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
 from edgespeech.synthesis.synthesis import make_corpora
-from edgespeech.systems._edge import BEAM, CHUNK_S, EdgeTransducer, shipped_models
+from edgespeech.systems._edge import EdgeTransducer
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked

@@ -16,7 +16,8 @@ from rich.progress import track
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import work_dir, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance

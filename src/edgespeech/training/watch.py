@@ -15,10 +15,10 @@ from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
-from edgespeech.core.files import work_dir
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.metrics.wer import count_errors, wer
-from edgespeech.model.config import BLANK
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import MAX_LABELS
