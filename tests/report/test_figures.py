@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from edgespeech.harness.records import Figure, Record
+from edgespeech.records.records import Figure, Record
 from edgespeech.report.figures import COLUMNS, figures_csv, is_same, pack
 from helpers_demo import publish_demo
 from helpers_records import publish

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Record
 from edgespeech.report.front import (
     CLOUD,
     CORPUS,

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Record
 from edgespeech.report.drawing import DARK, LIGHT, looks_of, themed
 from edgespeech.report.plots import all_plots
 from edgespeech.report.reference import Reference
@@ -97,7 +97,7 @@ def test_records_without_data_for_a_plot_leave_it_out(tmp_path: Path) -> None:
 
 
 def test_results_that_never_came_are_drawn(tmp_path: Path) -> None:
-    from edgespeech.harness.records import load_record, write_record
+    from edgespeech.records.records import load_record, write_record
     from helpers_records import record, rows
 
     said = rows(cloud=True, failed=range(20))

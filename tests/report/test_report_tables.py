@@ -6,7 +6,7 @@ import pytest
 
 from edgespeech.contracts import Kind
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Record, Subset, SystemRow
+from edgespeech.records.records import Record, Subset, SystemRow
 from edgespeech.report.reference import Reference, load_references
 from edgespeech.report.table import Table
 from edgespeech.report.tables import all_tables, latest, one_line

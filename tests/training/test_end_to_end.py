@@ -9,7 +9,7 @@ import torch
 
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Run
-from edgespeech.harness.records import write_record
+from edgespeech.records.records import write_record
 from edgespeech.report.render import render
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.training.config import TrainConfig

@@ -15,8 +15,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from edgespeech.data.files import write_atomic
-from edgespeech.data.manifest import load_manifest, write_manifest
+from edgespeech.core.files import write_atomic
+from edgespeech.corpora.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model import loss as loss_module
 from edgespeech.model.checkpoint import WEIGHTS, load_model

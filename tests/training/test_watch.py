@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgespeech.decoding.greedy import GreedyDecoder
 from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, train
 from edgespeech.training.watch import Sample, greedy, word_error_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from edgespeech.cloud.codec import OpusDecoder, OpusEncoder
+from edgespeech.audio.codec import OpusDecoder, OpusEncoder
 from edgespeech.contracts import SAMPLE_RATE, Samples
 
 _TELEPHONE_RATE = 8_000

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Record
 from edgespeech.report.noise import label_of
 
 if TYPE_CHECKING:

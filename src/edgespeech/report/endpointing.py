@@ -16,7 +16,7 @@ import numpy as np
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.endpointing.curves import Sweep
 from edgespeech.endpointing.listening import Early
-from edgespeech.harness.trace import Timeline
+from edgespeech.records.trace import Timeline
 from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgespeech.harness.records import Figure, Record
+from edgespeech.records.records import Figure, Record
 from edgespeech.report.tables import latest
 
 FILE = "figures.csv.gz"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgespeech.contracts import Difference
-from edgespeech.harness.records import Record, load_rows
+from edgespeech.records.records import Record, load_rows
 from edgespeech.report.compare import Paired, pair, records_comparable, word_errors
 from edgespeech.report.table import NETWORK, NORMALISER, Cell, Table, several, uses_network, wer
 from edgespeech.report.tables import NULL, latest

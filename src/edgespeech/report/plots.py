@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgespeech.harness.records import Figure, Record, load_rows
-from edgespeech.harness.statistics import quantile
+from edgespeech.metrics.statistics import quantile
+from edgespeech.records.records import Figure, Record, load_rows
 from edgespeech.report.compare import upl_of
 from edgespeech.report.drawing import LIGHT, Look, looks_of, svg
 from edgespeech.report.noise import against_noise, label_of

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.records import Record, load_records
+from edgespeech.records.records import Record, load_records
 from edgespeech.report import figures
 from edgespeech.report.front import TEXTS, front_table
 from edgespeech.report.reference import load_references

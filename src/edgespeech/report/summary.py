@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgespeech.data.files import project_root, work_dir
+from edgespeech.core.files import project_root, work_dir
 from edgespeech.harness.plan import Profile
-from edgespeech.harness.records import load_record, load_records, publish_record
+from edgespeech.records.records import load_record, load_records, publish_record
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgespeech.harness.records import Figure, Provenance, Record
+from edgespeech.records.records import Figure, Provenance, Record
 from edgespeech.report.text import Footnotes, Style, figure, markdown_table
 
 NETWORK = "lte"

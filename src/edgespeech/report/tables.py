@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgespeech.contracts import Kind
-from edgespeech.harness.records import Condition, Record
+from edgespeech.records.records import Condition, Record
 from edgespeech.report.noise import noise, published_by_others
 from edgespeech.report.reference import Reference
 from edgespeech.report.table import (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Record
 from edgespeech.report.drawing import LIGHT, Look, svg
 from edgespeech.report.front import CORPUS, front_records, has_latency, machines_remark
 from edgespeech.report.table import NETWORK, NORMALISER

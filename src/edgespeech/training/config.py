@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgespeech.audio.augment import AugmentConfig
-from edgespeech.data.files import explain
+from edgespeech.core.files import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 
@@ -71,7 +71,7 @@ class TrainConfig(_Strict):
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
         init: a run's folder, whose averaged weights and word pieces the run starts from, with the outputs that only
             training uses; or a model's folder, which has none of those; or several of either, of whose models the mean
-            is taken (`edgespeech.model.mean`). A model that stacks another number of frames is adapted
+            is taken (`edgespeech.model.average`). A model that stacks another number of frames is adapted
             (`edgespeech.model.restack`). None starts from nothing.
         speech: what to train on.
         noises: corpora of recorded noises, without those for evaluation; none uses synthetic noise alone.
@@ -101,7 +101,7 @@ class TrainConfig(_Strict):
         patient_s: the longest of those silences.
         loss_mib: memory bound of the transducer loss.
         treatment: the compression technique that the started model is treated with, see
-            `edgespeech.training.treatment`; none leaves it out.
+            `edgespeech.training.compressor`; none leaves it out.
         save_every: steps between checkpoints.
         watch: see `Watch`; the run's steps do not depend on it. None leaves it out.
     """
@@ -153,7 +153,7 @@ class TrainConfig(_Strict):
     @classmethod
     def _treatment(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         if values is not None:
-            from edgespeech.training.treatment import check_treatment
+            from edgespeech.training.compressor import check_treatment
 
             check_treatment(values)
         return values

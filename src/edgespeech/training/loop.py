@@ -16,24 +16,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
-from edgespeech.compression.pack import save_codes
-from edgespeech.data.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import project_root, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.loss import transducer_loss
-from edgespeech.model.mean import mean_model
 from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.pack import save_codes
 from edgespeech.training.batches import Batch, Batches, loader
+from edgespeech.training.compressor import Treated
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.progress import Progress
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
-from edgespeech.training.treatment import Treated
 from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"

@@ -16,11 +16,11 @@ from rich.progress import track
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.corpora import assert_trainable, corpus_names, load_corpus
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import work_dir, write_atomic
-from edgespeech.data.manifest import Manifest, Utterance
-from edgespeech.data.real_dev import held_out
+from edgespeech.core.files import work_dir, write_atomic
+from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 _FORMAT = "edgespeech-training-1"
@@ -66,7 +66,7 @@ def save_state(
         model: all that is trained: its weights.
         optimiser: AdamW over the model's parameters, in their order, and what is treated.
         average: of the weights.
-        treated: what a compression technique knows of the weights; see `edgespeech.training.treatment`.
+        treated: what a compression technique knows of the weights; see `edgespeech.training.compressor`.
     """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.weights.items()}

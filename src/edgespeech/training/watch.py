@@ -15,14 +15,14 @@ from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import work_dir
-from edgespeech.decoding.greedy import MAX_LABELS
-from edgespeech.harness.metrics.wer import count_errors, wer
-from edgespeech.harness.normalise import basic_text
+from edgespeech.core.files import work_dir
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.metrics.wer import count_errors, wer
 from edgespeech.model.config import BLANK
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
+from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
 from edgespeech.training.speech import Speech
@@ -118,7 +118,7 @@ def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Featur
 
 @torch.inference_mode()
 def greedy(model: Transducer, spoken: Sequence[Features]) -> list[list[int]]:
-    """Greedy search over several utterances at once; each says what `edgespeech.decoding.greedy` says.
+    """Greedy search over several utterances at once; each says what `edgespeech.search.greedy` says.
 
     Args:
         model: in evaluation mode.
