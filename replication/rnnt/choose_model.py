@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from edgespeech.data.corpora import find_split, split_names
-from edgespeech.data.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import project_root, sha256_file, write_atomic
+from edgespeech.corpora.corpora import find_split, split_names
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.metrics.wer import ErrorCounts, count_errors
-from edgespeech.harness.normalise import basic_text
-from edgespeech.harness.provenance import git_state, load_average, processor
-from edgespeech.harness.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.wer import ErrorCounts, count_errors
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.records.provenance import git_state, load_average, processor
+from edgespeech.text.normalise import basic_text
 from edgespeech.training.loop import LOG, MODEL
 from edgespeech.training.watch import Sample, transcripts, tuning_sample
 
