@@ -64,6 +64,7 @@ class Watcher:
     """Measures a model now and then; see `Watch`."""
 
     def __init__(self, watch: Watch, speech: Speech, batches: Batches, tokeniser: Tokeniser) -> None:
+        self.every = watch.every
         self._speech, self._batches, self._tokeniser = speech, batches, tokeniser
         self._places = _spread(speech, watch.utterances)
         self._tuning = {name: tuning_sample(name, watch.utterances) for name in watch.tuning}
