@@ -27,6 +27,7 @@ from edgespeech.arms.accelerator import load_numbers, sections
 from edgespeech.arms.accelerator_trace import listen
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.peer_bench import (
@@ -53,7 +54,7 @@ from edgespeech.records.records import without_paths
 from edgespeech.report import accelerator as processors
 from edgespeech.report.execution import bars, product_bars, products_table, shared, truth_table
 from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
-from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
+from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 HERE = Path(__file__).parent

@@ -24,6 +24,7 @@ from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import EventKind
 from edgespeech.core.files import project_root, sha256_file, work_dir, write_atomic
+from edgespeech.core.places import heads_file
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
@@ -42,7 +43,6 @@ from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.report import endpointing as report
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
-from edgespeech.systems._edge import heads_file
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.text.normalise import normalisers
 from edgespeech.training.speech import load_noises, trainable

@@ -20,6 +20,7 @@ import yaml
 
 from edgespeech.audio.io import read_audio
 from edgespeech.core.files import sha256_file, work_dir
+from edgespeech.core.places import shipped_models
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.lattice.codec import Precision, Vocabulary
@@ -43,7 +44,6 @@ from edgespeech.secondpass.tuning import (
     save_scales,
     tune,
 )
-from edgespeech.systems._edge import shipped_models
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "lm.yaml"

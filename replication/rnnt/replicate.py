@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ import yaml
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
 from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.core.places import shipped_models
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
@@ -44,9 +45,9 @@ from edgespeech.records.records import Figure, Record, load_records, load_rows, 
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
+from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
 from edgespeech.synthesis.synthesis import make_corpora
-from edgespeech.systems._edge import BEAM, CHUNK_S, EdgeTransducer, shipped_models
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
@@ -121,7 +122,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
 
 
-SYSTEMS: Mapping[str, Callable[[], EdgeTransducer]] = {EdgeFp32.name: EdgeFp32, EdgeCommand.name: EdgeCommand}
+SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
+    EdgeFp32.name: EdgeFp32,
+    EdgeCommand.name: EdgeCommand,
+}
 
 
 def published(system: str = EdgeFp32.name) -> list[Record]:

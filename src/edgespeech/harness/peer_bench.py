@@ -29,7 +29,7 @@ from edgespeech.harness.workers import THREAD_VARIABLES, Job, prepare_audio
 from edgespeech.metrics.statistics import paired_ratio_difference, quantile
 from edgespeech.metrics.wer import count_errors
 from edgespeech.search.partials import TAIL_S
-from edgespeech.systems._edge import CHUNK_S
+from edgespeech.search.settings import CHUNK_S
 from edgespeech.text.normalise import normalisers
 
 Answer = dict[str, Any]

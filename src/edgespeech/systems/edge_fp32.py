@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgespeech.systems._edge import EdgeTransducer, shipped_models
+from edgespeech.core.places import shipped_models
+from edgespeech.systems._edge import EdgeTransducer
 
 MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
 """Environment variable that names a folder with the model to use instead of the shipped one."""
