@@ -24,7 +24,7 @@ from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import EventKind
 from edgespeech.core.files import sha256_file, write_atomic
-from edgespeech.core.places import networks_file, project_root, work_dir
+from edgespeech.core.places import heads_file, project_root, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
@@ -98,11 +98,11 @@ def train(config: Config) -> Path:
         config_sha256=training_sha256(config),
         **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
     )
-    save_heads(networks_file(), heads)
+    save_heads(heads_file(), heads)
     parts = config["dual"]["policies"][config["shipped"]]
     closing, opening = dual_thresholds(config, parts, tuned_sweeps(config))
-    save_heads(networks_file(), replace(heads, thresholds=Thresholds(closing[1], opening[1])))
-    return networks_file()
+    save_heads(heads_file(), replace(heads, thresholds=Thresholds(closing[1], opening[1])))
+    return heads_file()
 
 
 def training_sha256(config: Config) -> str:
@@ -113,7 +113,7 @@ def training_sha256(config: Config) -> str:
 def is_trained(config: Config) -> bool:
     """Whether the networks that are here are of this recogniser and configuration."""
     try:
-        heads = load_heads(networks_file(), recogniser()[1])
+        heads = load_heads(heads_file(), recogniser()[1])
     except EdgeSpeechError:
         return False
     return heads.provenance.get("config_sha256") == training_sha256(config)
@@ -125,7 +125,7 @@ def known_scorers(config: Config) -> tuple[Scorers, dict[str, str]]:
     Raises:
         EdgeSpeechError: the networks are missing or another recogniser's.
     """
-    return scorers(load_heads(networks_file(), recogniser()[1]), Bounds.model_validate(config["bounds"]))
+    return scorers(load_heads(heads_file(), recogniser()[1]), Bounds.model_validate(config["bounds"]))
 
 
 def set_cases(config: Config, values: Config) -> Iterator[Case]:
@@ -437,7 +437,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
 def cost(config: Config, seed: int) -> Iterator[Row]:
     """What the scorers compute, and the size of the learned ones."""
     del seed
-    heads = load_heads(networks_file(), recogniser()[1])
+    heads = load_heads(heads_file(), recogniser()[1])
     heard = heard_set(config, "tuning")
     audio_s = sum(one.duration_s for one in heard)
     for name in heard[0].scores:
@@ -450,7 +450,7 @@ def cost(config: Config, seed: int) -> Iterator[Row]:
     yield {
         "claim": "endpointing.bytes",
         "detail": ", ".join(f"{key} {value}" for key, value in sorted(heads.provenance.items())),
-        "measured": networks_file().stat().st_size,
+        "measured": heads_file().stat().st_size,
         "n": 1,
     }
     for name, reason in known_scorers(config)[1].items():

@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +47,6 @@ from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
 from edgespeech.synthesis.synthesis import make_corpora
-from edgespeech.systems._edge import EdgeTransducer
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
@@ -122,7 +121,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
 
 
-SYSTEMS: Mapping[str, Callable[[], EdgeTransducer]] = {EdgeFp32.name: EdgeFp32, EdgeCommand.name: EdgeCommand}
+SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
+    EdgeFp32.name: EdgeFp32,
+    EdgeCommand.name: EdgeCommand,
+}
 
 
 def published(system: str = EdgeFp32.name) -> list[Record]:

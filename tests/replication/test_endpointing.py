@@ -36,7 +36,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     save_model(tmp_path / "model", trained.model, trained.tokeniser, trained.provenance)
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
     module = load_replication("endpointing")
-    monkeypatch.setattr(module, "networks_file", lambda: tmp_path / "heads.safetensors")
+    monkeypatch.setattr(module, "heads_file", lambda: tmp_path / "heads.safetensors")
     shape = trained.model.config
     sha256 = sha256_file(tmp_path / "model" / WEIGHTS)
     save_heads(tmp_path / "heads.safetensors", new_heads(shape.joiner, shape.vocabulary, 4, sha256, seed=0))
@@ -145,7 +145,7 @@ def test_costs_have_their_bars(page: ModuleType, config: dict[str, Any]) -> None
 
 
 def test_networks_of_another_recogniser_are_refused(page: ModuleType, config: dict[str, Any]) -> None:
-    save_heads(page.networks_file(), new_heads(66, 40, 4, "another", seed=0))
+    save_heads(page.heads_file(), new_heads(66, 40, 4, "another", seed=0))
     rows = collected(page.curves, config)
     assert len(rows) == 3
     assert all("train the networks again" in row["skipped"] for row in rows[:2])
@@ -158,7 +158,7 @@ def test_what_ships_has_the_bounds_that_were_measured() -> None:
 
 
 def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
-    page.networks_file().unlink()
+    page.heads_file().unlink()
     sha256 = page.recogniser()[1]
     assert not page.is_trained(config)
     heads = load_heads(page.train(config), sha256)

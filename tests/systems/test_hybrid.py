@@ -85,7 +85,7 @@ def test_the_learned_end_pointer_may_end_utterances(
     named: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "heads.safetensors"
-    monkeypatch.setattr("edgespeech.systems.hybrid.networks_file", lambda: path)
+    monkeypatch.setattr("edgespeech.systems.hybrid.heads_file", lambda: path)
     recogniser = Hybrid(endpoint="learned")
     assert recogniser.missing() == f"no end-pointing networks in {tmp_path}"
     plain = Hybrid()

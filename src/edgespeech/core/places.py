@@ -1,4 +1,4 @@
-"""Where the project, what it published, the mirror and the work folder are."""
+"""Where the project, what it publishes, the mirror and the work folder are: the one module that knows `results/`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def edge_model() -> Path:
     return Path(named) if named else shipped_models() / "edge-fp32"
 
 
-def networks_file() -> Path:
+def heads_file() -> Path:
     """The learned end-pointer's networks, which `replication/endpointing` trains."""
     return shipped_models() / "endpointing" / "heads.safetensors"
 

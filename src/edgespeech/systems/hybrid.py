@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
-from edgespeech.core.places import networks_file
+from edgespeech.core.places import heads_file
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.settings import CHUNK_S, FINAL_S
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
@@ -89,8 +89,8 @@ class Hybrid(EdgeRecogniser):
         for name in (LM, SCALES, VOCABULARY):
             if not (folder / name).is_file():
                 return f"no second pass in {folder}: it has no {name}"
-        if self._endpoint == "learned" and not networks_file().is_file():
-            return f"no end-pointing networks in {networks_file().parent}"
+        if self._endpoint == "learned" and not heads_file().is_file():
+            return f"no end-pointing networks in {heads_file().parent}"
         return EdgeFp32().missing()
 
     def load(self) -> SystemInfo:
@@ -115,7 +115,7 @@ class Hybrid(EdgeRecogniser):
         end = {"final_s": self._silence_s, "ahead_s": self._ahead_s}
         self._heads, parameters = None, trained.model.parameters_deployed + lm.parameters
         if learned:
-            self._heads = load_heads(networks_file(), sha256_file(folder / WEIGHTS))
+            self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
             end = chosen_thresholds(self._heads)._asdict()
             networks = self._heads.named().values()  # all of them are in the file
             parameters += sum(p.numel() for network in networks for p in network.parameters())
@@ -135,7 +135,7 @@ class Hybrid(EdgeRecogniser):
         self._stream = self._open
         files = {name: folder / name for name in model_files(folder)}
         files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
-        files |= {"end-pointer": networks_file()} if learned else {}
+        files |= {"end-pointer": heads_file()} if learned else {}
         config = {
             "model": trained.model.config.to_mapping(),
             "beam": self._beam,

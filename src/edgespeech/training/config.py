@@ -51,13 +51,15 @@ class Sounds(_Strict):
 
 
 class Watch(_Strict):
-    """How a run is watched: greedy word error rates of its averaged model at every checkpoint.
+    """How a run is watched: greedy word error rates of its averaged model at checkpoints.
 
     Attributes:
+        every: measured at every so many steps, if there is a checkpoint, and at the end.
         utterances: how many of the run's own speech, spread evenly over its corpora, and of each tuning corpus.
         tuning: splits or manifests that the run is not trained on.
     """
 
+    every: Positive = 1
     utterances: Positive = 60
     tuning: tuple[str, ...] = ()
 

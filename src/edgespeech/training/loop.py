@@ -151,9 +151,11 @@ def train(
 
     def save_average() -> None:
         averaged = _averaged(average, treated, model.config, folder / MODEL)
-        rates = {} if watcher is None else watcher.measure(averaged.to(here.device).eval(), step - 1)
-        progress.watched(step, rates)
-        about = provenance | {"step": str(step)} | {name: f"{rate:.4f}" for name, rate in rates.items()}
+        about = provenance | {"step": str(step)}
+        if watcher is not None and (step % watcher.every == 0 or step == end):
+            rates = watcher.measure(averaged.to(here.device).eval(), step - 1)
+            progress.watched(step, rates)
+            about |= {name: f"{rate:.4f}" for name, rate in rates.items()}
         save_model(folder / MODEL, averaged, tokeniser, about)
 
     if here.leads and step and _step_of_model(folder / MODEL) != step:

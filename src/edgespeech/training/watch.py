@@ -35,10 +35,11 @@ _BATCH = 50
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Utterances to measure: their words, and the features of each, with shape `(F, 80)`."""
+    """Utterances to measure: their words, the features of each, with shape `(F, 80)`, and who speaks."""
 
     texts: Sequence[str]
     spoken: Sequence[Features]
+    speakers: Sequence[str] = ()
 
 
 def tuning_sample(corpus: str, utterances: int) -> Sample:
@@ -52,13 +53,18 @@ def tuning_sample(corpus: str, utterances: int) -> Sample:
     samples = (
         read_audio(manifest.audio_path(u), offset=u.offset, duration=u.duration) for u in manifest.utterances
     )
-    return Sample([u.text for u in manifest.utterances], [log_mel_at_once(one) for one in samples])
+    return Sample(
+        [u.text for u in manifest.utterances],
+        [log_mel_at_once(one) for one in samples],
+        [u.speaker or u.id for u in manifest.utterances],
+    )
 
 
 class Watcher:
     """Measures a model now and then; see `Watch`."""
 
     def __init__(self, watch: Watch, speech: Speech, batches: Batches, tokeniser: Tokeniser) -> None:
+        self.every = watch.every
         self._speech, self._batches, self._tokeniser = speech, batches, tokeniser
         self._places = _spread(speech, watch.utterances)
         self._tuning = {name: tuning_sample(name, watch.utterances) for name in watch.tuning}
@@ -95,11 +101,20 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
     """The word error rate of greedy search without a language model, after the normaliser `basic`."""
-    found: list[str] = []
-    for start in range(0, len(sample.spoken), _BATCH):
-        found += [tokeniser.decode(labels) for labels in greedy(model, sample.spoken[start : start + _BATCH])]
+    found = transcripts(model, tokeniser, sample.spoken)
     texts = [basic_text(text) for text in sample.texts]
     return wer(count_errors(texts, [basic_text(text) for text in found]))
+
+
+def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:
+    """What greedy search makes of utterances, of about the same length together, as `greedy` takes them."""
+    order = sorted(range(len(spoken)), key=lambda place: len(spoken[place]))
+    found = [""] * len(spoken)
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
+        for place, labels in zip(places, greedy(model, [spoken[p] for p in places]), strict=True):
+            found[place] = tokeniser.decode(labels)
+    return found
 
 
 @torch.inference_mode()
