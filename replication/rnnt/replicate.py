@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,18 +22,16 @@ from typing import Any
 import torch
 import yaml
 
-from edgespeech.compression.pack import Layout, pack
+from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root, sha256_file, work_dir
-from edgespeech.data.synthesis import make_corpora
-from edgespeech.decoding.fusion import save_fusion
-from edgespeech.decoding.streaming import TransducerStream
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
+from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.harness.workers import Job, prepare_audio
+from edgespeech.lm.fusion import save_fusion
+from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
     WEIGHTS,
     Trained,
@@ -42,11 +40,13 @@ from edgespeech.model.checkpoint import (
     save_model,
 )
 from edgespeech.model.config import ModelConfig
-from edgespeech.model.mean import mean_model
+from edgespeech.packed.pack import Layout, pack
+from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
-from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
-from edgespeech.systems._edge import BEAM, CHUNK_S, EdgeTransducer, shipped_models
+from edgespeech.search.settings import BEAM, CHUNK_S
+from edgespeech.search.streaming import TransducerStream
+from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
@@ -121,7 +121,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
 
 
-SYSTEMS: Mapping[str, Callable[[], EdgeTransducer]] = {EdgeFp32.name: EdgeFp32, EdgeCommand.name: EdgeCommand}
+SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
+    EdgeFp32.name: EdgeFp32,
+    EdgeCommand.name: EdgeCommand,
+}
 
 
 def published(system: str = EdgeFp32.name) -> list[Record]:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 SAMPLE_RATE = 16_000
+RECOGNISER_GROUP = "edgespeech.recognisers"
+"""Group of entry points by which packages bring recognisers."""
 
 
 class Kind(StrEnum):
@@ -99,7 +101,7 @@ class RemoteTrace:
 
     Attributes:
         patience_s: of a device that has a result of its own: so long after it the far side's answer to the newest
-            message may replace it, see `edgespeech.harness.settling`. None: there is no other result.
+            message may replace it, see `edgespeech.metrics.arbitration`. None: there is no other result.
         notes: what the far side did that it should not have done.
     """
 

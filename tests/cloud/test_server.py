@@ -28,9 +28,9 @@ from cloud.fakes import (
     texts,
     tone,
 )
+from edgespeech.audio.codec import OpusEncoder
 from edgespeech.cloud.access import TOKEN_ENV, Tokens
 from edgespeech.cloud.client import CloudStream
-from edgespeech.cloud.codec import OpusEncoder
 from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio

@@ -22,8 +22,8 @@ from cloud.fakes import (
     send_all,
     tone,
 )
+from edgespeech.audio.codec import OpusEncoder
 from edgespeech.cloud.client import CloudStream
-from edgespeech.cloud.codec import OpusEncoder
 from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import RESCORE_PATH, Hello, encode, pack_audio, pack_request

@@ -7,7 +7,7 @@ import pytest
 
 from edgespeech.contracts import Difference
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Condition, Subset, load_rows
+from edgespeech.records.records import Condition, Subset, load_rows
 from edgespeech.report.compare import compare_records, pair, records_comparable
 from helpers_records import provenance, publish
 

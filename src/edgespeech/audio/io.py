@@ -14,7 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 _MAX_OVERSHOOT = 2.0

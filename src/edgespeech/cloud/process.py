@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.access import address_of
 from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH
-from edgespeech.cloud.vad import SegmentRule
 from edgespeech.errors import EdgeSpeechError
 
 _ALONE = Limits(max_stream_s=3600.0)
@@ -40,7 +40,7 @@ class ServerProcess:
         *,
         backend: str | None,
         options: Mapping[str, Any] | None = None,
-        detector: str = "edgespeech.cloud.vad:SileroDetector",
+        detector: str = "edgespeech.audio.vad:SileroDetector",
         limits: Limits | None = None,
         rule: SegmentRule | None = None,
         rescorer: str | None = None,

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from edgespeech.audio.vad import DetectorFactory, SegmentRule, SileroDetector
 from edgespeech.cloud.access import Tokens, listen, read_tokens, tls_context
 from edgespeech.cloud.limits import INTERNAL, POLICY, FairTurns, FewLines, Limits, RefusedError
 from edgespeech.cloud.pool import ModelProcess
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
 from edgespeech.cloud.session import Done, Job, Recognition, RescoringSession, ServerSession, Session
-from edgespeech.cloud.vad import DetectorFactory, SegmentRule, SileroDetector
 from edgespeech.cloud.worker import Made, named
-from edgespeech.data.weights import resolve_weights
+from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgespeech.cloud.session import Pause, without_pause
 from edgespeech.contracts import Samples
-from edgespeech.data.weights import Weights, count_parameters
+from edgespeech.corpora.weights import Weights, count_parameters
 
 COMPUTE_TYPE = "int8"
 OPTIONS: dict[str, Any] = {

@@ -9,12 +9,12 @@ from typing import Any
 from edgespeech.audio.io import read_audio
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind, Request
+from edgespeech.corpora.phrases import load_phrases
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.context import load_phrases
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
-from edgespeech.harness.trace import Timeline
+from edgespeech.records.trace import Timeline
 
 
 def transcribe_files(

@@ -10,9 +10,9 @@ from typing import Self
 
 import sentencepiece
 
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.labels import SPACE
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.config import SPACE
 
 _UNKNOWN = 1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz'"

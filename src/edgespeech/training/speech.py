@@ -16,11 +16,12 @@ from rich.progress import track
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.corpora import assert_trainable, corpus_names, load_corpus
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import work_dir, write_atomic
-from edgespeech.data.manifest import Manifest, Utterance
-from edgespeech.data.real_dev import held_out
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import work_dir
+from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
@@ -157,16 +158,26 @@ def _held_out_splits() -> set[str]:
     return {split for source in sources if source is not None for split in source.splits}
 
 
-def load_noises(corpus: str | None) -> dict[str, Samples]:
-    """Recorded noises by id; none where no corpus is named.
+def load_noises(*corpora: str) -> dict[str, Samples]:
+    """Recordings of noise corpora, or the impulse responses of rooms, by id.
 
     Raises:
-        EdgeSpeechError: the split is for evaluation only, or unknown.
+        EdgeSpeechError: a split is for evaluation only, or unknown; two recordings have one id; a file that cannot be
+            read.
     """
-    if corpus is None:
-        return {}
-    manifest = trainable(corpus)
-    return {noise.id: read_audio(manifest.audio_path(noise)) for noise in manifest.utterances}
+    found: dict[str, Samples] = {}
+    for corpus in corpora:
+        manifest = trainable(corpus)
+        store, lengths = _decoded(manifest)
+        samples = np.load(store, mmap_mode="r")
+        ends = np.cumsum(lengths)
+        for noise, start, end in zip(manifest.utterances, ends - lengths, ends, strict=True):
+            if noise.id in found:
+                raise bad(
+                    f"{corpus}: recording", "id", noise.id, "an id that no other noise corpus of the run has"
+                )
+            found[noise.id] = samples[start:end].astype(np.float32) / np.float32(_FULL_SCALE)
+    return found
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:

@@ -1,0 +1,67 @@
+"""Files: safe writes and hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from edgespeech.errors import EdgeSpeechError
+
+_BLOCK = 1 << 20
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader, a crash or a full disk only ever sees the old file or the whole new one.
+
+    Args:
+        path: where to; its folder is made when it is missing.
+        data: the whole content; text is written as UTF-8 with the line ends it has.
+
+    Raises:
+        EdgeSpeechError: the file cannot be written (no space, no permission). The old file is untouched and
+            nothing is left beside it.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a written file has the permissions that open() would have given it.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in lower-case hexadecimal.
+
+    Raises:
+        EdgeSpeechError: the file is missing or unreadable.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgespeech.core import files
+from edgespeech.errors import EdgeSpeechError
+
+
+def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "file.txt"
+    files.write_atomic(path, "gréat\n")
+    assert path.read_bytes() == "gréat\n".encode()
+    files.write_atomic(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    files.write_atomic(tmp_path / "ours", "x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_text("old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeSpeechError, match=r"record\.json: could not be written: No space left on device"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    program = (
+        "import os, signal, sys; from pathlib import Path; from edgespeech.core import files;"
+        "os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL);"
+        "files.write_atomic(Path(sys.argv[1]), 'new')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="could not be written"):
+        files.write_atomic(tmp_path, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hash_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert files.sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(bytes(3_000_000))
+    assert files.sha256_file(path) == hashlib.sha256(bytes(3_000_000)).hexdigest()
+    with pytest.raises(EdgeSpeechError, match=r"gone: could not be read: No such file"):
+        files.sha256_file(tmp_path / "gone")
