@@ -32,7 +32,8 @@ from edgespeech.decoding.streaming import TransducerStream
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.records import Figure, Record, load_records, load_rows, without_paths
+from edgespeech.harness.records import Figure, Record, load_rows, without_paths
+from edgespeech.harness.rescore import current_records
 from edgespeech.harness.workers import Job, prepare_audio
 from edgespeech.model.checkpoint import (
     WEIGHTS,
@@ -139,7 +140,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
     found = [
         record
-        for record in load_records(records_dir())
+        for record in current_records(records_dir())
         if record.status == "passed"
         and record.system.name == system
         and dict(record.system.model_sha256) == hashes

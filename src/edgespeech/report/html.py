@@ -9,7 +9,8 @@ from typing import Any
 from edgespeech.contracts import Kind
 from edgespeech.data.files import write_atomic
 from edgespeech.harness.metrics.registry import metrics
-from edgespeech.harness.records import Record, load_records
+from edgespeech.harness.records import Record
+from edgespeech.harness.rescore import current_records
 from edgespeech.report.plots import DARK, LIGHT, all_plots, themed
 from edgespeech.report.reference import load_references
 from edgespeech.report.tables import NULL, all_tables, latest
@@ -32,7 +33,7 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(reference_dir)
     newest = latest(records)
     plots = {name: themed(svg) for name, svg in all_plots(records_dir, records, references).items()}

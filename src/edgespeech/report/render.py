@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgespeech.data.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.records import Record, load_records
+from edgespeech.harness.records import Record
+from edgespeech.harness.rescore import current_records
 from edgespeech.report.reference import load_references
 from edgespeech.report.table import Table
 from edgespeech.report.tables import all_tables
@@ -35,7 +36,7 @@ def render(records_dir: Path, out_dir: Path, readme: Path, *, check: bool) -> li
     """
     from edgespeech.report.plots import all_plots
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(out_dir / "reference")
     tables = {table.name: table for table in all_tables(records, references)}
     files = {

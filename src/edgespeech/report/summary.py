@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgespeech.data.files import project_root, work_dir
 from edgespeech.harness.plan import Profile
-from edgespeech.harness.records import load_record, load_records, publish_record
+from edgespeech.harness.records import load_record, publish_record
+from edgespeech.harness.rescore import current_records
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
@@ -58,7 +59,7 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
 def claims_table() -> str:
     """What others report, beside what the committed records say."""
     references = load_references(project_root() / "results" / "reference")
-    tables = {table.name: table for table in all_tables(load_records(records_dir()), references)}
+    tables = {table.name: table for table in all_tables(current_records(records_dir()), references)}
     return "\n".join(
         f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
     )
