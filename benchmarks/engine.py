@@ -29,7 +29,7 @@ class _Product:
     param_names = ("matrix", "kernel")
 
     def setup(self, matrix: str, isa: str) -> None:
-        from edgespeech.engine.loader import EdgeFile, isas
+        from edgespeech.packed.loader import EdgeFile, isas
 
         path = shipped()
         if isa not in isas():
@@ -84,7 +84,7 @@ class Chunk:
     param_names = ("beam",)
 
     def setup(self, beam: int) -> None:
-        from edgespeech.engine.runtime import PackedModel
+        from edgespeech.packed.runtime import PackedModel
 
         self.stream = PackedModel(shipped()).open(beam)
         self.features = np.random.default_rng(0).normal(10, 3, (FRAMES, 80)).astype(np.float32)
@@ -100,7 +100,7 @@ class Load:
         self.path = shipped()
 
     def time_load(self) -> None:
-        from edgespeech.engine.runtime import PackedModel
+        from edgespeech.packed.runtime import PackedModel
 
         PackedModel(self.path).close()
 

@@ -12,12 +12,12 @@ class Peak:
         log_mel(noise(60))
 
     def peakmem_count_errors(self) -> None:
-        from edgespeech.harness.metrics.wer import count_errors
+        from edgespeech.metrics.wer import count_errors
 
         count_errors(*texts())
 
     def peakmem_bootstrap(self) -> None:
-        from edgespeech.harness.statistics import bootstrap_ratio
+        from edgespeech.metrics.statistics import bootstrap_ratio
 
         errors, words, speakers = error_counts()
         bootstrap_ratio(errors, words, speakers, seed=0)

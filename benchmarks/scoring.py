@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.common import error_counts, texts
-from edgespeech.harness.metrics.wer import count_errors
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.statistics import bootstrap_quantile, bootstrap_ratio
+from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_ratio
+from edgespeech.metrics.wer import count_errors
+from edgespeech.text.normalise import normalisers
 
 
 class Wer:

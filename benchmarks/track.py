@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.common import noise
 from edgespeech.contracts import EventKind, Request
-from edgespeech.data.weights import load_spec, model_names
+from edgespeech.corpora.weights import load_spec, model_names
 from edgespeech.errors import EdgeSpeechError
 
 N_UTTERANCES = 8
@@ -17,7 +17,7 @@ class PocketSphinx:
     timeout = 300
 
     def setup(self) -> None:
-        from edgespeech.data.fetch import manifest_of
+        from edgespeech.corpora.fetch import manifest_of
         from edgespeech.systems.pocketsphinx import PocketSphinx as System
 
         self.recogniser = System()
@@ -31,9 +31,9 @@ class PocketSphinx:
 
     def track_wer(self) -> float:
         from edgespeech.audio.io import read_audio
-        from edgespeech.harness.metrics.wer import count_errors, wer
-        from edgespeech.harness.normalise import normalisers
         from edgespeech.harness.runner import run_utterance
+        from edgespeech.metrics.wer import count_errors, wer
+        from edgespeech.text.normalise import normalisers
 
         normalise = normalisers()["basic"]
         hypotheses: list[str] = []
@@ -52,7 +52,7 @@ class PocketSphinx:
 
 class Opus:
     def setup(self) -> None:
-        from edgespeech.cloud.codec import OpusEncoder
+        from edgespeech.audio.codec import OpusEncoder
 
         self.encoder = OpusEncoder()
         self.samples = noise(OPUS_AUDIO_S)

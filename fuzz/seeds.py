@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgespeech.compression.codes import lloyd_max, quantise
-from edgespeech.compression.edge_file import Tensor, write_edge
+from edgespeech.packed.codes import lloyd_max, quantise
+from edgespeech.packed.edge_file import Tensor, write_edge
 
 
 def main(folder: Path) -> None:
@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
 
 
 def model(predictor: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """The tensors of a model, as `edgespeech.engine.runtime.PackedModel` takes them, of every encoding."""
+    """The tensors of a model, as `edgespeech.packed.runtime.PackedModel` takes them, of every encoding."""
     bands, stack, hidden, joiner, vocabulary, context = 3, 2, 9, 7, 5, 2
     lstm = "transcriber.lstms.0"
     shapes = {

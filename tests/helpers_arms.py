@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from edgespeech.harness.arms import Arms
+from edgespeech.arms.configuration import Arms
 
 
 def arm_row(name: str, family: str, point: float | None, wer: float, **changes: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgespeech.harness.records import Condition, Record, write_record
+from edgespeech.records.records import Condition, Record, write_record
 from helpers_records import publish, record, rows
 
 NOTE = "Its references came from a recogniser of this family, so its coffee WER with context is flattered."

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgespeech.compression.codes import Codes
-from edgespeech.compression.edge_file import EdgeFile, Tensor, read_edge, write_edge
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import EdgeFile, Tensor, read_edge, write_edge
 
 # The format's text, apart from the module's: where each field is, and its struct letter.
 HEADER = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgespeech.compression.pack import SCORE_STEP
-from edgespeech.decoding.fusion import Fusion, FusionWeights
-from edgespeech.decoding.ngram import NGram
-from edgespeech.training.ngram import estimate
+from edgespeech.lm.estimate import estimate
+from edgespeech.lm.fusion import Fusion, FusionWeights
+from edgespeech.lm.ngram import NGram
+from edgespeech.packed.pack import SCORE_STEP
 
 
 def fusion_of(vocabulary: int, high: float = 0.7, label: float = 0.4) -> Fusion:

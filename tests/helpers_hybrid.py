@@ -24,21 +24,21 @@ from edgespeech.contracts import (
     Stream,
     SystemInfo,
 )
-from edgespeech.decoding.lattice_paths import Scales, n_best
-from edgespeech.decoding.wire import Precision, Vocabulary, decode
 from edgespeech.endpointing.frames import Frame
 from edgespeech.endpointing.policy import EndPointer, Gate, Scorer
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.lattice.codec import Precision, Vocabulary, decode
+from edgespeech.lattice.paths import Scales, n_best
 from edgespeech.model.checkpoint import Trained, save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.rescoring.device import Device, HybridStream
-from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY
-from edgespeech.rescoring.model import save_lm
-from edgespeech.rescoring.service import NAME
-from edgespeech.rescoring.tuning import save_scales
-from rescoring.lm_helpers import WORDS, tiny_lm
+from edgespeech.secondpass.device import Device, HybridStream
+from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY
+from edgespeech.secondpass.model import save_lm
+from edgespeech.secondpass.service import NAME
+from edgespeech.secondpass.tuning import save_scales
+from secondpass.lm_helpers import WORDS, tiny_lm
 
 CHUNK_S = 0.12
 KNOWN = Vocabulary(WORDS[:5])

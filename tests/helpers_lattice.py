@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from edgespeech.decoding.lattice import Arc, Final, Lattice, arranged
+from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged
 
 SOME = settings(deadline=None, max_examples=60)
 WORDS = ("turn", "the", "light", "lights", "on", "off", "a", "käse")

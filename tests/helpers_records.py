@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgespeech.contracts import EventKind, Kind
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import (
+from edgespeech.records.records import (
     AccuracyRow,
     Condition,
     CorpusRow,
@@ -30,6 +29,7 @@ from edgespeech.harness.records import (
     sha256_json,
     write_record,
 )
+from edgespeech.text.normalise import normalisers
 
 WORDS = [
     "a",
@@ -127,7 +127,7 @@ def rows(
 
 
 def _trace(hyp: str, failure: str | None) -> dict[str, Any]:
-    """As `edgespeech.harness.rows` keeps it: four messages up, one answer down."""
+    """As `edgespeech.records.rows` keeps it: four messages up, one answer down."""
     reply = {"after": 3, "n_bytes": 90, "kind": "final", "text": hyp}
     return {
         "duration_s": 2.0,
@@ -269,7 +269,7 @@ def record(
 
 def publish(folder: Path, *, cloud: bool = False, error: float = 0.1, n: int = 20, **fields: Any) -> Record:
     """Make a record with its rows and write both; return it as it lies there."""
-    from edgespeech.harness.records import load_record
+    from edgespeech.records.records import load_record
 
     said = rows(cloud=cloud, error=error, n=n, seed=fields.get("seed", 0))
     if fields.get("status", "passed") == "skipped":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from types import ModuleType
 
-from edgespeech.data.files import project_root
+from edgespeech.core.files import project_root
 
 
 def load_replication(name: str) -> ModuleType:

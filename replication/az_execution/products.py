@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespeech.compression.codes import quantise
-from edgespeech.compression.edge_file import write_edge
-from edgespeech.engine.loader import EdgeFile, chosen_isa
+from edgespeech.packed.codes import quantise
+from edgespeech.packed.edge_file import write_edge
+from edgespeech.packed.loader import EdgeFile, chosen_isa
 
 Floats = NDArray[np.float32]
 Work = Callable[[], object]

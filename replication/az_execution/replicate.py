@@ -23,19 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgespeech.compression.accelerator import load_numbers, sections
-from edgespeech.compression.accelerator_trace import listen
-from edgespeech.compression.choose import this_machine
-from edgespeech.compression.edge_file import Tensor, read_edge
-from edgespeech.compression.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
-from edgespeech.compression.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
-from edgespeech.compression.simulate import simulate, transcriptions
-from edgespeech.data.files import project_root, write_atomic
-from edgespeech.decoding.greedy import MAX_LABELS, GreedyDecoder
-from edgespeech.engine.runtime import PackedModel
+from edgespeech.arms.accelerator import load_numbers, sections
+from edgespeech.arms.accelerator_trace import listen
+from edgespeech.arms.packed_bench import added_errors, networks, sizes
+from edgespeech.core.files import project_root, write_atomic
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.contest import (
+from edgespeech.harness.peer_bench import (
     Answer,
     Contestant,
     Spoken,
@@ -47,12 +41,18 @@ from edgespeech.harness.contest import (
     spread,
     utterances,
 )
-from edgespeech.harness.packed_bench import added_errors, networks, sizes
-from edgespeech.harness.records import without_paths
 from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.model.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
+from edgespeech.packed.edge_file import Tensor, read_edge
+from edgespeech.packed.layout_search import this_machine
+from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
+from edgespeech.packed.runtime import PackedModel
+from edgespeech.packed.simulate import simulate, transcriptions
+from edgespeech.records.records import without_paths
 from edgespeech.report import accelerator as processors
 from edgespeech.report.execution import bars, product_bars, products_table, shared, truth_table
+from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
 from edgespeech.systems._edge import BEAM, CHUNK_S, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
 

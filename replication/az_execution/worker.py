@@ -67,8 +67,8 @@ class Edge(Contestant):
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         from edgespeech import __version__
-        from edgespeech.engine.loader import chosen_isa
-        from edgespeech.engine.runtime import PackedModel
+        from edgespeech.packed.loader import chosen_isa
+        from edgespeech.packed.runtime import PackedModel
 
         self._open = PackedModel
         self.kernel = chosen_isa()
@@ -116,8 +116,8 @@ class Torch(Stacked):
         super().__init__(spec)
         import torch
 
-        from edgespeech.decoding.greedy import GreedyDecoder
         from edgespeech.model.checkpoint import load_model
+        from edgespeech.search.greedy import GreedyDecoder
 
         torch.set_num_threads(1)
         self._torch, self._load, self._decoder = torch, load_model, GreedyDecoder
@@ -342,7 +342,7 @@ def run(contestant: Contestant, file: str, cold: Cache | None) -> dict[str, Any]
 
 def share(model: Any, file: str, streams: int, cold: Cache | None) -> dict[str, Any]:
     """Seconds of each piece for one stream, and for many that go together, in turns."""
-    from edgespeech.engine.runtime import accept_batch
+    from edgespeech.packed.runtime import accept_batch
 
     together, one = [model.open() for _ in range(streams)], model.open()
     seconds: dict[str, list[float]] = {"one": [], "together": []}

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import Request
-from edgespeech.data.fetch import fetch, manifest_of
-from edgespeech.data.files import project_root
+from edgespeech.core.files import project_root
+from edgespeech.corpora.fetch import fetch, manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, parser, run
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.published_scores import score_lines
-from edgespeech.harness.statistics import bootstrap_ratio
 from edgespeech.harness.workers import Job, run_jobs
+from edgespeech.metrics.statistics import bootstrap_ratio
 
 
 def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) -> float:
@@ -83,7 +83,7 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
 
 def live(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     """The cloud baseline over a real socket in real time, against the replayed simulation."""
-    from edgespeech.cloud.live import compare_live
+    from edgespeech.harness.live import compare_live
 
     settings = config["live"]
     recogniser = find_recogniser(settings["system"])

@@ -18,25 +18,25 @@ from typing import Any
 
 import yaml
 
-from edgespeech.compression.pack import pack
-from edgespeech.compression.sensitivity import Option, Tried, fit, layout_of, thinned
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root, sha256_file, write_atomic
-from edgespeech.data.grammar import load_grammar
-from edgespeech.data.synthesis import make_corpora
+from edgespeech.arms.configuration import Arm, Arms, arms_start, start_model, train_arms
+from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
+from edgespeech.arms.packed_bench import Bench, dev_loss, say
+from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
+from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
+from edgespeech.core.files import project_root, sha256_file, write_atomic
+from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.arm_figures import check_arms, kept, sensitivity_rows
-from edgespeech.harness.arms import Arm, Arms, arms_start, start_model, train_arms
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.metrics.acceptance import accepted
-from edgespeech.harness.packed_bench import Bench, dev_loss, say
-from edgespeech.harness.records import load_records, without_paths
-from edgespeech.harness.statistics import paired_ratio_difference
+from edgespeech.metrics.acceptance import accepted
+from edgespeech.metrics.statistics import paired_ratio_difference
 from edgespeech.model.checkpoint import load_model
-from edgespeech.report.compression import arms_table, layout_table, pareto_plot
+from edgespeech.packed.pack import pack
+from edgespeech.records.records import load_records, without_paths
 from edgespeech.report.summary import records_dir
+from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems._edge import shipped_models
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
+from edgespeech.text.grammar import load_grammar
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "compression"

@@ -23,10 +23,8 @@ import yaml
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import EventKind
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root, sha256_file, work_dir, write_atomic
-from edgespeech.data.pauses import Hesitation
-from edgespeech.data.synthesis import make_corpora
+from edgespeech.core.files import project_root, sha256_file, work_dir, write_atomic
+from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
@@ -35,16 +33,18 @@ from edgespeech.endpointing.sets import Case, SetConfig, cases, lessons_cases, w
 from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import Page, Row, parser, run
-from edgespeech.harness.metrics.latency import UtteranceTimes, utterance_timing
-from edgespeech.harness.metrics.silence import words_invented_per_minute
-from edgespeech.harness.metrics.wer import ErrorCounts, count_errors, wer
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import sha256_json, without_paths
-from edgespeech.harness.statistics import paired_ratio_difference, quantile
+from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
+from edgespeech.metrics.silence import words_invented_per_minute
+from edgespeech.metrics.statistics import paired_ratio_difference, quantile
+from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.report import endpointing as report
+from edgespeech.synthesis.pauses import Hesitation
+from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems._edge import heads_file
 from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.text.normalise import normalisers
 from edgespeech.training.speech import load_noises, trainable
 
 HERE = Path(__file__).parent

@@ -23,30 +23,30 @@ import torch
 import yaml
 from torch import Tensor
 
-from edgespeech.cloud.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
+from edgespeech.arms.configuration import start_model
+from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.data.files import project_root, work_dir, write_atomic
-from edgespeech.decoding.hypothesis import words_of
-from edgespeech.decoding.lattice import Lattice
-from edgespeech.decoding.lattice_paths import best_path, n_best, oracle, prune
-from edgespeech.decoding.lattice_search import LatticeDecoder, log_probability
-from edgespeech.decoding.wire import Precision, Vocabulary, encode, rounded
+from edgespeech.core.files import project_root, work_dir, write_atomic
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.contest import Spoken, utterances
-from edgespeech.harness.metrics.wer import count_errors
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import without_paths
-from edgespeech.harness.statistics import paired_ratio_difference
+from edgespeech.harness.peer_bench import Spoken, utterances
+from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.paths import best_path, n_best, oracle, prune
+from edgespeech.lattice.search import LatticeDecoder, log_probability
+from edgespeech.metrics.statistics import paired_ratio_difference
+from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained, load_model
+from edgespeech.records.records import without_paths
 from edgespeech.report import lattices as tables
-from edgespeech.rescoring.arms import Wire, listed, same_bytes
-from edgespeech.rescoring.folder import LM, second_pass_folder
-from edgespeech.rescoring.measure import hear, measured, second_pass_table
-from edgespeech.rescoring.model import load_lm
-from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
-from edgespeech.rescoring.tuning import load_scales
+from edgespeech.search.hypothesis import words_of
+from edgespeech.secondpass.arms import Wire, listed, same_bytes
+from edgespeech.secondpass.folder import LM, second_pass_folder
+from edgespeech.secondpass.measure import hear, measured, second_pass_table
+from edgespeech.secondpass.model import load_lm
+from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
+from edgespeech.secondpass.tuning import load_scales
+from edgespeech.text.normalise import normalisers
 from edgespeech.training.speech import trainable
 
 HERE = Path(__file__).parent

@@ -19,21 +19,21 @@ import torch
 import yaml
 
 from edgespeech.audio.io import read_audio
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import sha256_file, work_dir
-from edgespeech.data.manifest import Manifest
-from edgespeech.decoding.lattice import Lattice
-from edgespeech.decoding.lattice_search import lattice_of
-from edgespeech.decoding.wire import Precision, Vocabulary
+from edgespeech.core.files import sha256_file, work_dir
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest
+from edgespeech.lattice.codec import Precision, Vocabulary
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.search import lattice_of
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
-from edgespeech.rescoring.arms import ARMS, Wire, expanded, sent
-from edgespeech.rescoring.config import load_lm_config
-from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, shipped_second_pass
-from edgespeech.rescoring.model import load_lm, save_lm
-from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
-from edgespeech.rescoring.service import NAME
-from edgespeech.rescoring.training import MODEL, perplexity, train_lm
-from edgespeech.rescoring.tuning import (
+from edgespeech.secondpass.arms import ARMS, Wire, expanded, sent
+from edgespeech.secondpass.config import load_lm_config
+from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, shipped_second_pass
+from edgespeech.secondpass.model import load_lm, save_lm
+from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
+from edgespeech.secondpass.service import NAME
+from edgespeech.secondpass.training import MODEL, perplexity, train_lm
+from edgespeech.secondpass.tuning import (
     START,
     Candidates,
     Tuned,
@@ -49,7 +49,7 @@ HERE = Path(__file__).parent
 CONFIG = HERE / "lm.yaml"
 TUNED = HERE / "scales.yaml"
 DEVELOPMENT = "corpora/assistant/assistant_dev.jsonl"
-"""In the work folder; made by `python -m edgespeech.data.synthesis data_manifests/assistant/dev.yaml`."""
+"""In the work folder; made by `python -m edgespeech.synthesis.synthesis data_manifests/assistant/dev.yaml`."""
 TUNED_ON = 120
 """Utterances of it, which take some minutes."""
 BITS = 7

@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 import yaml
 
-from edgespeech.compression.codes import Codes
-from edgespeech.compression.edge_file import read_edge
-from edgespeech.compression.sensitivity import Option
-from edgespeech.data.files import project_root, write_atomic
-from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.arm_figures import check_arms, kept, sensitivity_rows
-from edgespeech.harness.arms import arms_of, latent_weights, train_arms
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.report.compression import (
+from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
+from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
+from edgespeech.arms.sensitivity import Option
+from edgespeech.arms.tables import (
     arms_table,
     curve_plot,
     distances_plot,
     pareto_plot,
     sensitivity_table,
 )
+from edgespeech.core.files import project_root, write_atomic
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import read_edge
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "qat"

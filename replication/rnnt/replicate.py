@@ -22,19 +22,16 @@ from typing import Any
 import torch
 import yaml
 
-from edgespeech.compression.pack import Layout, pack
+from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root, sha256_file, work_dir
-from edgespeech.data.synthesis import make_corpora
-from edgespeech.decoding.fusion import save_fusion
-from edgespeech.decoding.streaming import TransducerStream
+from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.arms import start_model
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.records import Figure, Record, load_rows, without_paths
 from edgespeech.harness.rescore import current_records
 from edgespeech.harness.workers import Job, prepare_audio
+from edgespeech.lm.fusion import save_fusion
+from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
     WEIGHTS,
     Trained,
@@ -43,10 +40,13 @@ from edgespeech.model.checkpoint import (
     save_model,
 )
 from edgespeech.model.config import ModelConfig
-from edgespeech.model.mean import mean_model
+from edgespeech.packed.pack import Layout, pack
+from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
+from edgespeech.search.streaming import TransducerStream
+from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems._edge import BEAM, CHUNK_S, EdgeTransducer, shipped_models
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32

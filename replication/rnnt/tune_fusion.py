@@ -15,8 +15,8 @@ from pathlib import Path
 
 import jiwer
 
-from edgespeech.decoding.fusion import Fusion, FusionWeights
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.checkpoint import load_model
 from edgespeech.systems._edge import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32

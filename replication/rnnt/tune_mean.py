@@ -18,16 +18,16 @@ from pathlib import Path
 import jiwer
 
 from edgespeech.audio.features import Features
-from edgespeech.data.grammar import load_grammar
-from edgespeech.data.manifest import Utterance
-from edgespeech.decoding.constraint import GrammarScores
-from edgespeech.decoding.fusion import load_fusion
+from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.metrics.acceptance import accepted
+from edgespeech.lm.fusion import load_fusion
+from edgespeech.metrics.acceptance import accepted
+from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import Trained, load_model
-from edgespeech.model.mean import mean_model
+from edgespeech.search.constraint import GrammarScores
 from edgespeech.systems._edge import BEAM, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.text.grammar import load_grammar
 from edgespeech.training.tuning import hear, led, said
 
 SPEECH = ("assistant_dev", "assistant_dev_accents")

@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from edgespeech.data.files import project_root, write_atomic
+from edgespeech.arms.configuration import arms_of, snapshots_of, train_arms
+from edgespeech.arms.figures import check_arms, kept
+from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
+from edgespeech.core.files import project_root, write_atomic
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.arm_figures import check_arms, kept
-from edgespeech.harness.arms import arms_of, snapshots_of, train_arms
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.report.compression import arms_table, curve_plot, pareto_plot, shades, zeros_plot
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "sparsification"

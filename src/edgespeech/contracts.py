@@ -99,7 +99,7 @@ class RemoteTrace:
 
     Attributes:
         patience_s: of a device that has a result of its own: so long after it the far side's answer to the newest
-            message may replace it, see `edgespeech.harness.settling`. None: there is no other result.
+            message may replace it, see `edgespeech.metrics.arbitration`. None: there is no other result.
         notes: what the far side did that it should not have done.
     """
 

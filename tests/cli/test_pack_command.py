@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edgespeech.cli import app
-from edgespeech.compression.codes import Codes
-from edgespeech.compression.edge_file import EdgeFile, read_edge
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import save_model
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import EdgeFile, read_edge
 from helpers_packed import prune, tiny
 
 

@@ -29,8 +29,8 @@ from cloud.fakes import (
     texts,
     tone,
 )
+from edgespeech.audio.codec import OpusEncoder
 from edgespeech.cloud.client import CloudStream
-from edgespeech.cloud.codec import OpusEncoder
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
 from edgespeech.cloud.server import TOKEN_ENV, Limits, serve

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cloud.fakes import EchoBackend, EnergyDetector, silence, tone
-from edgespeech.cloud.codec import OpusEncoder
+from edgespeech.audio.codec import OpusEncoder
+from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
 from edgespeech.cloud.session import ServerSession, TooLongError
-from edgespeech.cloud.vad import SegmentRule
 from edgespeech.contracts import Samples
 from edgespeech.errors import EdgeSpeechError
 

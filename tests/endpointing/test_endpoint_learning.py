@@ -13,10 +13,7 @@ import torch
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
-from edgespeech.data.manifest import Manifest, Utterance, load_manifest, write_manifest
-from edgespeech.data.pauses import Hesitation
-from edgespeech.decoding.greedy import GreedyDecoder
-from edgespeech.decoding.streaming import StreamingTranscriber
+from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.alignment import align, gaps
 from edgespeech.endpointing.curves import sweep
 from edgespeech.endpointing.frames import Frame, FrameStream
@@ -34,9 +31,12 @@ from edgespeech.endpointing.sets import Case, SetConfig, cases, lessons_cases, w
 from edgespeech.endpointing.silence import DecoderSilence
 from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.metrics.upl import upl_s
+from edgespeech.metrics.upl import upl_s
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import BLANK
+from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.streaming import StreamingTranscriber
+from edgespeech.synthesis.pauses import Hesitation
 from helpers_packed import tiny
 
 JOINER = 66

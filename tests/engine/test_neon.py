@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.compression.pack import Encoding, Layout, pack
-from edgespeech.engine.runtime import PackedModel
 from edgespeech.model.config import PredictorKind
+from edgespeech.packed.pack import Encoding, Layout, pack
+from edgespeech.packed.runtime import PackedModel
 from helpers_packed import features, prune, tiny
 
 ROOT = Path(__file__).parents[2]

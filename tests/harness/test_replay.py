@@ -9,8 +9,8 @@ from edgespeech.contracts import Event, EventKind, LinkProfile, RemoteTrace, Rep
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import runner
 from edgespeech.harness.replay import replay
-from edgespeech.harness.rows import trace_from_row, trace_to_row
-from edgespeech.harness.trace import Chunk, Trace
+from edgespeech.records.rows import trace_from_row, trace_to_row
+from edgespeech.records.trace import Chunk, Trace
 from scripted import FakeClock, Scripted
 
 LOOPBACK = load_profiles()["loopback"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import load_records
 from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import load_records
+from edgespeech.text.normalise import normalisers
 from helpers_records import publish
 
 

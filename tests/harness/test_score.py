@@ -8,13 +8,13 @@ import pytest
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import Event, EventKind, Kind, RemoteTrace, Reply, SystemInfo
-from edgespeech.data.manifest import Utterance
+from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.replay import replay
-from edgespeech.harness.rows import trace_from_row
 from edgespeech.harness.score import ScoredRun, replay_seed, resampling_unit, score
-from edgespeech.harness.trace import Chunk, Trace
 from edgespeech.harness.workers import Done, Loaded, Run
+from edgespeech.records.rows import trace_from_row
+from edgespeech.records.trace import Chunk, Trace
 
 LINKS = {name: profile for name, profile in load_profiles().items() if name in ("wifi", "3g", "offline")}
 INFO = SystemInfo(name="s", kind=Kind.CLOUD, model_bytes=1, parameters=1, chunk_s=0.1, citation="test")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgespeech.contracts import Difference
-from edgespeech.data.files import mirror_root
-from edgespeech.harness.metrics.wer import ErrorCounts, count_errors, total
+from edgespeech.core.files import mirror_root
 from edgespeech.harness.published_scores import score_lines
-from edgespeech.harness.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.wer import ErrorCounts, count_errors, total
 
 pytestmark = pytest.mark.mirror
 

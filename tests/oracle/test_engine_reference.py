@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from edgespeech.engine import native, reference
+from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.packed import reference
 
 Pair = tuple[NDArray[np.int8], NDArray[np.int8]]
 

@@ -15,13 +15,13 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.compression.edge_file import read_edge
-from edgespeech.compression.pack import EMBEDDING, pack
-from edgespeech.data.files import project_root
-from edgespeech.data.manifest import Utterance, write_manifest
-from edgespeech.engine.loader import EdgeFile
+from edgespeech.core.files import project_root
+from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import save_model
+from edgespeech.packed.edge_file import read_edge
+from edgespeech.packed.loader import EdgeFile
+from edgespeech.packed.pack import EMBEDDING, pack
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_packed import tiny
 from helpers_replication import load_replication

@@ -11,17 +11,17 @@ import pytest
 import torch
 import yaml
 
+from edgespeech.arms.configuration import Arms
+from edgespeech.arms.packed_bench import Bench
+from edgespeech.arms.sensitivity import Option, matrices_of
 from edgespeech.audio.io import write_audio
-from edgespeech.compression.codes import Codes
-from edgespeech.compression.edge_file import read_edge
-from edgespeech.compression.pack import Encoding, Layout, pack
-from edgespeech.compression.sensitivity import Option, matrices_of
-from edgespeech.data.files import project_root, sha256_file
-from edgespeech.data.manifest import Utterance, write_manifest
+from edgespeech.core.files import project_root, sha256_file
+from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.arms import Arms
-from edgespeech.harness.packed_bench import Bench
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import read_edge
+from edgespeech.packed.pack import Encoding, Layout, pack
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny

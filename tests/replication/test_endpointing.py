@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.data.files import project_root, sha256_file
-from edgespeech.data.manifest import Utterance, load_manifest, write_manifest
+from edgespeech.core.files import project_root, sha256_file
+from edgespeech.corpora.manifest import Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds
 from edgespeech.errors import EdgeSpeechError

@@ -12,24 +12,24 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.data.files import project_root
-from edgespeech.data.manifest import Utterance, write_manifest
-from edgespeech.decoding.lattice_paths import Scales, n_best
-from edgespeech.decoding.wire import Precision, Vocabulary, encode
+from edgespeech.core.files import project_root
+from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.harness.checks import table
-from edgespeech.harness.contest import Spoken, write_chunks
+from edgespeech.harness.peer_bench import Spoken, write_chunks
+from edgespeech.lattice.codec import Precision, Vocabulary, encode
+from edgespeech.lattice.paths import Scales, n_best
 from edgespeech.model.checkpoint import save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.rescoring.arms import ARMS, Wire
-from edgespeech.rescoring.folder import FOLDER_VARIABLE, LM
-from edgespeech.rescoring.model import save_lm
-from edgespeech.rescoring.tuning import save_scales
+from edgespeech.secondpass.arms import ARMS, Wire
+from edgespeech.secondpass.folder import FOLDER_VARIABLE, LM
+from edgespeech.secondpass.model import save_lm
+from edgespeech.secondpass.tuning import save_scales
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_lattice import random_lattice
 from helpers_replication import load_replication
-from rescoring.lm_helpers import tiny_lm
+from secondpass.lm_helpers import tiny_lm
 
 HERE = project_root() / "replication" / "lattices"
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from edgespeech.compression.codes import quantise
-from edgespeech.data.files import project_root
-from edgespeech.harness.arms import Arms, latent_weights
+from edgespeech.arms.configuration import Arms, latent_weights
+from edgespeech.core.files import project_root
 from edgespeech.model.checkpoint import save_model
+from edgespeech.packed.codes import quantise
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.training.loop import MODEL, STATE
 from helpers_arms import arm_row, check_blocks, check_page

@@ -15,17 +15,17 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.compression.pack import Layout, pack
-from edgespeech.data.files import project_root, sha256_file
-from edgespeech.data.manifest import Utterance, write_manifest
-from edgespeech.decoding.fusion import FUSION
+from edgespeech.core.files import project_root, sha256_file
+from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
-from edgespeech.harness.records import Condition, Record, Row, write_record
+from edgespeech.lm.fusion import FUSION
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.pack import Layout, pack
+from edgespeech.records.records import Condition, Record, Row, write_record
 from edgespeech.report.text import NONE
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE

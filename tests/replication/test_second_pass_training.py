@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from edgespeech.data.corpora import CorpusKind, corpus_names, load_corpus
-from edgespeech.data.files import project_root
-from edgespeech.decoding.lattice import Arc, Final, Lattice
+from edgespeech.core.files import project_root
+from edgespeech.corpora.corpora import CorpusKind, corpus_names, load_corpus
+from edgespeech.lattice.lattice import Arc, Final, Lattice
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
-from edgespeech.rescoring.arms import ARMS
-from edgespeech.rescoring.config import load_lm_config
-from edgespeech.rescoring.model import LanguageModel
-from edgespeech.rescoring.scoring import InternalScorer, RememberingScorer
-from rescoring.lm_helpers import tiny_lm
+from edgespeech.secondpass.arms import ARMS
+from edgespeech.secondpass.config import load_lm_config
+from edgespeech.secondpass.model import LanguageModel
+from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
+from secondpass.lm_helpers import tiny_lm
 
 FOLDER = project_root() / "replication" / "lattices"
 OTHERS = {"librispeech", "biasing_scores"}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from edgespeech.compression.sensitivity import matrices_of
-from edgespeech.data.files import project_root
-from edgespeech.harness.arms import Arms
+from edgespeech.arms.configuration import Arms
+from edgespeech.arms.sensitivity import matrices_of
+from edgespeech.arms.tables import shades
+from edgespeech.core.files import project_root
 from edgespeech.model.checkpoint import save_model
-from edgespeech.report.compression import shades
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny
 from helpers_replication import load_replication

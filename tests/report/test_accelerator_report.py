@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespeech.compression.accelerator import Numbers, Workload, execute, load_numbers
-from edgespeech.compression.edge_file import Tensor, write_edge
-from edgespeech.compression.pack import EMBEDDING
-from edgespeech.data.files import project_root
+from edgespeech.arms.accelerator import Numbers, Workload, execute, load_numbers
+from edgespeech.core.files import project_root
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.packed.edge_file import Tensor, write_edge
+from edgespeech.packed.pack import EMBEDDING
 from edgespeech.report.accelerator import (
     Row,
     accelerator_plot,

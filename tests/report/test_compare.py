@@ -7,9 +7,9 @@ import pytest
 
 from edgespeech.contracts import Difference
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import Condition, Subset, load_rows
+from edgespeech.records.records import Condition, Subset, load_rows
 from edgespeech.report.compare import compare_records, pair, records_comparable
+from edgespeech.text.normalise import normalisers
 from helpers_records import provenance, publish
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Row
+from edgespeech.records.records import Row
 from edgespeech.report.error_classes import HEAD, classes_table, error_classes
 from edgespeech.report.text import NONE
 

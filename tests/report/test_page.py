@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespeech.harness.metrics.registry import metrics
-from edgespeech.harness.records import Record
+from edgespeech.metrics.registry import metrics
+from edgespeech.records.records import Record
 from edgespeech.report import timeline
 from edgespeech.report.html import write_page
 from helpers_demo import publish_demo
@@ -130,7 +130,7 @@ def test_the_page_is_self_contained_and_the_same_every_time(
 
 
 def test_words_cannot_become_markup(tmp_path: Path) -> None:
-    from edgespeech.harness.records import write_record
+    from edgespeech.records.records import write_record
     from helpers_records import record, rows
 
     bad = "</script><img src=x onerror=alert(1)>"
@@ -148,8 +148,8 @@ def test_an_empty_page_is_a_page(tmp_path: Path) -> None:
 
 def test_the_waveform_is_that_of_the_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgespeech.audio.io import write_audio
-    from edgespeech.data import fetch
-    from edgespeech.data.manifest import load_manifest
+    from edgespeech.corpora import fetch
+    from edgespeech.corpora.manifest import load_manifest
 
     samples = np.concatenate([np.full(8000, 0.1), np.full(8000, 0.4)]).astype(np.float32)
     write_audio(tmp_path / "a.wav", samples)

@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgespeech.harness.records import Record
-from edgespeech.report.plots import DARK, LIGHT, all_plots, looks_of, themed
+from edgespeech.records.records import Record
+from edgespeech.report.drawing import DARK, LIGHT, looks_of, themed
+from edgespeech.report.plots import all_plots
 from edgespeech.report.reference import Reference
 from helpers_demo import publish_demo
 from helpers_records import publish
@@ -39,7 +40,7 @@ def words(svg: str) -> str:
 
 def test_the_plots_say_what_is_seen(demo: tuple[Path, list[Record], dict[str, str]]) -> None:
     plots = demo[2]
-    assert list(plots) == ["wer", "acceptance", "latency", "networks", "uplink"]
+    assert list(plots) == ["wer_upl", "wer_bytes", "wer", "acceptance", "latency", "networks", "uplink"]
     assert "word error rate, %" in words(plots["wer"])
     assert "an4_test, n = 20" in words(plots["wer"])
     assert "Lex, published" in words(plots["acceptance"])
@@ -91,12 +92,12 @@ def test_colours_stand_out_from_the_page(theme: dict[str, str]) -> None:
 
 def test_records_without_data_for_a_plot_leave_it_out(tmp_path: Path) -> None:
     made = publish(tmp_path)
-    assert list(all_plots(tmp_path, [made], [])) == ["wer", "latency", "networks", "uplink"]
+    assert list(all_plots(tmp_path, [made], [])) == ["wer", "latency", "uplink"]
     assert all_plots(tmp_path, [], []) == {}
 
 
 def test_results_that_never_came_are_drawn(tmp_path: Path) -> None:
-    from edgespeech.harness.records import load_record, write_record
+    from edgespeech.records.records import load_record, write_record
     from helpers_records import record, rows
 
     said = rows(cloud=True, failed=range(20))

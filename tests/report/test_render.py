@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, *, check: bool) -> list[str]:
-    return render(project / "results" / "records", project / "results", project / "README.md", check=check)
+    return render(project / "results" / "records", project / "results", [project / "README.md"], check=check)
 
 
 def test_checking_writes_nothing_and_names_what_differs(project: Path) -> None:
@@ -74,14 +75,48 @@ def test_the_readme_keeps_what_stands_around_the_block(project: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- table:speed -->\n<!-- /table -->\n", "table is 'speed', expected one of headline, noise"),
-        ("<!-- table:headline -->\n", "has no `<!-- /table -->` line"),
+        (
+            "<!-- table:speed -->\n<!-- /table -->\n",
+            "table is 'speed', expected one of front, headline, noise",
+        ),
+        ("<!-- table:headline -->\n", "has no `<!-- /table -->` or"),
     ],
 )
 def test_a_wrong_block_is_named(project: Path, text: str, message: str) -> None:
     (project / "README.md").write_text(text)
     with pytest.raises(EdgeSpeechError, match=message):
         run(project, check=False)
+
+
+def test_texts_and_pages_below_docs_are_rendered(project: Path) -> None:
+    page = project / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- text:findings -->\n<!-- /text -->\n<!-- table:front -->\n<!-- /table -->\n")
+    pages = [project / "README.md", page]
+    assert "docs/page.md" in render(project / "results/records", project / "results", pages, check=False)
+    text = page.read_text()
+    assert "No record yet." in text  # the demo has no device model
+    assert "](../results/records/cloud-whisper-base." in text
+    assert render(project / "results/records", project / "results", pages, check=True) == []
+
+
+def test_what_is_no_longer_rendered_is_removed(project: Path) -> None:
+    run(project, check=False)
+    stale, ours = project / "results" / "metrics.md", project / "results" / "notes.md"
+    stale.write_text((project / "results" / "memory.md").read_text())
+    ours.write_text("# Written by hand\n")
+    assert run(project, check=True) == ["results/metrics.md"]
+    run(project, check=False)
+    assert (stale.exists(), ours.exists()) == (False, True)
+
+
+def test_figures_are_compared_by_what_they_hold(project: Path) -> None:
+    run(project, check=False)
+    packed = project / "results" / "figures.csv.gz"
+    packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()), compresslevel=1, mtime=1))
+    assert run(project, check=True) == []
+    packed.write_bytes(gzip.compress(b"run_id\n"))
+    assert run(project, check=True) == ["results/figures.csv.gz"]
 
 
 def test_no_records_render_too(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgespeech.contracts import Verdict
-from edgespeech.harness.records import Condition, Subset
+from edgespeech.records.records import Condition, Subset
 from edgespeech.report.replication import Replicated, replicate_verdicts, replication_table
 from helpers_records import publish
 

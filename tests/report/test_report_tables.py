@@ -6,7 +6,7 @@ import pytest
 
 from edgespeech.contracts import Kind
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Figure, Record, SystemRow
+from edgespeech.records.records import Record, Subset, SystemRow
 from edgespeech.report.reference import Reference, load_references
 from edgespeech.report.table import Table
 from edgespeech.report.tables import all_tables, latest, one_line
@@ -102,15 +102,17 @@ def test_the_null_recogniser_has_a_table_of_its_own(tables: dict[str, Table]) ->
     assert [row[0].text for row in tables["overhead"].rows] == ["null"]
 
 
-def test_a_metric_nobody_knows_here_shows_up(tmp_path: Path) -> None:
-    made = publish(tmp_path)
-    new = Figure(value=3.0, unit="wpm", n=20, definition="brand_new")
-    table = next(
-        t
-        for t in all_tables([made.model_copy(update={"latency": {"brand_new": new}})])
-        if t.name == "metrics"
-    )
-    assert cells(table, "brand_new")[-2:] == ["3", "20"]
+def test_a_system_that_sends_nothing_has_one_row_for_all_networks(tables: dict[str, Table]) -> None:
+    rows = [row for row in tables["networks"].rows if row[1].text == "an4_test"]
+    networks = {name: [r[4].text for r in rows if r[0].text == name] for name in (r[0].text for r in rows)}
+    assert networks["pocketsphinx"] == ["any: sends nothing"]
+    assert networks["cloud-whisper-base"] == ["wifi", "lte"]
+
+
+def test_memory_has_one_row_a_system(tables: dict[str, Table]) -> None:
+    names = [row[0].text for row in tables["memory"].rows]
+    assert len(names) == len(set(names))
+    assert all(row[2].text == "clean" for row in tables["memory"].rows)
 
 
 def test_the_newest_record_of_a_kind_is_shown(tmp_path: Path) -> None:
@@ -118,6 +120,12 @@ def test_the_newest_record_of_a_kind_is_shown(tmp_path: Path) -> None:
     new = publish(tmp_path, created="2026-02-01T00:00:00Z")
     other = publish(tmp_path, corpus="other_test", created="2025-01-01T00:00:00Z")
     assert latest([new, other, old]) == [other, new]
+
+
+def test_of_two_sizes_the_larger_is_shown(tmp_path: Path) -> None:
+    whole = publish(tmp_path, n=40, created="2026-01-01T00:00:00Z")
+    part = publish(tmp_path, n=10, created="2026-02-01T00:00:00Z", subset=Subset(n=10, seed=0))
+    assert latest([whole, part]) == [whole]
 
 
 def test_a_row_of_an_earlier_model_is_not_shown(tmp_path: Path) -> None:

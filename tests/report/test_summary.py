@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import load_records
 from edgespeech.pipeline import dag
+from edgespeech.records.records import load_records
 from edgespeech.report import summary
 from helpers_records import publish
 

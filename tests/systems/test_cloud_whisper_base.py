@@ -13,7 +13,7 @@ from edgespeech.cloud import whisper_backend
 from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import EventKind, Kind, Request, SystemInfo
-from edgespeech.data.weights import Weights, weights_available
+from edgespeech.corpora.weights import Weights, weights_available
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from edgespeech.contracts import Request
-from edgespeech.data.files import sha256_file
-from edgespeech.data.grammar import load_grammar
-from edgespeech.decoding.fusion import FUSION, Fusion, FusionWeights, save_fusion
+from edgespeech.core.files import sha256_file
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
+from edgespeech.lm.estimate import estimate
+from edgespeech.lm.fusion import FUSION, Fusion, FusionWeights, save_fusion
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
@@ -20,7 +20,7 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.systems import edge_command
 from edgespeech.systems.edge_command import LEAVING, EdgeCommand
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
-from edgespeech.training.ngram import estimate
+from edgespeech.text.grammar import load_grammar
 
 
 @pytest.fixture

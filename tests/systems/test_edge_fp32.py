@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.data.files import project_root, sha256_file
+from edgespeech.core.files import project_root, sha256_file
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance

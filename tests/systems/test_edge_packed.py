@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespeech.compression.codes import Codes, dequantise, quantise
-from edgespeech.compression.edge_file import Tensor, read_edge, write_edge
-from edgespeech.compression.pack import Layout, fusion_tensors, pack
-from edgespeech.compression.simulate import simulate
 from edgespeech.contracts import Event, EventKind, Request, Samples
-from edgespeech.data.files import project_root, sha256_file
-from edgespeech.decoding.fusion import HIGH, LOW, WEIGHTS, Fusion
-from edgespeech.decoding.ngram import NGram
-from edgespeech.decoding.partials import TAIL_S
-from edgespeech.decoding.streaming import TransducerStream
+from edgespeech.core.files import project_root, sha256_file
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
+from edgespeech.lm.fusion import HIGH, LOW, WEIGHTS, Fusion
+from edgespeech.lm.ngram import NGram
 from edgespeech.model.checkpoint import WEIGHTS as CHECKPOINT
 from edgespeech.model.checkpoint import load_model
+from edgespeech.packed.codes import Codes, dequantise, quantise
+from edgespeech.packed.edge_file import Tensor, read_edge, write_edge
+from edgespeech.packed.pack import Layout, fusion_tensors, pack
+from edgespeech.packed.simulate import simulate
+from edgespeech.search.partials import TAIL_S
+from edgespeech.search.streaming import TransducerStream
 from edgespeech.systems._edge import shipped_models
 from edgespeech.systems.edge_packed import MODEL_VARIABLE, EdgePacked
 from helpers_fusion import fusion_of

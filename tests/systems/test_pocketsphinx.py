@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.data.files import mirror_root, project_root
-from edgespeech.data.manifest import load_manifest
+from edgespeech.core.files import mirror_root, project_root
+from edgespeech.corpora.manifest import load_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.runner import run_utterance
-from edgespeech.harness.trace import Trace
+from edgespeech.records.trace import Trace
 from edgespeech.systems import pocketsphinx
 from edgespeech.systems.pocketsphinx import PocketSphinx
 

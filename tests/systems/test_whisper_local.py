@@ -11,7 +11,7 @@ import pytest
 
 from edgespeech.cloud import whisper_backend
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.data.weights import Weights
+from edgespeech.corpora.weights import Weights
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.systems import _batch
 from edgespeech.systems.whisper_base_local import WhisperBaseLocal

@@ -11,8 +11,8 @@ import pytest
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.data.files import sha256_file
-from edgespeech.data.manifest import Utterance, write_manifest
+from edgespeech.core.files import sha256_file
+from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.training.config import TrainConfig
 
 WORDS = {"on": 400.0, "off": 700.0, "red": 1100.0, "blue": 1700.0}

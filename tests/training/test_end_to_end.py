@@ -9,7 +9,7 @@ import torch
 
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Run
-from edgespeech.harness.records import write_record
+from edgespeech.records.records import write_record
 from edgespeech.report.render import render
 from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.training.config import TrainConfig
@@ -68,5 +68,5 @@ def test_a_model_trained_here_is_measured_and_published(
 
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:headline -->\n<!-- /table -->\n")
-    render(tmp_path / "records", tmp_path / "results", readme, check=False)
+    render(tmp_path / "records", tmp_path / "results", [readme], check=False)
     assert "edge-fp32" in readme.read_text()

@@ -15,14 +15,18 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from edgespeech.data.manifest import load_manifest, write_manifest
+from edgespeech.core.files import write_atomic
+from edgespeech.corpora.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model import loss as loss_module
 from edgespeech.model.checkpoint import WEIGHTS, load_model
+from edgespeech.model.config import ModelConfig
+from edgespeech.model.transducer import Transducer
 from edgespeech.training import loop
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, Processes, train
+from edgespeech.training.precision import faster_precision
 from edgespeech.training.sounds import SoundsHead
 from edgespeech.training.speech import encode_items, load_speech
 
@@ -261,7 +265,7 @@ def test_of_a_corpus_of_sounds_no_words_are_learned(settings: Make, tmp_path: Pa
         {"model": model.model, "sounds": SoundsHead(model.model.transcriber, 1, 5)}
     ).eval()
     here = Processes(0, 1, torch.device("cpu"))
-    mixed, alone = (loop._losses(trained, batch, config, 0, here) for batch in (whole, words))
+    mixed, alone = (loop._losses(trained, batch, config, "fp32", 0, here) for batch in (whole, words))
     torch.testing.assert_close(mixed.transducer, alone.transducer)
     torch.testing.assert_close(mixed.ctc, alone.ctc)
     assert mixed.sounds > alone.sounds
@@ -272,3 +276,61 @@ def test_a_start_of_another_shape_is_refused(settings: Make, tmp_path: Path) -> 
     other = {**settings().model, "hidden": 20}
     with pytest.raises(EdgeSpeechError, match="hidden is 16, expected 20"):
         train(settings(init=str(tmp_path / "one" / MODEL), model=other), tmp_path / "two", quiet=True)
+
+
+def test_auto_stays_with_the_precision_that_it_began_with(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(precision="auto")
+    train(settings(precision="bf16"), tmp_path / "bf16", quiet=True)
+    monkeypatch.setattr(loop, "faster_precision", lambda model, world: "bf16")
+    train(config, tmp_path / "auto", until=3, quiet=True)
+    monkeypatch.setattr(loop, "faster_precision", lambda model, world: "fp32")
+    train(config, tmp_path / "auto", quiet=True)
+    assert load_model(tmp_path / "auto" / MODEL).provenance["precision"] == "bf16"
+    one, two = (load_file(tmp_path / name / STATE) for name in ("bf16", "auto"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_faster_precision_is_one_of_two_and_leaves_no_gradient() -> None:
+    model = Transducer(ModelConfig(vocabulary=8, layers=1, hidden=8, joiner=8))
+    assert faster_precision(model) in ("fp32", "bf16")
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Killed(BaseException):
+    """As a kill would, it passes every `except Exception`."""
+
+
+def test_killed_at_any_write_the_model_is_that_of_the_state(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two checkpoints of four files each: each write of the second is in turn the one that never happens."""
+    config = settings(steps=4, save_every=2)
+    train(config, tmp_path / "whole", quiet=True)
+    made: list[Path] = []
+
+    def killing(path: Path, data: bytes | str) -> None:
+        if len(made) == most:
+            raise Killed
+        made.append(path)
+        write_atomic(path, data)
+
+    for most in range(4, 8):
+        made.clear()
+        with monkeypatch.context() as patched:
+            for module in ("training.state", "model.checkpoint", "model.tokeniser"):
+                patched.setattr(f"edgespeech.{module}.write_atomic", killing)
+            with pytest.raises(Killed):
+                train(config, tmp_path / str(most), quiet=True)
+        train(config, tmp_path / str(most), quiet=True)
+        assert same(tmp_path / "whole" / STATE, tmp_path / str(most) / STATE)
+        assert same(tmp_path / "whole" / MODEL / WEIGHTS, tmp_path / str(most) / MODEL / WEIGHTS)
+        assert load_model(tmp_path / str(most) / MODEL).provenance["step"] == "4"
+
+
+def test_a_start_that_stacks_other_frames_is_adapted(settings: Make, tmp_path: Path) -> None:
+    train(settings(), tmp_path / "first", quiet=True)
+    model = {**settings().model, "stack": 6}
+    train(settings(init=str(tmp_path / "first" / MODEL), model=model), tmp_path / "second", quiet=True)
+    assert load_model(tmp_path / "second" / MODEL).model.config.stack == 6

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgespeech.audio.io import read_audio
-from edgespeech.data.files import project_root, work_dir
-from edgespeech.data.manifest import load_manifest, write_manifest
+from edgespeech.core.files import project_root, work_dir
+from edgespeech.corpora.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser

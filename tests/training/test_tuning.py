@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from edgespeech.audio.features import log_mel_at_once
-from edgespeech.decoding.fusion import Fusion, FusionWeights
+from edgespeech.lm.estimate import estimate
+from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.training.ngram import estimate
 from edgespeech.training.tuning import led, said
 
 TOKENISER = Tokeniser.train(["turn on the light", "play some music"] * 3, 40)

@@ -21,6 +21,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from edgespeech.audio.channel import CHANNELS
 from edgespeech.audio.features import FRAME_SHIFT_S, N_MELS, Features
 from edgespeech.audio.rooms import (
     BINS,
@@ -32,7 +33,7 @@ from edgespeech.audio.rooms import (
     RoomPool,
     Spectrum,
     apply_response,
-    unit_power,
+    measured_spectrum,
 )
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError, bad
@@ -72,6 +73,7 @@ _LIMITS: Mapping[str, Range] = {
     "noise_snr_db": (-20.0, 60.0),
     "floor_db": (-120.0, -30.0),
     "level_db": (-70.0, 0.0),
+    "vocal_tract": (0.7, 1.4),
 }
 
 
@@ -87,7 +89,8 @@ class AugmentConfig:
         silence_before_s: what is put before the utterance, in seconds.
         silence_after_s: what is put after it.
         room_prob: of a room.
-        room_rt60_s: the room's reverberation time.
+        room_rt60_s: the simulated room's reverberation time.
+        measured_prob: of a measured room in place of a simulated one, where the run has some.
         eq_prob: of a microphone that is not flat.
         eq_db: its gain at ten frequencies, smooth between them.
         band_limit_prob: of a telephone's band (300 to 3400 Hz) or a low-pass at 4 to 7 kHz, equally often.
@@ -97,6 +100,9 @@ class AugmentConfig:
         floor_db: the floor, in dB of full scale; at least 15 dB below the speech.
         level_db: root mean square of the speech with what lies under it, in dB of full scale.
         clip_prob: of overload, at 0.3 to 0.8 of the largest sample.
+        channel_prob: of a telephone or a codec, see `edgespeech.audio.channel`; at low strength seldom.
+        vocal_tract_prob: of another vocal-tract length, see `edgespeech.audio.vocal_tract`.
+        vocal_tract: its length, 1 as spoken: formants are divided by it, the pitch of the voice nearly stays.
         time_masks: masks over time, each of a random width.
         time_mask_s: the widest, and never above a fifth of the utterance.
         frequency_masks: masks over frequency.
@@ -120,6 +126,10 @@ class AugmentConfig:
     floor_db: Range = (-75.0, -50.0)
     level_db: Range = (-45.0, -10.0)
     clip_prob: float = 0.03
+    measured_prob: float = 0.0
+    channel_prob: float = 0.0
+    vocal_tract_prob: float = 0.0
+    vocal_tract: Range = (0.88, 1.14)
     time_masks: int = 2
     time_mask_s: float = 0.3
     frequency_masks: int = 2
@@ -189,9 +199,10 @@ class Augmenter:
         noises: recorded noises by id, 16 kHz with shape `(N,)`; may be empty. Never `kitchen`.
         seed: of the experiment, 0 or more.
         babble: utterances whose sum is the noise of other talkers; may be empty.
+        rooms: measured impulse responses by id, 16 kHz with shape `(N,)`; may be empty.
 
     Raises:
-        EdgeSpeechError: the noise `kitchen`; a noise that is empty, silent or not finite; a negative seed.
+        EdgeSpeechError: the noise `kitchen`; a noise or room that is too short, silent or not finite; a negative seed.
     """
 
     def __init__(
@@ -201,6 +212,7 @@ class Augmenter:
         seed: int,
         *,
         babble: Sequence[Samples] = (),
+        rooms: Mapping[str, Samples] | None = None,
     ) -> None:
         if seed < 0:
             raise bad("augment", "seed", seed, "0 or more")
@@ -212,19 +224,25 @@ class Augmenter:
             _check_audio(f"augment: noise {name}", samples)
         for number, samples in enumerate(babble):
             _check_audio(f"augment: babble {number}", samples)
+        for name, samples in (rooms or {}).items():
+            _check_audio(f"augment: room {name}", samples)
         self._config = config
         self._seed = seed
-        self._recorded = [unit_power(noises[name]) for name in sorted(noises)]
+        self._measured = [measured_spectrum(samples) for _, samples in sorted((rooms or {}).items())]
+        self._recorded = [(noises[name], 1 / _rms(noises[name])) for name in sorted(noises)]
         self._made = NoisePool(seed, babble)
         self._rooms = RoomPool(config.room_rt60_s, seed)
 
-    def __call__(self, samples: Samples, *, key: str, strength: float = 1.0) -> Samples:
+    def __call__(
+        self, samples: Samples, *, key: str, strength: float = 1.0, silence_s: Range | None = None
+    ) -> Samples:
         """Augment one utterance.
 
         Args:
             samples: 16 kHz float32 with shape `(N,)`, 10 ms or more; not changed.
             key: what makes this one different, such as `epoch/utterance-id`; with the seed it decides all.
             strength: how much is done: 1 is all, 0 only silence around it and a level, both at their mildest.
+            silence_s: how much silence to put before it, and after it, instead of what is configured.
 
         Returns:
             The augmented utterance with shape `(M,)`, in [-1, 1]: N samples divided by the speed, and the silence
@@ -239,8 +257,8 @@ class Augmenter:
             raise bad("augment", "strength", strength, "0 to 1")
         config, draw = self._config, _Draw(self._seed, key, strength)
         voice = self._voice(samples, draw)
-        before = _n_samples(draw.between(config.silence_before_s, config.silence_before_s[0]))
-        after = _n_samples(draw.between(config.silence_after_s, config.silence_after_s[0]))
+        silences = (silence_s, silence_s) if silence_s else (config.silence_before_s, config.silence_after_s)
+        before, after = (_n_samples(draw.between(bounds, bounds[0])) for bounds in silences)
         spoken = slice(before, before + voice.size)
         sound = pad_with_background(voice, before, after, draw.rng)
 
@@ -258,7 +276,12 @@ class Augmenter:
                 noise = apply_response(noise, microphone, LEAD)
             snr_db = draw.between(config.noise_snr_db, config.noise_snr_db[1])
             sound = sound + _noise_gain(sound[spoken], noise, noise[spoken], snr_db) * noise
-        return self._level(sound, spoken, draw)
+        sound = self._level(sound, spoken, draw)
+        # Drawn last and only where it is asked for, so that runs without it stay as they were.
+        if config.channel_prob and draw.happens(config.channel_prob):
+            channel = CHANNELS[int(draw.rng.integers(len(CHANNELS)))]
+            sound = np.clip(channel(sound, draw.rng), -1.0, 1.0)
+        return sound
 
     def _voice(self, samples: Samples, draw: _Draw) -> Samples:
         """Another speaking rate and pitch."""
@@ -275,6 +298,8 @@ class Augmenter:
     def _room(self, draw: _Draw) -> Spectrum | None:
         if not draw.happens(self._config.room_prob):
             return None
+        if self._measured and draw.rng.random() < self._config.measured_prob:
+            return self._measured[int(draw.rng.integers(len(self._measured)))]
         return self._rooms.spectrum(int(draw.rng.integers(len(self._rooms))))
 
     def _microphone(self, draw: _Draw) -> NDArray[np.float32] | None:
@@ -299,9 +324,9 @@ class Augmenter:
 
     def _one_noise(self, length: int, rng: np.random.Generator) -> Samples:
         if self._recorded and rng.random() < _RECORDED_SHARE:
-            whole = self._recorded[int(rng.integers(len(self._recorded)))]
-        else:
-            whole = self._made.noise(self._made.kinds[int(rng.integers(len(self._made.kinds)))], rng)
+            whole, gain = self._recorded[int(rng.integers(len(self._recorded)))]
+            return np.float32(gain) * _from_anywhere(whole, length, rng)
+        whole = self._made.noise(self._made.kinds[int(rng.integers(len(self._made.kinds)))], rng)
         return _from_anywhere(whole, length, rng)
 
     def _level(self, sound: Samples, spoken: slice, draw: _Draw) -> Samples:

@@ -1,7 +1,7 @@
 """What containers claim of their length, and the bytes mended so that a decoder reads to the end.
 
-Lengths in headers are claims: a writer that cannot seek back (a pipe, a stream, a crash) leaves them open, at zero, or at
-a large round number. Each function takes the whole file and says where the claim contradicts the bytes.
+Lengths in headers are claims: a writer that cannot seek back (a pipe, a stream, a crash) leaves them open, at zero, or
+at a large round number. Each function takes the whole file and says where the claim contradicts the bytes.
 """
 
 from __future__ import annotations

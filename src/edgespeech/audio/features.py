@@ -141,5 +141,13 @@ def _mel_weights() -> Features:
     return np.asarray(triangles.clip(min=0), dtype=np.float32)
 
 
+@cache
+def mel_centres_hz() -> NDArray[np.float64]:
+    """The centre of each mel band in hertz, with shape `(80,)`."""
+    low, high = _mel(np.array([_LOW_HZ, SAMPLE_RATE / 2 + _HIGH_HZ]))
+    centres = low + (high - low) / (N_MELS + 1) * np.arange(1, N_MELS + 1)
+    return np.asarray(700.0 * np.expm1(centres / 1127.0))
+
+
 def _mel(hz: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(1127.0 * np.log1p(hz / 700.0))

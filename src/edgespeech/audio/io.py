@@ -20,7 +20,7 @@ from edgespeech.audio.containers import Part, flac_to_the_end, ogg_links, wav_to
 from edgespeech.audio.ffmpeg import decode as decode_by_ffmpeg
 from edgespeech.audio.ffmpeg import demuxer_of
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 MAX_BYTES = 4 << 30
@@ -167,7 +167,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
     """One channel of a whole file as float32 with shape `(N,)`, and its sample rate."""
     taken: list[Samples] = []
     length, rate, apart, together = 0, 0, 0.0, 0.0
-    for block, rate in _blocks(where, data):
+    for block, rate in _blocks(where, data):  # noqa: B007  # a file's rate is its blocks'
         n_channels = block.shape[1]
         length += len(block)
         if length > MAX_SAMPLES:

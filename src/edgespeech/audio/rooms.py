@@ -29,6 +29,8 @@ SHORTEST_RT60_S, LONGEST_RT60_S = 0.1, 1.0
 LONGEST_RESPONSE = 12_000
 """Samples of a response with the longest RT60."""
 _IMAGES_S = 0.050
+_FADE_OUT = 3_200
+"""Samples over which a measured response that is too long fades out."""
 _KEPT = 0.75
 """Share of the RT60 that a response is long: it ends at -45 dB."""
 _NEAREST_WALL_M = 0.3
@@ -181,6 +183,25 @@ class RoomPool:
             kept = np.fft.rfft(self.response(index), BLOCK).astype(np.complex64)
             self._spectra[index] = kept
         return kept
+
+
+def measured_spectrum(response: Samples) -> Spectrum:
+    """A measured impulse response as `apply_response` takes it.
+
+    It starts at its largest sample, which is taken for the direct sound, and fades out before `LONGEST_RESPONSE`
+    (0.75 s), so that a hall becomes a long but bounded reverberation.
+
+    Args:
+        response: 16 kHz with shape `(N,)`, not silent.
+
+    Returns:
+        Its spectrum with shape `(BINS,)`; the direct sound is 1 at sample 0.
+    """
+    start = int(np.abs(response).argmax())
+    kept = response[start : start + LONGEST_RESPONSE] / response[start]
+    if response.size > start + LONGEST_RESPONSE:
+        kept[-_FADE_OUT:] *= np.linspace(1, 0, _FADE_OUT, dtype=np.float32)
+    return np.fft.rfft(kept, BLOCK).astype(np.complex64)
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgespeech.cloud.codec import OpusEncoder
+from edgespeech.audio.codec import OpusEncoder
 from edgespeech.cloud.protocol import (
     End,
     Error,

@@ -15,9 +15,9 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
+from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH
 from edgespeech.cloud.server import TOKEN_ENV, Limits
-from edgespeech.cloud.vad import SegmentRule
 from edgespeech.errors import EdgeSpeechError
 
 
@@ -35,7 +35,7 @@ class ServerProcess:
         *,
         backend: str,
         options: Mapping[str, Any] | None = None,
-        detector: str = "edgespeech.cloud.vad:SileroDetector",
+        detector: str = "edgespeech.audio.vad:SileroDetector",
         limits: Limits | None = None,
         rule: SegmentRule | None = None,
         rescorer: str | None = None,

@@ -9,7 +9,7 @@ see. Replies hold no times of day and no durations of computing, so their bytes 
 
 The second pass is another path, `/v1/rescore`, again one connection per utterance. The client sends a request for
 each revision of what it heard (binary: the revision as one byte, then the lattice as
-`edgespeech.decoding.wire` writes it, which has a version and a checksum of its own). Revisions count up, from any
+`edgespeech.lattice.codec` writes it, which has a version and a checksum of its own). Revisions count up, from any
 number. The server answers each with `rescored` (JSON: the revision and the words that it holds most likely), in
 order; with `?trace=1` each answer is followed by a `trace` of all requests so far. The client closes when it has
 heard enough. It takes an answer only where it was asked for, once, and where the words are a path of the lattice that

@@ -130,7 +130,7 @@ class SecondPassStream:
         """Send a lattice; never waits for the answer. On a broken connection the message is lost.
 
         Args:
-            lattice: as `edgespeech.decoding.wire` writes it.
+            lattice: as `edgespeech.lattice.codec` writes it.
             accepts: whether words are one of its paths.
 
         Returns:

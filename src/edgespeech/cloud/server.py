@@ -25,11 +25,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from edgespeech.audio.vad import DetectorFactory, SegmentRule, SileroDetector
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
 from edgespeech.cloud.session import Backend, Rescorer, RescoringSession, ServerSession, Session
-from edgespeech.cloud.vad import DetectorFactory, SegmentRule, SileroDetector
 from edgespeech.cloud.whisper_backend import build_whisper
-from edgespeech.data.weights import resolve_weights
+from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from edgespeech.cloud.codec import OpusDecoder
+from edgespeech.audio.codec import OpusDecoder
+from edgespeech.audio.vad import Detector, Segmenter, SegmentRule
 from edgespeech.cloud.protocol import (
     End,
     Endpoint,
@@ -23,7 +24,6 @@ from edgespeech.cloud.protocol import (
     unpack_audio,
     unpack_request,
 )
-from edgespeech.cloud.vad import Detector, Segmenter, SegmentRule
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import Samples
-from edgespeech.data.weights import Weights, count_parameters
+from edgespeech.corpora.weights import Weights, count_parameters
 
 COMPUTE_TYPE = "int8"
 OPTIONS: dict[str, Any] = {

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from edgespeech.contracts import Difference
 from edgespeech.errors import bad
-from edgespeech.harness.metrics.latency import CUT_OFF_S
-from edgespeech.harness.statistics import Groups, PairedDifference, Units, quantile
+from edgespeech.metrics.latency import CUT_OFF_S
+from edgespeech.metrics.statistics import Groups, PairedDifference, Units, quantile
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.decoding.hypothesis import Hypothesis
-from edgespeech.decoding.streaming import StreamingTranscriber
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import FRAME_S
+from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.streaming import StreamingTranscriber
 
 Vector = NDArray[np.float32]
 

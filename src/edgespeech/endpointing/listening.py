@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind
-from edgespeech.decoding.beam import BeamDecoder
 from edgespeech.endpointing.curves import Floats, Scores, chunk_end
 from edgespeech.endpointing.frames import Frame, FrameStream
 from edgespeech.endpointing.policy import EndPointer, Gate, Scorer
 from edgespeech.endpointing.scorers import Scorers
 from edgespeech.endpointing.sets import Case
-from edgespeech.harness.trace import Stamped, Timeline, Trace
 from edgespeech.model.checkpoint import Trained
+from edgespeech.records.trace import Stamped, Timeline, Trace
+from edgespeech.search.beam import BeamDecoder
 
 _NOTHING = np.zeros(0, np.float32)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from edgespeech.audio.features import N_MELS, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.endpointing.frames import Frame, Vector
 from edgespeech.endpointing.policy import Scorer
 from edgespeech.endpointing.silence import Level

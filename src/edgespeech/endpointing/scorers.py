@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgespeech.cloud.vad import SileroDetector
+from edgespeech.audio.vad import SileroDetector
 from edgespeech.endpointing.networks import ArbitratedScore, Heads, LearnedScore, Thresholds
 from edgespeech.endpointing.policy import EndPointer, Gate, Guarded, Scorer, Shared
 from edgespeech.endpointing.silence import DecoderSilence, DetectedSilence, EnergySilence

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.files import sha256_file
-from edgespeech.data.manifest import Manifest, Utterance, write_manifest
-from edgespeech.data.pauses import Hesitant, Hesitation, gated, hesitate, pick, with_noise
+from edgespeech.core.files import sha256_file
+from edgespeech.corpora.manifest import Manifest, Utterance, write_manifest
 from edgespeech.endpointing.alignment import gaps
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
+from edgespeech.synthesis.pauses import Hesitant, Hesitation, gated, hesitate, pick, with_noise
 
 Noises = Mapping[str, Samples]
 

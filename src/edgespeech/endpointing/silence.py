@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgespeech.cloud.vad import WINDOW, Detector, SegmentRule
+from edgespeech.audio.vad import WINDOW, Detector, SegmentRule
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.endpointing.frames import Frame
 from edgespeech.endpointing.policy import Scorer

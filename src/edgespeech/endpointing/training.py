@@ -1,4 +1,4 @@
-"""Training of the learned scorers, on speech that hesitates (`edgespeech.data.pauses`); train splits alone.
+"""Training of the learned scorers, on speech that hesitates (`edgespeech.synthesis.pauses`); train splits alone.
 
 The recogniser is frozen and listens once to every utterance; what it made of it is what the networks learn from.
 

@@ -1,4 +1,4 @@
-"""The native engine: `_native` (C++), its numpy twin `reference`, and `native()` that loads the former."""
+"""The native engine: `_native` (C++), and `native()` that loads it. `edgespeech.packed` has its numpy twin."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The runner, its metrics, its records: how a recogniser is measured."""
+"""How a recogniser is measured: the runner, replay over a network, scoring, and the record of a run."""

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgespeech.data.files import project_root, write_atomic
-from edgespeech.harness.provenance import git_state
+from edgespeech.core.files import project_root, write_atomic
+from edgespeech.records.provenance import git_state
 
 MACHINE = "local"
 

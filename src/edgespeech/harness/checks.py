@@ -23,10 +23,10 @@ from typing import Any
 import yaml
 
 from edgespeech.contracts import Verdict
-from edgespeech.data.files import project_root, write_atomic
+from edgespeech.core.files import project_root, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness import provenance
-from edgespeech.harness.records import without_paths
+from edgespeech.records import provenance
+from edgespeech.records.records import without_paths
 
 Row = dict[str, Any]
 Measured = dict[str, Any]

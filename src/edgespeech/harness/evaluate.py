@@ -17,17 +17,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser, Request
-from edgespeech.data.corpora import Split, find_split
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import project_root
-from edgespeech.data.grammar import load_grammar
-from edgespeech.data.manifest import Manifest
+from edgespeech.core.files import project_root
+from edgespeech.corpora.corpora import Split, find_split
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest
+from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases, phrases_for
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness import provenance
-from edgespeech.harness.context import FROM_MANIFEST, load_phrases, phrases_for
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.plan import Profile, Run
-from edgespeech.harness.records import (
+from edgespeech.harness.score import ScoredRun, resampling_unit, score
+from edgespeech.harness.workers import Done, Job, Noise, run_jobs
+from edgespeech.records import provenance
+from edgespeech.records.records import (
     CorpusRow,
     Provenance,
     Record,
@@ -38,8 +39,7 @@ from edgespeech.harness.records import (
     sha256_json,
     without_paths,
 )
-from edgespeech.harness.score import ScoredRun, resampling_unit, score
-from edgespeech.harness.workers import Done, Job, Noise, run_jobs
+from edgespeech.text.grammar import load_grammar
 
 ENDPOINTING = (
     "The end of the file ends an utterance, unless the system says that it ends one by itself; "

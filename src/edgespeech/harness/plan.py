@@ -17,13 +17,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.data.files import project_root
+from edgespeech.core.files import project_root
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.records import Condition, sha256_json
+from edgespeech.records.records import Condition, sha256_json
 
 Profile = Literal["quick", "full"]
 _SOURCE = {".py", ".cpp", ".cc", ".c", ".hpp", ".h", ".yaml"}
-_NOT_MEASURING = {"report", "pipeline", "cli", "cli.py"}
+_NOT_MEASURING = {"report", "pipeline", "cli"}
 
 
 class _Strict(BaseModel):

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.metrics.bias import count_bias_errors
-from edgespeech.harness.metrics.wer import total
+from edgespeech.metrics.bias import count_bias_errors
+from edgespeech.metrics.wer import total
 
 
 def score_lines(references: Path, hypotheses: Path) -> list[str]:

@@ -12,8 +12,8 @@ from edgespeech.cloud.framing import wire_bytes
 from edgespeech.cloud.link import Link
 from edgespeech.contracts import EventKind, LinkProfile, RemoteTrace
 from edgespeech.errors import bad
-from edgespeech.harness.settling import Answer, settled
-from edgespeech.harness.trace import Stamped, Timeline, Trace
+from edgespeech.metrics.arbitration import Answer, settled
+from edgespeech.records.trace import Stamped, Timeline, Trace
 
 
 def replay(trace: Trace, profile: LinkProfile, *, seed: int, cloud_speedup: float) -> Timeline:

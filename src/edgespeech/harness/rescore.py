@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from edgespeech.data.corpora import find_split
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.manifest import Utterance
+from edgespeech.corpora.corpora import find_split
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Utterance
+from edgespeech.corpora.phrases import load_phrases
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.context import load_phrases
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import AccuracyRow, Record, load_record, load_records, load_rows
 from edgespeech.harness.score import accuracy_row
+from edgespeech.records.records import AccuracyRow, Record, load_record, load_records, load_rows
+from edgespeech.text.normalise import normalisers
 
 
 def current_records(folder: Path) -> list[Record]:

@@ -23,7 +23,7 @@ from edgespeech.contracts import (
     Stream,
 )
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.trace import Chunk, Trace
+from edgespeech.records.trace import Chunk, Trace
 
 
 def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from edgespeech.contracts import EventKind, LinkProfile
-from edgespeech.data.grammar import Grammar, Parse, load_grammar
-from edgespeech.data.manifest import Utterance
+from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.metrics.acceptance import accepted
-from edgespeech.harness.metrics.latency import UtteranceTimes, utterance_timing
-from edgespeech.harness.metrics.registry import Metric, Scored, measure
-from edgespeech.harness.metrics.wer import count_errors, n_empty, total
-from edgespeech.harness.normalise import Normaliser, normalisers
-from edgespeech.harness.records import (
+from edgespeech.harness.replay import replay
+from edgespeech.harness.workers import Loaded, Run
+from edgespeech.metrics.acceptance import accepted
+from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
+from edgespeech.metrics.registry import Metric, Scored, measure
+from edgespeech.metrics.wer import count_errors, n_empty, total
+from edgespeech.records.records import (
     AccuracyRow,
     EventRow,
     Figure,
@@ -28,10 +28,10 @@ from edgespeech.harness.records import (
     sha256_json,
     without_paths,
 )
-from edgespeech.harness.replay import replay
-from edgespeech.harness.rows import trace_from_row, trace_to_row
-from edgespeech.harness.trace import Timeline, Trace
-from edgespeech.harness.workers import Loaded, Run
+from edgespeech.records.rows import trace_from_row, trace_to_row
+from edgespeech.records.trace import Timeline, Trace
+from edgespeech.text.grammar import Grammar, Parse, load_grammar
+from edgespeech.text.normalise import Normaliser, normalisers
 
 ACCURACY = ("wer", "b_wer", "u_wer")
 EVENTS_NETWORK = "wifi"

@@ -17,14 +17,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from edgespeech.audio.codec import flac_bytes, pcm_bytes
 from edgespeech.audio.io import read_audio
 from edgespeech.audio.mix import mix_at_snr
-from edgespeech.cloud.codec import flac_bytes, pcm_bytes
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
 from edgespeech.harness.runner import run_utterance, warm_up
-from edgespeech.harness.trace import Trace
+from edgespeech.records.trace import Trace
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0

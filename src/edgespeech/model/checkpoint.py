@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgespeech.data.files import write_atomic
-from edgespeech.decoding.fusion import FUSION, Fusion, load_fusion, save_fusion
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import FUSION, Fusion, load_fusion, save_fusion
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer

@@ -10,7 +10,7 @@ from typing import Self
 
 import sentencepiece
 
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import SPACE
 

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgespeech.data.corpora import find_split
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.corpora.corpora import find_split
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
 from edgespeech.harness.plan import Plan, Profile, expand, load_plan, run_key
-from edgespeech.harness.records import sha256_json
+from edgespeech.records.records import sha256_json
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
 RECORDS = Path("records")

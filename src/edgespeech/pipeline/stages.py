@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgespeech.data.download import UnavailableError
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.corpora.download import UnavailableError
+from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Plan, Run
-from edgespeech.harness.records import load_record, write_record
 from edgespeech.pipeline.dag import RECORDS, records_of
+from edgespeech.records.records import load_record, write_record
 from edgespeech.report.summary import summarise
 from edgespeech.report.tables import one_line
 

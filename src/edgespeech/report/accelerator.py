@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgespeech.compression.accelerator import (
+from edgespeech.arms.accelerator import (
     Claim,
     Processor,
     Workload,
@@ -15,11 +15,11 @@ from edgespeech.compression.accelerator import (
     sparsity_of,
     thinned,
 )
-from edgespeech.compression.edge_file import Tensor, read_edge
+from edgespeech.arms.packed_bench import networks
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.packed_bench import networks
-from edgespeech.harness.records import without_paths
-from edgespeech.report.plots import LIGHT, svg
+from edgespeech.packed.edge_file import Tensor, read_edge
+from edgespeech.records.records import without_paths
+from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
 
 if TYPE_CHECKING:

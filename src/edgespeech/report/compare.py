@@ -9,11 +9,11 @@ from pathlib import Path
 
 from edgespeech.contracts import Difference
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.metrics.wer import count_errors
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import Record, Row, load_record, load_rows
-from edgespeech.harness.statistics import bootstrap_quantile, paired_ratio_difference, quantile
+from edgespeech.metrics.statistics import bootstrap_quantile, paired_ratio_difference, quantile
+from edgespeech.metrics.wer import count_errors
+from edgespeech.records.records import Record, Row, load_record, load_rows
 from edgespeech.report.text import Style, markdown_table, number
+from edgespeech.text.normalise import normalisers
 
 Pairs = Sequence[tuple[Row, Row]]
 SEED = 0

@@ -16,8 +16,8 @@ import numpy as np
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.endpointing.curves import Sweep
 from edgespeech.endpointing.listening import Early
-from edgespeech.harness.trace import Timeline
-from edgespeech.report.plots import LIGHT, svg
+from edgespeech.records.trace import Timeline
+from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgespeech.harness.metrics.wer import confusions, count_errors, total
-from edgespeech.harness.normalise import normalisers
-from edgespeech.harness.records import Row
-from edgespeech.harness.statistics import bootstrap_ratio
+from edgespeech.metrics.statistics import bootstrap_ratio
+from edgespeech.metrics.wer import confusions, count_errors, total
+from edgespeech.records.records import Row
 from edgespeech.report.text import NONE, markdown_table, number
+from edgespeech.text.normalise import normalisers
 
 HEAD = (
     "Speech", "Utterances", "Words", "WER", "Utterances without an error", "Subst. / del. / ins.",

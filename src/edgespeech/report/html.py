@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgespeech.contracts import Kind
-from edgespeech.data.files import write_atomic
-from edgespeech.harness.metrics.registry import metrics
-from edgespeech.harness.records import Record
+from edgespeech.core.files import write_atomic
 from edgespeech.harness.rescore import current_records
-from edgespeech.report.plots import DARK, LIGHT, all_plots, themed
+from edgespeech.metrics.registry import metrics
+from edgespeech.records.records import Record
+from edgespeech.report.drawing import DARK, LIGHT, themed
+from edgespeech.report.plots import all_plots
 from edgespeech.report.reference import load_references
 from edgespeech.report.tables import NULL, all_tables, latest
 from edgespeech.report.timeline import envelopes, timelines

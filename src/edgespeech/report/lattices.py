@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgespeech.report.plots import LIGHT, svg
+from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import markdown_table, number
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Record
 from edgespeech.report.reference import CLEAN, Reference
 from edgespeech.report.table import NORMALISER, Cell, Table, caption, wer
 from edgespeech.report.text import NONE, Footnotes, figure, number

@@ -1,87 +1,26 @@
-"""The plots: deterministic SVG from records, in colours that the page can change for the dark."""
+"""The plots: deterministic SVG from records."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from edgespeech.harness.records import Figure, Record, load_rows
-from edgespeech.harness.statistics import quantile
+from edgespeech.metrics.statistics import quantile
+from edgespeech.records.records import Figure, Record, load_rows
 from edgespeech.report.compare import upl_of
+from edgespeech.report.drawing import LIGHT, Look, looks_of, svg
 from edgespeech.report.noise import against_noise, label_of
 from edgespeech.report.reference import Reference
-from edgespeech.report.table import NETWORK, NORMALISER
+from edgespeech.report.table import NETWORK, NORMALISER, uses_network
 from edgespeech.report.tables import NULL, latest
+from edgespeech.report.tradeoff import tradeoff_plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-
-LIGHT = {
-    "page": "#ffffff",
-    "ink": "#1b1f24",
-    "muted": "#5c6670",
-    "grid": "#d9dee3",
-    "s0": "#0072b2",
-    "s1": "#c84e00",
-    "s2": "#00805d",
-    "s3": "#aa3377",
-    "s4": "#7a6000",
-    "s5": "#5b4fc4",
-    "s6": "#4a7a1e",
-    "s7": "#b3263a",
-}
-"""Colours by role; `s0` to `s7` tell systems apart, with a marker each for readers who see fewer colours."""
-DARK = {
-    "page": "#14181d",
-    "ink": "#e6e9ec",
-    "muted": "#9aa5b0",
-    "grid": "#343b43",
-    "s0": "#56b4e9",
-    "s1": "#ff9a56",
-    "s2": "#2cc295",
-    "s3": "#e58bc0",
-    "s4": "#dcc04a",
-    "s5": "#a79bff",
-    "s6": "#a3cf6b",
-    "s7": "#ff8a95",
-}
-_MARKERS = "os^DvPX"
-_SETTINGS: Any = {
-    "svg.hashsalt": "edgespeech",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": LIGHT["muted"],
-    "axes.labelcolor": LIGHT["ink"],
-    "axes.titlecolor": LIGHT["ink"],
-    "axes.titlesize": 10.0,
-    "axes.titlelocation": "left",
-    "xtick.color": LIGHT["muted"],
-    "ytick.color": LIGHT["muted"],
-    "xtick.labelcolor": LIGHT["ink"],
-    "ytick.labelcolor": LIGHT["ink"],
-    "text.color": LIGHT["ink"],
-    "grid.color": LIGHT["grid"],
-    "legend.frameon": False,
-}
-
-
-class Look(NamedTuple):
-    """How one system looks in every plot; with context its marks are hollow and its lines dashed."""
-
-    colour: str
-    marker: str
-    fill: str
-    line: str
 
 
 def all_plots(
@@ -97,6 +36,7 @@ def all_plots(
     shown = [record for record in latest(records) if record.status == "passed" and record.system.name != NULL]
     looks = looks_of(shown)
     drawn = {
+        **tradeoff_plots(records, looks),
         "wer": _wer(shown, looks),
         "acceptance": _acceptance(shown, references, looks),
         "latency": _latency(records_dir, shown, looks),
@@ -104,31 +44,6 @@ def all_plots(
         "uplink": _uplink(shown, looks),
     }
     return {name: svg for name, svg in drawn.items() if svg is not None}
-
-
-def looks_of(records: Sequence[Record]) -> dict[str, Look]:
-    """A colour and a marker for every system, the same in every plot, by the labels of the plots."""
-    order = {name: index for index, name in enumerate(sorted({record.system.name for record in records}))}
-    looks = {}
-    for record in records:
-        index = order[record.system.name]
-        hollow = record.condition.context
-        looks[label_of(record)] = Look(
-            colour=LIGHT[f"s{index % 8}"],
-            marker=_MARKERS[(index + index // 8) % len(_MARKERS)],
-            fill="none" if hollow else "full",
-            line="--" if hollow else "-",
-        )
-    return looks
-
-
-def themed(svg: str) -> str:
-    """The SVG for inline use, its colours replaced by the page's CSS variables."""
-    roles = {colour: role for role, colour in LIGHT.items()}
-    svg = re.sub(
-        r"#[0-9a-f]{6}", lambda found: f"var(--{roles[found[0]]})" if found[0] in roles else found[0], svg
-    )
-    return svg[svg.index("<svg") :]
 
 
 def _wer(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
@@ -239,9 +154,9 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
 
 
 def _networks(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
-    """Of the corpus with most systems that use a network, every network."""
-    clean = [record for record in records if record.condition.noise is None]
-    online = Counter(record.corpus.name for record in clean if record.uplink is not None)
+    """Of the corpus with most systems that use a network, those systems over every network."""
+    clean = [record for record in records if record.condition.noise is None and uses_network(record)]
+    online = Counter(record.corpus.name for record in clean)
     if not online:
         return None
     corpus = max(sorted(online), key=lambda name: online[name])
@@ -399,18 +314,3 @@ def _end(found: Figure, side: int, scale: float = 100) -> float:
     """Distance from a value to the lower (0) or upper (1) end of its interval; 0 without a finite one."""
     end = (found.low, found.high)[side]
     return 0.0 if end is None or math.isinf(end) else max(0.0, abs(end - found.value)) * scale
-
-
-def svg(draw: Callable[[Canvas], None], height: float) -> str:
-    """A drawing of our page's width and so many inches of height, as SVG that is the same every time."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure as Canvas
-
-    with matplotlib.rc_context(_SETTINGS):
-        canvas = Canvas(figsize=(8.2, height), layout="constrained")
-        FigureCanvasSVG(canvas)
-        draw(canvas)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from edgespeech.data.files import explain
+from edgespeech.core.files import explain
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Share, Strict
+from edgespeech.records.records import Share, Strict
 
 CLEAN = "clean"
 """The condition without noise."""

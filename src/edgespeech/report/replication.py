@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgespeech.contracts import Difference, Verdict
-from edgespeech.harness.records import Figure, Record, load_record, load_rows
 from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import Figure, Record, load_record, load_rows
 from edgespeech.report.compare import Paired, acceptance, pair, records_comparable, word_errors
 from edgespeech.report.table import NORMALISER
 from edgespeech.report.tables import latest

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgespeech.data.files import project_root, work_dir
+from edgespeech.core.files import project_root, work_dir
 from edgespeech.harness.plan import Profile
-from edgespeech.harness.records import load_record, publish_record
 from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import load_record, publish_record
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
@@ -36,7 +36,7 @@ def summarise(here: Sequence[Path], published: Path | None) -> str:
 
 
 def render_all(*, check: bool, html: Path | None) -> list[str]:
-    """Render the committed tables and plots, and, unless only checking, the page.
+    """Render the committed tables, plots and blocks, and, unless only checking, the HTML page.
 
     Args:
         check: write nothing.
@@ -46,7 +46,8 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
         The files that changed or, when checking, would change.
     """
     root = project_root()
-    changed = render(records_dir(), root / "results", root / "README.md", check=check)
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    changed = render(records_dir(), root / "results", pages, check=check)
     if not check:
         from edgespeech.report.html import write_page
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgespeech.harness.records import Figure, Provenance, Record
+from edgespeech.records.records import Figure, Provenance, Record
 from edgespeech.report.text import Footnotes, Style, figure, markdown_table
 
 NETWORK = "lte"
@@ -74,6 +74,11 @@ def wer(record: Record, normaliser: str) -> str:
     """The WER under one normaliser, with its interval."""
     row = record.accuracy.get(normaliser)
     return figure(None if row is None else row.wer, "percent")
+
+
+def uses_network(record: Record) -> bool:
+    """Whether anything was sent or received; if not, the run is the same over every network."""
+    return any(row.up_bytes.value > 0 or row.down_bytes.value > 0 for row in record.networks.values())
 
 
 def several(figures: Mapping[str, Figure], keys: Sequence[str], style: Style) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgespeech.contracts import Kind
-from edgespeech.harness.records import Record
+from edgespeech.records.records import Condition, Record
 from edgespeech.report.noise import noise, published_by_others
 from edgespeech.report.reference import Reference
 from edgespeech.report.table import (
@@ -17,9 +17,10 @@ from edgespeech.report.table import (
     caption,
     leading,
     several,
+    uses_network,
     wer,
 )
-from edgespeech.report.text import NONE, Footnotes, figure, number, style_of
+from edgespeech.report.text import NONE, Footnotes, figure, number
 
 NULL = "null"
 """The recogniser that does nothing: its row is the harness's own cost and has a table of its own."""
@@ -27,21 +28,24 @@ _KINDS = list(Kind)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The newest record of every system, corpus, subset and condition, in the order of the tables.
+    """The records that are shown: one for every system, corpus and condition, in the order of the tables.
 
-    A record of other weights than the system's newest run is left out, so that no table mixes two models. Without
-    weights (a run that was skipped, a recogniser that has none) nothing is known of the model, and it stays.
+    Of several, the one with most utterances is shown, then the newest. A record of other weights than the system's
+    newest run is left out, so that no table mixes two models. A record without weights (a run that was skipped, a
+    recogniser that has none) names no model, and stays.
     """
     in_time = sorted(records, key=lambda record: (record.created, record.run_id))
     weights = {
         record.system.name: record.system.model_sha256 for record in in_time if record.system.model_sha256
     }
-    newest: dict[tuple[object, ...], Record] = {}
+    shown: dict[tuple[object, ...], Record] = {}
     for record in in_time:
         if record.system.model_sha256 and record.system.model_sha256 != weights[record.system.name]:
             continue
-        newest[record.system.name, record.corpus.name, record.condition, record.corpus.subset] = record
-    return sorted(newest.values(), key=_order)
+        key = record.system.name, record.corpus.name, record.condition
+        if key not in shown or shown[key].corpus.n_utterances <= record.corpus.n_utterances:
+            shown[key] = record
+    return sorted(shown.values(), key=_order)
 
 
 def _order(record: Record) -> tuple[object, ...]:
@@ -88,7 +92,6 @@ def all_tables(records: Iterable[Record], references: Sequence[Reference] = ()) 
         overhead([record for record in shown if record.system.name == NULL]),
         published_by_others(rows, references),
         failures(shown),
-        metrics(rows),
     ]
 
 
@@ -159,37 +162,18 @@ def accuracy(records: Sequence[Record]) -> Table:
     )
 
 
-def metrics(records: Sequence[Record]) -> Table:
-    """Every figure of every record by its metric, so that a new metric shows without an edit here."""
-    body = []
-    notes = Footnotes()
-    for record in records:
-        per_network = {name: row.latency for name, row in record.networks.items()}
-        for network, figures in ((NONE, record.latency), *per_network.items()):
-            for name, found in figures.items():
-                cells = (network, name, figure(found, style_of(found.unit)), str(found.n))
-                body.append((*leading(record, notes), *map(Cell, cells)))
-    return Table(
-        name="metrics",
-        title="Every figure",
-        head=("System", "Corpus", "Condition", "Network", "Metric", "Value", "Values used"),
-        rows=tuple(body),
-        caption=caption(records),
-        notes=notes.text(),
-    )
-
-
 def networks(records: Sequence[Record]) -> Table:
-    """User-perceived latency and bytes on the wire, per network."""
+    """User-perceived latency and bytes on the wire, per network; one row for a system that sends nothing."""
     body = []
     notes = Footnotes()
     for record in records:
-        for name, row in record.networks.items():
+        rows = dict(record.networks) if uses_network(record) else dict(list(record.networks.items())[:1])
+        for name, row in rows.items():
             body.append(
                 (
                     *leading(record, notes),
                     Cell(str(record.corpus.n_utterances)),
-                    Cell(name),
+                    Cell(name if uses_network(record) else "any: sends nothing"),
                     Cell(figure(row.available, "percent", interval=False)),
                     *(Cell(figure(row.latency.get(key), "s")) for key in ("upl_p50", "upl_p90", "upl_p99")),
                     Cell(figure(row.up_bytes, "bytes", interval=False)),
@@ -239,12 +223,17 @@ def uplink(records: Sequence[Record]) -> Table:
 
 
 def memory(records: Sequence[Record]) -> Table:
-    """Sizes, resident memory and the times to start."""
+    """Sizes, resident memory and the times to start: of every system its longest run on clean audio."""
     body = []
     notes = Footnotes()
+    longest: dict[str, Record] = {}
     for record in records:
-        if record.memory is None:
-            continue
+        if record.memory is not None and record.condition == Condition():
+            other = longest.setdefault(record.system.name, record)
+            if record.corpus.audio_s > other.corpus.audio_s:
+                longest[record.system.name] = record
+    for record in longest.values():
+        assert record.memory is not None
         sizes = (
             record.system.model_bytes,
             record.memory.rss_before_load_bytes,
@@ -301,7 +290,7 @@ def overhead(records: Sequence[Record]) -> Table:
         body.append((*start, Cell(str(record.corpus.n_utterances)), Cell(share), Cell(chunk)))
     return Table(
         name="overhead",
-        title="The harness's own cost, subtracted from nothing",
+        title="Harness overhead (not subtracted from any row)",
         head=("System", "Corpus", "Condition", "n", "RTF", "Chunk P50 / P99"),
         rows=tuple(body),
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from edgespeech.harness.records import Figure
+from edgespeech.records.records import Figure
 
 Style = Literal["percent", "ms", "s", "bytes", "ratio"]
 NONE = "\u2013"

@@ -11,12 +11,12 @@ import numpy as np
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind
-from edgespeech.data.corpora import find_split
-from edgespeech.data.files import mirror_root
+from edgespeech.core.files import mirror_root
+from edgespeech.corpora.corpora import find_split
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.records import Record, Row, load_rows
 from edgespeech.harness.replay import replay
-from edgespeech.harness.rows import trace_from_row
+from edgespeech.records.records import Record, Row, load_rows
+from edgespeech.records.rows import trace_from_row
 
 PER_CORPUS = 4
 """Utterances shown of each corpus: the first ones that every record of it has."""
@@ -111,7 +111,7 @@ def _sent(record: Record, row: Row) -> list[tuple[float, int]]:
 @lru_cache(maxsize=4096)
 def _envelope(corpus: str, utterance_id: str) -> tuple[int, ...]:
     from edgespeech.audio.io import read_audio
-    from edgespeech.data.fetch import manifest_of
+    from edgespeech.corpora.fetch import manifest_of
 
     try:
         manifest = manifest_of(corpus)

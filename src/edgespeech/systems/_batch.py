@@ -11,7 +11,7 @@ import numpy as np
 
 from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
-from edgespeech.data.weights import resolve_weights, weights_available
+from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -40,7 +40,7 @@ class LocalWhisper(Recogniser):
     """faster-whisper on the device, with the options of the cloud baseline; a subclass says which model.
 
     Attributes:
-        model: name of its weights, see `edgespeech.data.weights`.
+        model: name of its weights, see `edgespeech.corpora.weights`.
         languages: ISO 639-1 codes that the model knows; empty for all of Whisper's.
     """
 

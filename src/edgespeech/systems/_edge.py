@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
-from edgespeech.data.files import project_root, sha256_file
+from edgespeech.core.files import project_root, sha256_file
 from edgespeech.errors import EdgeSpeechError, bad
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
-    from edgespeech.decoding.beam import LabelScores
     from edgespeech.model.checkpoint import Trained
+    from edgespeech.search.beam import LabelScores
 
 CHUNK_S = 0.12
 """Three transcriber frames of 40 ms."""
@@ -119,10 +119,10 @@ class EdgeTransducer(EdgeRecogniser):
         Raises:
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
-        from edgespeech.decoding.greedy import MAX_LABELS
-        from edgespeech.decoding.partials import TAIL_S
-        from edgespeech.decoding.streaming import TransducerStream
         from edgespeech.model.checkpoint import load_model
+        from edgespeech.search.greedy import MAX_LABELS
+        from edgespeech.search.partials import TAIL_S
+        from edgespeech.search.streaming import TransducerStream
 
         trained, files = load_model(self.folder()), self.files()
         scores, grammar = self._grammar(trained)

@@ -7,13 +7,13 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgespeech.audio.codec import DESCRIPTION
+from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.client import FRAMES_PER_MESSAGE, CloudStream
-from edgespeech.cloud.codec import DESCRIPTION
 from edgespeech.cloud.process import ServerProcess
-from edgespeech.cloud.vad import SegmentRule
 from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
-from edgespeech.data.weights import resolve_weights, weights_available
+from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError
 
 _MODEL = "whisper-base"

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgespeech.data.grammar import load_grammar
-from edgespeech.decoding.fusion import FUSION, load_fusion
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import FUSION, load_fusion
 from edgespeech.systems._edge import BEAM, FINAL_S, EdgeTransducer, shipped_models
 from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.text.grammar import load_grammar
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
-    from edgespeech.decoding.beam import LabelScores
     from edgespeech.model.checkpoint import Trained
+    from edgespeech.search.beam import LabelScores
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 LEAVING = 4.0
@@ -79,7 +79,7 @@ class EdgeCommand(EdgeTransducer):
         Raises:
             EdgeSpeechError: the domain has no language model, or there is no grammar of its name.
         """
-        from edgespeech.decoding.constraint import GrammarScores
+        from edgespeech.search.constraint import GrammarScores
 
         fusion = load_fusion(self._domain, trained.model.config.vocabulary)
         if fusion is None:

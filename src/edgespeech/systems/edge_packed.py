@@ -10,13 +10,13 @@ import numpy as np
 
 from edgespeech.audio.features import StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
-from edgespeech.decoding.hypothesis import Hypothesis
-from edgespeech.decoding.partials import TAIL_S, PartialsStream
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.partials import TAIL_S, PartialsStream
 from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, ending, shipped_models
 
 if TYPE_CHECKING:
-    from edgespeech.engine.runtime import PackedModel
+    from edgespeech.packed.runtime import PackedModel
 
 MODEL_VARIABLE = "EDGESPEECH_PACKED_MODEL"
 """Environment variable that names a `.edge` file to use instead of the shipped one."""
@@ -53,10 +53,10 @@ class EdgePacked(EdgeRecogniser):
         Raises:
             EdgeSpeechError: it is not here, damaged, or of another format, or the engine is not built.
         """
-        from edgespeech.data.files import sha256_file
-        from edgespeech.decoding.fusion import TENSORS
-        from edgespeech.engine.loader import EdgeFile
-        from edgespeech.engine.runtime import PackedModel
+        from edgespeech.core.files import sha256_file
+        from edgespeech.lm.fusion import TENSORS
+        from edgespeech.packed.loader import EdgeFile
+        from edgespeech.packed.runtime import PackedModel
 
         path = self.path()
         self.close()

@@ -79,7 +79,7 @@ class Hybrid(EdgeRecogniser):
 
     def missing(self) -> str | None:
         """The package or the models that are not here."""
-        from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
+        from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
 
         if find_spec("websockets") is None:
             return "package websockets is not installed"
@@ -97,15 +97,15 @@ class Hybrid(EdgeRecogniser):
         Raises:
             EdgeSpeechError: a model is not here or damaged, or the server does not start.
         """
-        from edgespeech.data.files import sha256_file
-        from edgespeech.decoding.wire import Precision, Vocabulary
+        from edgespeech.core.files import sha256_file
         from edgespeech.endpointing.networks import load_heads
         from edgespeech.endpointing.scorers import chosen_thresholds
+        from edgespeech.lattice.codec import Precision, Vocabulary
         from edgespeech.model.checkpoint import WEIGHTS, load_model, model_files
-        from edgespeech.rescoring.device import Device
-        from edgespeech.rescoring.folder import LM, SCALES, VOCABULARY, second_pass_folder
-        from edgespeech.rescoring.model import load_lm
-        from edgespeech.rescoring.tuning import load_scales
+        from edgespeech.secondpass.device import Device
+        from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
+        from edgespeech.secondpass.model import load_lm
+        from edgespeech.secondpass.tuning import load_scales
 
         folder, cloud = EdgeFp32().folder(), second_pass_folder()
         trained, lm = load_model(folder), load_lm(cloud / LM)
@@ -173,7 +173,7 @@ class Hybrid(EdgeRecogniser):
         from edgespeech.cloud.second_pass import SecondPassStream
         from edgespeech.cloud.server import TOKEN_ENV
         from edgespeech.endpointing.scorers import learned_policy, silence_policy
-        from edgespeech.rescoring.device import HybridStream
+        from edgespeech.secondpass.device import HybridStream
 
         if self._heads is not None:
             policy = learned_policy(self._heads, again=True)
@@ -207,5 +207,5 @@ def _start() -> ServerProcess:
     """A server for lattices alone, in a process of its own."""
     return ServerProcess(
         backend="edgespeech.cloud.session:NoBackend",
-        rescorer="edgespeech.rescoring.service:build_second_pass",
+        rescorer="edgespeech.secondpass.service:build_second_pass",
     )

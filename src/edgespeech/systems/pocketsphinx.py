@@ -22,7 +22,7 @@ from edgespeech.contracts import (
     SystemInfo,
     Word,
 )
-from edgespeech.data.weights import resolve_weights, weights_available
+from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError, bad
 
 FRAMES_PER_S = 100

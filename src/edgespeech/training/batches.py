@@ -6,6 +6,7 @@ not been, and any number of loader processes gives the same batches.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter, spec_augment
 from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.audio.vocal_tract import warp_vocal_tract
 from edgespeech.contracts import Samples
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.speech import Speech
@@ -106,6 +108,7 @@ class Batches(Dataset[Batch]):
         speech: its utterances.
         labels: of each utterance.
         noises: recorded noises by id.
+        rooms: measured impulse responses by id.
         sounds: of each utterance, where the run trains on them.
         rank: this process.
         world: how many there are.
@@ -118,6 +121,7 @@ class Batches(Dataset[Batch]):
         labels: Sequence[Sequence[int]],
         noises: dict[str, Samples],
         *,
+        rooms: dict[str, Samples] | None = None,
         sounds: Sequence[Sequence[int]] | None = None,
         rank: int = 0,
         world: int = 1,
@@ -128,7 +132,7 @@ class Batches(Dataset[Batch]):
         random = np.random.default_rng(config.seed)
         talkers = random.permutation(len(speech.items))[:_TALKERS]
         babble = [speech.samples(speech.items[place]) for place in talkers]
-        self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble)
+        self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble, rooms=rooms)
         self._rank, self._world = rank, world
 
     def __getitem__(self, step: int) -> Batch:
@@ -163,15 +167,43 @@ class Batches(Dataset[Batch]):
             for item in items
         ]
 
+    def watched(self, place: int, step: int) -> tuple[Features, Features]:
+        """An utterance as it is, and as the steps around this one hear it; the same draws at every step."""
+        item = self._speech.items[place]
+        samples = self._speech.samples(item)
+        return log_mel_at_once(samples), self._heard(
+            place, f"watch/{item.corpus}/{item.id}", step, patient=False
+        )
+
     def _features(self, place: int, epoch: int, step: int) -> Features:
         item = self._speech.items[place]
         strength = self._config.strength(step)
         # The step is in the key: an utterance that an epoch holds twice is heard in two ways.
         key = f"{epoch}/{step}/{item.corpus}/{item.id}"
-        samples = self._augmenter(self._speech.samples(item), key=key, strength=strength)
+        features = self._heard(place, key, step, patient=self._is_patient(step))
         random = np.random.default_rng((self._config.seed, step, place))
-        features = log_mel_at_once(samples)
         return spec_augment(features, self._augment, random) if random.random() < strength else features
+
+    def _is_patient(self, step: int) -> bool:
+        """Whether a step hears its utterances between long silences."""
+        share = self._config.patient_steps
+        return share > 0 and np.random.default_rng((self._config.seed, step)).random() < share
+
+    def _heard(self, place: int, key: str, step: int, *, patient: bool) -> Features:
+        """Augmented features, before spectral masking."""
+        strength = self._config.strength(step)
+        silence_s = (0.0, self._config.patient_s) if patient else None
+        samples = self._speech.samples(self._speech.items[place])
+        samples = self._augmenter(samples, key=key, strength=strength, silence_s=silence_s)
+        features = log_mel_at_once(samples)
+        if self._augment.vocal_tract_prob:
+            digest = int.from_bytes(
+                hashlib.sha256(f"{self._config.seed}:tract:{key}".encode()).digest()[:8], "little"
+            )
+            random = np.random.default_rng(digest)
+            if random.random() < self._augment.vocal_tract_prob * strength:
+                features = warp_vocal_tract(features, random.uniform(*self._augment.vocal_tract))
+        return features
 
 
 def collate(

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgespeech.audio.augment import AugmentConfig
-from edgespeech.data.files import explain
+from edgespeech.core.files import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 
@@ -50,6 +50,18 @@ class Sounds(_Strict):
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Watch(_Strict):
+    """How a run is watched: greedy word error rates of its averaged model at every checkpoint.
+
+    Attributes:
+        utterances: how many of the run's own speech, spread evenly over its corpora, and of each tuning corpus.
+        tuning: splits or manifests that the run is not trained on.
+    """
+
+    utterances: Positive = 60
+    tuning: tuple[str, ...] = ()
+
+
 class TrainConfig(_Strict):
     """A training run. Times in seconds of audio unless named otherwise.
 
@@ -59,9 +71,11 @@ class TrainConfig(_Strict):
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
         init: a run's folder, whose averaged weights and word pieces the run starts from, with the outputs that only
             training uses; or a model's folder, which has none of those; or several of either, of whose models the mean
-            is taken (`edgespeech.model.mean`). None starts from nothing.
+            is taken (`edgespeech.model.average`). A model that stacks another number of frames is adapted
+            (`edgespeech.model.restack`). None starts from nothing.
         speech: what to train on.
-        noises: corpus of recorded noises, without those for evaluation; none uses synthetic noise alone.
+        noises: corpora of recorded noises, without those for evaluation; none uses synthetic noise alone.
+        rooms: corpus of measured impulse responses; none uses simulated rooms alone.
         augment: see `AugmentConfig`.
         clean_steps: so many steps hear the speech almost as it is: a model that hears all of the augmentation from
             the start takes thousands of steps to hear anything.
@@ -80,11 +94,16 @@ class TrainConfig(_Strict):
             start learns what is usually written long before it learns to hear.
         sounds: the auxiliary loss on a lower layer; none leaves it out.
         average: decay of the exponential average of the weights, which is what is kept.
-        precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32.
+        precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
+            whichever of the two is faster on the machine that starts the run; the run stays with it.
+        patient_steps: this share of the steps hears each utterance between silences of up to `patient_s`. These are
+            whole steps, since one long utterance in a batch makes all of the batch long.
+        patient_s: the longest of those silences.
         loss_mib: memory bound of the transducer loss.
         treatment: the compression technique that the started model is treated with, see
-            `edgespeech.training.treatment`; none leaves it out.
+            `edgespeech.training.compressor`; none leaves it out.
         save_every: steps between checkpoints.
+        watch: see `Watch`; the run's steps do not depend on it. None leaves it out.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -92,7 +111,8 @@ class TrainConfig(_Strict):
     model: dict[str, Any]
     init: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     speech: Annotated[tuple[Source, ...], Field(min_length=1)]
-    noises: str | None = None
+    noises: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    rooms: str | None = None
     augment: dict[str, Any] = {}
     clean_steps: Annotated[int, Field(ge=0)] = 0
     ramp_steps: Annotated[int, Field(ge=0)] = 0
@@ -109,10 +129,13 @@ class TrainConfig(_Strict):
     ctc_only_steps: Annotated[int, Field(ge=0)] = 0
     sounds: Sounds | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    patient_steps: Share = 0.0
+    patient_s: Annotated[float, Field(gt=0, le=10)] = 3.0
     loss_mib: Annotated[float, Field(gt=0)] = 64.0
     save_every: Positive = 500
     treatment: dict[str, Any] | None = None
+    watch: Watch | None = None
 
     @field_validator("model")
     @classmethod
@@ -130,7 +153,7 @@ class TrainConfig(_Strict):
     @classmethod
     def _treatment(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         if values is not None:
-            from edgespeech.training.treatment import check_treatment
+            from edgespeech.training.compressor import check_treatment
 
             check_treatment(values)
         return values
@@ -161,13 +184,23 @@ class TrainConfig(_Strict):
         """A hash of what its steps depend on. A setting that came later is left out where it is not used, so that
         older runs keep theirs.
         """
-        told = self.model_dump(mode="json", exclude={"until"})
-        if self.treatment is None:
-            del told["treatment"]
+        told = self.model_dump(mode="json", exclude={"until", "watch"})
+        for name in ("treatment", "rooms"):
+            if told[name] is None:
+                del told[name]
+        if not self.patient_steps:
+            del told["patient_steps"], told["patient_s"]
         for source in told["speech"]:
             if source["sounds_only"] is None:
                 del source["sounds_only"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def noise_corpora(self) -> tuple[str, ...]:
+        """The corpora of `noises`: none, one or several."""
+        if self.noises is None:
+            return ()
+        return (self.noises,) if isinstance(self.noises, str) else self.noises
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

@@ -8,13 +8,13 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.data.files import explain
-from edgespeech.decoding.fusion import Fusion, FusionWeights
+from edgespeech.core.files import explain
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.estimate import estimate
+from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.tokeniser import Tokeniser
-from edgespeech.rescoring.config import TextSource
-from edgespeech.rescoring.text import load_text
-from edgespeech.training.ngram import estimate
+from edgespeech.secondpass.config import TextSource
+from edgespeech.secondpass.text import load_text
 
 
 class _Strict(BaseModel):
@@ -26,7 +26,7 @@ class NGramConfig(_Strict):
 
     Attributes:
         order: labels of its longest sequences.
-        prune: see `edgespeech.training.ngram.estimate`.
+        prune: see `edgespeech.lm.estimate.estimate`.
     """
 
     order: Annotated[int, Field(ge=2, le=9)]
@@ -34,7 +34,7 @@ class NGramConfig(_Strict):
 
 
 class WeightsConfig(_Strict):
-    """See `edgespeech.decoding.fusion.FusionWeights`."""
+    """See `edgespeech.lm.fusion.FusionWeights`."""
 
     high: float
     low: float

@@ -1,7 +1,8 @@
 """The training loop: one process, or several under torchrun, on the processor or on GPUs.
 
 A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
-seconds), and `model/`, the averaged weights as they are now, which work as they are.
+seconds), and `model/`, the averaged weights as they are now, which work as they are. The state is written before the
+model: a run that was killed between the two writes the model of its state when it is taken up.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
-from edgespeech.compression.pack import save_codes
-from edgespeech.data.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import project_root, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import BLANK, ModelConfig
 from edgespeech.model.loss import transducer_loss
-from edgespeech.model.mean import mean_model
+from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.pack import save_codes
 from edgespeech.training.batches import Batch, Batches, loader
+from edgespeech.training.compressor import Treated
 from edgespeech.training.config import TrainConfig
+from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.progress import Progress
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
-from edgespeech.training.state import Average, Identity, load_average, load_state, save_state
-from edgespeech.training.treatment import Treated
+from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
+from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"
 MODEL = "model"
@@ -110,8 +114,11 @@ def train(
         inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
         sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
-    noises = load_noises(config.noises)
-    batches = Batches(config, speech, labels, noises, sounds=sounds, rank=here.rank, world=here.world)
+    noises = load_noises(*config.noise_corpora)
+    rooms = load_noises(*([] if config.rooms is None else [config.rooms]))
+    batches = Batches(
+        config, speech, labels, noises, rooms=rooms, sounds=sounds, rank=here.rank, world=here.world
+    )
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
     elif isinstance(config.init, str) and (run := _init_folder(config.init) / STATE).is_file():
@@ -130,20 +137,32 @@ def train(
     if own := list(treated.parameters()):
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
-    identity = Identity(config.sha256, speech.sha256)
+    precision = _precision(config, folder, model, here)
+    identity = Identity(config.sha256, speech.sha256, precision)
+    watcher = Watcher(config.watch, speech, batches, tokeniser) if config.watch and here.leads else None
     step = 0
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, trained, optimiser, average, treated)
-    provenance = _provenance(config, speech, here)
+    provenance = _provenance(config, speech, here) | {"precision": precision}
     end = min(stop for stop in (config.steps, config.until, until) if stop is not None)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
+
+    def save_average() -> None:
+        averaged = _averaged(average, treated, model.config, folder / MODEL)
+        rates = {} if watcher is None else watcher.measure(averaged.to(here.device).eval(), step - 1)
+        progress.watched(step, rates)
+        about = provenance | {"step": str(step)} | {name: f"{rate:.4f}" for name, rate in rates.items()}
+        save_model(folder / MODEL, averaged, tokeniser, about)
+
+    if here.leads and step and _step_of_model(folder / MODEL) != step:
+        save_average()
     for batch in loader(batches, range(step, end), workers=workers):
         torch.manual_seed(_seed_of(config.seed, step, here.rank))
         rate = config.rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
         treated.enter(step, rate)
-        losses = _losses(trained, batch, config, step, here)
+        losses = _losses(trained, batch, config, precision, step, here)
         norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, treated)
         told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
         here.sum([told])
@@ -163,8 +182,7 @@ def train(
         )
         if here.leads and (step % config.save_every == 0 or step == end):
             save_state(folder / STATE, identity, step, trained, optimiser, average, treated)
-            told_of = provenance | {"step": str(step)}
-            _save_average(folder / MODEL, average, treated, tokeniser, model.config, told_of)
+            save_average()
     progress.close()
     if here.world > 1:
         distributed.destroy_process_group()
@@ -199,10 +217,13 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
-        if name != "dropout" and found.to_mapping()[name] != value:
+        if name not in ("dropout", "stack") and found.to_mapping()[name] != value:
             raise bad(f"train: init {config.init}", name, found.to_mapping()[name], str(value))
     model = Transducer(wanted)
-    model.load_state_dict(earlier.model.state_dict())
+    weights = earlier.model.state_dict()
+    model.load_state_dict(
+        restacked(weights, found.stack, wanted.stack) if found.stack != wanted.stack else weights
+    )
     return model, earlier.tokeniser
 
 
@@ -229,7 +250,23 @@ def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
     return frames.mean(0), frames.std(0)
 
 
-def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int, here: Processes) -> Losses:
+def _precision(config: TrainConfig, folder: Path, model: Transducer, here: Processes) -> Precision:
+    """The precision of a run: as its file says, as it began, or whichever is faster here."""
+    if config.precision != "auto":
+        return config.precision
+    if (folder / STATE).is_file():
+        return "bf16" if kept_precision(folder / STATE) == "bf16" else "fp32"
+    return faster_precision(model, world=here.world)
+
+
+def _losses(
+    trained: nn.ModuleDict,
+    batch: Batch,
+    config: TrainConfig,
+    precision: Precision,
+    step: int,
+    here: Processes,
+) -> Losses:
     """The losses of this process's share of a step. An empty share has losses of zero."""
     model = trained[MODEL]
     assert isinstance(model, Transducer)
@@ -238,7 +275,7 @@ def _losses(trained: nn.ModuleDict, batch: Batch, config: TrainConfig, step: int
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
         return Losses(zero, zero, zero)
-    with torch.autocast(here.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
         )
@@ -305,14 +342,8 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
     )
 
 
-def _save_average(
-    folder: Path,
-    average: Average,
-    treated: Treated,
-    tokeniser: Tokeniser,
-    config: ModelConfig,
-    provenance: dict[str, str],
-) -> None:
+def _averaged(average: Average, treated: Treated, config: ModelConfig, folder: Path) -> Transducer:
+    """The averaged model as it ships; the codes of a treated one are written into its folder."""
     model = Transducer(config)
     prefix = f"{MODEL}."
     own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
@@ -320,7 +351,15 @@ def _save_average(
     model.load_state_dict(shipped)
     if codes:
         save_codes(folder, codes)
-    save_model(folder, model, tokeniser, provenance)
+    return model
+
+
+def _step_of_model(folder: Path) -> int | None:
+    """The step that a run's model was written after; None where there is no model that can be read."""
+    try:
+        return int(load_model(folder).provenance["step"])
+    except (EdgeSpeechError, KeyError, ValueError):
+        return None
 
 
 def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[str, str]:

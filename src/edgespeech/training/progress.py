@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError
@@ -29,6 +30,7 @@ class Progress:
         self._first = first
         self._audio_s = 0.0
         self._sums: dict[str, float] = {}
+        self._watched: dict[str, float] = {}
         if not quiet:
             try:
                 log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,12 @@ class Progress:
         if time.monotonic() - self._since >= _LOG_EVERY_S:
             self._tell()
 
+    def watched(self, step: int, rates: Mapping[str, float]) -> None:
+        """Word error rates after a step: every line from now on has them."""
+        self._watched = {name: round(rate, 4) for name, rate in rates.items()}
+        if rates:
+            self._watched["wer step"] = step
+
     def close(self) -> None:
         """The last line."""
         if self._step > self._told:
@@ -57,6 +65,7 @@ class Progress:
         line: dict[str, float] = {"step": self._step}
         line |= {name: round(total / steps, 6) for name, total in self._sums.items()}
         line["audio_s_per_s"] = round(self._audio_s / (now - self._since), 1)
+        line |= self._watched
         left_s = (self._total - self._step) * (now - self._begun) / (self._step - self._first)
         self._told, self._since, self._audio_s, self._sums = self._step, now, 0.0, {}
         if self._quiet:
@@ -66,6 +75,9 @@ class Progress:
         text = (
             f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
             f"sounds {line['sounds']:.3f}  {line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
+        )
+        text += "".join(
+            f"  {name} {100 * rate:.1f} %" for name, rate in self._watched.items() if name != "wer step"
         )
         terminal = sys.stderr.isatty()
         print(

@@ -20,10 +20,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgespeech.data.kokoro import prompt
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import BLANK
 from edgespeech.model.transducer import Transcriber
+from edgespeech.synthesis.kokoro import prompt
 
 _ACCENT = "en-us"
 _NOT_SOUNDS = " ˈˌː.,?!"

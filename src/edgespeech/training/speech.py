@@ -16,11 +16,11 @@ from rich.progress import track
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.corpora import assert_trainable, corpus_names, load_corpus
-from edgespeech.data.fetch import manifest_of
-from edgespeech.data.files import work_dir, write_atomic
-from edgespeech.data.manifest import Manifest, Utterance
-from edgespeech.data.real_dev import held_out
+from edgespeech.core.files import work_dir, write_atomic
+from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
@@ -139,7 +139,9 @@ def trainable(corpus: str) -> Manifest:
             if split.evaluation_only:
                 raise EdgeSpeechError(f"{corpus}: is the evaluation split {split_name}, expected another one")
             if split_name in tuned_on:
-                raise EdgeSpeechError(f"{corpus}: is {split_name}, expected that name: some speakers are held out")
+                raise EdgeSpeechError(
+                    f"{corpus}: is {split_name}, expected that name: some speakers are held out"
+                )
     held = tuple(f"{name}/" for name in tuned_on)  # as `named_by_split` names them
     for utterance in manifest.utterances:
         if utterance.id.startswith(held):
@@ -155,16 +157,26 @@ def _held_out_splits() -> set[str]:
     return {split for source in sources if source is not None for split in source.splits}
 
 
-def load_noises(corpus: str | None) -> dict[str, Samples]:
-    """Recorded noises by id; none where no corpus is named.
+def load_noises(*corpora: str) -> dict[str, Samples]:
+    """Recordings of noise corpora, or the impulse responses of rooms, by id.
 
     Raises:
-        EdgeSpeechError: the split is for evaluation only, or unknown.
+        EdgeSpeechError: a split is for evaluation only, or unknown; two recordings have one id; a file that cannot be
+            read.
     """
-    if corpus is None:
-        return {}
-    manifest = trainable(corpus)
-    return {noise.id: read_audio(manifest.audio_path(noise)) for noise in manifest.utterances}
+    found: dict[str, Samples] = {}
+    for corpus in corpora:
+        manifest = trainable(corpus)
+        store, lengths = _decoded(manifest)
+        samples = np.load(store, mmap_mode="r")
+        ends = np.cumsum(lengths)
+        for noise, start, end in zip(manifest.utterances, ends - lengths, ends, strict=True):
+            if noise.id in found:
+                raise bad(
+                    f"{corpus}: recording", "id", noise.id, "an id that no other noise corpus of the run has"
+                )
+            found[noise.id] = samples[start:end].astype(np.float32) / np.float32(_FULL_SCALE)
+    return found
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:

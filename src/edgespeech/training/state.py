@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgespeech.data.files import write_atomic
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 _FORMAT = "edgespeech-training-1"
@@ -24,10 +24,11 @@ _TREATED = "treated"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a state belongs to: hashes of the run's file and of its speech."""
+    """What a state belongs to: hashes of the run's file and of its speech, and the precision that `auto` chose."""
 
     config: str
     speech: str
+    precision: str = "fp32"
 
 
 class Average:
@@ -65,7 +66,7 @@ def save_state(
         model: all that is trained: its weights.
         optimiser: AdamW over the model's parameters, in their order, and what is treated.
         average: of the weights.
-        treated: what a compression technique knows of the weights; see `edgespeech.training.treatment`.
+        treated: what a compression technique knows of the weights; see `edgespeech.training.compressor`.
     """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.weights.items()}
@@ -73,7 +74,8 @@ def save_state(
     for name, parameter in _trained(model, treated):
         moments = optimiser.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments}
-    header = {"format": _FORMAT, "config": identity.config, "speech": identity.speech, "step": str(step)}
+    header = {"format": _FORMAT, "config": identity.config, "speech": identity.speech}
+    header |= {"precision": identity.precision, "step": str(step)}
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(kept, header))
     write_atomic(path.with_suffix(".json"), json.dumps(header, indent=1))
@@ -118,6 +120,15 @@ def load_state(
             count = torch.tensor(float(step), device=parameter.device)
             optimiser.state[parameter] = {"step": count, **moments}
     return step
+
+
+def kept_precision(path: Path) -> str:
+    """The precision of the run that a state belongs to.
+
+    Raises:
+        EdgeSpeechError: the file is damaged.
+    """
+    return _read(path)[0].get("precision", "fp32")
 
 
 def load_average(path: Path, model: nn.Module) -> None:

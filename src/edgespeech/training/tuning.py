@@ -14,15 +14,15 @@ import torch
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
-from edgespeech.compression.pack import Encoding, Layout, pack
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.data.files import work_dir
-from edgespeech.data.manifest import Utterance, load_manifest
-from edgespeech.data.synthesis import CORPORA
-from edgespeech.decoding.beam import BeamDecoder, LabelScores
-from edgespeech.decoding.partials import TAIL_S
-from edgespeech.engine.runtime import PackedModel
+from edgespeech.core.files import work_dir
+from edgespeech.corpora.manifest import Utterance, load_manifest
 from edgespeech.model.checkpoint import Trained
+from edgespeech.packed.pack import Encoding, Layout, pack
+from edgespeech.packed.runtime import PackedModel
+from edgespeech.search.beam import BeamDecoder, LabelScores
+from edgespeech.search.partials import TAIL_S
+from edgespeech.synthesis.synthesis import CORPORA
 from edgespeech.training.speech import load_noises
 
 _SEED = 77

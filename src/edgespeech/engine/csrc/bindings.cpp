@@ -1,4 +1,4 @@
-// The native engine's binding. Checks what Python hands over; edgespeech.engine.loader is the face of it.
+// The native engine's binding. Checks what Python hands over; edgespeech.packed.loader is the face of it.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -113,12 +113,12 @@ static std::vector<std::string> isas() {
 }
 
 NB_MODULE(_native, m) {
-  m.doc() = "Native kernels; each has a slow, obvious twin in edgespeech.engine.reference.";
+  m.doc() = "Native kernels; each has a slow, obvious twin in edgespeech.packed.reference.";
   m.def("dot_int8", &dot_int8, nb::arg("a").noconvert(), nb::arg("b").noconvert(),
         "Dot product of two int8 vectors, with shape (N,), N <= 65536, accumulated exactly in int32.");
   m.def("isas", &isas, "The kernels that this CPU can run.");
   m.def("chosen_isa", [] { return name(chosen_isa()); }, "The kernel used when none is asked for.");
-  nb::class_<OpenFile>(m, "EdgeFile", "A checked .edge file in memory; see edgespeech.engine.loader.")
+  nb::class_<OpenFile>(m, "EdgeFile", "A checked .edge file in memory; see edgespeech.packed.loader.")
       .def(nb::init<const std::string&>(), nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
       .def("close", &OpenFile::close)
       .def_prop_ro("meta", &OpenFile::meta)

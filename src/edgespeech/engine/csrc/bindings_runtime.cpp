@@ -1,4 +1,4 @@
-// The binding of models and streams; edgespeech.engine.runtime is the face of it.
+// The binding of models and streams; edgespeech.packed.runtime is the face of it.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -188,13 +188,13 @@ class OpenModel {
 
 void bind_runtime(nb::module_& module) {
   module.attr("MAX_LABELS") = kMaxLabels;
-  nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.engine.runtime.")
+  nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def_prop_ro("state_bytes", &OpenStream::state_bytes)
       .def("close", &OpenStream::close);
-  nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.engine.runtime.")
+  nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.packed.runtime.")
       .def(nb::init<const std::string&, const std::optional<std::string>&>(), nb::arg("path"),
            nb::arg("isa") = nb::none(), nb::call_guard<nb::gil_scoped_release>())
       .def("close", &OpenModel::close)

@@ -1,4 +1,4 @@
-// What a beam search adds to the transducer's scores of the next label, as edgespeech.decoding.fusion and .ngram do it.
+// What a beam search adds to the transducer's scores of the next label, as edgespeech.lm.fusion and .ngram do it.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Greedy and beam search, as edgespeech.decoding.greedy and .beam do them.
+// Greedy and beam search, as edgespeech.search.greedy and .beam do them.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,1 @@
+"""Trained arms that several replication pages share: configuration, runs, packing, figures, tables."""

@@ -1,0 +1,442 @@
+"""The arms of an experiment in training: what each is, where its run is, and how it becomes one packed file.
+
+A replication's `config.yaml` has a list `families`; each is one technique over a range of bits or of zeros, and over
+seeds. The keys of a family:
+
+- `name`: an arm is called `NAME_POINT`, the point in bits or in percent of zeros, and `NAME_POINT_seedS` but for the
+  first seed.
+- `bits` or `sparsity`: the points; it goes into `treatment`, or into `pack` where there is no treatment.
+- `treatment`: what is done in training.
+- `pack`: how the matrices are stored (`edgespeech.packed.pack.Encoding`), but for those that the treatment made
+  codes of.
+- `of`: pack that arm's model (`fp32`, or `qat/fp32` of another page), or `init`, and train nothing.
+- `init_of`: train on from that arm's model instead of the page's.
+- `train`: keys of the run's file that differ from those of the base mapping, which all arms share.
+- `seeds`: those of the training; the base mapping's alone by default.
+- `ships`: keep the `.edge` file among the results.
+
+A run's folder has a hash of its file and of the model that it starts from in its name: a change to either is another
+run, and one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from edgespeech.core.files import explain, project_root, sha256_file, work_dir, write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
+from edgespeech.model.config import ModelConfig
+from edgespeech.model.transducer import Transducer
+from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, load_codes, pack, weights_of
+from edgespeech.records.records import sha256_json, without_paths
+from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.systems._edge import shipped_models
+from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
+from edgespeech.training.config import TrainConfig
+from edgespeech.training.loop import MODEL, STATE
+
+RUN = "run.yaml"
+"""A run's file, in its folder."""
+SNAPSHOTS = "snapshots"
+"""Models on the way, in a run's folder, each in a folder with its step as name."""
+INIT = "init"
+"""The model that a page starts from, where `of` names an arm."""
+
+_KEYS = {
+    "name", "bits", "sparsity", "treatment", "pack", "of", "init_of", "train", "seeds", "ships",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One point of a family.
+
+    Attributes:
+        name: of the arm.
+        family: whose it is.
+        point: bits of a weight, or the share of weights that are zero; None for a family of one arm.
+        seed: of its training.
+        config: its run; None where nothing is trained.
+        of: whose model is packed where nothing is trained.
+        init_of: from whose model the run starts; None for the page's.
+        layout: how it is stored, but for what its treatment made codes of.
+        ships: whether its file is kept among the results.
+    """
+
+    name: str
+    family: str
+    point: float | None
+    seed: int
+    config: TrainConfig | None
+    of: str | None
+    init_of: str | None
+    layout: Layout
+    ships: bool
+
+    @property
+    def first(self) -> str:
+        """The name of the same arm of the first seed."""
+        return self.name.partition("_seed")[0]
+
+
+class Arms:
+    """A page's arms.
+
+    Args:
+        folder: of the page, `replication/NAME`.
+        config: its configuration: `base` (the file with the base mapping, from the folder on) and `families`; with
+            `fusion`, every packed file has the language models of the model that everything starts from.
+        init: folder of the model that everything starts from.
+
+    Raises:
+        EdgeSpeechError: the configuration is wrong (the key is named), or there is no such model.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], init: Path) -> None:
+        self.folder = folder
+        self.init = init
+        self._base: dict[str, Any] = yaml.safe_load((folder / config["base"]).read_text(encoding="utf-8"))
+        self._fused = bool(config.get("fusion", False))
+        self._tuning = {
+            part["corpus"] for part in config.values() if isinstance(part, dict) and "corpus" in part
+        }
+        self._others: dict[str, Arms] = {}
+        self.arms: dict[str, Arm] = {}
+        for family in config["families"]:
+            for arm in self._expand(family):
+                if arm.name in self.arms:
+                    raise bad(self._where, "families", arm.name, "each arm once")
+                self.arms[arm.name] = arm
+
+    @property
+    def page(self) -> str:
+        """The page's name."""
+        return self.folder.name
+
+    @cached_property
+    def shape(self) -> ModelConfig:
+        """Of the model that everything starts from."""
+        return load_model(self.init).model.config
+
+    @cached_property
+    def root_sha256(self) -> str:
+        """Of the weights that everything starts from."""
+        return sha256_file(self.init / WEIGHTS)
+
+    @property
+    def corpora(self) -> set[str]:
+        """The corpora that arms are trained on, and those to tune on."""
+        return {source["corpus"] for source in self._base["speech"]} | self._tuning
+
+    def named(self, pattern: str) -> list[Arm]:
+        """The arms whose names match a shell pattern.
+
+        Raises:
+            EdgeSpeechError: none does.
+        """
+        found = [arm for arm in self.arms.values() if fnmatchcase(arm.name, pattern)]
+        if not found:
+            raise bad(self._where, "arm", pattern, "a pattern that matches one of " + ", ".join(self.arms))
+        return found
+
+    def sha256(self, arm: Arm) -> str:
+        """A hash of what the configuration says of an arm and of those that it starts from."""
+        run = None if arm.config is None else arm.config.model_dump(mode="json", exclude_unset=True)
+        parents = []
+        for reference in (arm.of, arm.init_of):
+            if reference is not None and reference != INIT:
+                owner, other = self._other(reference, arm.seed)
+                parents.append(owner.sha256(other))
+        layout = arm.layout.to_mapping()
+        told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
+        return sha256_json(told | ({"fusion": True} if self._fused else {}))
+
+    def run_folder(self, arm: Arm) -> Path:
+        """Where an arm's run is, or would be.
+
+        Raises:
+            EdgeSpeechError: nothing is trained for it.
+        """
+        if arm.config is None:
+            raise bad(self._where, "arm", arm.name, "one that is trained")
+        key = hashlib.sha256(f"{arm.config.sha256}:{self.root_sha256}".encode()).hexdigest()[:8]
+        return work_dir() / "runs" / self.page / f"{arm.name}-{key}"
+
+    def finished(self, arm: Arm) -> bool:
+        """Whether an arm's run has made all its steps."""
+        folder = self.run_folder(arm)
+        told = (folder / STATE).with_suffix(".json")
+        if not told.is_file() or not (folder / MODEL / WEIGHTS).is_file():
+            return False
+        assert arm.config is not None
+        return int(json.loads(told.read_text(encoding="utf-8"))["step"]) >= arm.config.steps
+
+    def model_folder(self, arm: Arm) -> Path:
+        """The model that an arm packs.
+
+        Raises:
+            EdgeSpeechError: its run is not finished on this machine.
+        """
+        if arm.of == INIT:
+            return self.init
+        if arm.of is not None:
+            owner, other = self._other(arm.of, arm.seed)
+            return owner.model_folder(other)
+        if not self.finished(arm):
+            raise EdgeSpeechError(f"{self.page}: {arm.name} is not trained on this machine")
+        return self.run_folder(arm) / MODEL
+
+    def pack(self, arm: Arm, out: Path) -> None:
+        """Make an arm's `.edge` file.
+
+        Raises:
+            EdgeSpeechError: its run is not finished on this machine, or the model cannot be stored so.
+        """
+        folder = self.model_folder(arm)
+        codes = None if arm.of is not None else load_codes(folder)
+        fusion = load_model(self.init).fusion if self._fused else None
+        pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
+
+    def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
+        """Make an arm's run, after those that it starts from; or go on where that was stopped.
+
+        Args:
+            arm: which; nothing happens where nothing is to be trained or all is done.
+            processes: that train, each on one thread.
+            snapshots: so many models on the way are kept, after equal numbers of steps, the last among them.
+
+        Raises:
+            EdgeSpeechError: the training stopped; it has said why.
+        """
+        if arm.of is not None and arm.of != INIT:
+            owner, other = self._other(arm.of, arm.seed)
+            owner.train(other, processes=processes)
+        if arm.config is None or self.finished(arm):
+            return
+        if arm.init_of is not None:
+            owner, other = self._other(arm.init_of, arm.seed)
+            owner.train(other, processes=processes)
+        folder, steps = self.run_folder(arm), arm.config.steps
+        mapping = arm.config.model_dump(mode="json", exclude_unset=True)
+        write_atomic(folder / RUN, yaml.safe_dump(mapping, sort_keys=False))
+        for until in [steps * n // snapshots for n in range(1, snapshots + 1)] or [steps]:
+            kept = folder / SNAPSHOTS / str(until)
+            if (kept / WEIGHTS).is_file():
+                continue
+            _train(folder, processes, until)
+            if snapshots:
+                for name in (TOKENS, WEIGHTS):  # the weights last: they say that it is whole
+                    write_atomic(kept / name, (folder / MODEL / name).read_bytes())
+
+    def _expand(self, family: Mapping[str, Any]) -> Iterator[Arm]:
+        """A family's arms."""
+        where = f"{self._where}: family {family.get('name')}"
+        if unknown := sorted(family.keys() - _KEYS):
+            raise bad(where, "key", unknown[0], "one of " + ", ".join(sorted(_KEYS)))
+        if "name" not in family:
+            raise bad(where, "name", None, "a name")
+        if not family.keys() & {"treatment", "pack"}:
+            raise bad(where, "pack", None, "how its matrices are stored, or a treatment that says so")
+        if "of" in family and family.keys() & {"treatment", "train", "init_of"}:
+            raise bad(
+                where, "of", family["of"], "no treatment, train or init_of beside it: it trains nothing"
+            )
+        axes = family.keys() & {"bits", "sparsity"}
+        if len(axes) > 1:
+            raise bad(where, "sparsity", family["sparsity"], "bits or sparsity, not both")
+        axis = next(iter(axes), None)
+        for seed in family.get("seeds", [self._base["seed"]]):
+            for point in [None] if axis is None else family[axis]:
+                yield self._arm(family, axis, point, seed, where)
+
+    def _arm(
+        self, family: Mapping[str, Any], axis: str | None, point: float | None, seed: int, where: str
+    ) -> Arm:
+        name = str(family["name"])
+        if point is not None:
+            name += f"_{point}" if axis == "bits" else f"_{round(100 * point)}"
+        if seed != self._base["seed"]:
+            name += f"_seed{seed}"
+        given = {} if axis is None else {axis: point}
+        layout = Layout()
+        if "pack" in family:
+            encoding = {**family["pack"], **({} if "treatment" in family else given)}
+            group = {"group": encoding["group"]} if "group" in encoding else {}
+            others = {EMBEDDING: Encoding(bits=encoding["bits"], **group)} if "store" in encoding else {}
+            layout = Layout(matrices=Encoding(**encoding), others=others)
+        config = None
+        if "of" not in family:
+            treatment = {"treatment": {**family["treatment"], **given}} if "treatment" in family else {}
+            config = self._config(name, seed, {**family.get("train", {}), **treatment}, family, where)
+        return Arm(
+            name=name,
+            family=family["name"],
+            point=point,
+            seed=seed,
+            config=config,
+            of=family.get("of"),
+            init_of=family.get("init_of"),
+            layout=layout,
+            ships=bool(family.get("ships", False)) and seed == self._base["seed"],
+        )
+
+    def _config(
+        self, name: str, seed: int, changes: Mapping[str, Any], family: Mapping[str, Any], where: str
+    ) -> TrainConfig:
+        """A run's file: the base mapping with what the arm changes."""
+        start = self.init
+        if "init_of" in family:
+            owner, parent = self._other(family["init_of"], seed)
+            start = owner.run_folder(parent) / MODEL
+        shape = {**self.shape.to_mapping(), "dropout": self._base["dropout"]}
+        mapping = {key: value for key, value in self._base.items() if key != "dropout"}
+        mapping |= {"name": f"{self.page}.{name}", "seed": seed, "model": shape, "init": _portable(start)}
+        try:
+            return TrainConfig.model_validate({**mapping, **changes})
+        except ValidationError as error:
+            raise explain(where, error) from error
+
+    def _other(self, reference: str, seed: int) -> tuple[Arms, Arm]:
+        """The arm that `NAME` or `PAGE/NAME` means: of the same seed where there is one, else of the first."""
+        page, _, name = reference.rpartition("/")
+        owner = self
+        if page and page != self.page:
+            if page not in self._others:
+                folder = self.folder.parent / page
+                config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                self._others[page] = Arms(folder, config, self.init)
+            owner = self._others[page]
+        for wanted in (f"{name}_seed{seed}", name):
+            if wanted in owner.arms:
+                return owner, owner.arms[wanted]
+        raise bad(self._where, "of", reference, "one of " + ", ".join(owner.arms))
+
+    @property
+    def _where(self) -> str:
+        return f"{self.page}/config.yaml"
+
+
+def _train(folder: Path, processes: int, until: int) -> None:
+    """Let a run's file be trained so far, in processes of their own."""
+    command: Sequence[str] = (
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
+        *("--module", "edgespeech.cli", "train", str(folder / RUN), "--out", str(folder)),
+        *("--until", str(until)),
+    )
+    if (code := subprocess.run(command, check=False).returncode) != 0:
+        raise EdgeSpeechError(
+            f"{folder.name}: its training ended with {code}; it goes on from its last state"
+        )
+
+
+def _portable(folder: Path) -> str:
+    """A folder as a run's file names it: from the project's on, where it lies within that."""
+    root = project_root()
+    return os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
+
+
+def start_model() -> Path:
+    """The folder of the recogniser's model: the shipped one, or that which the environment names.
+
+    Raises:
+        EdgeSpeechError: there is none.
+    """
+    recogniser = EdgeFp32()
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(missing)
+    return recogniser.folder()
+
+
+def arms_start() -> Path:
+    """The folder of the model that the arms of the compression pages start from, or that which the environment names.
+
+    It is kept when a better recogniser ships: what a technique costs is a comparison of arms on one model, and making
+    all of them takes hours.
+
+    Raises:
+        EdgeSpeechError: there is none.
+    """
+    named = os.environ.get(MODEL_VARIABLE)
+    folder = Path(named) if named else shipped_models() / "arms-start"
+    if not (folder / WEIGHTS).is_file():
+        raise bad("arms", "start", without_paths(str(folder)), f"a folder with {WEIGHTS}")
+    return folder
+
+
+def arms_of(folder: Path) -> Arms:
+    """A page's arms, from its `config.yaml`, on `arms_start`.
+
+    Raises:
+        EdgeSpeechError: as `Arms` and `arms_start` do.
+    """
+    return Arms(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), arms_start())
+
+
+def train_arms(
+    arms: Arms, pattern: str, *, processes: int, snapshots: Mapping[str, int] | None = None
+) -> None:
+    """Make the runs of the arms whose names match, those of the first seed before the others, and the speech for them.
+
+    Args:
+        arms: the page's.
+        pattern: as the shell has them; `*` for all.
+        processes: that train, each on one thread.
+        snapshots: models on the way that are kept, by the arm's name; see `Arms.train`.
+
+    Raises:
+        EdgeSpeechError: none matches, the speech cannot be made, or a training stopped.
+    """
+    wanted = sorted(arms.named(pattern), key=lambda arm: arm.seed)
+    if any(arm.config is not None and not arms.finished(arm) for arm in wanted):
+        make_corpora(arms.corpora)
+    for arm in wanted:
+        arms.train(arm, processes=processes, snapshots=(snapshots or {}).get(arm.name, 0))
+        print(f"{arm.name}: done", flush=True)
+
+
+def latent_weights(folder: Path, shape: ModelConfig) -> dict[str, NDArray[np.float32]]:
+    """A run's averaged weights before its treatment finished them, as `edgespeech.packed.pack.weights_of` does.
+
+    Raises:
+        EdgeSpeechError: the run's state is damaged, or of another shape.
+    """
+    prefix = f"average.{MODEL}."
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+            tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        model = Transducer(shape)
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise EdgeSpeechError(f"{folder.name}: not a readable state of this model: {error}") from error
+    return weights_of(model)
+
+
+def snapshots_of(arms: Arms, arm: Arm) -> list[tuple[int, dict[str, NDArray[np.float32]]]]:
+    """The model that an arm starts from and those kept on the way: steps, and weights as `weights_of` gives them.
+
+    Raises:
+        EdgeSpeechError: none was kept on this machine, or one is damaged.
+    """
+    kept = sorted((arms.run_folder(arm) / SNAPSHOTS).glob("*"), key=lambda folder: int(folder.name))
+    if not kept:
+        raise EdgeSpeechError(f"{arms.page}: no models on the way to {arm.name} were kept on this machine")
+    models = [(0, arms.init), *((int(folder.name), folder) for folder in kept)]
+    return [(step, weights_of(load_model(folder).model)) for step, folder in models]

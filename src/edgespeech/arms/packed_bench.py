@@ -1,0 +1,330 @@
+"""Packed models measured by the native engine: words, errors, bytes, times, and the loss on tuning material."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespeech.arms.accelerator import sections
+from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.peer_bench import Contestant, Spoken, chunk_figures, contest, spread, utterances
+from edgespeech.lm.fusion import TENSORS
+from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.wer import count_errors
+from edgespeech.packed.codes import Codes, dequantise
+from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge
+from edgespeech.packed.pack import EMBEDDING
+from edgespeech.packed.runtime import PackedModel
+from edgespeech.records.records import without_paths
+from edgespeech.search.hypothesis import words_of
+from edgespeech.text.normalise import normalisers
+
+WORKER = Path("replication") / "az_execution" / "worker.py"
+"""The script that times chunks, in the project's folder."""
+POOLED = "pooled"
+"""All corpora together."""
+_EVICT = 300 << 20
+"""Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
+
+
+class Compared(NamedTuple):
+    """One arm's word error rate less another's, on the same utterances.
+
+    Attributes:
+        difference: of the rates.
+        low: end of its 95 % interval; `high` the other one.
+        relative: the difference over the other's rate.
+        verdict: `better`, `worse` or `tie`.
+        seeds: over how many both are pooled.
+        n: utterances.
+    """
+
+    difference: float
+    low: float
+    high: float
+    relative: float
+    verdict: str
+    seeds: int
+    n: int
+
+
+class Bench:
+    """Utterances, and the counting of errors in what is said of them.
+
+    Args:
+        corpora: by name the normaliser of each; a name that ends in `.jsonl` is in the work folder.
+        scratch: a folder for files.
+        seed: of subsets and intervals.
+        count: utterances of each corpus; None for all.
+
+    Attributes:
+        spoken: the utterances.
+        missing: rows of the corpora that are not here.
+
+    Raises:
+        EdgeSpeechError: none is here.
+    """
+
+    def __init__(
+        self, corpora: Mapping[str, str], scratch: Path, seed: int, count: int | None = None
+    ) -> None:
+        self.scratch, self.seed = scratch, seed
+        self.normaliser: dict[str, str] = {}
+        self.manifests: dict[str, str] = {}
+        self.spoken: list[Spoken] = []
+        self.missing: dict[str, str] = {}
+        for corpus, normaliser in corpora.items():
+            source = str(work_dir() / corpus) if corpus.endswith(".jsonl") else corpus
+            name = Path(corpus).stem
+            try:
+                self.manifests[name] = manifest_of(source).sha256
+                found = utterances(source, count, seed, scratch)
+                self.spoken += [replace(item, corpus=name) for item in found]
+            except EdgeSpeechError as error:
+                self.missing[name] = without_paths(str(error))
+                continue
+            self.normaliser[name] = normaliser
+        if not self.spoken:
+            raise EdgeSpeechError(f"none of these corpora is here: {', '.join(corpora)}")
+        self.words = self._errors([""] * len(self.spoken))  # an empty text has every word wrong
+
+    def places(self, corpus: str) -> list[int]:
+        """The utterances of a corpus, or of all for `POOLED`."""
+        return [at for at, item in enumerate(self.spoken) if corpus in (POOLED, item.corpus)]
+
+    @property
+    def corpora(self) -> list[str]:
+        """Those that are here, and all of them together."""
+        return [*self.normaliser, POOLED]
+
+    def errors(self, texts: Sequence[str]) -> list[int]:
+        """Word errors of each utterance.
+
+        Raises:
+            EdgeSpeechError: there are not as many texts as utterances.
+        """
+        if len(texts) != len(self.spoken):
+            raise bad("arms", "texts", len(texts), f"as many as utterances, {len(self.spoken)}")
+        return self._errors(texts)
+
+    def rate(self, errors: Sequence[int], corpus: str) -> dict[str, float]:
+        """A word error rate, `wer`, with its 95 % interval from `low` to `high`, and `n`, the utterances."""
+        at = self.places(corpus)
+        wrong, words = ([values[place] for place in at] for values in (errors, self.words))
+        found = {"wer": sum(wrong) / sum(words), "n": len(at)}
+        if len(at) < 2:
+            return found
+        interval = bootstrap_ratio(wrong, words, self._speakers(at), seed=self.seed)
+        return {**found, "low": interval.low, "high": interval.high}
+
+    def compare(
+        self, ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], corpus: str
+    ) -> Compared:
+        """The paired difference of two arms, each over the same seeds; errors of an utterance are summed over these.
+
+        Args:
+            ours: errors of each utterance, of each seed.
+            theirs: the same of the other arm.
+            corpus: one, or `POOLED`.
+        """
+        at = self.places(corpus)
+        a, b = (np.sum([[one[place] for place in at] for one in each], axis=0) for each in (ours, theirs))
+        words = np.array([self.words[place] for place in at]) * len(ours)
+        found = paired_ratio_difference(a, b, words, self._speakers(at), seed=self.seed)
+        return Compared(
+            found.difference,
+            found.interval.low,
+            found.interval.high,
+            float((a.sum() - b.sum()) / max(1, b.sum())),
+            found.verdict.value,
+            len(ours),
+            len(at),
+        )
+
+    def _errors(self, texts: Sequence[str]) -> list[int]:
+        counted = [0] * len(self.spoken)
+        for corpus, normaliser in self.normaliser.items():
+            normalise, at = normalisers()[normaliser], self.places(corpus)
+            references = [normalise(self.spoken[place].reference) for place in at]
+            for place, count in zip(
+                at, count_errors(references, [normalise(texts[p]) for p in at]), strict=True
+            ):
+                counted[place] = count.errors
+        return counted
+
+    def _speakers(self, at: Sequence[int]) -> list[str | None]:
+        named = [(self.spoken[place].corpus, self.spoken[place].speaker) for place in at]
+        return [None if speaker is None else f"{corpus} {speaker}" for corpus, speaker in named]
+
+
+def say(file: Path, spoken: Sequence[Spoken], beam: int) -> tuple[list[str], int]:
+    """What a packed model says of every utterance, and how many labels these are.
+
+    Raises:
+        EdgeSpeechError: the file is not a packed model.
+    """
+    with PackedModel(file) as model, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def one(item: Spoken) -> tuple[str, int]:
+            with closing(model.open(beam)) as stream:
+                stream.accept(item.features)
+                best = stream.best
+            words = words_of(best, model.pieces, model.config.frame_s, item.duration_s)
+            return " ".join(word.text for word in words), len(best.labels)
+
+        said = list(pool.map(one, spoken))  # the engine computes without Python's lock
+    return [text for text, _ in said], sum(labels for _, labels in said)
+
+
+def added_errors(
+    ours: Path, theirs: Path, corpora: Mapping[str, str], seed: int, beam: int
+) -> Iterator[tuple[str, Compared]]:
+    """By corpus, and for all, what one packed model's word error rate has over another's, on every utterance.
+
+    Args:
+        ours: the one model.
+        theirs: the other.
+        corpora: as for `Bench`.
+        seed: of the intervals.
+        beam: of both searches.
+
+    Raises:
+        EdgeSpeechError: no corpus is here, or a file is not a packed model.
+    """
+    with TemporaryDirectory() as scratch:
+        bench = Bench(corpora, Path(scratch), seed)
+        a, b = ([bench.errors(say(file, bench.spoken, beam)[0])] for file in (ours, theirs))
+    for corpus in bench.corpora:
+        yield corpus, bench.compare(a, b, corpus)
+
+
+def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Bytes of all sections; those of the formula, 1 + b (1 - s) bits a weight, scales and codebooks; weights; and
+    how the matrices are stored, as `auto` may have chosen: `8 bits x 12, 4 bits sparse x 2`.
+    """
+    packed = weights = 0
+    formula = 0.0
+    kinds: Counter[str] = Counter()
+    for tensor in tensors.values():
+        count = tensor.size if isinstance(tensor, np.ndarray) else tensor.codes.size
+        packed += sum(sections(tensor))
+        formula += bits_per_weight(tensor) * count / 8
+        weights += count
+        if not isinstance(tensor, np.ndarray):
+            kinds[f"{tensor.bits} bits" + ("" if tensor.mask is None else " sparse")] += 1
+        elif len(tensor) > 1:
+            kinds[str(tensor.dtype)] += 1
+    stored = ", ".join(f"{kind} x {count}" for kind, count in kinds.most_common())
+    return {"packed_bytes": packed, "formula_bytes": formula, "weights": weights, "stored": stored}
+
+
+def facts_of(file: Path) -> dict[str, Any]:
+    """What a packed file weighs; see `Heard.facts`. Weights are the networks', not those of a language model."""
+    tensors = networks(read_edge(file).tensors)
+    sizes = {name: values_of(tensor).size for name, tensor in tensors.items()}
+    matrices = [tensor for tensor in tensors.values() if len(values_of(tensor)) > 1]
+    zeros = sum(int((values_of(tensor) == 0).sum()) for tensor in matrices)
+    bits = sum(bits_per_weight(tensor) * sizes[name] for name, tensor in tensors.items())
+    return {
+        "file_bytes": file.stat().st_size,
+        "bits_per_weight": bits / sum(sizes.values()),
+        "zeros": zeros / sum(values_of(tensor).size for tensor in matrices),
+        "edge_sha256": sha256_file(file),
+    }
+
+
+def weights_read(tensors: Mapping[str, Tensor], *, frames: int, labels: int) -> int:
+    """Bytes of weights that so many transcriber frames and labels are multiplied with, each matrix read anew for
+    every vector: the transcriber's once a frame, the predictor's once a label, the joiner's once for each of both.
+    """
+    calls = {"transcriber": frames, "predictor": labels, "joiner": frames + labels}
+    return sum(
+        calls[name.partition(".")[0]] * sum(sections(tensor))
+        for name, tensor in networks(tensors).items()
+        if name != EMBEDDING
+    )
+
+
+def dev_loss(file: Path, spoken: Sequence[Spoken], labels: Sequence[Sequence[int]]) -> float:
+    """Transducer loss of a packed model, in nats a label: smoother than word errors, for searches on tuning material.
+
+    The transcriber is the engine's; the prediction is the simulating model's, and the joiner's weights are those that
+    the codes stand for.
+
+    Args:
+        file: the model.
+        spoken: the utterances.
+        labels: word pieces of each.
+    """
+    from edgespeech.model.loss import transducer_loss
+    from edgespeech.packed.simulate import simulate
+
+    tensors = networks(read_edge(file).tensors)
+    weight, bias = (torch.from_numpy(values_of(tensors[f"joiner.{name}"])) for name in ("weight", "bias"))
+    total = 0.0
+    with PackedModel(file) as model, torch.inference_mode():
+        twin = simulate(model.config, tensors)
+        for item, wanted in zip(spoken, labels, strict=True):
+            encoded = torch.from_numpy(model.transcribe(item.features))[None]
+            told = torch.tensor([wanted], dtype=torch.int64)
+            counts = (torch.tensor([encoded.shape[1]]), torch.tensor([len(wanted)]))
+            predicted = twin.predict(told)
+            total += float(transducer_loss(encoded, predicted, weight, bias[0], told, *counts).sum())
+    return total / sum(map(len, labels))
+
+
+def chunk_times(
+    files: Mapping[str, Path], bench: Bench, amounts: Mapping[str, int]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Times of a chunk, by greedy search on one thread, all files in turns; by name `cold` and `warm`.
+
+    Args:
+        files: packed models by name.
+        bench: the utterances.
+        amounts: of these, so many `cold` and so many `warm`.
+    """
+    contestants = [
+        Contestant(
+            name=name,
+            python=sys.executable,
+            script=project_root() / WORKER,
+            spec={
+                "kind": "edge",
+                "first": str(bench.spoken[0].file),
+                "file": str(file),
+                "evict_bytes": _EVICT,
+            },
+        )
+        for name, file in files.items()
+    ]
+    some = {key: spread(bench.spoken, amounts[key]) for key in ("cold", "warm")}
+    results = contest(contestants, warm=some["warm"], cold=some["cold"])
+    return {
+        name: {key: chunk_figures(found[key]) for key in some}
+        for name, found in results.items()
+        if "skipped" not in found
+    }
+
+
+def networks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors without those of its language models."""
+    return {name: tensor for name, tensor in tensors.items() if name not in TENSORS}
+
+
+def values_of(tensor: Tensor) -> NDArray[np.float32]:
+    """The numbers that a tensor stands for."""
+    return dequantise(tensor) if isinstance(tensor, Codes) else tensor.astype(np.float32)

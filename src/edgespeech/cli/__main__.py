@@ -1,0 +1,5 @@
+"""`python -m edgespeech.cli`: the same as the command `edgespeech`."""
+
+from edgespeech.cli import main
+
+main()

@@ -1,1 +1,0 @@
-"""Compression techniques in training, one file each; see `edgespeech.training.treatment`."""

@@ -1,0 +1,1 @@
+"""Compression techniques in training, one file each; see `edgespeech.training.compressor`."""

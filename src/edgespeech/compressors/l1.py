@@ -1,0 +1,48 @@
+"""L1 alone: every weight shrinks while the model learns, then the smallest become zero."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from edgespeech.compressors._quantiser import Positive
+from edgespeech.compressors._sparsifier import Part, SparseOptions, Sparsifier
+from edgespeech.training.compressor import Moment, Options
+
+
+class L1Options(SparseOptions):
+    """As of `Sparsifier`.
+
+    Attributes:
+        until: share of the steps after which the mask is chosen and nothing shrinks any more.
+        strength: of the regulariser: each step takes this times the learning rate from every magnitude.
+    """
+
+    until: Part = 0.7
+    strength: Positive = 0.3
+
+
+class L1(Sparsifier):
+    """The proximal step of strength * |w|, after the optimiser's step; one magnitude mask at the end of that."""
+
+    name = "l1"
+    options_type: ClassVar[type[Options]] = L1Options
+    options: L1Options
+
+    def before(self, weights: Tensor, moment: Moment) -> Tensor:
+        """See `Treatment.before`."""
+        if moment.step == moment.at(self.options.until):
+            self.choose(weights, self.options.sparsity)
+        return self.kept(weights)
+
+    def after(self, weights: Tensor, moment: Moment) -> Tensor:
+        """See `Treatment.after`."""
+        if moment.step >= moment.at(self.options.until):
+            return super().after(weights, moment)
+        return soft_threshold(weights, moment.rate * self.options.strength)
+
+
+def soft_threshold(weights: Tensor, by: float) -> Tensor:
+    """sgn(w) max(|w| - by, 0)."""
+    return weights.sign() * (weights.abs() - by).clamp(min=0)

@@ -1,0 +1,61 @@
+"""Quantisation of a model that was sparsified: any quantiser, under the zeros of the model that the run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from edgespeech.compressors._quantiser import Quantiser
+from edgespeech.errors import bad
+from edgespeech.training.compressor import Options, Treatment, treatments
+
+
+class StackOptions(Options):
+    """Which quantiser.
+
+    Attributes:
+        quantiser: a technique that ends in codes; its own settings stand beside this one.
+        settings: those.
+    """
+
+    quantiser: str
+    settings: Options
+
+
+class Stack(Treatment):
+    """The quantiser that it names, with the mask fixed: what is zero stays zero, and is not stored.
+
+    A matrix without zeros is quantised as a dense one.
+    """
+
+    name = "stack"
+    options_type: ClassVar[type[Options]] = StackOptions
+    zero_rows = True
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> StackOptions:
+        """See `Treatment.parse`."""
+        own = dict(values)
+        name = own.pop("quantiser", None)
+        known = {key: item for key, item in treatments().items() if issubclass(item, Quantiser)}
+        if name not in known:
+            raise bad("treatment stack", "quantiser", name, "one of " + ", ".join(known))
+        return StackOptions(quantiser=name, settings=known[name].parse(own))
+
+    @classmethod
+    def begin(cls, weights: Tensor, options: Options) -> Treatment:
+        """The quantiser, under the mask of the matrix."""
+        assert isinstance(options, StackOptions)
+        technique = treatments()[options.quantiser]
+        assert issubclass(technique, Quantiser)
+        mask = weights != 0
+        return technique(weights, options.settings, None if mask.all() else mask)
+
+    @classmethod
+    def check(cls, matrices: Mapping[str, Tensor]) -> None:
+        """See `Treatment.check`; also raises where no matrix has a zero."""
+        super().check(matrices)
+        if all(weights.all() for weights in matrices.values()):
+            raise bad("treatment stack", "init", "a model without zeros", "a model that was sparsified")

@@ -1,0 +1,330 @@
+"""Corpora: what there is, where it comes from, what it may be used for. One YAML file describes one corpus.
+
+The files are `data_manifests/*.yaml`, and those in the folder that `EDGESPEECH_CORPORA` names, if it is set.
+A split is named by itself (`an4_test`), so its name is unique over all corpora.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgespeech.core.files import explain, project_root
+from edgespeech.corpora.manifest import Sha256
+from edgespeech.errors import EdgeSpeechError, bad
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or not path:
+        raise ValueError("a relative path that stays in its folder")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CorpusKind(StrEnum):
+    """What a corpus holds."""
+
+    SPEECH = "speech"
+    """Manifests of utterances with their words."""
+    NOISE = "noise"
+    """Manifests of recordings without words."""
+    TEXT = "text"
+    """Sentences, no audio."""
+    SCORES = "scores"
+    """References and hypotheses of published systems."""
+
+
+class Embedded(_Strict):
+    """A folder of the checkout, below `data_manifests`."""
+
+    folder: RelativePath
+
+
+class Mirror(_Strict):
+    """A folder of the local mirror."""
+
+    folder: RelativePath
+
+
+class Package(_Strict):
+    """A folder inside an installed Python package.
+
+    Attributes:
+        name: as imported.
+        path: inside the package.
+    """
+
+    name: str
+    path: RelativePath
+
+
+class Url(_Strict):
+    """One file to download.
+
+    Attributes:
+        url: http or https.
+        sha256: as published.
+        bytes: its size, where it is published.
+        unpack: whether it is a tar archive.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    sha256: Sha256
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    unpack: bool = True
+
+
+class Git(_Strict):
+    """A folder of a git repository at a pinned commit.
+
+    Attributes:
+        repo: anything that `git clone` takes.
+        commit: at least 7 hexadecimal digits.
+        path: inside the repository.
+    """
+
+    repo: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
+    path: RelativePath = "."
+
+
+class HeldOut(_Strict):
+    """Part of the speakers of other splits, which training leaves out; see `edgespeech.corpora.real_dev`."""
+
+    splits: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class Source(_Strict):
+    """One place that a corpus can come from: exactly one of the places below.
+
+    Attributes:
+        reader: turns the public home's layout into our manifests (see `readers`); None: there is none.
+        splits: which splits it gives; empty: all.
+        note: what a person must know when it cannot be used.
+    """
+
+    embedded: Embedded | None = None
+    mirror: Mirror | None = None
+    package: Package | None = None
+    url: Url | None = None
+    git: Git | None = None
+    held_out: HeldOut | None = None
+    reader: str | None = None
+    splits: tuple[Name, ...] = ()
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        kinds = ("embedded", "mirror", "package", "url", "git", "held_out")
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError(f"exactly one of {', '.join(kinds)}")
+        return self
+
+    @property
+    def rank(self) -> int:
+        """Where it stands in the order of resolution: what is here first, the network last."""
+        return 0 if self.embedded else 1 if self.mirror else 2 if self.package else 3
+
+    def __str__(self) -> str:
+        if self.embedded:
+            return f"embedded {self.embedded.folder}"
+        if self.mirror:
+            return f"mirror {self.mirror.folder}"
+        if self.package:
+            return f"package {self.package.name}"
+        if self.url:
+            return self.url.url
+        if self.held_out:
+            return f"held-out speakers of {', '.join(self.held_out.splits)}"
+        assert self.git is not None
+        return f"{self.git.repo} @{self.git.commit}"
+
+
+class Select(_Strict):
+    """Which lines of a manifest make a split: those of this `split`, or those with these `ids`."""
+
+    split: str | None = None
+    ids: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.split is None) == (not self.ids):
+            raise ValueError("exactly one of split, ids")
+        return self
+
+
+class Split(_Strict):
+    """One split of a corpus.
+
+    Attributes:
+        manifest: the file's name.
+        sha256: of the file as the mirror has it. A copy made from the public home has other audio files and
+            so another hash; it is compared by `content_sha256`.
+        content_sha256: of the ids and texts alone (`Manifest.content_sha256`), the same from every source.
+        utterances: how many it holds; lines, for text.
+        audio_s: seconds of audio in all.
+        evaluation_only: never to be trained on, and no setting is chosen on it.
+        tuning_only: settings are chosen on it; it is not trained on either.
+        resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
+        select: which of the manifest's lines; None: all.
+        grammar: parses hypotheses where the split's utterances are commands.
+        notes: what a reader of a row on this split must know.
+        context: list of likely phrases (`data_manifests/contexts`) that B-WER and U-WER are scored by.
+    """
+
+    manifest: RelativePath
+    sha256: Sha256 | None = None
+    content_sha256: Sha256 | None = None
+    utterances: Annotated[int, Field(gt=0)] | None = None
+    audio_s: Annotated[float, Field(gt=0)] | None = None
+    evaluation_only: bool
+    tuning_only: bool = False
+    resampling_unit: Literal["speaker", "utterance"] = "utterance"
+    select: Select | None = None
+    grammar: Name | None = None
+    context: Name | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Corpus(_Strict):
+    """A corpus, as its YAML file describes it.
+
+    Attributes:
+        name: the file's stem.
+        title: in one line.
+        kind: what it holds.
+        licence: as its source states it.
+        citation: how to cite it.
+        homepage: where a person reads about it.
+        sources: in the order of resolution: embedded, mirror, package, then url or git.
+        splits: by name.
+        files: further files beside the manifests, name to sha256.
+    """
+
+    name: Name
+    title: str
+    kind: CorpusKind
+    licence: str
+    citation: str
+    homepage: str
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    splits: Annotated[dict[Name, Split], Field(min_length=1)]
+    files: dict[RelativePath, Sha256] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ranks = [source.rank for source in self.sources]
+        if ranks != sorted(ranks):
+            raise ValueError("sources in the order embedded, mirror, package, then url or git")
+        for source in self.sources:
+            for split in source.splits:
+                if split not in self.splits:
+                    raise ValueError(f"sources that name its splits only, not {split!r}")
+        return self
+
+    def covered_by(self, source: Source) -> tuple[str, ...]:
+        """The names of the splits that a source gives."""
+        return source.splits or tuple(self.splits)
+
+
+def _yaml_files() -> dict[str, Path]:
+    folders = [project_root() / "data_manifests"]
+    if extra := os.environ.get("EDGESPEECH_CORPORA"):
+        if not Path(extra).is_dir():
+            raise bad("environment", "EDGESPEECH_CORPORA", extra, "an existing folder")
+        folders.append(Path(extra))
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            if path.stem in found:
+                raise bad(str(path), "name", path.stem, f"a new name: {found[path.stem]} has this one")
+            found[path.stem] = path
+    return found
+
+
+def corpus_names() -> list[str]:
+    """The names of all corpora, sorted."""
+    return sorted(_yaml_files())
+
+
+def load_corpus(name: str) -> Corpus:
+    """Read and validate the description of a corpus.
+
+    Raises:
+        EdgeSpeechError: there is no such corpus, or its file is not YAML, has an unknown key or a bad value.
+    """
+    files = _yaml_files()
+    if name not in files:
+        raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
+    path = files[name]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        corpus = Corpus.model_validate(content)
+    except ValidationError as error:
+        raise explain(str(path), error) from error
+    if corpus.name != name:
+        raise bad(str(path), "name", corpus.name, f"{name!r}, as the file is called")
+    return corpus
+
+
+def split_names() -> dict[str, str]:
+    """Every split's name, with its corpus's.
+
+    Raises:
+        EdgeSpeechError: two corpora have a split of the same name, or a description is not valid.
+    """
+    owner: dict[str, str] = {}
+    for name in corpus_names():
+        for split in load_corpus(name).splits:
+            if split in owner:
+                raise bad(name, "split", split, f"a name of its own: {owner[split]} has this one")
+            owner[split] = name
+    return owner
+
+
+def find_split(name: str) -> tuple[Corpus, str]:
+    """The corpus and split that a name means: a split's, or that of a corpus with a single one.
+
+    Raises:
+        EdgeSpeechError: there is no such split, or the corpus has several (they are listed).
+    """
+    owner = split_names()
+    if name in owner:
+        return load_corpus(owner[name]), name
+    if name not in corpus_names():
+        raise bad("corpora", "split", name, f"one of {', '.join(sorted(owner))}")
+    corpus = load_corpus(name)
+    if len(corpus.splits) > 1:
+        raise bad("corpora", "split", name, f"one split of {name}: {', '.join(corpus.splits)}")
+    return corpus, next(iter(corpus.splits))
+
+
+def assert_trainable(split: str) -> None:
+    """Refuse a split that is for evaluation or tuning only. Training code calls this for everything it reads.
+
+    Raises:
+        EdgeSpeechError: the split is for evaluation or tuning only, or unknown.
+    """
+    corpus, name = find_split(split)
+    found = corpus.splits[name]
+    if found.evaluation_only or found.tuning_only:
+        use = "evaluation" if found.evaluation_only else "tuning"
+        raise EdgeSpeechError(
+            f"{name}: is for {use} only ({corpus.title}), expected a split that may be trained on"
+        )

@@ -1,0 +1,314 @@
+"""Fetching: find a corpus in the checkout, the mirror or a package, else get it from its public home.
+
+What is found locally is verified and used where it is. What comes over the network is verified, converted by
+the corpus's reader, verified again, and kept in the work folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from edgespeech.core.files import mirror_root, project_root, sha256_file, work_dir
+from edgespeech.corpora.corpora import (
+    Corpus,
+    CorpusKind,
+    Git,
+    HeldOut,
+    Source,
+    Split,
+    corpus_names,
+    find_split,
+    load_corpus,
+)
+from edgespeech.corpora.download import UnavailableError, download, unpack
+from edgespeech.corpora.manifest import Manifest, load_manifest, write_manifest
+from edgespeech.corpora.readers import READERS
+from edgespeech.corpora.real_dev import held_out, named_by_split
+from edgespeech.errors import EdgeSpeechError, bad
+
+_WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
+
+
+def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Path:
+    """Make a corpus, or one split of it, available.
+
+    Sources are tried in the order embedded, mirror, installed package, URL or pinned git commit. A source
+    that is not there is passed over; one with other content than the corpus's description says is an error.
+
+    Args:
+        name: of a corpus or a split.
+        dest: where a download goes; `corpora/<name>` in the work folder by default. Local sources are used
+            where they are.
+        progress: show the progress of downloads.
+
+    Returns:
+        The folder with the manifests.
+
+    Raises:
+        UnavailableError: no source gives it; the message lists what was tried and why each failed.
+        EdgeSpeechError: the name is unknown, or a source's content is not the expected one.
+    """
+    if name in corpus_names():
+        corpus = load_corpus(name)
+        wanted = list(corpus.splits)
+    else:
+        corpus, split = find_split(name)
+        wanted = [split]
+    folder = dest or work_dir() / "corpora" / corpus.name
+    tried: list[str] = []
+    for source in corpus.sources:
+        covered = [split for split in wanted if split in corpus.covered_by(source)]
+        if not covered:
+            continue
+        try:
+            if source.url or source.git:
+                _get(corpus, source, covered, folder, progress)
+                wanted = [split for split in wanted if split not in covered]
+                if not wanted:
+                    return folder
+            elif source.held_out:
+                _hold_out(corpus, source.held_out, folder)
+                return folder
+            else:
+                local = _local_folder(source)
+                _verify_local(corpus, covered, local)
+                return local
+        except UnavailableError as error:
+            tried.append(f"  {source}: {error}")
+    raise UnavailableError(f"{corpus.name}: no source gives {', '.join(wanted)}. Tried:\n" + "\n".join(tried))
+
+
+def manifest_of(corpus_or_split: str) -> Manifest:
+    """The manifest of a split, of a corpus with one manifest for all its splits, or in a `.jsonl` file.
+
+    It is fetched when needed.
+
+    Raises:
+        EdgeSpeechError: as `fetch` and `load_manifest` do, or the corpus holds no audio.
+    """
+    if corpus_or_split.endswith(".jsonl"):
+        return load_manifest(Path(corpus_or_split))
+    corpus, name, shared = _meant(corpus_or_split)
+    if corpus.kind in _WITHOUT_AUDIO:
+        raise bad(name, "kind", corpus.kind.value, "speech or noise (only these have manifests of audio)")
+    folder = fetch(name)
+    if shared is not None:
+        path = folder / shared
+        if not path.exists():
+            parts = [_load(corpus, _fetched(folder, *item), item[0]) for item in corpus.splits.items()]
+            write_manifest(path, (utterance for part in parts for utterance in part.utterances))
+        return _load(corpus, path, name)
+    split = corpus.splits[name]
+    path = _fetched(folder, name, split)
+    if path.exists():
+        return _load(corpus, path, name)
+    return _selected(_load(corpus, folder / split.manifest, name), split)
+
+
+def _hold_out(corpus: Corpus, source: HeldOut, folder: Path) -> None:
+    """Write the manifest of the held-out speakers of other splits, which lists their audio where it is."""
+    ((name, split),) = corpus.splits.items()
+    parts = [named_by_split(held_out(manifest_of(other))[1]) for other in source.splits]
+    with _locked(folder):
+        write_manifest(folder / split.manifest, (item for part in parts for item in part))
+        _verify_fetched(corpus, name, folder / split.manifest)
+
+
+def _meant(name: str) -> tuple[Corpus, str, str | None]:
+    """The corpus and split that a name means; or the corpus, its name, and the manifest its splits share."""
+    if name in corpus_names():
+        corpus = load_corpus(name)
+        manifests = {split.manifest for split in corpus.splits.values()}
+        if len(corpus.splits) > 1 and len(manifests) == 1:
+            return corpus, name, manifests.pop()
+    return *find_split(name), None
+
+
+def _load(corpus: Corpus, path: Path, name: str) -> Manifest:
+    return load_manifest(path, name, require_text=corpus.kind is CorpusKind.SPEECH)
+
+
+def _selected(manifest: Manifest, split: Split) -> Manifest:
+    """The lines of a shared manifest that belong to a split."""
+    if split.select is None:
+        return manifest
+    if split.select.split is not None:
+        return manifest.select(split.select.split)
+    ids = set(split.select.ids)
+    if missing := ids - {utterance.id for utterance in manifest.utterances}:
+        raise bad(str(manifest.path), "ids", sorted(missing), "ids that the manifest has")
+    return replace(manifest, utterances=tuple(u for u in manifest.utterances if u.id in ids))
+
+
+def _fetched(folder: Path, name: str, split: Split) -> Path:
+    """The manifest that is made from a public home: of this split alone, where the mirror's holds several."""
+    return folder / (f"{name}.jsonl" if split.select else split.manifest)
+
+
+def _local_folder(source: Source) -> Path:
+    """The folder of an embedded, mirrored or packaged source.
+
+    Raises:
+        UnavailableError: it is not there.
+    """
+    if source.embedded:
+        folder = project_root() / "data_manifests" / source.embedded.folder
+    elif source.mirror:
+        root = mirror_root()
+        if root is None:
+            raise UnavailableError("no mirror here (EDGESPEECH_MIRROR names one)")
+        folder = root / source.mirror.folder
+    else:
+        assert source.package is not None
+        try:
+            found = importlib.util.find_spec(source.package.name)
+        except ModuleNotFoundError:
+            found = None
+        if found is None or not found.submodule_search_locations:
+            raise UnavailableError("the package is not installed")
+        folder = Path(found.submodule_search_locations[0]) / source.package.path
+    if not folder.is_dir():
+        raise UnavailableError("there is no such folder")
+    return folder
+
+
+def _verify_local(corpus: Corpus, splits: Sequence[str], folder: Path) -> None:
+    """Compare a folder's manifests, and the corpus's other files, with their hashes."""
+    expected = {corpus.splits[split].manifest: corpus.splits[split].sha256 for split in splits} | dict(
+        corpus.files
+    )
+    for name, sha256 in expected.items():
+        path = folder / name
+        if not path.is_file():
+            raise UnavailableError(f"{name} is not there")
+        if sha256 is not None:
+            _expect(str(path), "sha256", sha256_file(path), sha256)
+
+
+def _expect(where: str, field: str, found: str | int, expected: str | int) -> None:
+    if found != expected:
+        raise EdgeSpeechError(f"{where}: {field} is {found}, expected {expected}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time fetches into a folder; a second waits and then finds the work done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise EdgeSpeechError(f"{folder}: could not be written: {error.strerror or error}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _get(corpus: Corpus, source: Source, splits: Sequence[str], folder: Path, progress: bool) -> None:
+    """Download, convert and verify splits, unless that was done before: a manifest marks a complete split."""
+    if source.reader is None:
+        raise UnavailableError(source.note or "no reader for its layout is written yet")
+    if source.reader not in READERS:
+        raise bad(corpus.name, "reader", source.reader, f"one of {', '.join(sorted(READERS))}")
+    manifests = {split: _fetched(folder, split, corpus.splits[split]) for split in splits}
+    with _locked(folder):
+        if all(path.exists() for path in manifests.values()):
+            return
+        tree = folder / corpus.covered_by(source)[0]
+        archive = _obtain(source, tree, progress)
+        try:
+            for split, path in manifests.items():
+                _convert(source, tree, split, path)
+                _verify_fetched(corpus, split, path)
+            for name, sha256 in corpus.files.items():
+                if (folder / name).exists():
+                    _expect(str(folder / name), "sha256", sha256_file(folder / name), sha256)
+        except BaseException:
+            for path in manifests.values():
+                path.unlink(missing_ok=True)
+            shutil.rmtree(tree)
+            raise
+        if archive is not None:
+            archive.unlink()
+        if corpus.kind in _WITHOUT_AUDIO:
+            shutil.rmtree(tree)
+
+
+def _convert(source: Source, tree: Path, split: str, manifest: Path) -> None:
+    """Run the source's reader; a tree in which it does not find its way is told as such."""
+    assert source.reader is not None
+    try:
+        READERS[source.reader](tree, split, manifest)
+    except (OSError, LookupError, ValueError) as error:
+        raise EdgeSpeechError(
+            f"{source}: not the layout that the reader {source.reader!r} knows: {error!r}"
+        ) from error
+
+
+def _verify_fetched(corpus: Corpus, name: str, path: Path) -> None:
+    """Compare what a reader made with the corpus's description."""
+    split = corpus.splits[name]
+    if corpus.kind in _WITHOUT_AUDIO:
+        if split.sha256 is not None:
+            _expect(str(path), "sha256", sha256_file(path), split.sha256)
+        return
+    manifest = _load(corpus, path, name)
+    if split.utterances is not None:
+        _expect(str(path), "number of utterances", len(manifest.utterances), split.utterances)
+    if split.content_sha256 is not None:
+        _expect(str(path), "sha256 of ids and texts", manifest.content_sha256(), split.content_sha256)
+
+
+def _obtain(source: Source, tree: Path, progress: bool) -> Path | None:
+    """Make the source's tree; returns the archive that may go once all is well."""
+    staging = tree.with_name(f".{tree.name}.staging")
+    for old in (staging, tree):
+        shutil.rmtree(old, ignore_errors=True)
+    archive: Path | None = None
+    try:
+        if source.url:
+            archive = tree.parent / source.url.url.rsplit("/", 1)[-1]
+            download(source.url, archive, progress=progress)
+            unpack(archive, staging)
+        else:
+            assert source.git is not None
+            _clone(source.git, staging)
+        staging.rename(tree)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return archive
+
+
+def _clone(source: Git, folder: Path) -> None:
+    """Check out one folder of a repository at its pinned commit."""
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+            )
+        except FileNotFoundError as error:
+            raise UnavailableError("git is not installed") from error
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().splitlines() or ["it said nothing"]
+            raise UnavailableError(f"git {arguments[0]} failed: {said[-1]}") from error
+        return done.stdout.strip()
+
+    folder.mkdir()
+    git("clone", "--quiet", "--no-checkout", "--filter=blob:none", source.repo, ".")
+    if source.path != ".":
+        git("sparse-checkout", "set", "--no-cone", f"/{source.path}/")
+    git("checkout", "--quiet", "--detach", source.commit, "--")
+    head = git("rev-parse", "HEAD")
+    if not head.startswith(source.commit):
+        raise EdgeSpeechError(f"{source.repo}: commit is {head}, expected {source.commit}")
+    shutil.rmtree(folder / ".git")

@@ -1,0 +1,243 @@
+"""Manifests: which audio, what was said in it, and the hash of both.
+
+A manifest is a file of JSON lines, one utterance a line (the NeMo convention, extended). Every line is
+validated; a line that is not valid is an error with its number, and nothing is ever left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgespeech.core.files import explain, sha256_file, write_atomic
+from edgespeech.errors import EdgeSpeechError, bad
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Utterance(BaseModel):
+    """One line of a manifest. Times are in seconds from the utterance's first sample.
+
+    Attributes:
+        id: unique in its manifest; where a line has none, the audio's path without its suffix.
+        audio_filepath: relative to the manifest's folder, or absolute.
+        duration: length of the utterance, > 0.
+        text: what was said, as its corpus writes it; may be empty (silence).
+        sha256: of the audio file's bytes.
+        offset: where in the audio file the utterance starts.
+        speaker: who speaks; None where the corpus does not say.
+        sos_s: start of speech.
+        eos_s: end of speech.
+        intent: what the speaker wants.
+        slots: the intent's arguments, name to value.
+        context: phrases likely to be said, for recognisers that take them.
+        lang: ISO 639-1 code.
+        split: the corpus's own split, where one manifest holds several.
+        age: the speaker's, in years.
+        gender: as the corpus says.
+        kind: of recording, as the corpus says, such as `cafe`.
+        credit: whom its licence asks to name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: Annotated[str, Field(min_length=1)]
+    audio_filepath: Annotated[str, Field(min_length=1)]
+    duration: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    text: str
+    sha256: Sha256 | None = None
+    offset: Seconds = 0.0
+    speaker: str | None = None
+    sos_s: Seconds | None = None
+    eos_s: Seconds | None = None
+    intent: str | None = None
+    slots: dict[str, str] | None = None
+    context: Annotated[tuple[str, ...], Field(strict=False)] = ()  # JSON has lists, no tuples
+    lang: Annotated[str, Field(min_length=2)] = "en"
+    split: str | None = None
+    age: Annotated[int, Field(ge=0)] | None = None
+    gender: str | None = None
+    kind: str | None = None
+    credit: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name(cls, line: object) -> object:
+        if isinstance(line, dict) and "id" not in line and isinstance(line.get("audio_filepath"), str):
+            return {**line, "id": str(Path(line["audio_filepath"]).with_suffix(""))}
+        return line
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.sos_s is not None and self.eos_s is not None and self.sos_s > self.eos_s:
+            raise ValueError(f"sos_s ({self.sos_s}) not after eos_s ({self.eos_s})")
+        return self
+
+
+class _WithoutText(Utterance):
+    """A line of a noise manifest, which says no words."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A manifest as read.
+
+    Attributes:
+        name: of the split, or the file's stem.
+        path: the file.
+        sha256: of the file's bytes, also for a subset of its utterances.
+        utterances: in the file's order.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    utterances: tuple[Utterance, ...]
+
+    def audio_path(self, utterance: Utterance) -> Path:
+        """Where the utterance's audio is."""
+        return self.path.parent / utterance.audio_filepath
+
+    def subset(self, n: int, seed: int) -> Manifest:
+        """A seeded sample of `n` utterances (all, where there are no more), in the original order.
+
+        The choice depends on the ids and the seed alone, and a smaller sample lies within a larger one.
+
+        Raises:
+            EdgeSpeechError: `n` is below 1.
+        """
+        if n < 1:
+            raise bad(str(self.path), "subset size", n, "at least 1")
+
+        def key(utterance: Utterance) -> bytes:
+            return hashlib.sha256(f"{seed}:{utterance.id}".encode()).digest()
+
+        chosen = {utterance.id for utterance in sorted(self.utterances, key=key)[:n]}
+        return replace(self, utterances=tuple(u for u in self.utterances if u.id in chosen))
+
+    def content_sha256(self) -> str:
+        """A hash of the ids and texts alone: the same for the same utterances with other audio files."""
+        lines = sorted(f"{utterance.id}\t{utterance.text}\n" for utterance in self.utterances)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def select(self, split: str) -> Manifest:
+        """The utterances whose own `split` is this one, in the original order.
+
+        Raises:
+            EdgeSpeechError: there are none.
+        """
+        chosen = tuple(u for u in self.utterances if u.split == split)
+        if not chosen:
+            there = sorted({u.split for u in self.utterances if u.split is not None})
+            raise bad(str(self.path), "split", split, f"one of {', '.join(there) or '(no line has a split)'}")
+        return replace(self, utterances=chosen)
+
+
+def load_manifest(path: Path, name: str | None = None, *, require_text: bool = True) -> Manifest:
+    """Read and validate a manifest.
+
+    Args:
+        path: the JSON-lines file.
+        name: what to call it; its stem by default.
+        require_text: whether a line must have `text`. A noise corpus has none; its text is then empty.
+
+    Raises:
+        EdgeSpeechError: with file and line: unreadable, empty, not UTF-8, not JSON, a field missing, unknown,
+            of a wrong type or out of range, a duplicate id, or audio that does not exist.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    lines = content.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    if not lines:
+        raise EdgeSpeechError(f"{path}: is empty, expected one JSON object a line")
+    model = Utterance if require_text else _WithoutText
+    utterances: list[Utterance] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        utterance = _parse(model, line, where)
+        if utterance.id in seen:
+            raise bad(where, "id", utterance.id, f"another id: line {seen[utterance.id]} has this one")
+        seen[utterance.id] = number
+        if not (path.parent / utterance.audio_filepath).is_file():
+            raise bad(where, "audio_filepath", utterance.audio_filepath, "an existing file")
+        utterances.append(utterance)
+    digest = hashlib.sha256(content).hexdigest()
+    return Manifest(name=name or path.stem, path=path, sha256=digest, utterances=tuple(utterances))
+
+
+def _parse(model: type[Utterance], line: bytes, where: str) -> Utterance:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise bad(where, "content", error.object[error.start : error.start + 8], "UTF-8") from error
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise explain(where, error, tuple(Utterance.model_fields)) from error
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write utterances as JSON lines, atomically, leaving out fields that have their default.
+
+    Raises:
+        EdgeSpeechError: two utterances have the same id, there are none, or the file cannot be written.
+    """
+    lines: list[str] = []
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise bad(
+                f"{path}:{len(lines) + 1}", "id", utterance.id, "another id: an earlier line has this one"
+            )
+        seen.add(utterance.id)
+        lines.append(utterance.model_dump_json(exclude_defaults=True))
+    if not lines:
+        raise EdgeSpeechError(f"{path}: no utterances to write")
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+def verify_audio(manifest: Manifest) -> int:
+    """Hash the audio files and compare them with the manifest.
+
+    Returns:
+        How many utterances were verified; the others carry no `sha256`.
+
+    Raises:
+        EdgeSpeechError: a file is missing, or its hash is another one (both hashes and the line are named).
+    """
+    hashes: dict[Path, str] = {}
+    verified = 0
+    for utterance in manifest.utterances:
+        if utterance.sha256 is None:
+            continue
+        path = manifest.audio_path(utterance)
+        if path not in hashes:
+            hashes[path] = sha256_file(path)
+        if hashes[path] != utterance.sha256:
+            raise EdgeSpeechError(
+                f"{manifest.path}:{_line_of(manifest.path, utterance)}: sha256 of {utterance.audio_filepath} "
+                f"is {hashes[path]}, expected {utterance.sha256}"
+            )
+        verified += 1
+    return verified
+
+
+def _line_of(path: Path, utterance: Utterance) -> int:
+    """The line of a manifest that an utterance came from."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line and _parse(_WithoutText, line, f"{path}:{number}").id == utterance.id:
+            return number
+    raise EdgeSpeechError(f"{path}: changed while it was being verified: {utterance.id!r} is gone")

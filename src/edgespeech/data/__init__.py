@@ -1,1 +1,0 @@
-"""Manifests, corpora, fetching, grammars and synthesis: where audio and sentences come from."""

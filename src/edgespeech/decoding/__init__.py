@@ -1,1 +1,0 @@
-"""From audio to words with a transducer: the streaming transcriber, greedy and beam search, word times."""

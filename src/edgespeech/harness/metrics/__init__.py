@@ -1,1 +1,0 @@
-"""One file per metric family; pure functions of traces and texts."""

@@ -1,0 +1,318 @@
+"""Recognisers in processes of their own, over the same utterances in turns: times of chunks, words, memory.
+
+A contestant is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
+loaded, and then a line for every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
+`text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. What else there is to
+ask is between a script and who starts it; see `replication/az_execution/worker.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.contracts import SAMPLE_RATE, Request, Samples
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.workers import THREAD_VARIABLES, Job, prepare_audio
+from edgespeech.metrics.statistics import paired_ratio_difference, quantile
+from edgespeech.metrics.wer import count_errors
+from edgespeech.search.partials import TAIL_S
+from edgespeech.systems._edge import CHUNK_S
+from edgespeech.text.normalise import normalisers
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contestant:
+    """One process.
+
+    Attributes:
+        name: in the results.
+        python: its interpreter.
+        script: what that runs.
+        spec: the script's argument.
+    """
+
+    name: str
+    python: str
+    script: Path
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spoken:
+    """An utterance, as contestants get it.
+
+    Attributes:
+        corpus: whose it is.
+        reference: what is said.
+        speaker: who says it.
+        file: see `write_chunks`.
+        features: with shape `(F, 80)`, those of the tail of silence among them.
+        duration_s: of the audio, without the tail.
+    """
+
+    corpus: str
+    reference: str
+    speaker: str | None
+    file: Path
+    features: Features
+    duration_s: float
+
+
+def utterances(corpus: str, count: int | None, seed: int, folder: Path) -> Iterator[Spoken]:
+    """The utterances of a corpus, or a seeded subset of so many, with their files in a folder.
+
+    Raises:
+        EdgeSpeechError: the corpus is not here.
+    """
+    manifest = manifest_of(corpus)
+    if count is not None:
+        manifest = manifest.subset(count, seed)
+    for number, item in enumerate(manifest.utterances):
+        job = Job(
+            audio=manifest.audio_path(item),
+            offset_s=item.offset,
+            duration_s=item.duration,
+            request=Request(utterance_id=item.id),
+        )
+        samples = prepare_audio(job)
+        file = folder / f"{manifest.name}-{number}.npz"
+        yield Spoken(
+            corpus=corpus,
+            reference=item.text,
+            speaker=item.speaker,
+            file=file,
+            features=write_chunks(samples, file),
+            duration_s=len(samples) / SAMPLE_RATE,
+        )
+
+
+def write_chunks(
+    samples: Samples, file: Path, tail_s: float = TAIL_S, samples_tail_s: float = TAIL_S + 2 * CHUNK_S
+) -> Features:
+    """Write an utterance as it comes, in chunks of `CHUNK_S` and the tail of silence as the last one.
+
+    Args:
+        samples: 16 kHz, with shape `(N,)`.
+        file: `.npz` with `samples` and `features`, and how many come at a time, `sample_chunks` and `feature_chunks`.
+        tail_s: seconds of silence that follow, in the features.
+        samples_tail_s: the same in the samples: more, for recognisers that run whole chunks alone.
+
+    Returns:
+        All features, with shape `(F, 80)`.
+    """
+    step = round(CHUNK_S * SAMPLE_RATE)
+    silence = np.zeros(round(max(tail_s, samples_tail_s) * SAMPLE_RATE), np.float32)
+    extractor = StreamingLogMel()
+    pieces = [samples[at : at + step] for at in range(0, len(samples), step)]
+    features = [extractor.accept(piece) for piece in pieces]
+    tail = extractor.accept(silence[: round(tail_s * SAMPLE_RATE)])
+    features.append(np.concatenate([tail, extractor.finish()]))
+    pieces.append(silence[: round(samples_tail_s * SAMPLE_RATE)])
+    whole = np.concatenate(features)
+    np.savez(
+        file,
+        samples=np.concatenate(pieces),
+        sample_chunks=[len(piece) for piece in pieces],
+        features=whole,
+        feature_chunks=[len(piece) for piece in features],
+    )
+    return whole
+
+
+def longer(item: Spoken, tail_s: float) -> Spoken:
+    """The same utterance with another tail of silence, in a file beside its own."""
+    with np.load(item.file) as stored:
+        samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
+    file = item.file.with_name(f"{item.file.stem}-longer.npz")
+    return replace(item, file=file, features=write_chunks(samples, file, tail_s, tail_s))
+
+
+def spread(spoken: Sequence[Spoken], count: int | None) -> Sequence[Spoken]:
+    """So many of the utterances, evenly spread; all for None or where there are fewer."""
+    if count is None or count >= len(spoken):
+        return spoken
+    return [spoken[place * len(spoken) // count] for place in range(count)]
+
+
+def contest(
+    contestants: Sequence[Contestant],
+    *,
+    warm: Sequence[Spoken],
+    cold: Sequence[Spoken] = (),
+    alone: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> dict[str, Answer]:
+    """All contestants over the same utterances, in turns, on one thread each.
+
+    First every utterance warm, then memory is read, then cold: what empties the caches is in no figure of memory.
+    Who begins changes with every utterance.
+
+    Args:
+        contestants: any number, all of them in memory at once.
+        warm: utterances that are run as they come.
+        cold: utterances before each chunk of which the caches are emptied.
+        alone: further tasks at the end, by the contestant's name.
+
+    Returns:
+        By name what a contestant said when it had loaded, and lists of its answers: `warm`, `memory`, `cold`, `alone`;
+        or `skipped`, why it could not start or did not go on.
+    """
+    results: dict[str, Answer] = {}
+    with ExitStack() as stack:
+        workers: dict[str, _Worker] = {}
+        for one in contestants:
+            try:
+                worker = stack.enter_context(_Worker(one))
+                results[one.name] = {**worker.answer(), "warm": [], "memory": [], "cold": [], "alone": []}
+                workers[one.name] = worker
+            except EdgeSpeechError as error:
+                results[one.name] = {"skipped": str(error)}
+        rounds = [("warm", {"do": "run", "file": str(item.file), "cold": False}) for item in warm]
+        rounds.append(("memory", {"do": "memory"}))
+        rounds += [("cold", {"do": "run", "file": str(item.file), "cold": True}) for item in cold]
+        turns = [
+            (name, key, task)
+            for turn, (key, task) in enumerate(rounds)
+            for name in [one.name for one in _rotated(contestants, turn)]
+        ]
+        turns += [(name, "alone", dict(task)) for name, tasks in (alone or {}).items() for task in tasks]
+        for name, key, task in turns:
+            if name in workers:
+                try:
+                    results[name][key].append(workers[name].ask(task))
+                except EdgeSpeechError as error:
+                    results[name] = {"skipped": str(error)}
+                    del workers[name]
+    return results
+
+
+def chunk_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """Mean and P99 of the seconds of a chunk (`mean_s`, `p99_s`), and how many chunks there were (`n`)."""
+    seconds = [second for answer in answers for second in answer["seconds"]]
+    return {"mean_s": statistics.fmean(seconds), "p99_s": quantile(seconds, 0.99), "n": len(seconds)}
+
+
+def error_rates(
+    spoken: Sequence[Spoken],
+    answers: Sequence[Answer],
+    reference: Sequence[Answer] | None,
+    corpora: Mapping[str, str],
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Word error rates, and how they differ from a reference's on the same utterances.
+
+    Args:
+        spoken: the utterances.
+        answers: a contestant's, of each.
+        reference: the reference's, of each; None where there is none.
+        corpora: by name the normaliser of each.
+        seed: of the intervals.
+
+    Returns:
+        By corpus `wer`, `n` (utterances), and `difference` to the reference with its 95 % interval from `low` to
+        `high`.
+    """
+    rates: dict[str, dict[str, float]] = {}
+    for corpus, normaliser in corpora.items():
+        places = [place for place, item in enumerate(spoken) if item.corpus == corpus]
+        normalise = normalisers()[normaliser]
+        said = [normalise(spoken[place].reference) for place in places]
+        counts = count_errors(said, [normalise(answers[place]["text"]) for place in places])
+        words, errors = [count.ref_words for count in counts], [count.errors for count in counts]
+        if not sum(words):
+            continue
+        rates[corpus] = {"wer": sum(errors) / sum(words), "n": len(places)}
+        if reference is not None and len(places) > 1:
+            theirs = count_errors(said, [normalise(reference[place]["text"]) for place in places])
+            paired = paired_ratio_difference(
+                errors,
+                [count.errors for count in theirs],
+                words,
+                [spoken[place].speaker for place in places],
+                seed=seed,
+            )
+            ends = {"low": paired.interval.low, "high": paired.interval.high}
+            rates[corpus] |= {"difference": paired.difference, **ends}
+    return rates
+
+
+def equal_share(answers: Sequence[Answer], others: Sequence[Answer]) -> float:
+    """The share of utterances of which two contestants said the same words."""
+    same = sum(bool(one["text"] == other["text"]) for one, other in zip(answers, others, strict=True))
+    return same / len(answers)
+
+
+class _Worker:
+    """A contestant's process."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        try:
+            self._process = subprocess.Popen(
+                [contestant.python, str(contestant.script), json.dumps(contestant.spec)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                bufsize=1,
+                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
+            )
+        except OSError as error:
+            self._errors.close()
+            raise EdgeSpeechError(
+                f"{contestant.name}: {contestant.python} could not be started: {error.strerror}"
+            ) from error
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        self._errors.close()
+
+    def ask(self, task: Mapping[str, Any]) -> Answer:
+        """The answer to a task; see `answer`."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # `answer` tells why
+            self._process.stdin.write(json.dumps(task) + "\n")
+        return self.answer()
+
+    def answer(self) -> Answer:
+        """The next line.
+
+        Raises:
+            EdgeSpeechError: the process has ended; with its last words.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            self._errors.seek(0)
+            said = self._errors.read().strip().splitlines()
+            raise EdgeSpeechError(said[-1] if said else f"its process ended with {code}")
+        found: Answer = json.loads(line)
+        return found
+
+
+def _rotated(contestants: Sequence[Contestant], turn: int) -> Sequence[Contestant]:
+    start = turn % max(1, len(contestants))
+    return [*contestants[start:], *contestants[:start]]

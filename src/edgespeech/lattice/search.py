@@ -1,0 +1,298 @@
+"""Beam search that forgets nothing: hypotheses that share their last labels become one state, and both stay.
+
+Source: R. Prabhavalkar et al., "Less is more: improved RNN-T decoding using limited label context and path merging"
+(ICASSP 2021, arXiv:2012.06749); the time-synchronous search is that of `edgespeech.search.beam`. Where the
+predictor sees no more labels than the states tell apart, states that are merged have the same future, and nothing is
+lost but what falls out of the beam. Where it sees more, the merged state goes on as its likeliest hypothesis would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import inf
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgespeech.contracts import Samples
+from edgespeech.errors import bad
+from edgespeech.lattice.build import Steps, word_lattice
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.paths import log_add
+from edgespeech.lm.fusion import Fusion
+from edgespeech.model.checkpoint import Trained
+from edgespeech.model.config import BLANK
+from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
+from edgespeech.search.beam import cat_states, split_states
+from edgespeech.search.greedy import MAX_LABELS, state_bytes
+from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.streaming import StreamingTranscriber
+
+Labels = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A state of the search: all hypotheses with the same last labels.
+
+    Attributes:
+        node: its number in `Steps`.
+        labels: those of its likeliest hypothesis.
+        frames: of the likeliest alignment of these.
+        mass: log-probability of all hypotheses together, by all their alignments.
+        score: that of the likeliest hypothesis alone.
+        likeliest: that of the one alignment that `frames` is of.
+        predicted: the prediction after its labels, with shape `(1, J)`.
+        state: the predictor's state there.
+    """
+
+    node: int
+    labels: Labels
+    frames: tuple[int, ...]
+    mass: float
+    score: float
+    likeliest: float
+    predicted: Tensor
+    state: PredictorState
+
+    def after(self, log_probability: float) -> _State:
+        """The state after one more step of this log-probability."""
+        return replace(
+            self,
+            mass=self.mass + log_probability,
+            score=self.score + log_probability,
+            likeliest=self.likeliest + log_probability,
+        )
+
+
+class LatticeDecoder:
+    """Beam search over one utterance whose frames arrive in pieces of any size; ends in a lattice.
+
+    Args:
+        model: in evaluation mode.
+        beam: how many states are kept; at least 1.
+        merge: states are told apart by so many last labels, at least 1; None: by all of them, as `BeamDecoder` does.
+        max_labels: most labels of one frame.
+        fusion: adds to the scores of labels, by the likeliest history of a state; None adds nothing.
+
+    Raises:
+        EdgeSpeechError: `beam` or `merge` is out of range.
+    """
+
+    def __init__(
+        self,
+        model: Transducer,
+        beam: int,
+        merge: int | None,
+        max_labels: int = MAX_LABELS,
+        fusion: Fusion | None = None,
+    ) -> None:
+        if beam < 1:
+            raise bad("lattice search", "beam", beam, "at least 1")
+        if merge is not None and merge < 1:
+            raise bad("lattice search", "merge", merge, "at least 1 label, or none to tell all apart")
+        self._model = model
+        self._beam = beam
+        self._merge = merge
+        self._max_labels = max_labels
+        self._fusion = fusion
+        self._frame = 0
+        self._steps = Steps()
+        self.evaluations = 0
+        """How many states the joiner has been asked about so far."""
+        with torch.inference_mode():
+            self._states = [_State(0, (), (), 0.0, 0.0, 0.0, *model.start(1))]
+
+    @torch.inference_mode()
+    def accept(self, encoded: Tensor) -> None:
+        """Take the next transcriber frames, with shape `(T, J)`, T >= 0."""
+        for frame in encoded.unsqueeze(1).unbind():
+            self._states = self._step(frame)
+
+    @property
+    def best(self) -> Hypothesis:
+        """What was most likely said so far."""
+        best = max(self._states, key=lambda state: state.score)
+        return Hypothesis(best.labels, best.frames, best.score)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the predictions and predictor states; the lattice so far is not among them."""
+        return sum(state_bytes(state.predicted, state.state) for state in self._states)
+
+    def lattice(self, pieces: Sequence[str]) -> Lattice:
+        """The lattice of what was said so far, see `word_lattice`.
+
+        Args:
+            pieces: every word piece by its label.
+        """
+        return word_lattice(
+            self._steps,
+            [state.node for state in self._states],
+            pieces,
+            self._model.config.frame_s,
+            lambda wanted: prediction_scores(self._model, wanted),
+        )
+
+    def _key(self, labels: Labels) -> Labels:
+        return labels if self._merge is None else labels[-self._merge :]
+
+    def _step(self, frame: Tensor) -> list[_State]:
+        """The best states after one more frame, with shape `(1, J)`, of most mass first."""
+        left: dict[
+            Labels, list[tuple[_State, float]]
+        ] = {}  # states through with the frame, by what tells them apart
+        mass: dict[Labels, float] = {}  # and how likely they are together
+        inside = self._states  # states that are not, all with equally many labels of it
+        for spent in range(self._max_labels + 1):
+            predicted = torch.cat([state.predicted for state in inside])
+            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+            if self._fusion is not None:
+                scores += torch.from_numpy(self._fusion.rows(state.labels for state in inside))
+            self.evaluations += len(inside)
+            for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
+                key = self._key(state.labels)
+                left.setdefault(key, []).append((state, blank))
+                mass[key] = log_add(mass.get(key, -inf), state.mass + blank)
+            best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
+            if spent == self._max_labels:
+                break
+            # A state that only loses probability could, below a full beam, at most be merged into a better one; one
+            # that gains by fusion is given up all the same, as in the beam search.
+            floor = mass[best[-1]] if len(best) == self._beam else -inf
+            inside = self._extended(inside, scores, floor)
+            if not inside:
+                break
+        states = [self._merged(left[key], BLANK) for key in best]
+        self._frame += 1
+        return states
+
+    def _extended(self, states: list[_State], scores: Tensor, floor: float) -> list[_State]:
+        """The best states with one more label in this frame, of those above a mass.
+
+        Args:
+            states: P of them.
+            scores: log-probabilities of their next labels, with shape `(P, V)`.
+            floor: the mass.
+        """
+        totals = scores + scores.new_tensor([state.mass for state in states])[:, None]
+        totals[:, BLANK] = -inf
+        # A state appears once at most for each of those it comes from: so many hold enough different ones.
+        values, places = totals.flatten().topk(min(self._beam * len(states), totals.numel()))
+        groups: dict[Labels, list[tuple[_State, float]]] = {}
+        mass: dict[Labels, float] = {}
+        for value, place in zip(values.tolist(), places.tolist(), strict=True):
+            if value <= floor:
+                break
+            row, label = divmod(place, totals.shape[1])
+            key = self._key((*states[row].labels, label))
+            groups.setdefault(key, []).append((states[row], float(scores[row, label])))
+            mass[key] = log_add(mass.get(key, -inf), value)
+        best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
+        if not best:
+            return []
+        merged = [self._merged(groups[key], key[-1]) for key in best]
+        predicted, state = self._model.advance(
+            torch.tensor([one.labels[-1] for one in merged]), cat_states([one.state for one in merged])
+        )
+        return [
+            replace(one, predicted=its, state=after)
+            for one, its, after in zip(
+                merged, predicted.chunk(len(best)), split_states(state, len(best)), strict=True
+            )
+        ]
+
+    def _merged(self, arrivals: Sequence[tuple[_State, float]], label: int) -> _State:
+        """One state for all that arrive at it by a label or the blank, each with that step's log-probability.
+
+        Its prediction and the predictor's state are those before the label.
+        """
+        said: dict[Labels, _State] = {}
+        for before, step in arrivals:
+            state = before.after(step)
+            other = said.get(state.labels)
+            if other is not None:
+                likelier = max(other, state, key=lambda one: one.likeliest)
+                state = replace(
+                    likelier, mass=log_add(other.mass, state.mass), score=log_add(other.score, state.score)
+                )
+            said[state.labels] = state
+        best = max(said.values(), key=lambda one: one.score)
+        if label != BLANK:
+            best = replace(best, labels=(*best.labels, label), frames=(*best.frames, self._frame))
+        node = self._steps.reach(
+            self._key(best.labels),
+            best.labels,
+            label,
+            self._frame,
+            [(before.node, step) for before, step in arrivals],
+        )
+        return replace(best, node=node, mass=reduce(log_add, (one.mass for one in said.values())))
+
+
+def prediction_scores(model: Transducer, wanted: Sequence[tuple[Labels, int]]) -> list[float]:
+    """How likely labels are after others by the predictor and joiner alone, as if nothing were heard.
+
+    The transcription is zero and the blank left out. Source: Z. Meng et al., "Internal language model estimation"
+    (SLT 2021), section 3.2.
+
+    Args:
+        model: in evaluation mode.
+        wanted: pairs of the labels so far and the next one.
+
+    Returns:
+        Natural logarithms of probabilities.
+    """
+    rows: dict[Labels, Tensor] = {}
+    seen = model.predictor.context if isinstance(model.predictor, StatelessPredictor) else None
+    contexts = [labels if seen is None else labels[-seen:] for labels, _ in wanted]
+    with torch.inference_mode():
+        for length in sorted({len(context) for context in contexts}):
+            some = sorted({context for context in contexts if len(context) == length})
+            predicted = model.predict(torch.tensor(some, dtype=torch.int64).reshape(len(some), length))[:, -1]
+            logits = model.join(torch.zeros(1, model.config.joiner), predicted).double()
+            logits[:, BLANK] = -inf
+            rows |= zip(some, logits.log_softmax(dim=-1), strict=True)
+    return [float(rows[context][label]) for context, (_, label) in zip(contexts, wanted, strict=True)]
+
+
+@torch.inference_mode()
+def log_probability(model: Transducer, encoded: Tensor, labels: Sequence[int]) -> float:
+    """The logarithm of the probability of a label sequence, all its alignments added up.
+
+    Source: A. Graves, "Sequence transduction with recurrent neural networks" (2012), section 2.4.
+
+    Args:
+        model: in evaluation mode.
+        encoded: the transcription, with shape `(T, J)`, T > 0.
+        labels: no blanks.
+    """
+    predicted = model.predict(torch.tensor([list(labels)], dtype=torch.int64))[0]
+    scores = model.join(encoded[:, None], predicted[None]).double().log_softmax(dim=-1).numpy()
+    blank, said = scores[:, :, BLANK], scores[:, range(len(labels)), labels]
+    forward = np.full(len(labels) + 1, -inf)
+    forward[0] = 0.0
+    for frame in range(len(scores)):
+        for place in range(len(labels)):
+            forward[place + 1] = np.logaddexp(forward[place + 1], forward[place] + said[frame, place])
+        forward += blank[frame]
+    return float(forward[-1])
+
+
+def lattice_of(trained: Trained, samples: Samples, beam: int, merge: int | None) -> Lattice:
+    """The lattice of a whole utterance, as the device hears it.
+
+    Args:
+        trained: the model and its word pieces.
+        samples: 16 kHz, in [-1, 1], with shape `(N,)`.
+        beam: see `LatticeDecoder`.
+        merge: see `LatticeDecoder`.
+    """
+    transcriber = StreamingTranscriber(trained.model)
+    decoder = LatticeDecoder(trained.model, beam, merge, fusion=trained.fusion)
+    decoder.accept(transcriber.accept(samples))
+    decoder.accept(transcriber.finish())
+    return decoder.lattice(trained.tokeniser.pieces)

@@ -1,0 +1,1 @@
+"""Back-off n-gram language models: estimation, storage, and shallow fusion with a transducer."""

@@ -1,0 +1,127 @@
+"""Whose result counts where device and far side both have one: the rule of a device with a second pass.
+
+The far side is asked by messages; each is a revision of what the device believes, and an answer is to one of them.
+Going by the times at which the device has things:
+
+* An answer counts if it is to the newest message, and the device has not withdrawn (`RESET`) what that message told.
+* One that comes before the device's final is kept for it: that final then says the answer's words. Until then it is a
+  speculative result, if its words are others than those that were published.
+* One that comes after the device's final replaces it, if it is not later than the device's patience allows.
+* All others have no effect. So with no network, a slow one or a dead server the device's own result stands.
+
+The same rule settles a replayed trace and a live run (`edgespeech.secondpass.live`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from edgespeech.contracts import EventKind
+from edgespeech.records.trace import Stamped
+
+
+class Answer(NamedTuple):
+    """What came from the far side, and to which of the device's messages, counted from 0."""
+
+    message: int
+    stamped: Stamped
+
+
+def settled(
+    device: Sequence[Stamped], answers: Sequence[Answer], patience_s: float
+) -> tuple[list[Stamped], str | None]:
+    """The events that the user has, by time.
+
+    Args:
+        device: its own events by time, messages (`SENT`) among them.
+        answers: to these messages, in any order.
+        patience_s: how long after its final the device takes an answer, in seconds.
+
+    Returns:
+        The events; and why the last final is the device's own, or None where its words came from the far side.
+    """
+    state = _State(patience_s)
+    events = [event for one in _by_time(device, answers) for event in state.take(one)]
+    return events, state.why()
+
+
+def _by_time(device: Sequence[Stamped], answers: Sequence[Answer]) -> list[Stamped | Answer]:
+    """Everything by time; of what comes at once, the device's own first."""
+
+    def time_of(one: Stamped | Answer) -> float:
+        return one.stamped.t_s if isinstance(one, Answer) else one.t_s
+
+    return sorted([*device, *answers], key=time_of)
+
+
+@dataclass(slots=True)
+class _State:
+    """What the device knows so far.
+
+    Attributes:
+        patience_s: see `settled`.
+        newest: the message sent last; -1 before the first.
+        stands: whether what it told was not withdrawn since.
+        published: the words of the last speculative or final result.
+        held: the answer to the newest message that counts, for the device's final or another one.
+        final: the device's, to the newest message.
+        ours: whether the last final is the device's own.
+        late_s: how long after the final an answer came that was too late.
+    """
+
+    patience_s: float
+    newest: int = -1
+    stands: bool = False
+    published: str | None = None
+    held: Stamped | None = None
+    final: Stamped | None = None
+    ours: bool = True
+    late_s: float | None = None
+
+    def take(self, one: Stamped | Answer) -> Iterator[Stamped]:
+        """What happens next, as the user has it."""
+        return self._answered(one) if isinstance(one, Answer) else self._said(one)
+
+    def why(self) -> str | None:
+        """Why the last final is the device's own."""
+        if not self.ours:
+            return None
+        if self.newest < 0:
+            return "nothing was sent"
+        if self.late_s is None:
+            return "no answer came"
+        return f"the answer came {self.late_s:.3f} s after the device's result, expected {self.patience_s:g} s at most"
+
+    def _said(self, one: Stamped) -> Iterator[Stamped]:
+        kind = one.event.kind
+        if kind is EventKind.SENT:
+            self.newest += 1
+            self.stands, self.held, self.final, self.late_s = True, None, None, None
+        elif kind is EventKind.RESET:
+            self.stands, self.held, self.published = False, None, None
+        elif kind is EventKind.SPECULATIVE:
+            self.published = one.event.text
+        elif kind is EventKind.FINAL:
+            self.final, self.ours = one, self.held is None
+            if self.held is not None:
+                told = self.held.event
+                one = replace(one, remote=True, event=replace(one.event, text=told.text, words=told.words))
+            self.published = one.event.text
+        yield one
+
+    def _answered(self, answer: Answer) -> Iterator[Stamped]:
+        came = answer.stamped
+        if answer.message != self.newest or not self.stands:
+            return
+        if self.final is None:
+            self.held = came
+            if came.event.text != self.published:
+                self.published = came.event.text
+                yield replace(came, event=replace(came.event, kind=EventKind.SPECULATIVE))
+        elif came.t_s - self.final.t_s <= self.patience_s:
+            self.held, self.ours, self.published = came, False, came.event.text
+            yield replace(came, event=replace(came.event, kind=EventKind.FINAL))
+        else:
+            self.late_s = came.t_s - self.final.t_s

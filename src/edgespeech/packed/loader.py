@@ -1,0 +1,127 @@
+"""A `.edge` file as the native engine has it: mapped into memory, checked, and multiplied where it lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespeech.engine import native
+from edgespeech.errors import EdgeSpeechError, bad
+
+
+class EdgeFile:
+    """An open file; `edgespeech.packed.edge_file.read_edge` is its slow twin, and tells the format.
+
+    Any number of threads may use one file at once. It must not be rewritten in place while it is open; it may be
+    replaced or removed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file,
+            the tensor, the field, what is there and what was expected. Every method raises it after `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with native_errors():
+            self._file = native().EdgeFile(str(path))
+            told: str = self._file.meta
+        try:
+            self.meta: dict[str, Any] = json.loads(told)
+        except (ValueError, RecursionError) as error:
+            raise bad(str(path), "meta", told, f"JSON ({error})") from error
+
+    def __enter__(self) -> EdgeFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Its memory goes with the last array that `floats` gave out."""
+        self._file.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tensors, in the file's order."""
+        with native_errors():
+            return cast("list[str]", self._file.names)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all masks, values, scales and codebooks; paddings, table and meta are not among them."""
+        with native_errors():
+            return cast("int", self._file.packed_bytes)
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Rows and columns of a tensor.
+
+        Raises:
+            EdgeSpeechError: there is no such tensor.
+        """
+        with native_errors():
+            return cast("tuple[int, int]", self._file.shape(name))
+
+    def floats(self, name: str) -> NDArray[np.float32] | NDArray[np.float16]:
+        """A tensor of floats, with shape `(rows, cols)`, read-only: the file's own memory, which it keeps alive.
+
+        Raises:
+            EdgeSpeechError: there is no such tensor, or it holds codes.
+        """
+        with native_errors():
+            return cast("NDArray[np.float32] | NDArray[np.float16]", self._file.floats(name))
+
+    def multiply(self, name: str, q: NDArray[np.int8], isa: str | None = None) -> NDArray[np.int32]:
+        """Integer products of every row of a matrix of codes, group by group; other threads run meanwhile.
+
+        Args:
+            name: the tensor.
+            q: activations, with shape `(N, cols)`, N 1 to 8, values -127 to 127.
+            isa: the kernel, one of `isas()`; None for `chosen_isa()`.
+
+        Returns:
+            With shape `(N, rows, groups)`: the sum over the group's columns of int8 weight * q, exact.
+
+        Raises:
+            EdgeSpeechError: there is no such tensor or kernel, the tensor holds floats, or q is not such an array.
+        """
+        if not isinstance(q, np.ndarray) or q.dtype != np.int8 or q.ndim != 2:
+            found = f"{q.dtype} {q.shape}" if isinstance(q, np.ndarray) else type(q).__name__
+            raise bad(f"{self.path}: tensor {name}", "q", found, "int8 (N, cols)")
+        with native_errors():
+            return cast("NDArray[np.int32]", self._file.multiply(name, np.ascontiguousarray(q), isa))
+
+
+def isas() -> list[str]:
+    """The kernels that this CPU can run, out of scalar, avx2, avx512 and neon."""
+    return cast("list[str]", native().isas())
+
+
+def chosen_isa() -> str:
+    """The kernel used when none is asked for: this CPU's best, or what EDGESPEECH_ISA names.
+
+    Raises:
+        EdgeSpeechError: EDGESPEECH_ISA names none, or one that this CPU lacks.
+    """
+    with native_errors():
+        return cast("str", native().chosen_isa())
+
+
+@contextmanager
+def native_errors() -> Iterator[None]:
+    """What the native code finds wrong, as our own error; its messages are made for people already."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise EdgeSpeechError(str(error)) from error

@@ -1,0 +1,302 @@
+"""From a trained model to one `.edge` file: which tensors it holds, and how each of them is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import HIGH, LOW, Fusion
+from edgespeech.model.checkpoint import Trained
+from edgespeech.model.transducer import Transducer
+from edgespeech.packed.codes import (
+    CODEBOOK_BITS,
+    GROUP_STEP,
+    GROUPS,
+    Codes,
+    dequantise,
+    lloyd_max,
+    quantise,
+)
+from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge, write_edge
+from edgespeech.packed.layout_search import Machine, choose
+from edgespeech.packed.runtime import FORMAT
+
+EMBEDDING = "predictor.embedding.weight"
+"""The one matrix that nothing is multiplied with: its rows are looked up."""
+
+SCORE_STEP = 0.125
+"""Of what a language model's scores are multiples of in a packed file, in nats: half of it is weighed by 0.4."""
+
+CODES = "codes.edge"
+"""Beside a model that was trained to lie on the levels of codes: those codes, in the packed format."""
+_CODES_FORMAT = "edgespeech-codes-1"
+
+Store = Literal["dense", "sparse", "auto"]
+_FLOATS = {16: np.float16, 32: np.float32}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoding:
+    """How a matrix is stored.
+
+    Attributes:
+        bits: of a weight: 2 to 8 as codes, 16 or 32 as floats.
+        group: columns that share a scale, a multiple of 64; 0 for the whole row. Codes alone have scales.
+        codebook: codes of 2 to 6 bits into levels that are learned (Lloyd-Max), not uniform; one scale a row.
+        store: of codes: `dense`; `sparse`, where weights that are zero cost one bit; or `auto`, whichever way of
+            storing the same values takes the least predicted time, see `choose`.
+
+    Raises:
+        EdgeSpeechError: a value out of range, or values that exclude one another.
+    """
+
+    bits: int = 8
+    group: int = 0
+    codebook: bool = False
+    store: Store = "dense"
+
+    def __post_init__(self) -> None:
+        if self.bits not in range(2, 9) and self.bits not in _FLOATS:
+            raise bad("layout", "bits", self.bits, "2 to 8, 16 or 32")
+        if not isinstance(self.group, int) or not 0 <= self.group < 1 << 32 or self.group % GROUP_STEP:
+            raise bad("layout", "group", self.group, GROUPS)
+        if not isinstance(self.codebook, bool):
+            raise bad("layout", "codebook", self.codebook, "true or false")
+        if self.store not in get_args(Store):
+            raise bad("layout", "store", self.store, f"one of {', '.join(get_args(Store))}")
+        if self.floats and (self.group or self.codebook or self.store != "dense"):
+            raise bad("layout", "bits", self.bits, "2 to 8 with a group, a codebook, sparse or auto")
+        if self.codebook and (self.bits > CODEBOOK_BITS or self.group):
+            found = f"{self.bits} bits, group {self.group}"
+            raise bad("layout", "codebook", found, f"2 to {CODEBOOK_BITS} bits, group 0")
+
+    @property
+    def floats(self) -> bool:
+        """No codes."""
+        return self.bits in _FLOATS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How a model's matrices are stored; vectors are always fp32.
+
+    Attributes:
+        matrices: all of them, but for
+        others: those named here, as in the file.
+    """
+
+    matrices: Encoding = Encoding()
+    others: Mapping[str, Encoding] = field(default_factory=dict)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {
+            "matrices": asdict(self.matrices),
+            "others": {name: asdict(encoding) for name, encoding in self.others.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What became of a model.
+
+    Attributes:
+        file_bytes: of the whole file.
+        weights: numbers in all its tensors.
+        bits_per_weight: on average over the tensors, paddings aside.
+    """
+
+    file_bytes: int
+    weights: int
+    bits_per_weight: float
+
+
+def pack(
+    trained: Trained,
+    layout: Layout,
+    out: Path,
+    machine: Machine | None = None,
+    codes: Mapping[str, Codes] | None = None,
+) -> Packed:
+    """Write a model as one `.edge` file, beside and renamed.
+
+    The same model and layout give the same bytes, unless `auto` measures.
+
+    Args:
+        trained: the model, its word pieces and how it came about, all of which go into the file.
+        layout: how its matrices are stored.
+        out: where to.
+        machine: what `auto` chooses for.
+        codes: what some matrices were trained to be, see `load_codes`: of their layout, `auto` alone counts.
+
+    Raises:
+        EdgeSpeechError: the layout or the codes do not fit the model, `auto` without a machine, or the file cannot
+            be written.
+    """
+    tensors = pack_tensors(trained.model, layout, machine, codes)
+    if trained.fusion is not None:
+        tensors |= fusion_tensors(trained.fusion)
+    about = layout.to_mapping()
+    if codes:
+        about["trained"] = {name: asdict(_encoding_of(its)) for name, its in codes.items()}
+    told = json.dumps(about, sort_keys=True)
+    meta = {
+        "format": FORMAT,
+        "config": trained.model.config.to_mapping(),
+        "pieces": list(trained.tokeniser.pieces),
+        "provenance": {**trained.provenance, "layout": told},
+    }
+    write_edge(out, tensors, meta)
+    sizes = {name: _size(tensor) for name, tensor in tensors.items()}
+    weights = sum(sizes.values())
+    bits = sum(bits_per_weight(tensor) * sizes[name] for name, tensor in tensors.items())
+    return Packed(out.stat().st_size, weights, bits / weights)
+
+
+def fusion_tensors(fusion: Fusion) -> dict[str, Tensor]:
+    """What the search adds to the scores, as the file stores it: its tables in bytes, zeros not stored.
+
+    Labels and numbers of children are bytes without a sign, which the codes hold as those with one; the scores are
+    the nearest multiples of `SCORE_STEP` within +-15.875.
+
+    Raises:
+        EdgeSpeechError: more than 256 labels.
+    """
+    if fusion.high.vocabulary > 256:
+        raise bad("pack", "vocabulary", fusion.high.vocabulary, "at most 256 with a language model")
+    tensors: dict[str, Tensor] = dict(fusion.tensors())
+    for name, model in ((HIGH, fusion.high), (LOW, fusion.low)):
+        steps = np.clip(np.rint(model.table[2:].astype(np.float32) / SCORE_STEP), -127, 127)
+        values = np.concatenate([model.table[:2].astype(np.uint8).view(np.int8), steps.astype(np.int8)])
+        stored = values != 0
+        tensors[name] = Codes(
+            codes=np.where(stored, values.astype(np.int16) + 128, 0).astype(np.uint8),
+            mask=stored,
+            scales=np.array([[1], [1], [SCORE_STEP], [SCORE_STEP]], np.float32),
+            bits=8,
+            group=0,
+            codebook=None,
+        )
+    return tensors
+
+
+def save_codes(folder: Path, codes: Mapping[str, Codes]) -> None:
+    """Write, beside a model, the codes that its matrices stand for; see `load_codes`."""
+    write_edge(folder / CODES, codes, {"format": _CODES_FORMAT})
+
+
+def load_codes(folder: Path) -> dict[str, Codes]:
+    """The codes that a trained model's matrices stand for, by name; none where training made none.
+
+    Raises:
+        EdgeSpeechError: the file is damaged, or holds something else.
+    """
+    path = folder / CODES
+    if not path.exists():
+        return {}
+    file = read_edge(path)
+    if file.meta.get("format") != _CODES_FORMAT:
+        raise bad(str(path), "format", file.meta.get("format"), _CODES_FORMAT)
+    return {name: tensor for name, tensor in file.tensors.items() if isinstance(tensor, Codes)}
+
+
+def pack_tensors(
+    model: Transducer,
+    layout: Layout,
+    machine: Machine | None = None,
+    codes: Mapping[str, Codes] | None = None,
+) -> dict[str, Tensor]:
+    """A model's tensors as the file stores them, by name; see `weights_of` and `pack`.
+
+    Raises:
+        EdgeSpeechError: the layout names a tensor that is no matrix of the model, has a codebook or a sparse
+            store that cannot be, or says `auto` and there is no machine; or codes are not those of the model.
+    """
+    codes = codes or {}
+    weights = weights_of(model)
+    matrices = [name for name, values in weights.items() if values.ndim == 2]
+    for name in layout.others:
+        if name not in matrices:
+            raise bad("layout", "others", name, "one of " + ", ".join(matrices))
+    for name, its in codes.items():
+        if name not in matrices or not np.array_equal(dequantise(its), weights[name]):
+            raise bad(
+                "codes", "tensor", name, "a matrix of the model, with the values that the codes stand for"
+            )
+    tensors: dict[str, Tensor] = {}
+    auto: dict[str, Codes] = {}
+    for name, values in weights.items():
+        if values.ndim == 1:
+            _check_finite(name, values)
+            tensors[name] = values[None]
+            continue
+        encoding = layout.others.get(name, layout.matrices)
+        tensor = tensors[name] = codes[name] if name in codes else _encoded(values, encoding, name)
+        if encoding.store == "auto" and isinstance(tensor, Codes):
+            auto[name] = tensor
+    if auto:
+        if machine is None:
+            raise bad("layout", "store", "auto", "dense or sparse, unless the machine to choose for is told")
+        fixed = sum(bits_per_weight(t) * _size(t) / 8 for name, t in tensors.items() if name not in auto)
+        tensors.update(choose(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
+    return tensors
+
+
+def weights_of(model: Transducer) -> dict[str, NDArray[np.float32]]:
+    """What recognition needs of a model, in single precision, by the names of the file.
+
+    Names are those of the state dict, but for an LSTM's `bias`, the sum of its two. A vector has shape `(N,)`, a
+    matrix `(rows, cols)`; `predictor.mix.weight`, with shape `(J, context * J)`, has in column k * J + j what the
+    convolution has at place k of channel j.
+    """
+    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
+    weights: dict[str, NDArray[np.float32]] = {}
+    for name, values in state.items():
+        if name.startswith("ctc.") or name.endswith("bias_hh_l0"):
+            continue
+        if name.endswith("bias_ih_l0"):
+            both = values + state[name.replace("bias_ih", "bias_hh")]
+            weights[name.removesuffix("_ih_l0")] = both
+        elif values.ndim == 3:
+            weights[name] = np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(len(values), -1)
+        else:
+            weights[name] = values
+    return weights
+
+
+def _encoding_of(codes: Codes) -> Encoding:
+    """How codes are stored."""
+    store: Store = "dense" if codes.mask is None else "sparse"
+    return Encoding(bits=codes.bits, group=codes.group, codebook=codes.codebook is not None, store=store)
+
+
+def _encoded(values: NDArray[np.float32], encoding: Encoding, name: str) -> Tensor:
+    """A matrix as the encoding says; for `auto`, sparse."""
+    if encoding.floats:
+        with np.errstate(over="ignore"):
+            floats = values.astype(_FLOATS[encoding.bits])
+        _check_finite(name, floats)
+        return floats
+    mask = None if encoding.store == "dense" else values != 0
+    try:
+        if encoding.codebook:
+            return lloyd_max(values, bits=encoding.bits, mask=mask)
+        return quantise(values, bits=encoding.bits, group=encoding.group, mask=mask, clip="mse")
+    except EdgeSpeechError as error:
+        raise EdgeSpeechError(f"tensor {name}: {error}") from error
+
+
+def _check_finite(name: str, floats: NDArray[np.floating[Any]]) -> None:
+    if not np.isfinite(floats).all():
+        raise bad(f"tensor {name}", "value", float(floats[~np.isfinite(floats)][0]), "finite values")
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.codes.size if isinstance(tensor, Codes) else tensor.size

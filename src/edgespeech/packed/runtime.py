@@ -1,0 +1,225 @@
+"""A packed model and its streams: from features to hypotheses in native code.
+
+Letters: N streams, F feature frames (10 ms), T transcriber frames, J joiner width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespeech.engine import native
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.config import ModelConfig
+from edgespeech.packed.loader import native_errors
+from edgespeech.search.hypothesis import Hypothesis
+
+FORMAT = "edgespeech-model-1"
+"""What a packed model's meta calls itself."""
+
+
+class PackedModel:
+    """A model in one `.edge` file, mapped into memory and run where it lies.
+
+    Any number of threads may open streams of one model, and each of them use its own. The file must not be
+    rewritten in place while it is open; it may be replaced or removed.
+
+    Args:
+        path: the file, see `edgespeech.packed.pack`.
+        isa: the kernels, one of `edgespeech.packed.loader.isas()`; None for `chosen_isa()`.
+
+    Raises:
+        EdgeSpeechError: it is missing, damaged, or not a packed model; the message names the file, the field, what
+            is there and what was expected. Or this CPU lacks the kernels. Every method raises it after `close`.
+    """
+
+    def __init__(self, path: Path, *, isa: str | None = None) -> None:
+        self.path = path
+        with native_errors():
+            self._model = native().Model(str(path), isa)
+            told: str = self._model.meta
+            shape: dict[str, int] = self._model.shape
+        self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Open streams go on, and keep its memory until they are closed too."""
+        self._model.close()
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all masks, values, scales and codebooks: what a pass over the whole model reads."""
+        with native_errors():
+            return cast("int", self._model.packed_bytes)
+
+    @property
+    def isa(self) -> str:
+        """The kernels that run."""
+        with native_errors():
+            return cast("str", self._model.isa)
+
+    def open(self, beam: int = 1) -> PackedStream:
+        """Start an utterance.
+
+        Args:
+            beam: how many hypotheses the search keeps; 1 is greedy search.
+
+        Raises:
+            EdgeSpeechError: beam is not a whole number of at least 1.
+        """
+        if not isinstance(beam, int) or beam < 1:
+            raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
+        with native_errors():
+            return PackedStream(self._model.open(beam), str(self.path))
+
+    def transcribe(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The transcription of a whole utterance, without a search; other threads run meanwhile.
+
+        Args:
+            features: with shape `(F, 80)`, finite.
+
+        Returns:
+            With shape `(T, J)`, T = F // stack: a rest is dropped.
+
+        Raises:
+            EdgeSpeechError: features are not such an array.
+        """
+        features = _checked(features, "(F, bands)", str(self.path))
+        with native_errors():
+            return cast("NDArray[np.float32]", self._model.transcribe(features))
+
+
+class PackedStream:
+    """An utterance in progress, from `PackedModel.open`. One thread uses it at a time.
+
+    Every method raises EdgeSpeechError after `close`, and while another thread uses the stream.
+    """
+
+    def __init__(self, stream: Any, where: str) -> None:
+        self._stream = stream
+        self._where = where
+
+    def accept(self, features: NDArray[np.float32]) -> None:
+        """Take the next frames; other threads run meanwhile.
+
+        Args:
+            features: with shape `(F, 80)`, F >= 0, finite. Those that do not fill a stack wait for the rest.
+
+        Raises:
+            EdgeSpeechError: features are not such an array. Or the model's own values overflow, which closes the
+                stream.
+        """
+        try:  # what is right goes straight to native code: this is called for every chunk
+            self._stream.accept(features)
+        except TypeError:
+            with native_errors():
+                self._stream.accept(_checked(features, "(F, bands)", self._where))
+        except (ValueError, RuntimeError) as error:
+            raise EdgeSpeechError(str(error)) from error
+
+    @property
+    def best(self) -> Hypothesis:
+        """What was most likely said so far."""
+        with native_errors():
+            return _hypothesis(*self._stream.best)
+
+    @property
+    def n_best(self) -> list[Hypothesis]:
+        """The hypotheses kept, likeliest first; one for greedy search."""
+        with native_errors():
+            return [_hypothesis(*found) for found in self._stream.n_best]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the transcriber's state, waiting frames, predictions and predictor states."""
+        with native_errors():
+            return cast("int", self._stream.state_bytes)
+
+    def close(self) -> None:
+        """Drop the state."""
+        with native_errors():
+            self._stream.close()
+
+
+def accept_batch(streams: Sequence[PackedStream], features: NDArray[np.float32]) -> None:
+    """Take the next frames of several streams of one model, each as by `PackedStream.accept`.
+
+    The results are the same; the model's weights are read once for all streams, as long as equally many frames wait
+    in each.
+
+    Args:
+        streams: 1 to 8 different ones.
+        features: with shape `(N, F, 80)`, finite.
+
+    Raises:
+        EdgeSpeechError: the streams or features are not as told, or as `PackedStream.accept`.
+    """
+    features = _checked(features, "(N, F, bands)", "accept_batch")
+    if len({id(stream) for stream in streams}) < len(streams):
+        raise bad("accept_batch", "streams", "one stream twice", "different ones")
+    with native_errors():
+        native().accept_batch([stream._stream for stream in streams], features)
+
+
+def _checked(features: NDArray[np.float32], shape: str, where: str) -> NDArray[np.float32]:
+    """Features of the right type and as many dimensions as `shape`; native code checks the rest."""
+    if (
+        not isinstance(features, np.ndarray)
+        or features.dtype != np.float32
+        or features.ndim != shape.count(",") + 1
+    ):
+        found = f"{features.dtype} {features.shape}" if isinstance(features, np.ndarray) else type(features)
+        raise bad(where, "features", found, f"float32 {shape}")
+    return np.ascontiguousarray(features)
+
+
+def _hypothesis(labels: list[int], frames: list[int], score: float) -> Hypothesis:
+    return Hypothesis(tuple(labels), tuple(frames), score)
+
+
+def _read_meta(
+    told: str, shape: dict[str, int], where: str
+) -> tuple[ModelConfig, tuple[str, ...], dict[str, str]]:
+    """Configuration, word pieces and provenance; the former two agree with the tensors."""
+    try:
+        meta = json.loads(told)
+    except (ValueError, RecursionError) as error:
+        raise bad(where, "meta", told, f"JSON ({error})") from error
+    if meta.get("format") != FORMAT:
+        raise bad(where, "format", meta.get("format"), FORMAT)
+    values = meta.get("config")
+    if not isinstance(values, dict):
+        raise bad(where, "config", values, "a mapping")
+    try:
+        config = ModelConfig.from_mapping(values, where)
+    except TypeError as error:
+        raise bad(where, "config", values, f"numbers where they belong ({error})") from error
+    predictor = "stateless" if shape["context"] else "lstm"
+    if config.predictor != predictor:
+        raise bad(where, "predictor", config.predictor, f"{predictor}, as the tensors tell")
+    if predictor == "lstm":
+        shape = shape | {"context": config.context}  # which it does not use
+    for field, found in shape.items():
+        if getattr(config, field) != found:
+            raise bad(where, field, getattr(config, field), f"{found}, as the tensors tell")
+    pieces, provenance = meta.get("pieces"), meta.get("provenance")
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+        raise bad(where, "pieces", pieces, "a list of word pieces")
+    if len(pieces) != config.vocabulary:
+        raise bad(where, "pieces", len(pieces), f"{config.vocabulary} of them")
+    if not isinstance(provenance, dict) or not all(isinstance(each, str) for each in provenance.values()):
+        raise bad(where, "provenance", provenance, "a mapping to texts")
+    return config, tuple(pieces), provenance

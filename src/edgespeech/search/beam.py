@@ -1,0 +1,177 @@
+"""Time-synchronous beam search that adds up the alignments of a label sequence.
+
+Source: G. Saon, Z. Tueske, K. Audhkhasi, "Alignment-length synchronous decoding for RNN transducer" (ICASSP 2020):
+the time-synchronous search that they compare with. Paths that leave a frame with the same labels are merged; while
+nothing falls out of the beam, the probabilities are exact. A language model may add to the score of every label
+(`edgespeech.lm.fusion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgespeech.model.config import BLANK
+from edgespeech.model.transducer import LstmState, PredictorState, Transducer
+from edgespeech.search.greedy import MAX_LABELS, state_bytes
+from edgespeech.search.hypothesis import Hypothesis
+
+
+class LabelScores(Protocol):
+    """What adds to the scores of labels: `edgespeech.lm.fusion`, `edgespeech.search.constraint`."""
+
+    def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+        """What is added for each label that may follow each of P hypotheses, with shape `(P, V)`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A hypothesis in the search.
+
+    Attributes:
+        score: log-probability of all its alignments, and what fusion added.
+        likeliest: the same of the one alignment that `frames` is of.
+        predicted: the prediction after its labels, with shape `(1, J)`.
+        state: the predictor's state there.
+    """
+
+    labels: tuple[int, ...]
+    frames: tuple[int, ...]
+    score: float
+    likeliest: float
+    predicted: Tensor
+    state: PredictorState
+
+    def after(self, log_probability: float) -> _Path:
+        """The path after one more step of this log-probability."""
+        return replace(self, score=self.score + log_probability, likeliest=self.likeliest + log_probability)
+
+    def merged(self, other: _Path | None) -> _Path:
+        """One path for both, which have the same labels."""
+        if other is None:
+            return self
+        better = max(self, other, key=lambda path: path.likeliest)
+        return replace(better, score=float(np.logaddexp(self.score, other.score)))
+
+
+class BeamDecoder:
+    """Beam search over one utterance whose frames arrive in pieces of any size.
+
+    Args:
+        model: in evaluation mode.
+        beam: how many hypotheses are kept; at least 1.
+        max_labels: most labels of one frame.
+        fusion: adds to the scores of labels; None adds nothing.
+    """
+
+    def __init__(
+        self, model: Transducer, beam: int, max_labels: int = MAX_LABELS, fusion: LabelScores | None = None
+    ) -> None:
+        self._model = model
+        self._fusion = fusion
+        self._beam = beam
+        self._max_labels = max_labels
+        self._frame = 0
+        with torch.inference_mode():
+            self._paths = [_Path((), (), 0.0, 0.0, *model.start(1))]
+
+    @torch.inference_mode()
+    def accept(self, encoded: Tensor) -> None:
+        """Take the next transcriber frames, with shape `(T, J)`, T >= 0."""
+        for frame in encoded.unsqueeze(1).unbind():
+            self._paths = self._step(frame)
+            self._frame += 1
+
+    @property
+    def n_best(self) -> list[Hypothesis]:
+        """The hypotheses kept, likeliest first."""
+        return [Hypothesis(path.labels, path.frames, path.score) for path in self._paths]
+
+    @property
+    def best(self) -> Hypothesis:
+        """What was most likely said so far."""
+        return self.n_best[0]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the predictions and predictor states."""
+        return sum(state_bytes(path.predicted, path.state) for path in self._paths)
+
+    def _step(self, frame: Tensor) -> list[_Path]:
+        """The best paths after one more frame, with shape `(1, J)`, likeliest first."""
+        left: dict[tuple[int, ...], _Path] = {}  # paths that are through with the frame, by their labels
+        inside = self._paths  # paths that are not, all with equally many labels of it
+        for spent in range(self._max_labels + 1):
+            predicted = torch.cat([path.predicted for path in inside])
+            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+            if self._fusion is not None:
+                scores += torch.from_numpy(self._fusion.rows(path.labels for path in inside))
+            for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
+                left[path.labels] = path.after(blank).merged(left.get(path.labels))
+            best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]
+            if spent == self._max_labels:
+                break
+            # A path that only loses probability could, below a full beam, at most be merged into a better one; one
+            # that gains by fusion is given up all the same.
+            floor = best[-1].score if len(best) == self._beam else -inf
+            inside = self._extended(inside, scores, floor)
+            if not inside:
+                break
+        return best
+
+    def _extended(self, paths: list[_Path], scores: Tensor, floor: float) -> list[_Path]:
+        """The best paths with one more label in this frame, of those above a score.
+
+        Args:
+            paths: P of them.
+            scores: of their next labels, with shape `(P, V)`.
+            floor: the score.
+        """
+        totals = scores + scores.new_tensor([path.score for path in paths])[:, None]
+        totals[:, BLANK] = -inf
+        values, places = totals.flatten().topk(min(self._beam, totals.numel()))
+        chosen = [divmod(place, totals.shape[1]) for place in places[values > floor].tolist()]
+        if not chosen:
+            return []
+        parents = [paths[row].after(float(scores[row, label])) for row, label in chosen]
+        labels = [label for _, label in chosen]
+        state = cat_states([path.state for path in parents])
+        predicted, state = self._model.advance(torch.tensor(labels), state)
+        return [
+            replace(
+                parent,
+                labels=(*parent.labels, label),
+                frames=(*parent.frames, self._frame),
+                predicted=one,
+                state=its,
+            )
+            for parent, label, one, its in zip(
+                parents, labels, predicted.chunk(len(labels)), split_states(state, len(labels)), strict=True
+            )
+        ]
+
+
+def cat_states(states: list[PredictorState]) -> PredictorState:
+    """One state of many hypotheses out of states of one each."""
+    lstms = [state for state in states if isinstance(state, LstmState)]
+    if lstms:
+        return LstmState(
+            torch.cat([state.hidden for state in lstms], 1), torch.cat([state.cell for state in lstms], 1)
+        )
+    return torch.cat([state for state in states if isinstance(state, Tensor)])
+
+
+def split_states(state: PredictorState, count: int) -> list[PredictorState]:
+    """The reverse of `cat_states`."""
+    if isinstance(state, LstmState):
+        pairs = zip(state.hidden.chunk(count, 1), state.cell.chunk(count, 1), strict=True)
+        return [LstmState(*pair) for pair in pairs]
+    return list(state.chunk(count))

@@ -1,0 +1,76 @@
+"""Greedy search: in every frame the likeliest label, until it is the blank.
+
+Source: A. Graves, "Sequence transduction with recurrent neural networks" (2012), section 2.4, with a beam of one
+and a bound on the labels of a frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgespeech.model.config import BLANK
+from edgespeech.model.transducer import LstmState, PredictorState, Transducer
+from edgespeech.search.hypothesis import Hypothesis
+
+MAX_LABELS = 4
+"""Most labels of one frame: 100 a second at 40 ms."""
+
+
+class GreedyDecoder:
+    """Greedy search over one utterance whose frames arrive in pieces of any size.
+
+    Every frame is decoded by itself, so the result does not depend on the pieces.
+
+    Args:
+        model: in evaluation mode.
+        max_labels: most labels of one frame.
+    """
+
+    def __init__(self, model: Transducer, max_labels: int = MAX_LABELS) -> None:
+        self._model = model
+        self._max_labels = max_labels
+        self._frame = 0
+        self._labels: list[int] = []
+        self._frames: list[int] = []
+        self._score = 0.0
+        with torch.inference_mode():
+            self._predicted, self._state = model.start(1)
+
+    @torch.inference_mode()
+    def accept(self, encoded: Tensor) -> None:
+        """Take the next transcriber frames, with shape `(T, J)`, T >= 0."""
+        for frame in encoded.unsqueeze(1).unbind():
+            self._emit(frame)
+            self._frame += 1
+
+    def _emit(self, frame: Tensor) -> None:
+        """Emit the labels of one frame, with shape `(1, J)`."""
+        for spent in range(self._max_labels + 1):
+            scores = self._model.join(frame, self._predicted).log_softmax(dim=-1)[0]
+            if spent == self._max_labels:  # on to the next frame, whatever the model would rather say
+                self._score += float(scores[BLANK])
+                return
+            score, label = (value.item() for value in scores.max(dim=0))
+            self._score += float(score)
+            if label == BLANK:
+                return
+            self._labels.append(int(label))
+            self._frames.append(self._frame)
+            self._predicted, self._state = self._model.advance(torch.tensor([label]), self._state)
+
+    @property
+    def best(self) -> Hypothesis:
+        """What was said so far, and the log-probability of its alignment."""
+        return Hypothesis(tuple(self._labels), tuple(self._frames), self._score)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the prediction and the predictor's state."""
+        return state_bytes(self._predicted, self._state)
+
+
+def state_bytes(predicted: Tensor, state: PredictorState) -> int:
+    """Bytes of a prediction and of the predictor's state after it."""
+    parts = [*state] if isinstance(state, LstmState) else [state]
+    return sum(part.nbytes for part in (predicted, *parts))

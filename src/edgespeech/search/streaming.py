@@ -1,0 +1,108 @@
+"""Recognition of audio that arrives in pieces of any size: features, transcriber, search, words."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.model.checkpoint import Trained
+from edgespeech.model.transducer import LstmState, Transducer
+from edgespeech.search.beam import BeamDecoder, LabelScores
+from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.partials import TAIL_S, PartialsStream
+
+
+class StreamingTranscriber:
+    """Transcribes one utterance. Its audio in one piece gives what any other pieces give, up to rounding.
+
+    `finish` lets `TAIL_S` of digital silence follow: it fills up the last transcriber frame, and gives the model
+    the time to emit what it has heard but not yet said. Feature frames that are then left over are silence.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: Transducer) -> None:
+        self._model = model
+        self._features = StreamingLogMel()
+        self._waiting = np.empty((0, model.config.features), np.float32)
+        self._state: LstmState | None = None
+
+    def accept(self, samples: Samples) -> Tensor:
+        """Take samples and return the transcriber frames that they complete.
+
+        Args:
+            samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 0.
+
+        Returns:
+            The transcription with shape `(T, J)`, T >= 0.
+
+        Raises:
+            EdgeSpeechError: samples of another shape, or after `finish`.
+        """
+        return self._transcribe(self._features.accept(samples))
+
+    def finish(self) -> Tensor:
+        """The audio is over: return the last transcriber frames, with shape `(T, J)`."""
+        tail = self._features.accept(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
+        return self._transcribe(np.concatenate([tail, self._features.finish()]))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the transcriber's state and of the feature frames that wait for the rest of theirs."""
+        return self._waiting.nbytes + sum(part.nbytes for part in self._state or ())
+
+    @torch.inference_mode()
+    def _transcribe(self, features: Features) -> Tensor:
+        """The transcription, with shape `(T, J)`, of the frames that new features `(F, 80)` complete."""
+        features = np.concatenate([self._waiting, features])
+        whole = len(features) - len(features) % self._model.config.stack
+        self._waiting = features[whole:].copy()
+        if whole == 0:
+            return torch.empty(0, self._model.config.joiner)
+        encoded, _, self._state = self._model.transcribe(
+            torch.from_numpy(features[None, :whole]), torch.tensor([whole]), self._state
+        )
+        return encoded[0]
+
+
+class TransducerStream(PartialsStream):
+    """One utterance in progress, by torch.
+
+    Args:
+        trained: the model and its word pieces.
+        beam: how many hypotheses the search keeps; 1 is greedy search, which does without a language model.
+        final_s: see `PartialsStream`.
+        scores: added to those of labels in place of the model's own language model.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        beam: int = 1,
+        final_s: float | None = None,
+        scores: LabelScores | None = None,
+    ) -> None:
+        model = trained.model
+        super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
+        self._transcriber = StreamingTranscriber(model)
+        self._decoder = (
+            GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=scores or trained.fusion)
+        )
+
+    def _hear(self, samples: Samples) -> None:
+        self._decoder.accept(self._transcriber.accept(samples))
+
+    def _end(self) -> None:
+        self._decoder.accept(self._transcriber.finish())
+
+    def _best(self) -> Hypothesis:
+        return self._decoder.best
+
+    def state_bytes(self) -> int:
+        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        return self._transcriber.state_bytes + self._decoder.state_bytes

@@ -1,0 +1,162 @@
+"""A lattice with a neural language model's scores: its paths are expanded as far as the model's histories differ.
+
+Source: X. Liu, X. Chen, Y. Wang, M. Gales, P. Woodland, "Two efficient lattice rescoring methods using recurrent
+neural network language models" (IEEE/ACM TASLP 2016), section IV: histories that agree in their last n words count
+as one. No path is lost by that, only its score may be another path's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from edgespeech.errors import bad
+from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged
+from edgespeech.lattice.paths import Path, Scales
+from edgespeech.secondpass.scoring import InternalScorer, State, WordScorer
+
+History = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Expansion:
+    """A node of the lattice after a history.
+
+    Attributes:
+        number: of the node that it becomes.
+        worth: of the best path to it.
+        state: of the language model after that path.
+        internal: of the internal language model, where there is one.
+    """
+
+    number: int
+    worth: float
+    state: State
+    internal: tuple[int, ...]
+
+
+def composed(
+    lattice: Lattice,
+    scorer: WordScorer,
+    scales: Scales,
+    *,
+    internal: InternalScorer | None = None,
+    history: int | None = None,
+    beam: int | None = None,
+) -> Lattice:
+    """The lattice with the scores of a language model.
+
+    Args:
+        lattice: what to score; language scores that it has are replaced.
+        scorer: the language model.
+        internal: gives the lattice other prediction scores, by its paths' words; None: it keeps its own.
+        scales: what paths are worth, which decides what represents merged histories and what the beam keeps.
+        history: words by which histories are told apart, at least 1; None: by all, which scores every path exactly.
+        beam: histories that go on from a node, at least 1: those whose paths so far are worth most; None: all.
+
+    Returns:
+        A lattice of the same paths, but for those outside of the beam. It has as many nodes as the histories need.
+
+    Raises:
+        EdgeSpeechError: `history` or `beam` is out of range, or a word has characters that the model cannot spell.
+    """
+    for field, value in (("history", history), ("beam", beam)):
+        if value is not None and value < 1:
+            raise bad("rescoring", field, value, "at least 1, or none")
+    expanded: list[dict[History, _Expansion]] = [{} for _ in range(lattice.nodes)]
+    expanded[0][()] = _Expansion(0, 0.0, scorer.start, InternalScorer.start)
+    count = 1
+    arcs: list[Arc] = []
+    finals: list[Final] = []
+    for level in _levels(lattice):
+        steps: list[tuple[Arc, History, _Expansion]] = []
+        for node in level:
+            for said, at in _best(expanded[node].items(), beam):
+                if node in lattice.final:
+                    language = scorer.finish(at.state)
+                    finals.append(replace(lattice.final[node], node=at.number, language=language))
+                steps += [(arc, said, at) for arc in lattice.leaving[node]]
+        words = [arc.word for arc, _, _ in steps]
+        scored = scorer.follow([at.state for _, _, at in steps], words)
+        if internal is None:
+            predicted = [(arc.prediction, at.internal) for arc, _, at in steps]
+        else:
+            predicted = internal.follow([at.internal for _, _, at in steps], words)
+        for (arc, said, at), (language, state), (prediction, labels) in zip(
+            steps, scored, predicted, strict=True
+        ):
+            here = replace(arc, language=language, prediction=prediction)
+            worth = at.worth + scales.arc(here)
+            key = (*said, arc.word) if history is None else (*said, arc.word)[-history:]
+            there = expanded[arc.target].get(key)
+            if there is None:
+                there = expanded[arc.target][key] = _Expansion(count, worth, state, labels)
+                count += 1
+            elif worth > there.worth:
+                there.worth, there.state, there.internal = worth, state, labels
+            arcs.append(replace(here, source=at.number, target=there.number))
+        for node in level:
+            expanded[node].clear()  # the states are large
+    return arranged(arcs, finals, lattice.frame_s)
+
+
+def tree(lattice: Lattice, paths: Iterable[Path]) -> Lattice:
+    """Some of a lattice's paths, which share their beginnings only: an n-best list.
+
+    Args:
+        lattice: what the paths are of.
+        paths: different ones.
+    """
+    arcs: list[Arc] = []
+    finals: list[Final] = []
+    numbers: dict[History, int] = {(): 0}
+    for path in paths:
+        said: History = ()
+        for arc in path.arcs:
+            before, said = numbers[said], (*said, arc.word)
+            if said not in numbers:
+                numbers[said] = len(numbers)
+                arcs.append(replace(arc, source=before, target=numbers[said]))
+        end = path.arcs[-1].target if path.arcs else 0
+        finals.append(replace(lattice.final[end], node=numbers[said]))
+    return arranged(arcs, finals, lattice.frame_s)
+
+
+def listed(scores: Mapping[str, float]) -> Lattice:
+    """An n-best list of whole sentences, each with its score, as a lattice: the score lies at the end.
+
+    Args:
+        scores: by the sentence's words, at least one; logarithms of probabilities. Times are not known.
+
+    Raises:
+        EdgeSpeechError: there are no sentences.
+    """
+    if not scores:
+        raise bad("rescoring", "sentences", 0, "at least one")
+    numbers: dict[History, int] = {(): 0}
+    arcs: list[Arc] = []
+    for text in scores:
+        words = tuple(text.split())
+        for place, word in enumerate(words):
+            before, said = words[:place], words[: place + 1]
+            if said not in numbers:
+                numbers[said] = len(numbers)
+                arcs.append(Arc(numbers[before], numbers[said], word, 0.0, start=place, end=place + 1))
+    return arranged(arcs, [Final(numbers[tuple(text.split())], score) for text, score in scores.items()])
+
+
+def _levels(lattice: Lattice) -> list[list[int]]:
+    """The nodes by the most arcs that lead to them: all that lead to one come from levels before its own."""
+    level = [0] * lattice.nodes
+    for arc in lattice.arcs:  # by source, which are numbered in order
+        level[arc.target] = max(level[arc.target], level[arc.source] + 1)
+    found: list[list[int]] = [[] for _ in range(max(level) + 1)]
+    for node, its in enumerate(level):
+        found[its].append(node)
+    return found
+
+
+def _best(
+    expansions: Iterable[tuple[History, _Expansion]], beam: int | None
+) -> Iterator[tuple[History, _Expansion]]:
+    return iter(sorted(expansions, key=lambda item: -item[1].worth)[:beam])

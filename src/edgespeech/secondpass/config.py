@@ -1,0 +1,168 @@
+"""A language model's training as a file: shape, text, optimisation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgespeech.core.files import explain
+from edgespeech.errors import EdgeSpeechError, bad
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LmShape:
+    """Everything that decides which tensors a language model has.
+
+    Attributes:
+        vocabulary: word pieces, the mark of a sentence's start and end among them.
+        width: of the embedding and of every layer.
+        layers: of the LSTM.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        for field, least in (("vocabulary", 30), ("width", 1), ("layers", 1)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise bad("language model", field, value, f"a whole number of at least {least}")
+
+    @classmethod
+    def from_mapping(cls, values: object, where: str) -> Self:
+        """From a file's content.
+
+        Raises:
+            EdgeSpeechError: not a mapping, an unknown or a missing key, or a value out of range.
+        """
+        known = sorted(field.name for field in fields(cls))
+        if not isinstance(values, dict) or sorted(values) != known:
+            raise bad(where, "shape", values, "a mapping of " + ", ".join(known))
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, int]:
+        """As `from_mapping` takes it."""
+        return asdict(self)
+
+
+class TextSource(_Strict):
+    """Sentences to learn from: exactly one of `grammar`, `written` and `transcripts`.
+
+    Attributes:
+        grammar: a grammar's name; its training part (`split_of`) is drawn from, by the grammar's weights.
+        sentences: how many are drawn from it.
+        written: a text split, such as `slurp_lm`; its training part is taken.
+        transcripts: a speech split that may be trained on.
+        repeat: how often each sentence of `written` or `transcripts` comes in an epoch.
+    """
+
+    grammar: str | None = None
+    sentences: Positive | None = None
+    written: str | None = None
+    transcripts: str | None = None
+    repeat: Positive = 1
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.grammar, self.written, self.transcripts)) != 1:
+            raise ValueError("exactly one of grammar, written, transcripts")
+        if (self.grammar is None) != (self.sentences is None):
+            raise ValueError("sentences with a grammar, and only there")
+        if self.grammar is not None and self.repeat != 1:
+            raise ValueError("repeat with written or transcripts only")
+        return self
+
+
+class LmConfig(_Strict):
+    """The training of a language model.
+
+    Attributes:
+        name: of the run, and of the folder that it is kept in.
+        seed: every draw comes from it.
+        vocabulary: word pieces; they are learned from the sentences.
+        width: see `LmShape`.
+        layers: see `LmShape`.
+        dropout: share of the activations dropped before, between and after the layers in training.
+        text: what to learn from.
+        held_out: splits, of speech or text, none of whose sentences may be learned, however it was drawn.
+        steps: updates in all.
+        batch: sentences of a step.
+        learning_rate: at its highest.
+        warmup_steps: the learning rate grows evenly, and then falls evenly to 2 % of its highest.
+        weight_decay: decoupled (AdamW).
+        clip: the gradient's greatest norm.
+        average: decay of the exponential average of the weights, which is what is kept.
+        precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32.
+        save_every: steps between checkpoints.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0)]
+    vocabulary: Annotated[int, Field(ge=30)]
+    width: Positive
+    layers: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    text: Annotated[tuple[TextSource, ...], Field(min_length=1)]
+    held_out: Annotated[tuple[str, ...], Field(min_length=1)]
+    steps: Positive
+    batch: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_every: Positive = 250
+
+    @model_validator(mode="after")
+    def _steps(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps: {self.warmup_steps} must not be above steps, {self.steps}")
+        return self
+
+    @property
+    def shape(self) -> LmShape:
+        """The model's."""
+        return LmShape(vocabulary=self.vocabulary, width=self.width, layers=self.layers)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of everything in it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        up = (step + 1) / max(self.warmup_steps, 1)
+        down = 1 - 0.98 * max(step - self.warmup_steps, 0) / max(self.steps - self.warmup_steps, 1)
+        return self.learning_rate * min(1.0, up, down)
+
+
+def load_lm_config(path: Path) -> LmConfig:
+    """Read a run's file.
+
+    Raises:
+        EdgeSpeechError: missing, not YAML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise bad("language model", "config", str(path), "a text file that exists") from error
+    except yaml.YAMLError as error:
+        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return LmConfig.model_validate(content)
+    except ValidationError as error:
+        raise explain(str(path), error) from error

@@ -1,0 +1,205 @@
+"""The device's side of a hybrid: it recognises, ends the utterance, and has its lattices rescored while it waits.
+
+A speculative end-pointer publishes the result, which starts language understanding, and sends the lattice. If the final
+end-pointer comes with the same words, the utterance is over, and the second pass has had a head start; if words came
+in between, the result is withdrawn, and a revised lattice follows. The device never waits for an answer: its own
+result is there at the end-point. Which one counts is for `edgespeech.metrics.arbitration`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgespeech.cloud.second_pass import Answered, SecondPassStream
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, RemoteTrace, Samples, Word
+from edgespeech.endpointing.frames import FrameStream
+from edgespeech.endpointing.policy import EndPointer
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.lattice.codec import Precision, Vocabulary, encode
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.paths import prune, spoken
+from edgespeech.lattice.search import LatticeDecoder
+from edgespeech.model.checkpoint import Trained
+from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.partials import PartialsStream
+
+Labels = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """How a device searches, and what it sends.
+
+    Attributes:
+        trained: the model and its word pieces.
+        beam: states that the search keeps, see `LatticeDecoder`.
+        merge: last labels that tell them apart.
+        width: how much less than the best a path that is sent may be worth, in nats.
+        vocabulary: that messages are written with.
+        precision: of their scores.
+        patience_s: how long after its own final it takes an answer, in seconds.
+        timeout_s: how long a measurement waits for the last answers, whatever the device's patience.
+    """
+
+    trained: Trained
+    beam: int
+    merge: int
+    width: float
+    vocabulary: Vocabulary
+    precision: Precision
+    patience_s: float
+    timeout_s: float
+
+
+class HybridStream(PartialsStream):
+    """One utterance; further words after an end-point are a further segment, as a server hears them.
+
+    Attributes:
+        patience_s: see `Device`.
+        timeout_s: see `Device`.
+
+    Args:
+        device: how it searches, and what it sends.
+        policy: a speculative and a final end-pointer, for further segments too.
+        connection: to the second pass; None: there is none.
+        notes: why there is none.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        policy: EndPointer,
+        connection: SecondPassStream | None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        model = device.trained.model
+        super().__init__(device.trained.tokeniser.pieces, model.config.frame_s)
+        self.patience_s, self.timeout_s = device.patience_s, device.timeout_s
+        self._device = device
+        self._policy = policy
+        self._connection = connection
+        self._notes = list(notes)
+        self._decoder = LatticeDecoder(model, device.beam, device.merge, fusion=device.trained.fusion)
+        self._frames = FrameStream(device.trained, self._decoder)
+        self._sent: list[tuple[Lattice, float]] = []  # what was sent, and how much had been heard
+        self._newest: Labels = ()  # the hypothesis of the last one
+        self._closed: Labels = ()  # the hypothesis of the last final
+        self._events: list[Event] = []
+
+    def accept(self, samples: Samples) -> Sequence[Event]:
+        """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
+        self._heard += len(samples)
+        self._hear(samples)
+        self._events += self._news()
+        return self._taken()
+
+    def finish(self) -> Sequence[Event]:
+        """What is left: the final with its words, unless it is there already."""
+        self._end()
+        if self._open or self._decoder.best.labels != self._closed:
+            self._publish(EventKind.FINAL)
+        return self._taken()
+
+    def remote(self) -> RemoteTrace:
+        """Wait for the answers, and return what the server did.
+
+        The answer to the newest lattice is a final result, if the device's own final had the same hypothesis; others
+        are speculative, as their lattices were.
+        """
+        notes = tuple(self._notes)
+        if self._connection is None:
+            return RemoteTrace(patience_s=self.patience_s, notes=notes)
+        trace = self._connection.remote(self.timeout_s)
+        last = len(self._sent) - 1 if self._newest == self._closed else None
+        replies = []
+        for reply in trace.replies:
+            kind = EventKind.FINAL if reply.after_message == last else EventKind.SPECULATIVE
+            replies.append(replace(reply, event=self.answer(reply.after_message, reply.event.text, kind)))
+        notes += self._connection.notes
+        return replace(trace, replies=tuple(replies), patience_s=self.patience_s, notes=notes)
+
+    def poll(self, timeout_s: float) -> Answered | None:
+        """The next answer, see `SecondPassStream.poll`; for live runs."""
+        if self._connection is None:
+            time.sleep(timeout_s)
+            return None
+        return self._connection.poll(timeout_s)
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer may still come."""
+        return self._connection is not None and self._connection.waits
+
+    def answer(self, message: int, text: str, kind: EventKind = EventKind.FINAL) -> Event:
+        """The event of an answer, with the words' times by the lattice that was sent."""
+        lattice, heard_s = self._sent[message]
+        path = spoken(lattice, text)
+        words = () if path is None else path.words(lattice.frame_s)
+        return Event(kind=kind, text=text, words=tuple(_within(word, heard_s) for word in words))
+
+    def state_bytes(self) -> int:
+        """Bytes of the search's and the transcriber's state; the lattice so far is not among them."""
+        return self._frames.state_bytes + self._decoder.state_bytes
+
+    def close(self) -> None:
+        """Leave the server."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _hear(self, samples: Samples) -> None:
+        for frame in self._frames.each(samples):
+            for kind in self._policy.accept(frame):
+                self._decide(kind, frame.audio_s)
+
+    def _end(self) -> None:
+        self._frames.finish()
+
+    def _best(self) -> Hypothesis:
+        return self._decoder.best
+
+    def _decide(self, kind: EventKind, audio_s: float) -> None:
+        """Do what an end-pointer says."""
+        if kind is EventKind.SPECULATIVE:
+            self._publish(kind)
+            return
+        self._events.append(Event(kind=kind, audio_s=audio_s))
+        self._open = True
+        if kind is EventKind.ENDPOINT:
+            self._publish(EventKind.FINAL)
+
+    def _publish(self, kind: EventKind) -> None:
+        """Send the lattice, and say what it is the lattice of."""
+        self._send()
+        event = self._event(kind)
+        self._events.append(event)
+        self._said = event.text
+        self._open = kind is not EventKind.FINAL
+        if not self._open:
+            self._closed = self._decoder.best.labels
+
+    def _send(self) -> None:
+        """Send the lattice, unless the last one had the same hypothesis, or there are no words."""
+        labels = self._decoder.best.labels
+        if labels in ((), self._newest) or self._connection is None:
+            return
+        try:
+            lattice = prune(self._decoder.lattice(self._pieces), self._device.width)
+            message = encode(lattice, self._device.vocabulary, self._device.precision)
+            sent = self._connection.send(message, lambda text: spoken(lattice, text) is not None)
+        except EdgeSpeechError as error:  # a lattice that is too large, or more of them than can be numbered
+            self._notes.append(f"a lattice was not sent: {error}")
+            return
+        self._newest = labels
+        self._sent.append((lattice, self._heard / SAMPLE_RATE))
+        self._events.append(sent)
+
+    def _taken(self) -> tuple[Event, ...]:
+        taken, self._events = tuple(self._events), []
+        return taken
+
+
+def _within(word: Word, heard_s: float) -> Word:
+    """A word that does not end after what was heard."""
+    return replace(word, start_s=min(word.start_s, heard_s), end_s=min(word.end_s, heard_s))

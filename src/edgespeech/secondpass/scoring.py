@@ -1,0 +1,151 @@
+"""What a language model thinks of words: in batches, from the states of the words before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from edgespeech.errors import bad
+from edgespeech.lattice.search import prediction_scores
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.model.transducer import Transducer
+from edgespeech.secondpass.model import MARK, TrainedLm
+
+BATCH = 128
+"""States that go through the model together: more costs memory and gains nothing on a processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """After some words of one sentence.
+
+    Attributes:
+        log_probs: of the piece that comes next, with shape `(V,)`.
+        hidden: the LSTM's output, with shape `(L, W)`.
+        cell: its cell, with shape `(L, W)`.
+    """
+
+    log_probs: Tensor
+    hidden: Tensor
+    cell: Tensor
+
+
+class WordScorer:
+    """Scores words by their usual pieces, so that there is no word that it cannot score."""
+
+    def __init__(self, lm: TrainedLm) -> None:
+        self._model = lm.model
+        self._labels = cache(lm.tokeniser.encode)
+        with torch.inference_mode():
+            log_probs, (hidden, cell) = self._model.advance(torch.tensor([MARK]), self._model.start(1))
+        self.start = State(log_probs[0], hidden[:, 0], cell[:, 0])
+        """Before the first word."""
+
+    @torch.inference_mode()
+    def follow(self, states: Sequence[State], words: Sequence[str]) -> list[tuple[float, State]]:
+        """The log-probability of a word after each state, and the state after it.
+
+        Args:
+            states: N of them; one may come several times.
+            words: N of them.
+
+        Raises:
+            EdgeSpeechError: a word has other characters than a to z and the apostrophe, or none.
+        """
+        spelled = [self._spelled(word) for word in words]
+        now = list(states)
+        totals = [0.0] * len(now)
+        for place in range(max(map(len, spelled), default=0)):
+            going_on = [n for n, labels in enumerate(spelled) if place < len(labels)]
+            for at in range(0, len(going_on), BATCH):
+                rows = going_on[at : at + BATCH]
+                labels = [spelled[n][place] for n in rows]
+                before = [now[n] for n in rows]
+                told = zip(rows, labels, before, self._advance(labels, before), strict=True)
+                for n, label, state, after in told:
+                    totals[n] += float(state.log_probs[label])
+                    now[n] = after
+        return list(zip(totals, now, strict=True))
+
+    def finish(self, state: State) -> float:
+        """The log-probability that the sentence ends after a state."""
+        return float(state.log_probs[MARK])
+
+    def sentence(self, words: Sequence[str]) -> float:
+        """The log-probability of a whole sentence, its end included."""
+        state, total = self.start, 0.0
+        for word in words:
+            ((value, state),) = self.follow([state], [word])
+            total += value
+        return total + self.finish(state)
+
+    def _spelled(self, word: str) -> list[int]:
+        return self._labels(_one(word))
+
+    def _advance(self, labels: Sequence[int], states: Sequence[State]) -> Iterator[State]:
+        hidden = torch.stack([state.hidden for state in states], 1)
+        cell = torch.stack([state.cell for state in states], 1)
+        log_probs, after = self._model.advance(torch.tensor(labels), (hidden, cell))
+        return map(State, log_probs.unbind(), after[0].unbind(1), after[1].unbind(1))
+
+
+class RememberingScorer(WordScorer):
+    """One that knows again what it was asked before: arms that are compared ask much the same of an utterance."""
+
+    def __init__(self, lm: TrainedLm) -> None:
+        super().__init__(lm)
+        self._known: dict[tuple[int, str], tuple[State, float, State]] = {}
+
+    def follow(self, states: Sequence[State], words: Sequence[str]) -> list[tuple[float, State]]:
+        """As `WordScorer.follow`; a state is known again if it is the very same object."""
+        asked = list(zip(states, words, strict=True))
+        new = {
+            (id(state), word): (state, word) for state, word in asked if (id(state), word) not in self._known
+        }
+        found = super().follow([state for state, _ in new.values()], [word for _, word in new.values()])
+        for key, (total, after) in zip(new, found, strict=True):
+            self._known[key] = new[key][0], total, after  # the state is kept: its number stays its own
+        return [self._known[id(state), word][1:] for state, word in asked]
+
+    def forget(self) -> None:
+        """The next utterance comes."""
+        self._known.clear()
+
+
+class InternalScorer:
+    """Scores words by what a transducer's predictor believes of their usual pieces, see `prediction_scores`.
+
+    Its states are the labels so far. It is for a server to which no prediction scores were sent.
+    """
+
+    start: tuple[int, ...] = ()
+
+    def __init__(self, model: Transducer, tokeniser: Tokeniser) -> None:
+        self._model = model
+        self._labels = cache(tokeniser.encode)
+
+    def follow(
+        self, states: Sequence[tuple[int, ...]], words: Sequence[str]
+    ) -> list[tuple[float, tuple[int, ...]]]:
+        """The log-probability of a word after each state, and the state after it; as `WordScorer.follow`."""
+        spelled = [self._labels(_one(word)) for word in words]
+        wanted = [
+            ((*state, *labels[:place]), label)
+            for state, labels in zip(states, spelled, strict=True)
+            for place, label in enumerate(labels)
+        ]
+        told = iter(prediction_scores(self._model, wanted) if wanted else ())
+        return [
+            (sum(next(told) for _ in labels), (*state, *labels))
+            for state, labels in zip(states, spelled, strict=True)
+        ]
+
+
+def _one(word: str) -> str:
+    if not word or " " in word:
+        raise bad("rescoring", "word", word, "one word of a to z and apostrophes")
+    return word

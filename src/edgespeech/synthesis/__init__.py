@@ -1,0 +1,1 @@
+"""Synthetic speech: sentences of grammars, spoken by Kokoro's voices."""

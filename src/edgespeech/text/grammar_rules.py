@@ -1,0 +1,370 @@
+"""Reading and checking grammar files: YAML, the pattern notation, and the rules that come out.
+
+A grammar file holds:
+
+- `about`: one sentence on what it is for.
+- `include`: other grammar files (by name, from the same folder) whose rules may be used; their intents join
+  too.
+- `intents`: intent name to `{rule, weight}`.
+- `rules`: rule name to one of
+    - a list of alternatives, each a pattern or `{say: pattern, weight: 2, value: ...}`;
+    - a mapping from canonical values to lists of synonyms (`large: [big]`); the values are equally likely,
+      and a value is said as itself half of the time when it has synonyms;
+    - `{range: [first, last], step: 1, kind: cardinal}` (or `ordinal`): numbers, said in words, with their
+      digits as the value.
+- `spellings`: a word (or words) to other spellings of it, which are understood but never generated.
+
+A pattern is made of words (lower case, numbers spelled out), `(a | b c)`, `[optional]`, `<rule>` and `{slot}`
+or `{slot=rule}`. A slot takes its rule's value: the alternative's `value` (in which `<rule>` stands for the
+value of that part) or, without one, the values of its parts joined by spaces. A rule is looked up in its own
+file, then in the included files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.text.spoken import Reading, canonical, number_words, ordinal_words
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word to be said."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The words of another rule, perhaps captured as a slot. `key` is the rule's file and name."""
+
+    name: str
+    key: tuple[str, str]
+    slot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seq:
+    """Parts said one after another; none at all is silence."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several equally likely parts."""
+
+    options: tuple[Node, ...]
+
+
+Node = Word | Ref | Seq | Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One way of saying a rule: its probability among the rule's alternatives, pattern and value template."""
+
+    probability: float
+    node: Node
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Checked rules of a grammar file and all that it includes.
+
+    Attributes:
+        rules: file and rule name to alternatives.
+        intents: intent to its rule's key and its probability.
+        spellings: other spelling to the words that it stands for.
+        sha256: of the files' contents, in order of their names.
+    """
+
+    rules: Mapping[tuple[str, str], tuple[Alternative, ...]]
+    intents: Mapping[str, tuple[tuple[str, str], float]]
+    spellings: Mapping[str, Reading]
+    sha256: str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _AlternativeSpec(_Strict):
+    say: str
+    weight: Weight = 1.0
+    value: str | None = None
+
+
+class _RangeSpec(_Strict):
+    range: tuple[int, int]
+    step: int = Field(default=1, gt=0)
+    kind: Literal["cardinal", "ordinal"] = "cardinal"
+
+
+class _IntentSpec(_Strict):
+    rule: str
+    weight: Weight = 1.0
+
+
+def _alternatives(raw: Any) -> Any:
+    """The three forms of a rule, brought to a list of alternatives; pydantic refuses anything else."""
+    if isinstance(raw, dict) and "range" in raw:
+        spec = _RangeSpec.model_validate(raw)
+        say = ordinal_words if spec.kind == "ordinal" else number_words
+        numbers = range(spec.range[0], spec.range[1] + 1, spec.step)
+        return [{"say": say(n), "value": str(n)} for n in numbers]
+    if isinstance(raw, dict):
+        found: list[Any] = []
+        for value, synonyms in raw.items():
+            if not isinstance(synonyms, list):
+                return {value: synonyms}
+            share = 0.5 if synonyms else 1.0
+            found.append({"say": value, "value": value, "weight": share})
+            found += [{"say": s, "value": value, "weight": (1 - share) / len(synonyms)} for s in synonyms]
+        return found
+    if isinstance(raw, list):
+        return [{"say": item} if isinstance(item, str) else item for item in raw]
+    return raw
+
+
+_RuleSpec = Annotated[list[_AlternativeSpec], BeforeValidator(_alternatives), Field(min_length=1)]
+
+
+class _GrammarSpec(_Strict):
+    about: str
+    include: list[str] = []
+    intents: dict[str, _IntentSpec] = {}
+    rules: dict[str, _RuleSpec] = {}
+    spellings: dict[str, list[str]] = {}
+
+
+class _Loader(yaml.BaseLoader):
+    """Every scalar is a string ("on", "no" and "8" are words here), and a repeated key is an error."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node)
+        if key in found:
+            raise bad(f"line {key_node.start_mark.line + 1}", "key", key, "each key once")
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def load_rules(path: Path) -> RuleSet:
+    """Read a grammar file and its includes, and check them.
+
+    Args:
+        path: a `.yaml` file; includes are looked up beside it.
+
+    Raises:
+        EdgeSpeechError: a file is missing or not YAML; an unknown key; a weight that is not positive; a
+            pattern that cannot be read; an unknown rule; a cycle of rules or of includes; a slot that could
+            be filled twice; an empty rule; a grammar without intents. The message names file and rule.
+    """
+    specs: dict[str, _GrammarSpec] = {}
+    digests: dict[str, str] = {}
+    _read_file(path, specs, digests, ())
+    rules: dict[tuple[str, str], tuple[Alternative, ...]] = {}
+    for file, spec in specs.items():
+        for name, alternatives in spec.rules.items():
+            rules[file, name] = _build_rule(specs, file, name, alternatives)
+    total = sum(intent.weight for spec in specs.values() for intent in spec.intents.values())
+    intents: dict[str, tuple[tuple[str, str], float]] = {}
+    for file, spec in specs.items():
+        for intent, target in spec.intents.items():
+            if intent in intents:
+                raise bad(f"{file}.yaml", "intent", intent, f"a new name (see {intents[intent][0][0]}.yaml)")
+            key = _resolve(specs, file, target.rule, f"intent {intent}")
+            intents[intent] = (key, target.weight / total)
+    if not intents:
+        raise bad(path.name, "intents", {}, "at least one intent (the grammar is empty)")
+    _check_slots(rules)
+    spellings = {
+        other: tuple(p for word in words.split() for p in canonical(word))
+        for spec in specs.values()
+        for words, others in spec.spellings.items()
+        for other in others
+    }
+    joined = "".join(f"{file} {digests[file]}\n" for file in sorted(digests))
+    return RuleSet(rules, intents, spellings, hashlib.sha256(joined.encode()).hexdigest())
+
+
+def _read_file(
+    path: Path, specs: dict[str, _GrammarSpec], digests: dict[str, str], chain: tuple[str, ...]
+) -> None:
+    file = path.stem
+    if file in chain:
+        raise bad(f"{chain[-1]}.yaml", "include", " -> ".join([*chain, file]), "no cycle")
+    if file in specs:
+        return
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        where = f"{chain[-1]}.yaml" if chain else "grammar"
+        raise bad(where, "include" if chain else "file", path.name, "a grammar file that exists") from error
+    try:
+        raw = yaml.load(data, _Loader)
+        spec = _GrammarSpec.model_validate(raw if raw else {})
+    except ValidationError as error:
+        raise _explain(path.name, error) from error
+    except (yaml.YAMLError, UnicodeDecodeError, EdgeSpeechError) as error:
+        raise EdgeSpeechError(f"{path.name}: {' '.join(str(error).split())}") from error
+    specs[file] = spec
+    digests[file] = hashlib.sha256(data).hexdigest()
+    for name in spec.include:
+        _read_file(path.with_name(f"{name}.yaml"), specs, digests, (*chain, file))
+
+
+def _explain(file: str, error: ValidationError) -> EdgeSpeechError:
+    first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
+    where, fields = file, loc
+    if loc[:1] == ["rules"] and len(loc) > 1:
+        where, fields = f"{file}: rule {loc[1]}", loc[2:] or ["alternatives"]
+    field = ".".join(fields) or "content"
+    if first["type"] == "extra_forbidden":
+        return bad(where, "key", field, "a known key (see edgespeech.text.grammar_rules)")
+    return bad(where, field, first["input"], first["msg"])
+
+
+def _resolve(specs: Mapping[str, _GrammarSpec], file: str, name: str, where: str) -> tuple[str, str]:
+    """The file that `name` comes from: `file` itself, else the first include, depth first, that has it."""
+    pending, seen = [file], set[str]()
+    while pending:
+        current = pending.pop(0)
+        if name in specs[current].rules:
+            return current, name
+        seen.add(current)
+        pending = [f for f in specs[current].include if f not in seen] + pending
+    raise bad(f"{file}.yaml: {where}", "rule name", name, "a rule of this file or of its includes")
+
+
+_TOKENS = re.compile(r"\s*(?:(<[\w-]+>)|(\{\w+(?:=[\w-]+)?\})|([()\[\]|])|([a-z]+(?:'[a-z]+)*)|(\S))")
+
+
+def _build_rule(
+    specs: Mapping[str, _GrammarSpec], file: str, name: str, alternatives: list[_AlternativeSpec]
+) -> tuple[Alternative, ...]:
+    total = sum(a.weight for a in alternatives)
+    built = []
+    for spec in alternatives:
+        pattern = _Pattern(specs, file, name, spec.say)
+        node = pattern.read()
+        wanted = re.findall(r"<([\w-]+)>", spec.value or "")
+        for part in wanted:
+            if pattern.refs.count(part) < wanted.count(part):
+                raise bad(f"{file}.yaml: rule {name}", "value", spec.value, f"only parts of {spec.say!r}")
+        built.append(Alternative(spec.weight / total, node, spec.value))
+    return tuple(built)
+
+
+class _Pattern:
+    """A recursive-descent reader of one pattern."""
+
+    def __init__(self, specs: Mapping[str, _GrammarSpec], file: str, rule: str, text: str) -> None:
+        self._specs, self._file, self._rule, self._text = specs, file, rule, text
+        self._tokens = [m.group().strip() for m in _TOKENS.finditer(text) if m.group().strip()]
+        self._at = 0
+        self.refs: list[str] = []
+
+    def read(self) -> Node:
+        node = self._choice()
+        if self._at < len(self._tokens):
+            raise self._error(f"unexpected {self._tokens[self._at]!r}")
+        return node
+
+    def _error(self, problem: str) -> EdgeSpeechError:
+        expected = f"words in lower case, ( | ), [ ], <rule>, {{slot}}; {problem}"
+        return bad(f"{self._file}.yaml: rule {self._rule}", "pattern", self._text, expected)
+
+    def _choice(self) -> Node:
+        options = [self._sequence()]
+        while self._at < len(self._tokens) and self._tokens[self._at] == "|":
+            self._at += 1
+            options.append(self._sequence())
+        return options[0] if len(options) == 1 else Choice(tuple(options))
+
+    def _sequence(self) -> Node:
+        parts: list[Node] = []
+        while self._at < len(self._tokens) and self._tokens[self._at] not in ("|", ")", "]"):
+            parts.append(self._part())
+        return parts[0] if len(parts) == 1 else Seq(tuple(parts))
+
+    def _part(self) -> Node:
+        token = self._tokens[self._at]
+        self._at += 1
+        if token in ("(", "["):
+            inner = self._choice()
+            closing = ")" if token == "(" else "]"
+            if self._at >= len(self._tokens) or self._tokens[self._at] != closing:
+                raise self._error(f"{token!r} is not closed")
+            self._at += 1
+            return inner if token == "(" else Choice((inner, Seq(())))
+        if token[0] == "<" and len(token) > 1:
+            return self._ref(token[1:-1], None)
+        if token[0] == "{" and len(token) > 1:
+            slot, _, rule = token[1:-1].partition("=")
+            return self._ref(rule or slot, slot)
+        if token[0].islower():
+            return Word(token)
+        raise self._error(f"unexpected {token!r}")
+
+    def _ref(self, name: str, slot: str | None) -> Ref:
+        self.refs.append(name)
+        return Ref(name, _resolve(self._specs, self._file, name, f"rule {self._rule}"), slot)
+
+
+def _check_slots(rules: Mapping[tuple[str, str], tuple[Alternative, ...]]) -> None:
+    """Refuse cycles, slots inside slots and slots that one sentence could fill twice."""
+    known: dict[tuple[str, str], frozenset[str]] = {}
+
+    def of_rule(key: tuple[str, str], chain: tuple[tuple[str, str], ...]) -> frozenset[str]:
+        if key in chain:
+            names = " -> ".join(name for _, name in [*chain[chain.index(key) :], key])
+            raise bad(f"{key[0]}.yaml: rule {key[1]}", "rules", names, "no cycle")
+        if key not in known:
+            found = (of_node(a.node, key, (*chain, key)) for a in rules[key])
+            known[key] = frozenset().union(*found)
+        return known[key]
+
+    def of_node(node: Node, key: tuple[str, str], chain: tuple[tuple[str, str], ...]) -> frozenset[str]:
+        where = f"{key[0]}.yaml: rule {key[1]}"
+        if isinstance(node, Word):
+            return frozenset()
+        if isinstance(node, Ref):
+            inner = of_rule(node.key, chain)
+            if node.slot is None:
+                return inner
+            if inner:
+                raise bad(where, f"slot {node.slot}", sorted(inner), "no slots inside a slot")
+            return frozenset([node.slot])
+        if isinstance(node, Choice):
+            return frozenset().union(*(of_node(option, key, chain) for option in node.options))
+        found: set[str] = set()
+        for part in node.parts:
+            inner = of_node(part, key, chain)
+            if inner & found:
+                raise bad(where, "pattern", sorted(inner & found), "each slot at most once in a sentence")
+            found |= inner
+        return frozenset(found)
+
+    for key in rules:
+        of_rule(key, ())

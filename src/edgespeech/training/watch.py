@@ -1,0 +1,161 @@
+"""How a run goes: greedy word error rates of its averaged model, of its own speech and of speech for tuning.
+
+Training speech is measured twice, as it is and as the run hears it. Side by side the three say what is short: a model
+that errs on what it is trained on has not fitted, one that errs on tuning speech alone lacks speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.audio.io import read_audio
+from edgespeech.core.files import work_dir
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.metrics.wer import count_errors, wer
+from edgespeech.model.config import BLANK
+from edgespeech.model.tokeniser import Tokeniser
+from edgespeech.model.transducer import LstmState, PredictorState, Transducer
+from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.text.normalise import basic_text
+from edgespeech.training.batches import Batches
+from edgespeech.training.config import Watch
+from edgespeech.training.speech import Speech
+
+_SEED = 17
+_TAIL_FRAMES = 50
+"""Silence after an utterance, so that a streaming model says the last word."""
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Utterances to measure: their words, the features of each, with shape `(F, 80)`, and who speaks."""
+
+    texts: Sequence[str]
+    spoken: Sequence[Features]
+    speakers: Sequence[str] = ()
+
+
+def tuning_sample(corpus: str, utterances: int) -> Sample:
+    """A seeded sample of a corpus that nothing is trained on.
+
+    Raises:
+        EdgeSpeechError: the corpus cannot be had.
+    """
+    path = str(work_dir() / corpus) if corpus.endswith(".jsonl") else corpus
+    manifest = manifest_of(path).subset(utterances, _SEED)
+    samples = (
+        read_audio(manifest.audio_path(u), offset=u.offset, duration=u.duration) for u in manifest.utterances
+    )
+    return Sample(
+        [u.text for u in manifest.utterances],
+        [log_mel_at_once(one) for one in samples],
+        [u.speaker or u.id for u in manifest.utterances],
+    )
+
+
+class Watcher:
+    """Measures a model now and then; see `Watch`."""
+
+    def __init__(self, watch: Watch, speech: Speech, batches: Batches, tokeniser: Tokeniser) -> None:
+        self._speech, self._batches, self._tokeniser = speech, batches, tokeniser
+        self._places = _spread(speech, watch.utterances)
+        self._tuning = {name: tuning_sample(name, watch.utterances) for name in watch.tuning}
+
+    def measure(self, model: Transducer, step: int) -> dict[str, float]:
+        """Word error rates, by name: `wer train` (augmented as the step is), `wer train clean`, and each tuning corpus.
+
+        Args:
+            model: in evaluation mode, on a processor or a GPU.
+            step: the last one that was made.
+        """
+        heard = [self._batches.watched(place, step) for place in self._places]
+        texts = [self._speech.items[place].text for place in self._places]
+        samples = {
+            "train": Sample(texts, [augmented for _, augmented in heard]),
+            "train clean": Sample(texts, [clean for clean, _ in heard]),
+            **self._tuning,
+        }
+        return {
+            f"wer {name}": word_error_rate(model, self._tokeniser, sample) for name, sample in samples.items()
+        }
+
+
+def _spread(speech: Speech, utterances: int) -> list[int]:
+    """The places of a seeded sample of the utterances whose words are learned, as many of each corpus."""
+    by_corpus: dict[int, list[int]] = {}
+    for place, item in enumerate(speech.items):
+        if item.sounds_only is None:
+            by_corpus.setdefault(item.corpus, []).append(place)
+    each = -(-utterances // len(by_corpus))
+    random = np.random.default_rng(_SEED)
+    return [int(place) for places in by_corpus.values() for place in random.permutation(places)[:each]]
+
+
+def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
+    """The word error rate of greedy search without a language model, after the normaliser `basic`."""
+    found = transcripts(model, tokeniser, sample.spoken)
+    texts = [basic_text(text) for text in sample.texts]
+    return wer(count_errors(texts, [basic_text(text) for text in found]))
+
+
+def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:
+    """What greedy search makes of utterances, of about the same length together, as `greedy` takes them."""
+    order = sorted(range(len(spoken)), key=lambda place: len(spoken[place]))
+    found = [""] * len(spoken)
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
+        for place, labels in zip(places, greedy(model, [spoken[p] for p in places]), strict=True):
+            found[place] = tokeniser.decode(labels)
+    return found
+
+
+@torch.inference_mode()
+def greedy(model: Transducer, spoken: Sequence[Features]) -> list[list[int]]:
+    """Greedy search over several utterances at once; each says what `edgespeech.search.greedy` says.
+
+    Args:
+        model: in evaluation mode.
+        spoken: features of each utterance, with shape `(F, 80)`; half a second of their last frame is put behind.
+
+    Returns:
+        The labels of each.
+    """
+    device = model.joiner.weight.device
+    lengths = torch.tensor([len(features) + _TAIL_FRAMES for features in spoken])
+    padded = torch.zeros(len(spoken), int(lengths.max()), spoken[0].shape[1])
+    for row, features in enumerate(spoken):
+        padded[row, : len(features)] = torch.from_numpy(features)
+        padded[row, len(features) :] = padded[row, len(features) - 1]
+    encoded, frames, _ = model.transcribe(padded.to(device), lengths.to(device))
+    predicted, state = model.start(len(spoken))
+    labels: list[list[int]] = [[] for _ in spoken]
+    for place in range(encoded.shape[1]):
+        going = (place < frames).to(device)
+        for _ in range(MAX_LABELS):
+            best = model.join(encoded[:, place], predicted).argmax(-1)
+            going = going & (best != BLANK)
+            rows = going.nonzero()[:, 0]
+            if not len(rows):
+                break
+            for row, label in zip(rows.tolist(), best[rows].tolist(), strict=True):
+                labels[row].append(label)
+            after, state_after = model.advance(best, state)
+            predicted = torch.where(going[:, None], after, predicted)
+            state = _chosen(going, state_after, state)
+    return labels
+
+
+def _chosen(going: Tensor, after: PredictorState, before: PredictorState) -> PredictorState:
+    """The predictor's state of each utterance: the new one where it goes on."""
+    if isinstance(after, LstmState):
+        assert isinstance(before, LstmState)
+        return LstmState(*(torch.where(going[:, None], a, b) for a, b in zip(after, before, strict=True)))
+    assert isinstance(before, Tensor)
+    return torch.where(going[:, None], after, before)

@@ -1,0 +1,455 @@
+"""The native runtime against numpy and torch on the same tensors, and against itself in other pieces and batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edgespeech.engine import native
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.model.config import PredictorKind
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import Tensor, read_edge, write_edge
+from edgespeech.packed.loader import EdgeFile, isas
+from edgespeech.packed.pack import Encoding, Layout, pack
+from edgespeech.packed.reference import product
+from edgespeech.packed.runtime import PackedModel, PackedStream, accept_batch
+from edgespeech.packed.simulate import simulate
+from edgespeech.search.beam import BeamDecoder
+from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
+from edgespeech.search.hypothesis import Hypothesis
+from helpers_packed import features, prune, tiny
+
+FRAMES = 150
+KINDS: tuple[PredictorKind, ...] = ("stateless", "lstm")
+ENCODINGS = {
+    "fp32": Encoding(bits=32),
+    "fp16": Encoding(bits=16),
+    "int8": Encoding(bits=8),
+    "4 bits with zeros": Encoding(bits=4, group=64, store="sparse"),
+    "codebook": Encoding(bits=3, codebook=True),
+}
+
+Floats = NDArray[np.float32]
+Make = Callable[[str, PredictorKind], Path]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    folder = tmp_path_factory.mktemp("packed")
+    made: dict[tuple[str, str], Path] = {}
+
+    def path_of(encoding: str, kind: PredictorKind) -> Path:
+        if (encoding, kind) not in made:
+            trained = tiny(kind)
+            prune(trained.model, 0.4)
+            made[encoding, kind] = folder / f"{len(made)}.edge"
+            pack(trained, Layout(matrices=ENCODINGS[encoding]), made[encoding, kind])
+        return made[encoding, kind]
+
+    return path_of
+
+
+@pytest.fixture
+def path(make: Make) -> Path:
+    return make("4 bits with zeros", "stateless")
+
+
+def run(model: PackedModel, x: Floats, beam: int = 1, ends: tuple[int, ...] = ()) -> list[Hypothesis]:
+    """The hypotheses for features that arrive in pieces with these ends."""
+    stream = model.open(beam)
+    for piece in np.split(x, ends):
+        stream.accept(piece)
+    found = stream.n_best
+    assert stream.best == found[0]
+    stream.close()
+    return found
+
+
+def times(matrix: Tensor, x: Floats) -> Floats:
+    """The matrix times each vector, as the format's text has it."""
+    if isinstance(matrix, Codes):
+        return product(matrix, x)
+    return (x.astype(np.float64) @ matrix.astype(np.float64).T).astype(np.float32)
+
+
+def norm(tensors: Mapping[str, Any], name: str, x: Floats) -> Floats:
+    wide = x.astype(np.float64)
+    spread = np.sqrt(wide.var(axis=1, keepdims=True) + 1e-5)
+    normal = (wide - wide.mean(axis=1, keepdims=True)) / spread
+    scaled: Floats = (normal * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]).astype(np.float32)
+    return scaled
+
+
+def transcription(tensors: Mapping[str, Any], layers: int, x: Floats) -> Floats:
+    """The transcriber, one step after the other, in numpy."""
+    normal = (x - tensors["transcriber.mean"]) * tensors["transcriber.scale"]
+    enter = tensors["transcriber.enter.weight"]
+    stack = (enter.codes if isinstance(enter, Codes) else enter).shape[1] // x.shape[1]
+    stacked = normal[: len(x) // stack * stack].reshape(-1, stack * x.shape[1])
+    y = times(enter, stacked) + tensors["transcriber.enter.bias"]
+    for layer in range(layers):
+        lstm = f"transcriber.lstms.{layer}"
+        driven = times(tensors[f"{lstm}.weight_ih_l0"], norm(tensors, f"transcriber.norms.{layer}", y))
+        hidden = np.zeros((1, y.shape[1]), np.float32)
+        cell = hidden.copy()
+        for step, inputs in enumerate(driven):
+            gates = inputs + times(tensors[f"{lstm}.weight_hh_l0"], hidden) + tensors[f"{lstm}.bias"]
+            i, f, g, o = np.split(gates.astype(np.float64), 4, axis=1)
+            wide = cell / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            cell = wide.astype(np.float32)
+            hidden = (np.tanh(wide) / (1 + np.exp(-o))).astype(np.float32)
+            y[step] += hidden[0]
+    left = norm(tensors, "transcriber.leave.0", y)
+    last: Floats = times(tensors["transcriber.leave.1.weight"], left) + tensors["transcriber.leave.1.bias"]
+    return last
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_transcription_is_that_of_numpy(make: Make, encoding: str) -> None:
+    x = features(51)
+    with PackedModel(make(encoding, "stateless")) as model:
+        found = model.transcribe(x)
+        expected = transcription(read_edge(model.path).tensors, model.config.layers, x)
+    assert found.shape == expected.shape == (12, 66)
+    # A value that is on the edge between two int8 may be rounded to either.
+    tolerance = 1e-4 if ENCODINGS[encoding].floats else 0.02
+    assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoding", ["fp32", "int8", "4 bits with zeros"])
+@pytest.mark.parametrize("beam", [1, 4, 30])
+def test_the_search_is_that_of_torch(make: Make, encoding: str, kind: PredictorKind, beam: int) -> None:
+    x = features(80)
+    with PackedModel(make(encoding, kind)) as model:
+        found = run(model, x, beam)
+        twin = simulate(model.config, read_edge(model.path).tensors)
+        encoded = torch.from_numpy(model.transcribe(x))  # so that nothing but the search is compared
+    decoder = GreedyDecoder(twin) if beam == 1 else BeamDecoder(twin, beam)
+    decoder.accept(encoded)
+    expected = [decoder.best] if isinstance(decoder, GreedyDecoder) else decoder.n_best
+    assert expected[0].labels
+    assert len(found) == len(expected)
+    assert (found[0].labels, found[0].frames) == (expected[0].labels, expected[0].frames)
+    assert [each.score for each in found] == pytest.approx([each.score for each in expected], abs=0.05)
+    if encoding == "fp32":
+        assert [(each.labels, each.frames) for each in found] == [
+            (each.labels, each.frames) for each in expected
+        ]
+        assert [each.score for each in found] == pytest.approx([each.score for each in expected], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoding", ["fp32", "int8", "4 bits with zeros"])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_pieces_change_nothing(make: Make, encoding: str, kind: PredictorKind, beam: int) -> None:
+    x = features(FRAMES)
+    with PackedModel(make(encoding, kind)) as model:
+        whole = run(model, x, beam)
+        assert whole[0].labels
+        for ends in (tuple(range(1, FRAMES)), (0, 3, 3, 50), tuple(range(12, FRAMES, 12)), (149,)):
+            assert run(model, x, beam, ends) == whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoding", ["fp32", "fp16", "int8", "4 bits with zeros"])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_a_batch_equals_its_streams_alone(make: Make, encoding: str, kind: PredictorKind, count: int) -> None:
+    batch = np.stack([features(FRAMES, seed) for seed in range(count)])
+    beams = [1 + n % 3 for n in range(count)]
+    with PackedModel(make(encoding, kind)) as model:
+        alone = [run(model, x, beam) for x, beam in zip(batch, beams, strict=True)]
+        streams = [model.open(beam) for beam in beams]
+        for start, end in ((0, 2), (2, 2), (2, 14), (14, 90), (90, FRAMES)):
+            accept_batch(streams, batch[:, start:end])
+        assert [stream.n_best for stream in streams] == alone
+    assert len({found[0].labels for found in alone}) == count
+
+
+def test_a_batch_of_streams_that_wait_for_different_numbers_of_frames(path: Path) -> None:
+    with PackedModel(path) as model:
+        streams = [model.open() for _ in range(3)]
+        for lead, stream in enumerate(streams):
+            stream.accept(features(lead, seed=lead))
+        accept_batch(streams, np.stack([features(60)] * 3))
+        for lead, stream in enumerate(streams):
+            assert stream.n_best == run(model, np.concatenate([features(lead, seed=lead), features(60)]))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_isa_gives_the_same_bits(make: Make, encoding: str) -> None:
+    x = features(FRAMES)
+    found = []
+    for isa in isas():
+        with PackedModel(make(encoding, "lstm"), isa=isa) as model:
+            assert model.isa == isa
+            found.append((model.transcribe(x).tobytes(), run(model, x, 3)))
+    assert found == [found[0]] * len(found)
+
+
+def test_threads_share_a_model(path: Path) -> None:
+    with PackedModel(path) as model:
+        alone = [run(model, features(FRAMES, seed), 2) for seed in range(4)]
+        found: dict[int, list[Hypothesis]] = {}
+
+        def work(seed: int) -> None:
+            for _ in range(5):
+                found[seed] = run(model, features(FRAMES, seed), 2, tuple(range(12, FRAMES, 12)))
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [found[seed] for seed in range(4)] == alone
+
+
+def test_two_threads_in_one_stream_are_refused(path: Path) -> None:
+    with PackedModel(path) as model:
+        stream = model.open()
+        refused: list[str] = []
+
+        def accept(x: Floats) -> None:
+            try:
+                stream.accept(x)
+            except EdgeSpeechError as error:
+                refused.append(str(error))
+
+        for _ in range(20):  # one may be through before the other begins
+            thread = threading.Thread(target=accept, args=(features(40_000),))
+            thread.start()
+            while thread.is_alive() and not refused:
+                accept(features(4))
+            thread.join()
+            if refused:
+                break
+        assert set(refused) == {f"{path}: the stream is in use by another call"}
+        stream.accept(features(4))
+
+
+def test_use_after_close(path: Path) -> None:
+    model = PackedModel(path)
+    kept, closed = model.open(), model.open()
+    expected = run(model, features(40))
+    closed.close()
+    closed.close()
+    uses: list[Callable[[], object]] = [
+        lambda: closed.accept(features(4)),
+        lambda: closed.best,
+        lambda: closed.n_best,
+        lambda: closed.state_bytes,
+        lambda: accept_batch([kept, closed], np.zeros((2, 4, 80), np.float32)),
+    ]
+    for use in uses:
+        with pytest.raises(EdgeSpeechError, match="the stream is closed"):
+            use()
+    model.close()
+    model.close()
+    for use in (model.open, lambda: model.transcribe(features(4)), lambda: model.packed_bytes):
+        with pytest.raises(EdgeSpeechError, match="the model is closed"):
+            use()
+    kept.accept(features(40))  # untouched by the batch that failed, and by the closed model
+    assert kept.n_best == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((4, 80)), "features is 'float64 (4, 80)', expected float32 (F, bands)"),
+        (np.zeros(80, np.float32), "features is 'float32 (80,)'"),
+        (np.zeros((4, 40), np.float32), "features have 40 bands, expected 80"),
+        (np.full((4, 80), np.nan, np.float32), "not finite"),
+        (np.full((4, 80), -np.inf, np.float32), "not finite"),
+        ([[0.0] * 80] * 4, "features is <class 'list'>"),
+    ],
+)
+def test_wrong_features(path: Path, wrong: Any, message: str) -> None:
+    with PackedModel(path) as model:
+        stream = model.open()
+        for take in (stream.accept, model.transcribe):
+            with pytest.raises(EdgeSpeechError) as caught:
+                take(wrong)
+            assert message in str(caught.value)
+            assert "\n" not in str(caught.value)
+        stream.accept(features(FRAMES))
+        assert stream.n_best == run(model, features(FRAMES))
+
+
+def test_wrong_batches(path: Path, make: Make) -> None:
+    def zeros(*shape: int) -> Floats:
+        return np.zeros(shape, np.float32)
+
+    with PackedModel(path) as model, PackedModel(make("int8", "stateless")) as other:
+        streams = [model.open() for _ in range(9)]
+        wrong: list[tuple[list[PackedStream], Floats, str]] = [
+            ([], zeros(0, 4, 80), "got 0 streams, expected 1 to 8"),
+            (streams, zeros(9, 4, 80), "got 9 streams, expected 1 to 8"),
+            (streams[:2], zeros(3, 4, 80), "got features of 3 streams, expected 2"),
+            (streams[:2], zeros(2, 4, 79), "79 bands, expected 80"),
+            (streams[:2], zeros(2, 320), "expected float32 (N, F, bands)"),
+            ([streams[0], streams[0]], zeros(2, 4, 80), "expected different ones"),
+            ([streams[0], other.open()], zeros(2, 4, 80), "the streams are of two models"),
+        ]
+        for taken, x, message in wrong:
+            with pytest.raises(EdgeSpeechError) as caught:
+                accept_batch(taken, x)
+            assert message in str(caught.value)
+        accept_batch(streams[:8], zeros(8, 4, 80))
+
+
+@pytest.mark.parametrize("beam", [0, -1, 1.5])
+def test_wrong_beams(path: Path, beam: Any) -> None:
+    with (
+        PackedModel(path) as model,
+        pytest.raises(EdgeSpeechError, match=r"beam is .*, expected a whole number"),
+    ):
+        model.open(beam)
+
+
+def test_nothing_heard(path: Path) -> None:
+    with PackedModel(path) as model:
+        assert run(model, features(0)) == run(model, features(3)) == [Hypothesis()]
+        assert run(model, features(0), 4) == [Hypothesis()]
+        assert model.transcribe(features(3)).shape == (0, 66)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_is_counted(make: Make, kind: PredictorKind) -> None:
+    with PackedModel(make("int8", kind)) as model:
+        transcriber = 2 * 2 * 70 * 4  # output and cell of two layers
+        path_bytes = 66 * 4 + (3 * 4 if kind == "stateless" else 2 * 66 * 4)
+        stream = model.open()
+        assert stream.state_bytes == transcriber + path_bytes
+        stream.accept(features(7))
+        assert stream.state_bytes == transcriber + path_bytes + 3 * 80 * 4
+        wide = model.open(3)
+        wide.accept(features(40))
+        assert wide.state_bytes == transcriber + 3 * path_bytes
+
+
+def test_what_a_model_tells(path: Path) -> None:
+    trained = tiny()
+    with PackedModel(path) as model, EdgeFile(path) as file:
+        assert model.config == trained.model.config
+        assert model.pieces == trained.tokeniser.pieces
+        assert model.provenance["run"] == "trial"
+        assert model.packed_bytes == file.packed_bytes
+
+
+def changed(path: Path, out: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor | None]) -> Path:
+    """A file with other meta and tensors; those that are None are left out."""
+    file = read_edge(path)
+    kept = {name: tensor for name, tensor in {**file.tensors, **tensors}.items() if tensor is not None}
+    write_edge(out, kept, {**file.meta, **meta})
+    return out
+
+
+def test_a_frame_has_no_more_labels_than_allowed(make: Make, tmp_path: Path) -> None:
+    assert native().MAX_LABELS == MAX_LABELS
+    bias = np.full((1, 40), -100, np.float32)
+    bias[0, 7] = 100
+    talkative = changed(make("int8", "lstm"), tmp_path / "t.edge", {}, {"joiner.bias": bias})
+    with PackedModel(talkative) as model:
+        (best,) = run(model, features(8))
+        assert best.labels == (7,) * 2 * MAX_LABELS
+        assert best.frames == (0,) * MAX_LABELS + (1,) * MAX_LABELS
+        wide = run(model, features(8), 30)
+        assert max(each.frames.count(0) for each in wide) == MAX_LABELS
+
+
+def test_a_stream_that_fails_half_way_is_closed(make: Make, tmp_path: Path) -> None:
+    scale = np.full((1, 80), 3e38, np.float32)
+    loud = changed(make("int8", "stateless"), tmp_path / "l.edge", {}, {"transcriber.scale": scale})
+    with PackedModel(loud) as model:
+        stream, other = model.open(), model.open()
+        with pytest.raises(EdgeSpeechError, match="overflowed"):
+            accept_batch([stream, other], np.full((2, 4, 80), 100, np.float32))
+        for each in (stream, other):
+            with pytest.raises(EdgeSpeechError, match="the stream is closed"):
+                each.accept(features(4))
+
+
+def test_a_model_that_overflows_before_any_frame_opens_no_stream(make: Make, tmp_path: Path) -> None:
+    bias = np.full((1, 66), np.inf, np.float32)
+    loud = changed(make("int8", "stateless"), tmp_path / "l.edge", {}, {"predictor.mix.bias": bias})
+    with PackedModel(loud) as model, pytest.raises(EdgeSpeechError, match="overflowed"):
+        model.open()
+
+
+VECTOR = np.zeros((1, 70), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"joiner.weight": None}, "there is no tensor joiner.weight"),
+        ({"predictor.mix.weight": None}, "there is no tensor predictor.lstm.bias"),
+        ({"transcriber.lstms.1.bias": None}, "there is no tensor transcriber.lstms.1.bias"),
+        ({"extra": VECTOR}, "tensor extra is not one of this model's"),
+        ({"joiner.bias": VECTOR}, "tensor joiner.bias: shape is 1 x 70, expected 1 x 40"),
+        (
+            {"transcriber.mean": VECTOR},
+            "tensor transcriber.enter.weight: cols is 320, expected a multiple of 70",
+        ),
+        ({"transcriber.leave.0.bias": VECTOR.astype(np.float16)}, "encoding is 1, expected 0 (fp32)"),
+        ({"joiner.weight": np.zeros((1, 66), np.float32)}, "rows is 1, expected at least 2"),
+        ({"predictor.mix.weight": np.zeros((66, 65), np.float32)}, "cols is 65, expected a multiple of 66"),
+        (
+            {"transcriber.lstms.0.weight_hh_l0": np.zeros((280, 71), np.float32)},
+            "shape is 280 x 71, expected 280 x 70",
+        ),
+    ],
+)
+def test_wrong_tensors(path: Path, tmp_path: Path, tensors: Any, message: str) -> None:
+    wrong = changed(path, tmp_path / "w.edge", {}, tensors)
+    with pytest.raises(EdgeSpeechError) as caught:
+        PackedModel(wrong)
+    assert message in str(caught.value)
+    assert str(wrong) in str(caught.value)
+
+
+def test_wrong_meta(path: Path, tmp_path: Path) -> None:
+    config = tiny().model.config
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"format": "edgespeech-model-2"}, "format is 'edgespeech-model-2', expected edgespeech-model-1"),
+        ({"config": None}, "config is None, expected a mapping"),
+        ({"config": {"vocabulary": 40, "depth": 3}}, "key is 'depth'"),
+        ({"config": config.to_mapping() | {"dropout": "some"}}, "expected numbers where they belong"),
+        ({"config": replace(config, layers=3).to_mapping()}, "layers is 3, expected 2, as the tensors tell"),
+        ({"config": replace(config, context=2).to_mapping()}, "context is 2, expected 3"),
+        (
+            {"config": replace(config, predictor="lstm").to_mapping()},
+            "predictor is 'lstm', expected stateless",
+        ),
+        ({"pieces": ["a"]}, "pieces is 1, expected 40 of them"),
+        ({"pieces": [1] * 40}, "expected a list of word pieces"),
+        ({"provenance": {"run": 1}}, "expected a mapping to texts"),
+    ]
+    for meta, message in wrong:
+        file = changed(path, tmp_path / "w.edge", meta, {})
+        with pytest.raises(EdgeSpeechError) as caught:
+            PackedModel(file)
+        assert message in str(caught.value)
+        assert str(file) in str(caught.value)
+
+
+def test_not_a_packed_model(tmp_path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="No such file"):
+        PackedModel(tmp_path / "none.edge")
+    write_edge(tmp_path / "e.edge", {"w": VECTOR}, {})
+    with pytest.raises(EdgeSpeechError, match=r"there is no tensor transcriber\.mean"):
+        PackedModel(tmp_path / "e.edge")
+
+
+def test_an_isa_of_no_processor(path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="mmx"):
+        PackedModel(path, isa="mmx")

@@ -1,0 +1,79 @@
+"""The recipes that are committed: they load, and they are for the grammars, voices and model of today."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgespeech.core.files import project_root, sha256_file
+from edgespeech.corpora.corpora import assert_trainable
+from edgespeech.corpora.manifest import load_manifest
+from edgespeech.synthesis.kokoro import load_voices, voices_file
+from edgespeech.synthesis.synthesis import Recipe, load_recipe, plan
+from edgespeech.text.grammar import load_grammar
+from edgespeech.training.config import load_train_config
+
+FOLDER = project_root() / "data_manifests"
+ASSISTANT = sorted((FOLDER / "assistant").glob("*.yaml"))
+MINI = FOLDER / "assistant_mini" / "recipe.yaml"
+
+
+def by_stem(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.fixture(scope="module")
+def recipes() -> dict[str, Recipe]:
+    return {path.stem: load_recipe(path) for path in ASSISTANT}
+
+
+@pytest.mark.parametrize("path", [*ASSISTANT, MINI], ids=by_stem)
+def test_a_recipe_is_for_what_there_is_now(path: Path) -> None:
+    recipe = load_recipe(path)
+    found = {name: load_grammar(name).sha256 for name in recipe.grammars}
+    assert {name: use.sha256 for name, use in recipe.grammars.items()} == found
+    assert recipe.voices_sha256 == sha256_file(voices_file())
+    assert recipe.model_sha256 in (FOLDER / "models" / "kokoro.yaml").read_text()
+    for name in recipe.texts:
+        assert_trainable(name)
+
+
+def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) -> None:
+    assert "dev" in recipes
+    runs = (project_root() / "replication" / "rnnt").glob("train_*.yaml")
+    corpora = {source.corpus for run in runs for source in load_train_config(run).speech}
+    synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
+    assert synthetic
+    others = {"assistant_dev", "assistant_dev_accents"}
+    assert synthetic == {recipe.name for recipe in recipes.values()} - others
+    for stem, recipe in recipes.items():
+        assert recipe.name == f"assistant_{stem}"
+        assert recipe.split == ("dev" if stem.startswith("dev") else "train")
+
+
+def test_the_arms_of_compression_go_on_with_a_part_of_what_the_model_heard(
+    recipes: dict[str, Recipe],
+) -> None:
+    page = project_root() / "replication" / "compression"
+    speech, part = recipes["arms"], recipes["train_1"]
+    assert speech.take is not None
+    assert speech.model_copy(update={"name": part.name, "about": part.about, "take": part.take}) == part
+    named = {Path(one["corpus"]).stem for one in yaml.safe_load((page / "base.yaml").read_text())["speech"]}
+    assert {name for name in named if name.startswith("assistant")} == {speech.name, "assistant_train_3"}
+
+
+def test_every_recipe_draws_by_itself(recipes: dict[str, Recipe]) -> None:
+    """A seed used twice would give the same sentences, voices and noise again, as it is meant to for the arms."""
+    everything = [*(recipe for stem, recipe in recipes.items() if stem != "arms"), load_recipe(MINI)]
+    assert len({recipe.seed for recipe in everything}) == len(everything)
+    assert len({recipe.name for recipe in everything}) == len(everything)
+
+
+def test_the_mini_recipe_still_gives_the_committed_sentences() -> None:
+    recipe = load_recipe(MINI)
+    voices = [name for name, v in load_voices().items() if v.split == recipe.split and name[0] in "ab"]
+    planned = plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices)
+    committed = load_manifest(MINI.with_name("assistant_mini.jsonl")).utterances
+    assert [(p.id, p.sentence.text, p.speaker.name) for p in planned] == [
+        (u.id, u.text, u.speaker) for u in committed
+    ]
