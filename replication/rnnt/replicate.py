@@ -23,13 +23,12 @@ import torch
 import yaml
 
 from edgespeech.arms.configuration import start_model
-from edgespeech.contracts import SAMPLE_RATE, Request, Samples
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import project_root, sha256_file, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.rescore import current_records
-from edgespeech.harness.workers import Job, prepare_audio
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
@@ -105,11 +104,7 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
         for item in manifest.utterances:
-            request = Request(utterance_id=item.id)
-            audio = manifest.audio_path(item)
-            samples = prepare_audio(
-                Job(audio=audio, offset_s=item.offset, duration_s=item.duration, request=request)
-            )
+            samples = manifest.read(item)
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
                 others.append(item.id)
         total = len(manifest.utterances)

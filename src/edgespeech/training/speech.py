@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import work_dir, write_atomic
 from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
@@ -214,9 +213,7 @@ def _decoded(manifest: Manifest) -> tuple[Path, list[int]]:
     store.parent.mkdir(parents=True, exist_ok=True)
     pieces: list[NDArray[np.int16]] = []
     for utterance in track(manifest.utterances, f"decode {manifest.name}", transient=True):
-        samples = read_audio(
-            manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration
-        )
+        samples = manifest.read(utterance)
         pieces.append(np.clip(np.rint(samples * _FULL_SCALE), -32768, 32767).astype(np.int16))
     handle, name = tempfile.mkstemp(dir=store.parent, suffix=".part")
     try:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
-from edgespeech.audio.io import read_audio
 from edgespeech.core.files import work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.metrics.wer import count_errors, wer
@@ -50,9 +49,7 @@ def tuning_sample(corpus: str, utterances: int) -> Sample:
     """
     path = str(work_dir() / corpus) if corpus.endswith(".jsonl") else corpus
     manifest = manifest_of(path).subset(utterances, _SEED)
-    samples = (
-        read_audio(manifest.audio_path(u), offset=u.offset, duration=u.duration) for u in manifest.utterances
-    )
+    samples = (manifest.read(utterance) for utterance in manifest.utterances)
     return Sample(
         [u.text for u in manifest.utterances],
         [log_mel_at_once(one) for one in samples],
