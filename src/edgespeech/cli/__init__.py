@@ -419,8 +419,12 @@ def bench() -> None:
     raise typer.Exit(run_asv())
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replicate(
+    context: typer.Context,
+    technique: Annotated[
+        str | None, typer.Argument(help="A folder of replication/; else the rows of the plan.")
+    ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
@@ -429,7 +433,17 @@ def replicate(
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
-    """Measure every row of the plan on this machine and print it beside the published one."""
+    """Measure every row of the plan on this machine and print it beside the published one; or one technique's page.
+
+    A technique takes options of its own after its name: `edgespeech replicate qat -- --help` lists them.
+    """
+    if technique is not None:
+        from edgespeech.pipeline.replicate import run_technique
+
+        run_technique(technique, ["--profile", profile.value, *context.args])
+        return
+    if context.args:
+        raise EdgeSpeechError(f"replicate: unknown option {context.args[0]!r}, expected one of --help")
     from edgespeech.pipeline.summary import replicate as run_replication
 
     typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))

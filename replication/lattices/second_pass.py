@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from replication.lattices.lists import ARMS, Wire, rescored, sent
+
 from edgespeech.audio.io import read_audio
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import bad
@@ -17,7 +19,6 @@ from edgespeech.metrics.statistics import PairedDifference, paired_ratio_differe
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
-from edgespeech.secondpass.arms import ARMS, Wire, rescored, sent
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer, WordScorer
 from edgespeech.text.normalise import Normaliser
 

@@ -1,9 +1,9 @@
 """Measure the on-device model, its loss and its training, write one record, and render it into this folder's README.
 
-python replication/rnnt/replicate.py                      # measure the shipped model (minutes)
-python replication/rnnt/replicate.py --profile full       # make speech and model from nothing first (hours; resumes)
-python replication/rnnt/replicate.py --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
-python replication/rnnt/replicate.py --render             # render the newest record only
+edgespeech replicate rnnt                      # measure the shipped model (minutes)
+edgespeech replicate rnnt --profile full       # make speech and model from nothing first (hours; resumes)
+edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
+edgespeech replicate rnnt --render             # render the newest record only
 """
 
 from __future__ import annotations
@@ -452,7 +452,7 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument(
@@ -467,7 +467,7 @@ def main() -> None:
     options.add_argument(
         "--publish-domains", action="store_true", help="ship the domains' language models only"
     )
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.publish_domains:
         publish_domains(start_model())
         return
@@ -481,10 +481,3 @@ def main() -> None:
     if given.profile == "full" and not given.render:
         make()
     run(PAGE, profile=given.profile, render_only=given.render)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")
