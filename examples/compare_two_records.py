@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from edgespeech.core.places import records_dir
 from edgespeech.records.records import load_records
 from edgespeech.report.compare import compare_records
 from edgespeech.report.front import CLOUD, CORPUS, DEVICE, front_records
-from edgespeech.report.summary import records_dir
 
 
 def main(a: str | None = None, b: str | None = None) -> None:
