@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from types import ModuleType
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 
 
 def load_replication(name: str) -> ModuleType:

@@ -26,8 +26,8 @@ import torch
 from edgespeech.arms.accelerator import load_numbers, sections
 from edgespeech.arms.accelerator_trace import listen
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
-from edgespeech.core.files import project_root, write_atomic
-from edgespeech.core.places import shipped_models
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root, shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.peer_bench import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import Request
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.fetch import fetch, manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, parser, run

@@ -23,8 +23,8 @@ from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
 from edgespeech.arms.packed_bench import Bench, dev_loss, say
 from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
 from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
-from edgespeech.core.files import project_root, sha256_file, write_atomic
-from edgespeech.core.places import shipped_models
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import project_root, records_dir, shipped_models
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
@@ -33,7 +33,6 @@ from edgespeech.metrics.statistics import paired_ratio_difference
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.pack import pack
 from edgespeech.records.records import load_records, without_paths
-from edgespeech.report.summary import records_dir
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.text.grammar import load_grammar

@@ -23,8 +23,8 @@ import yaml
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import EventKind
-from edgespeech.core.files import project_root, sha256_file, work_dir, write_atomic
-from edgespeech.core.places import heads_file
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import heads_file, project_root, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.curves import Sweep, median_difference, sweep
 from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played

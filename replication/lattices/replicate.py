@@ -26,7 +26,8 @@ from torch import Tensor
 from edgespeech.arms.configuration import start_model
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.core.files import project_root, work_dir, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.peer_bench import Spoken, utterances

@@ -19,8 +19,8 @@ import torch
 import yaml
 
 from edgespeech.audio.io import read_audio
-from edgespeech.core.files import sha256_file, work_dir
-from edgespeech.core.places import shipped_models
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.lattice.codec import Precision, Vocabulary

@@ -27,7 +27,8 @@ from edgespeech.arms.tables import (
     pareto_plot,
     sensitivity_table,
 )
-from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.packed.codes import Codes

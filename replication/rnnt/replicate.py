@@ -24,8 +24,8 @@ import yaml
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Request, Samples
-from edgespeech.core.files import project_root, sha256_file, work_dir
-from edgespeech.core.places import shipped_models
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
@@ -43,7 +43,6 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
-from edgespeech.report.summary import records_dir
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream

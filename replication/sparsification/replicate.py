@@ -18,7 +18,8 @@ import yaml
 from edgespeech.arms.configuration import arms_of, snapshots_of, train_arms
 from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
-from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 

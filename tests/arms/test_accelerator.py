@@ -19,7 +19,7 @@ from edgespeech.arms.accelerator import (
     sparsity_of,
     thinned,
 )
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.codes import Codes, dequantise
 from edgespeech.packed.edge_file import Tensor, write_edge

@@ -8,7 +8,7 @@ import torch
 
 from edgespeech.arms.accelerator import load_numbers, multiply
 from edgespeech.arms.accelerator_trace import VECTORS, listen
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import PredictorKind
 from edgespeech.model.transducer import Transducer

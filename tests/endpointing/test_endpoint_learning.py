@@ -13,6 +13,7 @@ import torch
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
+from edgespeech.core.labels import BLANK
 from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.alignment import align, gaps
 from edgespeech.endpointing.curves import sweep
@@ -33,7 +34,6 @@ from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, token_l
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.upl import upl_s
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK
 from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.streaming import StreamingTranscriber
 from edgespeech.synthesis.pauses import Hesitation

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds
@@ -19,7 +20,6 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
 from edgespeech.model.checkpoint import WEIGHTS, save_model
 from edgespeech.report import endpointing as report
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_packed import tiny
 from helpers_replication import load_replication
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.harness.checks import render
 from helpers_replication import load_replication
 

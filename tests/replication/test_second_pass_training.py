@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import CorpusKind, corpus_names, load_corpus
 from edgespeech.lattice.lattice import Arc, Final, Lattice
 from edgespeech.model.config import ModelConfig

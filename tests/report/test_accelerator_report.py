@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgespeech.arms.accelerator import Numbers, Workload, execute, load_numbers
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.edge_file import Tensor, write_edge
 from edgespeech.packed.pack import EMBEDDING

@@ -28,7 +28,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.packed.codes import Codes, dequantise, quantise
 from edgespeech.packed.edge_file import Tensor

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgespeech.arms.accelerator import sections
-from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.peer_bench import Contestant, Spoken, chunk_figures, contest, spread, utterances

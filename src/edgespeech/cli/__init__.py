@@ -233,7 +233,7 @@ def train(
     """
     import torch
 
-    from edgespeech.core.files import work_dir
+    from edgespeech.core.places import work_dir
     from edgespeech.training.config import load_train_config
     from edgespeech.training.loop import train as run
 
@@ -415,7 +415,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
-    from edgespeech.report.summary import render_all
+    from edgespeech.pipeline.summary import render_all
 
     changed = render_all(check=check, html=html)
     if check and changed:
@@ -427,7 +427,7 @@ def report(
 @app.command()
 def claims() -> None:
     """What papers and others report, beside what the committed records say."""
-    from edgespeech.report.summary import claims_table
+    from edgespeech.pipeline.summary import claims_table
 
     typer.echo(claims_table())
 
@@ -451,7 +451,7 @@ def replicate(
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
     """Measure every row of the plan on this machine and print it beside the published one."""
-    from edgespeech.report.summary import replicate as run_replication
+    from edgespeech.pipeline.summary import replicate as run_replication
 
     typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))
 

@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from edgespeech.contracts import Verdict
-from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records import provenance
 from edgespeech.records.records import without_paths

@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
-from edgespeech.core.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser

@@ -22,7 +22,9 @@ from typing import Annotated, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.audio.io import read_audio
-from edgespeech.core.files import explain, sha256_file, work_dir, write_atomic
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest, Sha256, Utterance
 from edgespeech.errors import bad
 from edgespeech.training.store import Span, Store, append_samples

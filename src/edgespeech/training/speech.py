@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import work_dir
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.corpora import assert_trainable, corpus_names, find_split, load_corpus
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance

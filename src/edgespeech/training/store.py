@@ -17,7 +17,8 @@ from rich.progress import track
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import Samples
-from edgespeech.core.files import work_dir, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest
 
 FULL_SCALE = 32768.0

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.core.labels import BLANK
 from edgespeech.metrics.wer import count_errors, wer
-from edgespeech.model.config import BLANK
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import MAX_LABELS

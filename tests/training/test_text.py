@@ -8,9 +8,8 @@ import yaml
 
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.secondpass.config import TextSource
-from edgespeech.secondpass.text import assert_unseen, lines_of, load_text
 from edgespeech.text.grammar import split_of
+from edgespeech.training.text import TextSource, assert_unseen, lines_of, load_text
 
 SENTENCES = [f"{verb} the {thing}" for verb in ("play", "stop") for thing in "abcdefghijklmnopqrstuvwxyz"]
 

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from edgespeech.core import places
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.pipeline import dag
+from edgespeech.pipeline import summary
 from edgespeech.records.records import load_records
-from edgespeech.report import summary
 from helpers_records import publish
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "project_root", lambda: tmp_path)
     monkeypatch.setattr(summary, "project_root", lambda: tmp_path)
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
     (tmp_path / "README.md").write_text("<!-- table:headline -->\n<!-- /table -->\n")
@@ -64,8 +65,8 @@ def test_publishing_adds_the_records_and_renders(root: Path, monkeypatch: pytest
         (root / "abc.md").write_text("the summary")
         return root / "abc.md"
 
-    monkeypatch.setattr(dag, "run_dag", pretend)
-    monkeypatch.setattr(dag, "records_of", lambda dag_path: [path])
+    monkeypatch.setattr(summary, "run_dag", pretend)
+    monkeypatch.setattr(summary, "records_of", lambda dag_path: [path])
     for publishing in (False, True, True):
         text = summary.replicate("quick", jobs=3, plan=None, work=root / "w", publish=publishing)
         assert text == "the summary"

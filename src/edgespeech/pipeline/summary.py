@@ -1,22 +1,18 @@
-"""What the command line asks of the report: where everything lies by default, and what is printed."""
+"""Measuring and rendering with the defaults of the checkout: the plan, the published records, the pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgespeech.core.files import project_root, work_dir
+from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
 from edgespeech.harness.plan import Profile
+from edgespeech.pipeline.dag import records_of, run_dag
 from edgespeech.records.records import load_record, load_records, publish_record
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
 from edgespeech.report.tables import all_tables
-
-
-def records_dir() -> Path:
-    """Where the published records lie."""
-    return project_root() / "results" / "records"
 
 
 def summarise(here: Sequence[Path], published: Path | None) -> str:
@@ -46,19 +42,19 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
     """
     root = project_root()
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    changed = render(records_dir(), root / "results", pages, check=check)
+    changed = render(records_dir(), results_dir(), pages, check=check)
     if not check:
         from edgespeech.report.html import write_page
 
         page = html or work_dir() / "report.html"
-        write_page(records_dir(), root / "results" / "reference", page)
+        write_page(records_dir(), results_dir() / "reference", page)
         changed.append(str(page))
     return changed
 
 
 def claims_table() -> str:
     """What others report, beside what the committed records say."""
-    references = load_references(project_root() / "results" / "reference")
+    references = load_references(results_dir() / "reference")
     tables = {table.name: table for table in all_tables(load_records(records_dir()), references)}
     return "\n".join(
         f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
@@ -78,8 +74,6 @@ def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | No
     Raises:
         EdgeSpeechError: a stage failed, or a record is there already with another content.
     """
-    from edgespeech.pipeline.dag import records_of, run_dag
-
     plan = plan or project_root() / "replication" / "headline" / "config.yaml"
     work = work or work_dir() / "pipeline"
     summary = run_dag(plan, profile, work=work, jobs=jobs, published=records_dir())

@@ -8,18 +8,51 @@ import random
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Self
 
+from pydantic import Field, model_validator
+
+from edgespeech.core.config import Strict
 from edgespeech.corpora.corpora import CorpusKind, find_split
 from edgespeech.corpora.fetch import fetch, manifest_of
 from edgespeech.corpora.written import written
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.secondpass.config import TextSource
 from edgespeech.text.grammar import load_grammar
 from edgespeech.text.spoken import plain
 from edgespeech.training.speech import trainable
 
+Positive = Annotated[int, Field(gt=0)]
+
 _WORDS = re.compile(r"[a-z']+(?: [a-z']+)*")
 """What the pieces can write: words of letters and apostrophes, one space between them."""
+
+
+class TextSource(Strict):
+    """Sentences to learn from: exactly one of `grammar`, `written` and `transcripts`.
+
+    Attributes:
+        grammar: a grammar's name; its training part (`split_of`) is drawn from, by the grammar's weights.
+        sentences: how many are drawn from it.
+        written: a text split, such as `slurp_lm`; its training part is taken.
+        transcripts: a speech split that may be trained on.
+        repeat: how often each sentence of `written` or `transcripts` comes in an epoch.
+    """
+
+    grammar: str | None = None
+    sentences: Positive | None = None
+    written: str | None = None
+    transcripts: str | None = None
+    repeat: Positive = 1
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.grammar, self.written, self.transcripts)) != 1:
+            raise ValueError("exactly one of grammar, written, transcripts")
+        if (self.grammar is None) != (self.sentences is None):
+            raise ValueError("sentences with a grammar, and only there")
+        if self.grammar is not None and self.repeat != 1:
+            raise ValueError("repeat with written or transcripts only")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
