@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgespeech.audio.io import DURATION_SLACK_S, MONO, read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import explain, sha256_file, write_atomic
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 MAX_BYTES = 1 << 30
