@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.records import Record, load_records
+from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import Record
 from edgespeech.report import figures
 from edgespeech.report.front import TEXTS, front_table
 from edgespeech.report.reference import load_references
@@ -20,9 +21,10 @@ PUBLISHED = ("headline", "noise", "networks", "memory", "published", "overhead",
 """The tables that have a file in `results/`; every figure is in `figures.csv.gz`, every table on the HTML page."""
 _HEADER = "<!-- Rendered from the records by `edgespeech report`. Do not edit. -->\n"
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /(?P=kind) -->)", re.DOTALL
+    r"^(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)^(<!-- /(?P=kind) -->)$",
+    re.DOTALL | re.MULTILINE,
 )
-_OPENING = re.compile(r"<!-- (?:table|text):")
+_OPENING = re.compile(r"^<!-- (?:table|text):", re.MULTILINE)
 
 
 def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bool) -> list[str]:
@@ -46,7 +48,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     """
     from edgespeech.report.plots import all_plots
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(out_dir / "reference")
     tables = {table.name: table for table in (front_table(records), *all_tables(records, references))}
     files = {

@@ -204,6 +204,11 @@ class TrainConfig(_Strict):
             return ()
         return (self.noises,) if isinstance(self.noises, str) else self.noises
 
+    @property
+    def room_corpora(self) -> tuple[str, ...]:
+        """The corpus of `rooms`: none or one."""
+        return () if self.rooms is None else (self.rooms,)
+
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         up = min(1.0, (step + 1) / max(self.warmup_steps, 1))
