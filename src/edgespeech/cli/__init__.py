@@ -215,7 +215,7 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
@@ -444,13 +444,13 @@ def bench() -> None:
 def replicate(
     context: typer.Context,
     technique: Annotated[
-        str | None, typer.Argument(help="A folder of replication/; else the rows of the plan.")
+        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
