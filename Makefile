@@ -61,8 +61,7 @@ replicate: env ## measure every published row again on this machine (PROFILE=ful
 	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)
 
 replicate-%: env ## one technique, by the name of its folder in replication/
-	@test -f replication/$(subst -,_,$*)/replicate.py || { echo "$@: no replication/$(subst -,_,$*)/replicate.py"; exit 2; }
-	$(BIN)/python replication/$(subst -,_,$*)/replicate.py --profile $(PROFILE)
+	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
 
 fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sanitizers
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds

@@ -269,7 +269,7 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
@@ -389,7 +389,7 @@ def make_lattice(
     from edgespeech.model.checkpoint import load_model
     from edgespeech.systems.edge_fp32 import EdgeFp32
 
-    samples = read_audio(audio, average_channels=True)
+    samples = read_audio(audio, channels="average")
     found = lattice_of(load_model(model or EdgeFp32().folder()), samples, beam, merge or None)
     kept = prune(found, width)
     size = write_lattice(out, kept, _vocabulary(words))
@@ -494,17 +494,31 @@ def bench() -> None:
     raise typer.Exit(run_asv())
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replicate(
+    context: typer.Context,
+    technique: Annotated[
+        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
+    ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
-    """Measure every row of the plan on this machine and print it beside the published one."""
+    """Measure every row of the plan on this machine and print it beside the published one; or one technique's page.
+
+    A technique takes options of its own after its name: `edgespeech replicate qat -- --help` lists them.
+    """
+    if technique is not None:
+        from edgespeech.pipeline.replicate import run_technique
+
+        run_technique(technique, ["--profile", profile.value, *context.args])
+        return
+    if context.args:
+        raise EdgeSpeechError(f"replicate: unknown option {context.args[0]!r}, expected one of --help")
     from edgespeech.pipeline.summary import replicate as run_replication
 
     typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))

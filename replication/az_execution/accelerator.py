@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.packed.codes import Codes, dequantise, quantise
-from edgespeech.packed.edge_file import Tensor
+from edgespeech.packed.edge_file import Tensor, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
 
@@ -117,7 +117,7 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """What a model did over some speech, see `edgespeech.arms.accelerator_trace.listen`.
+    """What a model did over some speech, see `replication.az_execution.accelerator_trace.listen`.
 
     Attributes:
         audio_s: seconds of speech.
@@ -131,15 +131,6 @@ class Workload:
     calls: Mapping[str, int]
     lookups: int
     inputs: Mapping[str, NDArray[np.float32]]
-
-
-class Sections(NamedTuple):
-    """Bytes of a tensor's sections in an `.edge` file, see `edgespeech.packed.edge_file`."""
-
-    masks: int
-    values: int
-    scales: int
-    codebook: int
 
 
 class Product(NamedTuple):
@@ -285,19 +276,6 @@ def load_numbers(path: Path) -> Numbers:
         except ValidationError as error:
             raise explain(f"{path}: processor {name}", error, known) from error
     return Numbers(tuple(processors), file.claims)
-
-
-def sections(tensor: Tensor) -> Sections:
-    """Bytes of each section that a tensor has in a file, without the padding between sections."""
-    if not isinstance(tensor, Codes):
-        return Sections(0, tensor.nbytes, 0, 0)
-    by_row = np.full(tensor.rows, tensor.cols) if tensor.mask is None else tensor.mask.sum(axis=1)
-    return Sections(
-        masks=0 if tensor.mask is None else 8 * tensor.rows * -(-tensor.cols // 64),
-        values=int((-(-by_row * tensor.bits // 8)).sum()),
-        scales=4 * tensor.scales.size,
-        codebook=0 if tensor.codebook is None else tensor.codebook.size,
-    )
 
 
 def multiply(codes: Codes, processor: Processor, x: NDArray[np.float32] | None = None) -> Product:

@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from replication.endpointing.curves import sweep
+from replication.endpointing.listening import Heard, early, frames_of, listen, played
+from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
+from replication.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.io import write_audio
@@ -16,9 +20,7 @@ from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
 from edgespeech.core.labels import BLANK
 from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.alignment import align, gaps
-from edgespeech.endpointing.curves import sweep
 from edgespeech.endpointing.frames import Frame, FrameStream
-from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
 from edgespeech.endpointing.networks import (
     ArbitratedScore,
     Heads,
@@ -28,9 +30,7 @@ from edgespeech.endpointing.networks import (
     save_heads,
 )
 from edgespeech.endpointing.policy import Scorer
-from edgespeech.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from edgespeech.endpointing.silence import DecoderSilence
-from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.upl import upl_s
 from edgespeech.model.checkpoint import Trained

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgespeech.arms.accelerator import (
+from replication.az_execution.accelerator import (
     Claim,
     Processor,
     Workload,
@@ -15,6 +15,7 @@ from edgespeech.arms.accelerator import (
     sparsity_of,
     thinned,
 )
+
 from edgespeech.arms.packed_bench import networks
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.edge_file import Tensor, read_edge

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from replication.endpointing.curves import Sweep
+from replication.endpointing.listening import Early
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.endpointing.curves import Sweep
-from edgespeech.endpointing.listening import Early
 from edgespeech.records.trace import Timeline
 from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from replication.endpointing.curves import Floats, Scores, chunk_end
+from replication.endpointing.sets import Case
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind
-from edgespeech.endpointing.curves import Floats, Scores, chunk_end
 from edgespeech.endpointing.frames import Frame, FrameStream
 from edgespeech.endpointing.policy import EndPointer, Gate, Scorer
 from edgespeech.endpointing.scorers import Scorers
-from edgespeech.endpointing.sets import Case
 from edgespeech.model.checkpoint import Trained
 from edgespeech.records.trace import Stamped, Timeline, Trace
 from edgespeech.search.beam import BeamDecoder

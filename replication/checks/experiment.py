@@ -1,17 +1,18 @@
 """Measure the measuring code, write one record, and render it into this folder's README.
 
-python replication/checks/replicate.py            # measure (about five minutes, the live part in real time)
-python replication/checks/replicate.py --render   # render the newest record only
+edgespeech replicate checks            # measure (about five minutes, the live part in real time)
+edgespeech replicate checks --render   # render the newest record only
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from replication.checks.published_scores import score_lines
 
 from edgespeech.contracts import Request
 from edgespeech.core.places import project_root
@@ -19,7 +20,6 @@ from edgespeech.corpora.fetch import fetch, manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, parser, run
 from edgespeech.harness.discovery import find_recogniser, recognisers
-from edgespeech.harness.published_scores import score_lines
 from edgespeech.harness.workers import Job, run_jobs
 from edgespeech.metrics.statistics import bootstrap_ratio
 
@@ -67,6 +67,7 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
             offset_s=item.offset,
             duration_s=item.duration,
             request=Request(utterance_id=item.id),
+            sha256=item.sha256,
         )
         for item in manifest.utterances
     ]
@@ -134,11 +135,7 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure unless told to render only; the checks are the same in both profiles."""
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__).parse_args(words)
     run(PAGE, profile=options.profile, render_only=options.render)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """Measure compressed execution beside its peers, write one record, and render it into this folder's README.
 
-python replication/az_execution/replicate.py                  # seeded subsets, minutes
-python replication/az_execution/replicate.py --profile full   # every utterance
-python replication/az_execution/replicate.py --render         # render the newest record only
+edgespeech replicate az_execution                  # seeded subsets, minutes
+edgespeech replicate az_execution --profile full   # every utterance
+edgespeech replicate az_execution --render         # render the newest record only
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from replication.az_execution import processors
+from replication.az_execution.accelerator import load_numbers
+from replication.az_execution.accelerator_trace import listen
+from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
-from edgespeech.arms.accelerator import load_numbers, sections
-from edgespeech.arms.accelerator_trace import listen
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, shipped_models
@@ -45,20 +47,17 @@ from edgespeech.harness.peer_bench import (
 from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.model.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
-from edgespeech.packed.edge_file import Tensor, read_edge
+from edgespeech.packed.edge_file import Tensor, read_edge, sections
 from edgespeech.packed.layout_search import this_machine
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.packed.simulate import simulate, transcriptions
 from edgespeech.records.records import without_paths
-from edgespeech.report import accelerator as processors
-from edgespeech.report.execution import bars, product_bars, products_table, shared, truth_table
 from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 HERE = Path(__file__).parent
-WORKER = HERE / "worker.py"
 PRODUCTS = HERE / "products.py"
 PLOT = HERE / "accelerator.svg"
 PEER_VARIABLE = "EDGESPEECH_SHERPA_PYTHON"
@@ -182,13 +181,13 @@ def pruned(trained: Trained, zeros: float) -> Trained:
 
 
 def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable, **spec: Any) -> Contestant:
-    """A contestant of one of `worker.py`'s kinds."""
+    """A contestant of one of the kinds of `peer_worker`."""
     common = {
         "kind": kind,
         "first": str(bench.spoken[0].file),
         "evict_bytes": bench.config["evict_mib"] << 20,
     }
-    return Contestant(name=name, python=python, script=WORKER, spec={**common, **spec})
+    return Contestant(name=name, python=python, spec={**common, **spec})
 
 
 def exported_process(
@@ -484,17 +483,10 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
-    given = parser(__doc__).parse_args()
+    given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)
     rows = kept(PAGE.newest(), "modelled")
     if rows is not None:
         write_atomic(PLOT, processors.accelerator_plot(rows))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

@@ -1,9 +1,9 @@
 """Measure lattices: what merging brings, and what they take on the wire; one record, rendered into this README.
 
-python replication/lattices/replicate.py                  # seeded subsets, minutes
-python replication/lattices/replicate.py --profile full   # every utterance
-python replication/lattices/replicate.py --render         # render the newest record only
-python replication/lattices/replicate.py --words          # make the messages' vocabulary again, from training texts
+edgespeech replicate lattices                  # seeded subsets, minutes
+edgespeech replicate lattices --profile full   # every utterance
+edgespeech replicate lattices --render         # render the newest record only
+edgespeech replicate lattices --words          # make the messages' vocabulary again, from training texts
 
 `rescore.py` in this folder makes what the second pass needs: its language model, its scales.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
+from replication.lattices import tables
+from replication.lattices.lists import Wire, listed, same_bytes
+from replication.lattices.second_pass import hear, measured, second_pass_table
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
@@ -39,11 +41,8 @@ from edgespeech.metrics.statistics import paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.records.records import without_paths
-from edgespeech.report import lattices as tables
 from edgespeech.search.hypothesis import words_of
-from edgespeech.secondpass.arms import Wire, listed, same_bytes
 from edgespeech.secondpass.folder import LM, second_pass_folder
-from edgespeech.secondpass.measure import hear, measured, second_pass_table
 from edgespeech.secondpass.model import load_lm
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
 from edgespeech.secondpass.tuning import load_scales
@@ -246,7 +245,7 @@ def fewer(bench: Bench) -> Iterator[Row]:
 
 
 def arms(bench: Bench) -> list[Row]:
-    """The arms by corpus, as `edgespeech.report.lattices` has them."""
+    """The arms by corpus, as `replication.lattices.tables` has them."""
     made: list[Row] = []
     for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard):
         places = [place for place, one in enumerate(bench.heard) if one.spoken.corpus == corpus]
@@ -466,11 +465,11 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.words:
         config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
         write_words(config["vocabulary"])
@@ -479,10 +478,3 @@ def main() -> None:
     record = PAGE.newest()
     if (points := kept(record, "points")) is not None:
         write_atomic(PLOT, tables.bytes_plot(points, kept(record, "audio")))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

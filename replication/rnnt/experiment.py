@@ -1,9 +1,9 @@
 """Measure the on-device model, its loss and its training, write one record, and render it into this folder's README.
 
-python replication/rnnt/replicate.py                      # measure the shipped model (minutes)
-python replication/rnnt/replicate.py --profile full       # make speech and model from nothing first (hours; resumes)
-python replication/rnnt/replicate.py --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
-python replication/rnnt/replicate.py --render             # render the newest record only
+edgespeech replicate rnnt                      # measure the shipped model (minutes)
+edgespeech replicate rnnt --profile full       # make speech and model from nothing first (hours; resumes)
+edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
+edgespeech replicate rnnt --render             # render the newest record only
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import torch
 import yaml
 
 from edgespeech.arms.configuration import start_model
-from edgespeech.contracts import SAMPLE_RATE, Request, Samples
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.workers import Job, prepare_audio
+from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
@@ -41,7 +41,7 @@ from edgespeech.model.checkpoint import (
 )
 from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
-from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
+from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
@@ -104,11 +104,7 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
         for item in manifest.utterances:
-            request = Request(utterance_id=item.id)
-            audio = manifest.audio_path(item)
-            samples = prepare_audio(
-                Job(audio=audio, offset_s=item.offset, duration_s=item.duration, request=request)
-            )
+            samples = manifest.read(item)
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
                 others.append(item.id)
         total = len(manifest.utterances)
@@ -142,7 +138,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
     found = [
         record
-        for record in load_records(records_dir())
+        for record in current_records(records_dir())
         if record.status == "passed"
         and record.system.name == system
         and dict(record.system.model_sha256) == hashes
@@ -452,7 +448,7 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument(
@@ -467,7 +463,7 @@ def main() -> None:
     options.add_argument(
         "--publish-domains", action="store_true", help="ship the domains' language models only"
     )
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.publish_domains:
         publish_domains(start_model())
         return
@@ -481,10 +477,3 @@ def main() -> None:
     if given.profile == "full" and not given.render:
         make()
     run(PAGE, profile=given.profile, render_only=given.render)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

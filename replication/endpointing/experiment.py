@@ -1,17 +1,16 @@
 """Measure the end-pointers, write one record, and render it into this folder's README.
 
-python replication/endpointing/replicate.py                   # measure with the shipped networks (minutes)
-python replication/endpointing/replicate.py --profile full    # train the networks unless they are; all utterances
-python replication/endpointing/replicate.py --train           # train and ship the networks, and no more
-python replication/endpointing/replicate.py --write SET DIR   # write one of the sets as a corpus, and no more
-python replication/endpointing/replicate.py --render          # render the newest record only
+edgespeech replicate endpointing                   # measure with the shipped networks (minutes)
+edgespeech replicate endpointing --profile full    # train the networks unless they are; all utterances
+edgespeech replicate endpointing --train           # train and ship the networks, and no more
+edgespeech replicate endpointing --write SET DIR   # write one of the sets as a corpus, and no more
+edgespeech replicate endpointing --render          # render the newest record only
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,19 +18,19 @@ from typing import Any
 
 import torch
 import yaml
+from replication.endpointing import tables as report
+from replication.endpointing.curves import Sweep, median_difference, sweep
+from replication.endpointing.listening import Heard, early, frames_of, listen, played
+from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
+from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
-from edgespeech.audio.io import read_audio
-from edgespeech.contracts import EventKind
+from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import heads_file, project_root, work_dir
 from edgespeech.corpora.fetch import manifest_of
-from edgespeech.endpointing.curves import Sweep, median_difference, sweep
-from edgespeech.endpointing.listening import Heard, early, frames_of, listen, played
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
-from edgespeech.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
-from edgespeech.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import Page, Row, parser, run
 from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
@@ -40,7 +39,6 @@ from edgespeech.metrics.statistics import paired_ratio_difference, quantile
 from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.records import sha256_json, without_paths
-from edgespeech.report import endpointing as report
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -145,7 +143,7 @@ def set_cases(config: Config, values: Config) -> Iterator[Case]:
     noises = {}
     if what.noises is not None:
         recorded = manifest_of(what.noises)
-        noises = {one.id: read_audio(recorded.audio_path(one)) for one in recorded.utterances}
+        noises = {one.id: recorded.read(one) for one in recorded.utterances}
     yield from cases(manifest, what, recogniser()[0], noises, config["seed"])
 
 
@@ -407,7 +405,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
             continue
         for item in recorded.utterances:
             part_s = min(config["silence_s"], item.duration)
-            sounds[item.id] = read_audio(recorded.audio_path(item), duration=part_s)
+            sounds[item.id] = recorded.read(item)[: round(part_s * SAMPLE_RATE)]
     heard = []
     for name, samples in sounds.items():
         case = Case(id=name, condition="", text="", speaker=None, samples=samples, sos_s=0.0, eos_s=0.0)
@@ -465,14 +463,14 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--train", action="store_true", help="train and ship the networks, and no more")
     options.add_argument(
         "--write", nargs=2, metavar=("SET", "DIR"), help="write a set as a corpus, and no more"
     )
-    given = options.parse_args()
+    given = options.parse_args(words)
     config: Config = {
         **yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")),
         "profile": given.profile,
@@ -491,10 +489,3 @@ def main() -> None:
         record = PAGE.newest()
         for name, svg in (report.plots(record) if record else {}).items():
             write_atomic(HERE / f"{name}.svg", svg)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

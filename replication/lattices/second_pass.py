@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from edgespeech.audio.io import read_audio
+from replication.lattices.lists import ARMS, Wire, rescored, sent
+
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import bad
 from edgespeech.lattice.lattice import Lattice
@@ -17,7 +18,6 @@ from edgespeech.metrics.statistics import PairedDifference, paired_ratio_differe
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
-from edgespeech.secondpass.arms import ARMS, Wire, rescored, sent
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer, WordScorer
 from edgespeech.text.normalise import Normaliser
 
@@ -71,7 +71,7 @@ def hear(
     if count is not None:
         manifest = manifest.subset(count, seed)
     for item in manifest.utterances:
-        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        samples = manifest.read(item)
         yield Heard(
             corpus=manifest.name,
             speaker=item.speaker,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.report.execution import bars, product_bars, products_table, shared, truth_table
 
 
 def row(name: str, *, ours: bool, mean: float = 1e-3, **changes: Any) -> dict[str, Any]:

@@ -5,13 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from edgespeech.arms.accelerator import Numbers, Workload, execute, load_numbers
-from edgespeech.core.places import project_root
-from edgespeech.errors import EdgeSpeechError
-from edgespeech.packed.edge_file import Tensor, write_edge
-from edgespeech.packed.pack import EMBEDDING
-from edgespeech.report.accelerator import (
+from replication.az_execution.accelerator import Numbers, Workload, execute, load_numbers
+from replication.az_execution.processors import (
     Row,
     accelerator_plot,
     accelerator_table,
@@ -21,6 +16,11 @@ from edgespeech.report.accelerator import (
     numbers_table,
     swept_rows,
 )
+
+from edgespeech.core.places import project_root
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.packed.edge_file import Tensor, write_edge
+from edgespeech.packed.pack import EMBEDDING
 from helpers_edge import random_codes
 
 BITS = (8, 4)

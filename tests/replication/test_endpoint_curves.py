@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replication.endpointing.curves import Scores, chunk_end, median_difference, sweep
 
 from edgespeech.contracts import Difference
-from edgespeech.endpointing.curves import Scores, chunk_end, median_difference, sweep
 from edgespeech.errors import EdgeSpeechError
 
 CHUNK = 0.12

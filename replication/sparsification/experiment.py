@@ -1,15 +1,14 @@
 """Measure sparsification, arm by arm, write one record, and render it into this folder's README.
 
-python replication/sparsification/replicate.py                                  # hear every arm that is here
-python replication/sparsification/replicate.py --profile full                   # train what is not trained, publish
-python replication/sparsification/replicate.py --profile full --only '*_50'     # train some arms only, then the same
-python replication/sparsification/replicate.py --render                         # render the newest record only
+edgespeech replicate sparsification                                  # hear every arm that is here
+edgespeech replicate sparsification --profile full                   # train what is not trained, publish
+edgespeech replicate sparsification --profile full --only '*_50'     # train some arms only, then the same
+edgespeech replicate sparsification --render                         # render the newest record only
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 
 HERE = Path(__file__).parent
@@ -91,11 +89,11 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.profile == "full" and not given.render:
         config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
         shown = {config["picture"]["arm"]: config["picture"]["snapshots"]}
@@ -103,10 +101,3 @@ def main() -> None:
     run(PAGE, profile=given.profile, render_only=given.render)
     for name, drawn in plots(PAGE.newest()).items():
         write_atomic(HERE / name, drawn)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

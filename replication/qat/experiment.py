@@ -1,15 +1,14 @@
 """Measure quantisation-aware training, arm by arm, write one record, and render it into this folder's README.
 
-python replication/qat/replicate.py                                   # hear every arm whose file or model is here
-python replication/qat/replicate.py --profile full                    # train what is not trained yet, and publish
-python replication/qat/replicate.py --profile full --only 'acosr_*'   # train some of the arms only, then the same
-python replication/qat/replicate.py --render                          # render the newest record only
+edgespeech replicate qat                                   # hear every arm whose file or model is here
+edgespeech replicate qat --profile full                    # train what is not trained yet, and publish
+edgespeech replicate qat --profile full --only 'acosr_*'   # train some of the arms only, then the same
+edgespeech replicate qat --render                          # render the newest record only
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +28,6 @@ from edgespeech.arms.tables import (
 )
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
@@ -144,21 +142,14 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.profile == "full" and not given.render:
         config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
         train_arms(arms_of(HERE), given.only, processes=config["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
     for name, drawn in plots(PAGE.newest()).items():
         write_atomic(HERE / name, drawn)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

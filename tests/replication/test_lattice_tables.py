@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgespeech.report.lattices import arms_table, bytes_plot, bytes_table, merged_labels, rounding_table
+from replication.lattices.tables import arms_table, bytes_plot, bytes_table, merged_labels, rounding_table
 
 ARM = {
     "corpus": "c", "beam": 4, "merge": 2, "utterances": 3, "words": 50, "errors": 10, "best": 9, "oracle": 5,

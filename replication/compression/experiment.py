@@ -1,15 +1,14 @@
 """Stack zeros and few bits, choose the model that ships, write one record, and render it into this folder's README.
 
-python replication/compression/replicate.py                              # hear every arm whose model is here
-python replication/compression/replicate.py --profile full               # search, train what is not trained, publish
-python replication/compression/replicate.py --profile full --only 'stack_50_*'   # train some arms only, then the same
-python replication/compression/replicate.py --publish-model              # make and ship what was chosen, and no more
-python replication/compression/replicate.py --render                     # render the newest record only
+edgespeech replicate compression                              # hear every arm whose model is here
+edgespeech replicate compression --profile full               # search, train what is not trained, publish
+edgespeech replicate compression --profile full --only 'stack_50_*'   # train some arms only, then the same
+edgespeech replicate compression --publish-model              # make and ship what was chosen, and no more
+edgespeech replicate compression --render                     # render the newest record only
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -327,14 +326,14 @@ PAGE = Page(
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     options.add_argument(
         "--publish-model", action="store_true", help="make and ship what was chosen, and no more"
     )
-    given = options.parse_args()
+    given = options.parse_args(words)
     if given.publish_model:
         print(publish_model())
         return
@@ -344,10 +343,3 @@ def main() -> None:
     run(PAGE, profile=given.profile, render_only=given.render)
     for name, drawn in plots(PAGE.newest()).items():
         write_atomic(HERE / name, drawn)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgeSpeechError as error:
-        sys.exit(f"replicate: {error}")

@@ -5,9 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from replication.az_execution.accelerator import load_numbers, multiply
+from replication.az_execution.accelerator_trace import VECTORS, listen
 
-from edgespeech.arms.accelerator import load_numbers, multiply
-from edgespeech.arms.accelerator_trace import VECTORS, listen
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import PredictorKind

@@ -5,6 +5,8 @@ from itertools import product
 
 import pytest
 import torch
+from replication.lattices.lists import ARMS, Wire
+from replication.lattices.second_pass import Heard, Row, measured, second_pass_table
 
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lattice.codec import Precision, Vocabulary
@@ -12,8 +14,6 @@ from edgespeech.lattice.lattice import Arc, Final, Lattice
 from edgespeech.lattice.paths import PLAIN, Scales, best_path
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
-from edgespeech.secondpass.arms import ARMS, Wire
-from edgespeech.secondpass.measure import Heard, Row, measured, second_pass_table
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from secondpass.lm_helpers import WORDS, tiny_lm
 

@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-
-from edgespeech.arms.accelerator import (
+from replication.az_execution.accelerator import (
     Processor,
     Workload,
     execute,
     load_numbers,
     multiply,
-    sections,
     sparsity_of,
     thinned,
 )
+
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.codes import Codes, dequantise
-from edgespeech.packed.edge_file import Tensor, write_edge
+from edgespeech.packed.edge_file import Tensor, sections, write_edge
 from edgespeech.packed.loader import EdgeFile
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
