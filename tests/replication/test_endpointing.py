@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from replication.endpointing import tables as report
 
 from edgespeech.audio.io import write_audio
 from edgespeech.core.files import sha256_file
@@ -19,7 +20,6 @@ from edgespeech.endpointing.scorers import Bounds
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
 from edgespeech.model.checkpoint import WEIGHTS, save_model
-from edgespeech.report import endpointing as report
 from helpers_packed import tiny
 from helpers_replication import load_replication
 
@@ -177,12 +177,10 @@ def test_a_set_is_written_as_a_corpus(
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     monkeypatch.setattr(page, "HERE", tmp_path / "here")
-    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "toy", str(tmp_path / "out")])
-    page.main()
+    page.main(["--write", "toy", str(tmp_path / "out")])
     assert len(load_manifest(tmp_path / "out" / "toy.jsonl").utterances) == 3
-    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "none", str(tmp_path / "out")])
     with pytest.raises(EdgeSpeechError, match="set"):
-        page.main()
+        page.main(["--write", "none", str(tmp_path / "out")])
 
 
 def test_evaluation_speech_is_never_learned_from(page: ModuleType, config: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from replication.lattices.lists import ARMS, Wire
 
 from edgespeech.audio.io import write_audio
 from edgespeech.core.labels import BLANK
@@ -23,7 +24,6 @@ from edgespeech.model.checkpoint import save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.secondpass.arms import ARMS, Wire
 from edgespeech.secondpass.folder import FOLDER_VARIABLE, LM
 from edgespeech.secondpass.model import save_lm
 from edgespeech.secondpass.tuning import save_scales

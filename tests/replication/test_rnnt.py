@@ -483,7 +483,7 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
 def test_claims_and_checks_know_each_other() -> None:
     ids = {claim["id"] for claim in CLAIMS}
     assert {bar["claim"] for bar in CONFIG["published"]} < ids
-    source = (HERE / "replicate.py").read_text(encoding="utf-8")
+    source = (HERE / "experiment.py").read_text(encoding="utf-8")
     others = ids - {bar["claim"] for bar in CONFIG["published"]}
     assert all(f'"{claim}"' in source for claim in others)
 
