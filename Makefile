@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 PROFILE ?= quick
 JOBS ?= 2
 FUZZ_S ?= 60
+FUZZ_READERS := edge lattice heads tokeniser record manifest grammar protocol
+FUZZ_EACH_S = $$(( $(FUZZ_S) / ($(words $(FUZZ_READERS)) + 1) ))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
@@ -63,11 +65,13 @@ replicate: env ## measure every published row again on this machine (PROFILE=ful
 replicate-%: env ## one technique, by the name of its folder in replication/
 	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
 
-fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sanitizers
+fuzz: env ## give damaged input to everything that reads files and messages of others, for FUZZ_S seconds in all
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds
 	fuzz/build.sh build/fuzz
 	cd build/fuzz && if command -v clang++ >/dev/null; \
-	  then ./fuzz_edge_file -max_total_time=$(FUZZ_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_S); fi
+	  then ./fuzz_edge_file -max_total_time=$(FUZZ_EACH_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_EACH_S); fi
+	for reader in $(FUZZ_READERS); do \
+	  $(BIN)/python fuzz/targets.py $$reader build/fuzz/$$reader -max_total_time=$(FUZZ_EACH_S) -verbosity=0; done
 
 neon: env ## check the AArch64 engine under emulation (Debian: g++-aarch64-linux-gnu, qemu-user)
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null \
