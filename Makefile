@@ -11,24 +11,37 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
+# The platform whose packages have their hashes in requirements.lock.
+LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
+.PHONY: help env lock audit test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 env: $(STAMP) ## make .venv with pinned packages and the native engine
 
-# torch first and by its pinned version, so that an index or a wheel folder that has the CPU build is used.
-$(STAMP): pyproject.toml constraints.txt $(NATIVE)
+# First what has a hash, on the platform of the lock; then torch by its pinned version alone, so that an index or a
+# wheel folder that has the CPU build is used.
+$(STAMP): pyproject.toml constraints.txt requirements.lock $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	[ "$$(uname -sm) $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != '$(LOCKED)' ] \
+	  || PIP_CONSTRAINT= $(BIN)/pip install -q --require-hashes --no-deps -r requirements.lock
 	$(BIN)/pip install -q '$(TORCH)'
 	$(BIN)/pip install -q -e '.[synth,cloud,peers,export,report,pipeline,dev]'
 	touch $@
+
+lock: env ## write requirements.lock again after a change of constraints.txt (Linux, x86-64, Python 3.11)
+	PIP_CONSTRAINT= $(BIN)/python .ci/lock.py
+
+audit: ## look for known vulnerabilities of the pinned packages (asks a public service)
+	$(PYTHON) -m venv build/audit
+	PIP_CONSTRAINT= build/audit/bin/pip install -q pip-audit
+	build/audit/bin/pip-audit --disable-pip -r requirements.lock
 
 test: lint unit tables-check bench-check ## everything CI checks
 

@@ -25,12 +25,13 @@ class Limits:
         max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
         max_streams: streams at a time. Where they are all taken, a holder of a token with fewer streams than
             another gets the oldest one of the holder who has most; who has most himself is refused with HTTP 503.
-        max_opening: connections that have not shown a token yet; the oldest one gives way.
+        max_opening: connections that have not shown a token yet; the oldest one gives way, or any one where all are
+            young.
         max_backlog_bytes: received and not yet worked on, per stream.
         max_buffered_bytes: of messages and decoded audio, all streams together; the largest one of the token
             that holds most gives way.
-        messages_per_s: that a token may send in the long run, pings and fragments included; more wait in the
-            network.
+        messages_per_s: that a token may send in the long run, pings and fragments included, each 100 bytes counted
+            as one more; what is more waits in the network. A stream in real time takes 40.
         burst: messages that it may send at once after a pause.
         idle_s: longest wait for a message, or for the rest of one.
         max_stream_s: longest life of a stream.
@@ -43,7 +44,7 @@ class Limits:
     max_message_bytes: int = 64 * 1024
     max_audio_s: float = 120.0
     max_streams: int = 64
-    max_opening: int = 64
+    max_opening: int = 256
     max_backlog_bytes: int = 512 * 1024
     max_buffered_bytes: int = 64 * 1024 * 1024
     messages_per_s: float = 400.0
