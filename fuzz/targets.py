@@ -2,7 +2,7 @@
 
 `python fuzz/targets.py NAME FOLDER [options of libFuzzer]` gives changed bytes to one reader until the time is over
 (`-max_total_time=SECONDS`); FOLDER keeps the inputs that reached something new. `python fuzz/targets.py --list` names
-the readers. Any exception but `EdgeSpeechError`, a crash, 10 s on one input or 2 GB of memory is a fault, and its
+the readers. Any exception but `EdgeSpeechError`, a crash, a minute on one input or 2 GB of memory is a fault, and its
 input stays behind as `NAME-crash-*`, `NAME-timeout-*` or `NAME-oom-*`. Needs atheris, which there is for Linux.
 """
 
@@ -231,7 +231,7 @@ def main(arguments: list[str]) -> int:
         with contextlib.suppress(EdgeSpeechError), contextlib.redirect_stdout(io.StringIO()):
             reader.read(content)
 
-    options = ["-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={folder.parent}/{arguments[0]}-"]
+    options = ["-timeout=60", "-rss_limit_mb=2048", f"-artifact_prefix={folder.parent}/{arguments[0]}-"]
     atheris.Setup([sys.argv[0], str(folder), *options, *arguments[2:]], read)
     atheris.Fuzz()
     return 0
