@@ -71,6 +71,7 @@ __all__ = [
     "load_records",
     "load_rows",
     "make_run_id",
+    "private_text",
     "publish_record",
     "sha256_json",
     "without_paths",
@@ -137,11 +138,8 @@ class Record(Strict):
             raise ValueError(f"a {self.status} record says why")
         if self.corpus.n_failed > self.corpus.n_utterances:
             raise ValueError("more utterances failed than were run")
-        for where, value in _strings(self.model_dump(mode="json")):
-            if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
-                raise ValueError(f"{where} looks like a machine or a person: leave it out")
-            if _PATH.search(value):
-                raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+        if (found := private_text(self.model_dump(mode="json"), "record")) is not None:
+            raise ValueError(found)
         return self
 
     @property
@@ -152,9 +150,23 @@ class Record(Strict):
         return ".".join([*safe, self.run_id])
 
 
+def private_text(value: object, where: str = "it") -> str | None:
+    """What in JSON must not be published (a path of this machine, a host's or a person's name), in words; or None."""
+    for found, text in _strings(value, where):
+        if found.rsplit(".", 1)[-1].lower() in HOST_KEYS:
+            return f"{found} looks like a machine or a person: leave it out"
+        if _PATH.search(text):
+            return f"{found} holds an absolute path: {text[:80]!r}"
+    return None
+
+
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part, so that a message may enter a record."""
-    return _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    for _ in range(10):  # what is left may look like a path again
+        if _PATH.search(text) is None:
+            return text
+        text = _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    return "(a message that is all paths)"
 
 
 def sha256_json(value: object) -> str:
