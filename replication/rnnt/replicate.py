@@ -23,13 +23,13 @@ import torch
 import yaml
 
 from edgespeech.arms.configuration import start_model
-from edgespeech.contracts import SAMPLE_RATE, Request, Samples
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import project_root, sha256_file, work_dir
 from edgespeech.core.places import shipped_models
 from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.workers import Job, prepare_audio
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
@@ -104,14 +104,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         if config["profile"] == "quick":
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
-        for item in manifest.utterances:
-            request = Request(utterance_id=item.id)
-            audio = manifest.audio_path(item)
-            samples = prepare_audio(
-                Job(audio=audio, offset_s=item.offset, duration_s=item.duration, request=request)
-            )
+        for spoken in spoken_of(manifest):
+            samples = spoken.samples()
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
-                others.append(item.id)
+                others.append(spoken.id)
         total = len(manifest.utterances)
         yield {
             "claim": "rnnt.streaming",
