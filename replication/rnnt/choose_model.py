@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from edgespeech.core.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import find_split, split_names
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edgespeech.contracts import Event, EventKind, Request, Samples
-from edgespeech.core.files import project_root, sha256_file
-from edgespeech.core.places import shipped_models
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 
 _PRIVATE = re.compile(r"^\s*(from|import) edgespeech\.systems\.?(_\w+| import .*\b_\w+)", re.MULTILINE)
 

@@ -15,21 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespeech.arms.accelerator import sections
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.harness.hear import hear
 from edgespeech.harness.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.lm.fusion import TENSORS
 from edgespeech.metrics.word_errors import Compared, WordErrors
 from edgespeech.packed.codes import Codes, dequantise
-from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge
+from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.search.hypothesis import words_of
 
-WORKER = Path("replication") / "az_execution" / "worker.py"
-"""The script that times chunks, in the project's folder."""
 _EVICT = 300 << 20
 """Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
 
@@ -194,7 +191,6 @@ def chunk_times(
         Contestant(
             name=name,
             python=sys.executable,
-            script=project_root() / WORKER,
             spec={
                 "kind": "edge",
                 "first": str(bench.spoken[0].file),

@@ -232,6 +232,9 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, beside training.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of each process that trains.")] = 1,
     until: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Folder of `edgespeech shard` that all audio comes from.")
+    ] = None,
 ) -> None:
     """Train a model, or go on where the run was stopped.
 
@@ -240,13 +243,31 @@ def train(
     """
     import torch
 
-    from edgespeech.core.files import work_dir
+    from edgespeech.core.places import work_dir
     from edgespeech.training.config import load_train_config
     from edgespeech.training.loop import train as run
 
     wanted = load_train_config(config)
     torch.set_num_threads(threads)
-    typer.echo(run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until))
+    typer.echo(
+        run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until, shards=shards)
+    )
+
+
+@app.command()
+def shard(
+    config: Annotated[Path, typer.Argument(help="A training run's file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; it holds no shards yet.")],
+    largest_mb: Annotated[float, typer.Option(min=0.1, help="Of a shard, in 10^6 bytes.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of utterances.")] = 0,
+) -> None:
+    """Pack all audio that a run needs into shards, for `edgespeech train --shards` on another machine."""
+    from edgespeech.training.config import load_train_config
+    from edgespeech.training.shards import write_shards
+    from edgespeech.training.speech import run_manifests
+
+    manifests = run_manifests(load_train_config(config))
+    typer.echo(write_shards(manifests, out, seed=seed, largest_mb=largest_mb))
 
 
 @app.command()
@@ -404,7 +425,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
-    from edgespeech.report.summary import render_all
+    from edgespeech.pipeline.summary import render_all
 
     changed = render_all(check=check, html=html)
     if check and changed:
@@ -416,7 +437,7 @@ def report(
 @app.command()
 def claims() -> None:
     """What papers and others report, beside what the committed records say."""
-    from edgespeech.report.summary import claims_table
+    from edgespeech.pipeline.summary import claims_table
 
     typer.echo(claims_table())
 
@@ -429,8 +450,12 @@ def bench() -> None:
     raise typer.Exit(run_asv())
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replicate(
+    context: typer.Context,
+    technique: Annotated[
+        str | None, typer.Argument(help="A folder of replication/; else the rows of the plan.")
+    ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
@@ -439,8 +464,18 @@ def replicate(
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
-    """Measure every row of the plan on this machine and print it beside the published one."""
-    from edgespeech.report.summary import replicate as run_replication
+    """Measure every row of the plan on this machine and print it beside the published one; or one technique's page.
+
+    A technique takes options of its own after its name: `edgespeech replicate qat -- --help` lists them.
+    """
+    if technique is not None:
+        from edgespeech.pipeline.replicate import run_technique
+
+        run_technique(technique, ["--profile", profile.value, *context.args])
+        return
+    if context.args:
+        raise EdgeSpeechError(f"replicate: unknown option {context.args[0]!r}, expected one of --help")
+    from edgespeech.pipeline.summary import replicate as run_replication
 
     typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))
 

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from edgespeech.core.files import mirror_root, project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import mirror_root, project_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
     CorpusKind,

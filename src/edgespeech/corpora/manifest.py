@@ -14,7 +14,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain, sha256_file, write_atomic
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -16,7 +16,7 @@ from edgespeech.audio.channel import telephone_band
 from edgespeech.audio.io import read_audio
 from edgespeech.audio.mix import mix_at_snr
 from edgespeech.contracts import Samples
-from edgespeech.core.files import work_dir
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.errors import EdgeSpeechError, bad

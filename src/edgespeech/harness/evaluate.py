@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser, Request
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest

@@ -20,9 +20,10 @@ PUBLISHED = ("headline", "noise", "networks", "memory", "published", "overhead",
 """The tables that have a file in `results/`; every figure is in `figures.csv.gz`, every table on the HTML page."""
 _HEADER = "<!-- Rendered from the records by `edgespeech report`. Do not edit. -->\n"
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /(?P=kind) -->)", re.DOTALL
+    r"^(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)^(<!-- /(?P=kind) -->)$",
+    re.DOTALL | re.MULTILINE,
 )
-_OPENING = re.compile(r"<!-- (?:table|text):")
+_OPENING = re.compile(r"^<!-- (?:table|text):", re.MULTILINE)
 
 
 def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bool) -> list[str]:

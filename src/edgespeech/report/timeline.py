@@ -11,7 +11,7 @@ import numpy as np
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind
-from edgespeech.core.files import mirror_root
+from edgespeech.core.places import mirror_root
 from edgespeech.corpora.corpora import find_split
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.replay import replay

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from edgespeech.core.places import shipped_models
+from edgespeech.core.places import edge_model
 from edgespeech.systems._edge import EdgeTransducer
-
-MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
-"""Environment variable that names a folder with the model to use instead of the shipped one."""
 
 
 class EdgeFp32(EdgeTransducer):
@@ -20,5 +16,4 @@ class EdgeFp32(EdgeTransducer):
 
     def folder(self) -> Path:
         """The folder that the environment names, else the shipped model's."""
-        named = os.environ.get(MODEL_VARIABLE)
-        return Path(named) if named else shipped_models() / self.name
+        return edge_model()

@@ -15,7 +15,7 @@ from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import work_dir
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Utterance, load_manifest
 from edgespeech.model.checkpoint import Trained
 from edgespeech.packed.pack import Encoding, Layout, pack
