@@ -77,6 +77,7 @@ class Bench:
         trained: the same, loaded.
         scratch: a folder for files.
         spoken: the utterances.
+        normalisers: by corpus.
         missing: rows of the corpora that are not here.
         layouts: `.edge` files by the layout's name, in the order of the configuration.
 
@@ -90,6 +91,7 @@ class Bench:
         self.scratch = scratch
         utterances = utterances_of(config["corpora"], seed=self.seed, count=self._amount("utterances"))
         self.spoken = list(prepared(utterances, scratch))
+        self.normalisers = utterances.normalisers
         self.missing: list[Row] = [
             {"claim": "az_execution.truth", "detail": corpus, "skipped": reason}
             for corpus, reason in utterances.missing.items()
@@ -261,7 +263,7 @@ def truth(bench: Bench) -> Iterator[Row]:
         row |= {key: chunk_figures(found[key]) for key in ("warm", "cold")}
         if name != FEATURES:
             row["traffic_bytes_per_s"] = traffic(bench, stored[name], found["warm"])
-            row["wer"] = error_rates(bench.spoken, found["warm"], reference, config["corpora"], bench.seed)
+            row["wer"] = error_rates(bench.spoken, found["warm"], reference, bench.normalisers, bench.seed)
     for row in rows.values():
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
