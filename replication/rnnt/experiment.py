@@ -30,6 +30,7 @@ from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
@@ -41,7 +42,7 @@ from edgespeech.model.checkpoint import (
 )
 from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
-from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
+from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
@@ -138,7 +139,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
     found = [
         record
-        for record in load_records(records_dir())
+        for record in current_records(records_dir())
         if record.status == "passed"
         and record.system.name == system
         and dict(record.system.model_sha256) == hashes

@@ -345,7 +345,7 @@ def make_lattice(
     from edgespeech.model.checkpoint import load_model
     from edgespeech.systems.edge_fp32 import EdgeFp32
 
-    samples = read_audio(audio, average_channels=True)
+    samples = read_audio(audio, channels="average")
     found = lattice_of(load_model(model or EdgeFp32().folder()), samples, beam, merge or None)
     kept = prune(found, width)
     size = write_lattice(out, kept, _vocabulary(words))

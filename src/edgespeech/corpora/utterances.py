@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from edgespeech.audio.channel import telephone_band
-from edgespeech.audio.io import read_audio
+from edgespeech.audio.io import MONO, read_audio
 from edgespeech.audio.mix import mix_at_snr
 from edgespeech.contracts import Samples
 from edgespeech.core.places import work_dir
@@ -29,11 +29,12 @@ BANDS: tuple[Band, ...] = get_args(Band)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
-    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`)."""
+    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`), the file's hash."""
 
     path: Path
     snr_db: float
     rule: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,11 +45,13 @@ class AudioCondition:
         noise: mixed in first; None leaves it out.
         band: what a channel leaves of speech and noise; None leaves all.
         seed: of the noise; with an utterance's id it decides which part is mixed in.
+        channels: what to do with audio of several (`edgespeech.audio.io.check_channels`).
     """
 
     noise: Noise | None = None
     band: Band | None = None
     seed: int = 0
+    channels: str = MONO
 
     def __post_init__(self) -> None:
         if self.band is not None and self.band not in BANDS:
@@ -59,7 +62,7 @@ class AudioCondition:
         if self.noise is not None:
             samples = mix_at_snr(
                 samples,
-                read_audio(self.noise.path),
+                read_audio(self.noise.path, sha256=self.noise.sha256),
                 self.noise.snr_db,
                 rule=self.noise.rule,  # type: ignore[arg-type]  # mix_at_snr validates it
                 seed=self.seed,
@@ -106,11 +109,15 @@ class Spoken:
         """The audio that a recogniser gets: 16 kHz, with shape `(N,)`.
 
         Raises:
-            EdgeSpeechError: the file cannot be read.
+            EdgeSpeechError: as `read_audio`: among others the file is another one, or of another length.
         """
-        # A file that is one utterance is read to its end: manifests round durations.
-        duration = self.item.duration if self.item.offset else None
-        samples = read_audio(self.audio, offset=self.item.offset, duration=duration)
+        samples = read_audio(
+            self.audio,
+            offset=self.item.offset,
+            duration=self.item.duration,
+            channels=self.condition.channels,
+            sha256=self.item.sha256,
+        )
         return self.condition.applied(samples, self.item.id)
 
 

@@ -150,7 +150,8 @@ def evaluate_run(
 def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     noise = None
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
-        noise = Noise(path=_noise_file(run.noise), snr_db=run.snr_db, rule=run.snr_rule)
+        path, sha256 = _noise_file(run.noise)
+        noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
     condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed)
     phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
@@ -191,11 +192,12 @@ def _bias(run: Run, split: Split | None) -> tuple[str, ...]:
     return () if name in (None, FROM_MANIFEST) else load_phrases(name)
 
 
-def _noise_file(name: str) -> Path:
+def _noise_file(name: str) -> tuple[Path, str | None]:
+    """A recording of the `noise` corpus, and its hash."""
     manifest = manifest_of("noise")
     for item in manifest.utterances:
         if item.id == name:
-            return manifest.audio_path(item)
+            return manifest.audio_path(item), item.sha256
     raise bad("--noise", "name", name, "one of " + ", ".join(item.id for item in manifest.utterances))
 
 

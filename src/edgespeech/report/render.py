@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.records import Record, load_records
+from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import Record
 from edgespeech.report import figures
 from edgespeech.report.front import TEXTS, front_table
 from edgespeech.report.reference import load_references
@@ -47,7 +48,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     """
     from edgespeech.report.plots import all_plots
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(out_dir / "reference")
     tables = {table.name: table for table in (front_table(records), *all_tables(records, references))}
     files = {
