@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,8 @@ from edgespeech.records.records import (
     without_paths,
 )
 from edgespeech.text.grammar import load_grammar
+
+_log = logging.getLogger(__name__)
 
 ENDPOINTING = (
     "The end of the file ends an utterance, unless the system says that it ends one by itself; "
@@ -129,6 +132,7 @@ def evaluate_run(
     bias = _bias(run, split)
     jobs = _jobs(run, chosen, settings)
     load_before = provenance.load_average()
+    _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
     start = perf_counter()
     with _progress(f"{run.system} on {manifest.name}, {run.condition.label}", len(jobs)) as advance:
         try:

@@ -7,6 +7,7 @@ before any library starts, and a recogniser that hangs or dies costs one utteran
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,8 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
 from edgespeech.harness.runner import run_utterance, warm_up
 from edgespeech.records.trace import Trace
+
+_log = logging.getLogger(__name__)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
@@ -228,9 +231,11 @@ def run_jobs(
     failures_in_a_row = 0
     memory: MemoryFigures | None = None
     first = Worker(factory, options, threads=threads)
+    _log.info("%s is loaded in %.2f s: %s", factory.name, first.loaded.load_s, first.loaded.info.citation)
     worker: Worker | None = first
     try:
         for job in jobs:
+            _log.debug("%s: %s", factory.name, job.request.utterance_id)
             if failures_in_a_row >= GIVE_UP_AFTER:
                 result = _failed(job, f"not tried: the process failed {failures_in_a_row} times in a row")
             else:
@@ -240,6 +245,7 @@ def run_jobs(
                     failures_in_a_row = 0
                 except EdgeSpeechError as error:
                     result = _failed(job, str(error))
+                    _log.info("%s: %s", job.request.utterance_id, error)
                     failures_in_a_row += 1
                     if worker is not None:
                         worker.kill()
