@@ -22,7 +22,7 @@ import torch
 import yaml
 from replication.lattices import tables
 from replication.lattices.lists import Wire, listed, same_bytes
-from replication.lattices.second_pass import hear, measured, second_pass_table
+from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
@@ -407,13 +407,10 @@ def second_pass(bench: Bench) -> Iterator[Row]:
     config, ours = bench.config["second_pass"], bench.config["ours"]
     amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
     scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
-    heard = [
-        one
-        for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
-        for one in hear(
-            bench.trained, corpus, amount, normalise, beam=ours["beam"], merge=ours["merge"], seed=bench.seed
-        )
-    ]
+    utterances = utterances_of(
+        dict.fromkeys(bench.config["corpora"], NORMALISER), seed=bench.seed, count=amount
+    )
+    heard = heard_with_lattices(bench.trained, utterances, normalise, beam=ours["beam"], merge=ours["merge"])
     internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
     yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
 
