@@ -26,6 +26,8 @@ from edgespeech.contracts import (
     SystemInfo,
     Word,
 )
+from edgespeech.corpora.manifest import Utterance
+from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.boundary import MAX_TEXT, checked_info
 from edgespeech.harness.runner import MAX_FAILURE, run_utterance
@@ -227,7 +229,7 @@ def test_a_wrong_size_of_state_is_the_utterance_s_failure(name: str) -> None:
 @pytest.mark.parametrize(
     "error",
     [ValueError("a\nb\x00\ud800"), KeyError(Strange()), MemoryError(), RecursionError("x" * 10**6), StopIteration(3),
-     EdgeSpeechError("/home/somebody/file is /tmp/x/y/z"), AssertionError(), 
+     EdgeSpeechError("/home/somebody/file is /tmp/x/y/z"), AssertionError(),
      UnicodeDecodeError("utf-8", b"", 0, 1, "")],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
@@ -354,8 +356,12 @@ class WrongAtSome(Returner):
 def jobs(folder: Path, count: int) -> list[Job]:
     path = folder / "a.wav"
     write_audio(path, np.zeros(1600, np.float32))
-    requests = [Request(utterance_id=f"u{n}") for n in range(count)]
-    return [Job(audio=path, offset_s=None, duration_s=0.1, request=request) for request in requests]
+    return [job(path, f"u{n}") for n in range(count)]
+
+
+def job(path: Path, name: str) -> Job:
+    item = Utterance(id=name, audio_filepath=path.name, duration=0.1, text="")
+    return Job(spoken=Spoken(corpus="toy", item=item, audio=path), request=Request(utterance_id=name))
 
 
 def test_a_recogniser_that_forks_answers_once_for_each_utterance(tmp_path: Path) -> None:
@@ -375,10 +381,8 @@ def test_wrong_values_cost_their_utterances_and_no_other(tmp_path: Path) -> None
 def test_files_that_cannot_be_read_never_count_against_the_process(tmp_path: Path) -> None:
     good = jobs(tmp_path, 1)[0]
     (tmp_path / "bad.wav").write_text("no audio here at all")
-    bad_ones = [
-        Job(audio=tmp_path / name, offset_s=None, duration_s=0.1, request=Request(utterance_id=name))
-        for name in ("bad.wav", "gone.wav", "bad.wav", "gone.wav", "bad.wav")
-    ]
+    names = ("bad.wav", "gone.wav", "bad.wav", "gone.wav", "bad.wav")
+    bad_ones = [job(tmp_path / name, name) for name in names]
     found = run_jobs(Returner, {}, [good, *bad_ones, good])
     failures = [done.trace.failure for done in found.done]
     assert failures[0] is None

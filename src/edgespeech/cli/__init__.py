@@ -23,6 +23,24 @@ lattices = typer.Typer(no_args_is_help=True, help="Lattices: many hypotheses of 
 app.add_typer(lattices, name="lattice")
 
 
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is read, started and written.")
+    ] = False,
+) -> None:
+    """Set up what all commands share."""
+    if verbose:
+        import logging
+
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False)
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", handlers=[handler])
+        logging.getLogger("edgespeech").setLevel(logging.DEBUG)
+
+
 class Profile(StrEnum):
     """How much of each corpus is run."""
 
@@ -50,6 +68,12 @@ class Rule(StrEnum):
 
     MEAN = "mean"
     PEAK_FRAME = "peak-frame"
+
+
+class Band(StrEnum):
+    """What a channel leaves of the audio."""
+
+    TELEPHONE = "telephone"
 
 
 System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgespeech systems`.")]
@@ -102,6 +126,42 @@ def transcribe(
 
 
 @app.command()
+def demo(
+    system: Annotated[str, typer.Option(help="A recogniser; see `edgespeech systems`.")] = "edge-packed",
+    manifest: Annotated[str, typer.Option(help="A split or a manifest file.")] = "assistant_mini",
+    seconds: Annotated[float, typer.Option(min=1, help="How much audio to play.")] = 60,
+    option: Options = [],  # noqa: B006  # as above
+    page: Annotated[
+        bool, typer.Option(help="Write the HTML page of all results afterwards, and open it.")
+    ] = True,
+) -> None:
+    """Transcribe recordings live, at the speed of speech, then open the HTML page."""
+    import webbrowser
+
+    from rich.console import Console
+
+    from edgespeech.corpora.fetch import manifest_of
+    from edgespeech.harness.demo import show
+    from edgespeech.harness.discovery import find_recogniser
+
+    recogniser = find_recogniser(system, **_options(option))
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(f"{system} cannot run here: {missing}")
+    console = Console()
+    try:
+        show(recogniser, manifest_of(manifest), seconds=seconds, console=console)
+    finally:
+        recogniser.close()
+    if page:
+        from edgespeech.pipeline.summary import page_of_all
+
+        with console.status("writing the page of all results"):
+            path = page_of_all()
+        console.print(f"\nAll results: {path}")
+        webbrowser.open(path.resolve().as_uri())
+
+
+@app.command()
 def evaluate(
     system: System,
     manifest: Annotated[str, typer.Option(help="A split (see `edgespeech corpora`) or a manifest file.")],
@@ -109,6 +169,9 @@ def evaluate(
     noise: Annotated[str | None, typer.Option(help="Noise to mix in, an id of the `noise` corpus.")] = None,
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB.")] = None,
     snr_rule: Annotated[Rule, typer.Option(help="What that ratio means.")] = Rule.MEAN,
+    band: Annotated[
+        Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
+    ] = None,
     context: Context = None,
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
@@ -147,6 +210,7 @@ def evaluate(
         snr_rule=None if noise is None else snr_rule.value,
         context=context,
         subset=limit,
+        band=None if band is None else Band.TELEPHONE.value,
     )
     record, rows = evaluate_run(run, settings, options=_options(option), grammar=grammar)
     path = write_record(record, rows, out)
@@ -215,7 +279,7 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
@@ -370,29 +434,38 @@ def draw_lattice(
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     host: Annotated[
-        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
+        str, typer.Option(help="Address to bind, IPv4 or IPv6; anything but loopback needs TLS.")
     ] = "127.0.0.1",
-    token: Annotated[
-        str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="What clients must present, one token a line; or one in EDGESPEECH_TOKEN."),
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS, PEM, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key, PEM.")] = None,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Serve others without TLS: nothing is encrypted.")
+    ] = False,
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help="Rescore lattices too, for the system `hybrid`.")
     ] = False,
 ) -> None:
     """Serve the cloud baseline over WebSocket."""
+    from edgespeech.cloud.access import address_of, read_tokens, tls_context
     from edgespeech.cloud.server import serve as run_server
+    from edgespeech.cloud.server import whisper
+    from edgespeech.cloud.worker import Made
 
-    rescorer = None
-    if second_pass:
-        from edgespeech.secondpass.service import build_second_pass
-
-        rescorer = build_second_pass()
+    tokens, tls = read_tokens(token_file), tls_context(tls_cert, tls_key)
+    scheme = "ws" if tls is None else "wss"
     run_server(
         host=host,
         port=port,
-        token=token,
-        rescorer=rescorer,
-        ready=lambda bound: typer.echo(f"ws://{host}:{bound}"),
+        tokens=tokens,
+        backend=whisper(),
+        rescorer=Made("edgespeech.secondpass.service:build_second_pass") if second_pass else None,
+        tls=tls,
+        allow_plaintext=allow_plaintext,
+        ready=lambda bound: typer.echo(f"{scheme}://{address_of(host, bound)}"),
     )
 
 
@@ -444,13 +517,13 @@ def bench() -> None:
 def replicate(
     context: typer.Context,
     technique: Annotated[
-        str | None, typer.Argument(help="A folder of replication/; else the rows of the plan.")
+        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +23,12 @@ from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases, phrases_for
+from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.plan import Profile, Run
 from edgespeech.harness.score import ScoredRun, resampling_unit, score
-from edgespeech.harness.workers import Done, Job, Noise, run_jobs
+from edgespeech.harness.workers import Done, Job, run_jobs
 from edgespeech.records import provenance
 from edgespeech.records.records import (
     CorpusRow,
@@ -40,6 +42,8 @@ from edgespeech.records.records import (
     without_paths,
 )
 from edgespeech.text.grammar import load_grammar
+
+_log = logging.getLogger(__name__)
 
 ENDPOINTING = (
     "The end of the file ends an utterance, unless the system says that it ends one by itself; "
@@ -128,6 +132,7 @@ def evaluate_run(
     bias = _bias(run, split)
     jobs = _jobs(run, chosen, settings)
     load_before = provenance.load_average()
+    _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
     start = perf_counter()
     with _progress(f"{run.system} on {manifest.name}, {run.condition.label}", len(jobs)) as advance:
         try:
@@ -151,23 +156,19 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
         path, sha256 = _noise_file(run.noise)
         noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
+    condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed)
     phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
         Job(
-            audio=manifest.audio_path(utterance),
-            offset_s=utterance.offset,
-            duration_s=utterance.duration,
-            sha256=utterance.sha256,
+            spoken=spoken,
             request=Request(
-                utterance_id=utterance.id,
-                language=utterance.lang,
-                context=phrases_for(run.context, phrases, utterance),
+                utterance_id=spoken.id,
+                language=spoken.item.lang,
+                context=phrases_for(run.context, phrases, spoken.item),
                 seed=settings.seed,
             ),
-            noise=noise,
-            seed=settings.seed,
         )
-        for utterance in manifest.utterances
+        for spoken in spoken_of(manifest, condition)
     ]
 
 

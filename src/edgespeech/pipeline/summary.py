@@ -45,12 +45,21 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     changed = render(records_dir(), results_dir(), pages, check=check)
     if not check:
-        from edgespeech.report.html import write_page
-
-        page = html or work_dir() / "report.html"
-        write_page(records_dir(), results_dir() / "reference", page)
-        changed.append(str(page))
+        changed.append(str(page_of_all(html)))
     return changed
+
+
+def page_of_all(html: Path | None = None) -> Path:
+    """Write the HTML page of the committed records and return where it is.
+
+    Args:
+        html: where it goes; None: `report.html` in the work folder.
+    """
+    from edgespeech.report.html import write_page
+
+    page = html or work_dir() / "report.html"
+    write_page(records_dir(), results_dir() / "reference", page)
+    return page
 
 
 def claims_table() -> str:
