@@ -50,6 +50,7 @@ class Compared(NamedTuple):
         verdict: `better`, `worse` or `tie`.
         seeds: over how many both are pooled.
         n: utterances.
+        resampled: what the interval resamples.
     """
 
     difference: float
@@ -59,6 +60,7 @@ class Compared(NamedTuple):
     verdict: str
     seeds: int
     n: int
+    resampled: tuple[str, ...]
 
 
 class Bench:
@@ -152,6 +154,7 @@ class Bench:
             found.verdict.value,
             len(ours),
             len(at),
+            (f"{found.interval.method}s",),
         )
 
     def _errors(self, texts: Sequence[str]) -> list[int]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.records.used import note_subset
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -122,6 +123,7 @@ class Manifest:
             return hashlib.sha256(f"{seed}:{utterance.id}".encode()).digest()
 
         chosen = {utterance.id for utterance in sorted(self.utterances, key=key)[:n]}
+        note_subset(self.name, len(chosen))
         return replace(self, utterances=tuple(u for u in self.utterances if u.id in chosen))
 
     def content_sha256(self) -> str:
