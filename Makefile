@@ -55,7 +55,7 @@ report: env ## tables, plots and the HTML report, from the committed records
 	$(BIN)/edgespeech report
 
 demo: env ## transcribe recordings of this repository live on the terminal, then write the HTML page
-	$(BIN)/python examples/demo.py
+	$(BIN)/edgespeech demo
 
 replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
 	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)

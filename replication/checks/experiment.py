@@ -83,6 +83,7 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[Row]:
             offset_s=item.offset,
             duration_s=item.duration,
             request=Request(utterance_id=item.id),
+            sha256=item.sha256,
         )
         for item in manifest.utterances
     ]

@@ -25,8 +25,7 @@ from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, 
 from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
-from edgespeech.audio.io import read_audio
-from edgespeech.contracts import EventKind
+from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import heads_file, project_root, work_dir
 from edgespeech.corpora.fetch import manifest_of
@@ -154,7 +153,7 @@ def set_cases(config: Config, values: Config) -> Iterator[Case]:
     noises = {}
     if what.noises is not None:
         recorded = manifest_of(what.noises)
-        noises = {one.id: read_audio(recorded.audio_path(one)) for one in recorded.utterances}
+        noises = {one.id: recorded.read(one) for one in recorded.utterances}
     yield from cases(manifest, what, recogniser()[0], noises, config["seed"])
 
 
@@ -430,7 +429,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
             continue
         for item in recorded.utterances:
             part_s = min(config["silence_s"], item.duration)
-            sounds[item.id] = read_audio(recorded.audio_path(item), duration=part_s)
+            sounds[item.id] = recorded.read(item)[: round(part_s * SAMPLE_RATE)]
     heard = []
     for name, samples in sounds.items():
         case = Case(id=name, condition="", text="", speaker=None, samples=samples, sos_s=0.0, eos_s=0.0)

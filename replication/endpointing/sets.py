@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgespeech.audio.augment import Augmenter
-from edgespeech.audio.io import read_audio, write_audio
+from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.manifest import Manifest, Utterance, write_manifest
@@ -175,7 +175,7 @@ def write_set(folder: Path, name: str, made: Iterable[Case]) -> Path:
 def _hesitant(
     manifest: Manifest, item: Utterance, what: Hesitation | None, trained: Trained, key: str
 ) -> Hesitant:
-    samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+    samples = manifest.read(item)
     eos_s = min(item.eos_s or 0.0, len(samples) / SAMPLE_RATE)
     sos_s = item.sos_s or 0.0
     if what is None:

@@ -19,7 +19,6 @@ import torch
 import yaml
 from replication.lattices.lists import ARMS, Wire, expanded, sent
 
-from edgespeech.audio.io import read_audio
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
@@ -74,7 +73,7 @@ def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattic
     """What was said in each utterance, and the lattice of the device's search."""
     how = ours()
     for item in manifest.utterances:
-        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        samples = manifest.read(item)
         yield item.text, lattice_of(trained, samples, how["beam"], how["merge"])
 
 

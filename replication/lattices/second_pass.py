@@ -9,7 +9,6 @@ from typing import Any
 
 from replication.lattices.lists import ARMS, Wire, rescored, sent
 
-from edgespeech.audio.io import read_audio
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import bad
 from edgespeech.lattice.lattice import Lattice
@@ -72,7 +71,7 @@ def hear(
     if count is not None:
         manifest = manifest.subset(count, seed)
     for item in manifest.utterances:
-        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        samples = manifest.read(item)
         yield Heard(
             corpus=manifest.name,
             speaker=item.speaker,

@@ -23,13 +23,13 @@ import torch
 import yaml
 
 from edgespeech.arms.configuration import start_model
-from edgespeech.contracts import SAMPLE_RATE, Request, Samples
+from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
-from edgespeech.harness.workers import Job, prepare_audio
+from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import (
@@ -41,7 +41,7 @@ from edgespeech.model.checkpoint import (
 )
 from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
-from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
+from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.page import run
 from edgespeech.report.text import NONE, markdown_table
@@ -105,11 +105,7 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
         for item in manifest.utterances:
-            request = Request(utterance_id=item.id)
-            audio = manifest.audio_path(item)
-            samples = prepare_audio(
-                Job(audio=audio, offset_s=item.offset, duration_s=item.duration, request=request)
-            )
+            samples = manifest.read(item)
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
                 others.append(item.id)
         total = len(manifest.utterances)
@@ -143,7 +139,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
     found = [
         record
-        for record in load_records(records_dir())
+        for record in current_records(records_dir())
         if record.status == "passed"
         and record.system.name == system
         and dict(record.system.model_sha256) == hashes

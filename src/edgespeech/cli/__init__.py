@@ -23,6 +23,24 @@ lattices = typer.Typer(no_args_is_help=True, help="Lattices: many hypotheses of 
 app.add_typer(lattices, name="lattice")
 
 
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is read, started and written.")
+    ] = False,
+) -> None:
+    """Set up what all commands share."""
+    if verbose:
+        import logging
+
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False)
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", handlers=[handler])
+        logging.getLogger("edgespeech").setLevel(logging.DEBUG)
+
+
 class Profile(StrEnum):
     """How much of each corpus is run."""
 
@@ -99,6 +117,42 @@ def transcribe(
             typer.echo(json.dumps(as_dict(path, timeline), ensure_ascii=False))
         else:
             typer.echo(as_text(path, timeline))
+
+
+@app.command()
+def demo(
+    system: Annotated[str, typer.Option(help="A recogniser; see `edgespeech systems`.")] = "edge-packed",
+    manifest: Annotated[str, typer.Option(help="A split or a manifest file.")] = "assistant_mini",
+    seconds: Annotated[float, typer.Option(min=1, help="How much audio to play.")] = 60,
+    option: Options = [],  # noqa: B006  # as above
+    page: Annotated[
+        bool, typer.Option(help="Write the HTML page of all results afterwards, and open it.")
+    ] = True,
+) -> None:
+    """Transcribe recordings live, at the speed of speech, then open the HTML page."""
+    import webbrowser
+
+    from rich.console import Console
+
+    from edgespeech.corpora.fetch import manifest_of
+    from edgespeech.harness.demo import show
+    from edgespeech.harness.discovery import find_recogniser
+
+    recogniser = find_recogniser(system, **_options(option))
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(f"{system} cannot run here: {missing}")
+    console = Console()
+    try:
+        show(recogniser, manifest_of(manifest), seconds=seconds, console=console)
+    finally:
+        recogniser.close()
+    if page:
+        from edgespeech.pipeline.summary import page_of_all
+
+        with console.status("writing the page of all results"):
+            path = page_of_all()
+        console.print(f"\nAll results: {path}")
+        webbrowser.open(path.resolve().as_uri())
 
 
 @app.command()
@@ -215,7 +269,7 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
@@ -335,7 +389,7 @@ def make_lattice(
     from edgespeech.model.checkpoint import load_model
     from edgespeech.systems.edge_fp32 import EdgeFp32
 
-    samples = read_audio(audio, average_channels=True)
+    samples = read_audio(audio, channels="average")
     found = lattice_of(load_model(model or EdgeFp32().folder()), samples, beam, merge or None)
     kept = prune(found, width)
     size = write_lattice(out, kept, _vocabulary(words))
@@ -444,13 +498,13 @@ def bench() -> None:
 def replicate(
     context: typer.Context,
     technique: Annotated[
-        str | None, typer.Argument(help="A folder of replication/; else the rows of the plan.")
+        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:

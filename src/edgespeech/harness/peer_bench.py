@@ -92,6 +92,7 @@ def utterances(corpus: str, count: int | None, seed: int, folder: Path) -> Itera
             offset_s=item.offset,
             duration_s=item.duration,
             request=Request(utterance_id=item.id),
+            sha256=item.sha256,
         )
         samples = prepare_audio(job)
         file = folder / f"{manifest.name}-{number}.npz"

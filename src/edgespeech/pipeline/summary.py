@@ -7,8 +7,9 @@ from pathlib import Path
 
 from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
 from edgespeech.harness.plan import Profile
+from edgespeech.harness.rescore import current_records
 from edgespeech.pipeline.dag import records_of, run_dag
-from edgespeech.records.records import load_record, load_records, publish_record
+from edgespeech.records.records import load_record, publish_record
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
@@ -44,18 +45,27 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     changed = render(records_dir(), results_dir(), pages, check=check)
     if not check:
-        from edgespeech.report.html import write_page
-
-        page = html or work_dir() / "report.html"
-        write_page(records_dir(), results_dir() / "reference", page)
-        changed.append(str(page))
+        changed.append(str(page_of_all(html)))
     return changed
+
+
+def page_of_all(html: Path | None = None) -> Path:
+    """Write the HTML page of the committed records and return where it is.
+
+    Args:
+        html: where it goes; None: `report.html` in the work folder.
+    """
+    from edgespeech.report.html import write_page
+
+    page = html or work_dir() / "report.html"
+    write_page(records_dir(), results_dir() / "reference", page)
+    return page
 
 
 def claims_table() -> str:
     """What others report, beside what the committed records say."""
     references = load_references(results_dir() / "reference")
-    tables = {table.name: table for table in all_tables(load_records(records_dir()), references)}
+    tables = {table.name: table for table in all_tables(current_records(records_dir()), references)}
     return "\n".join(
         f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
     )

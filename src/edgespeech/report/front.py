@@ -137,7 +137,7 @@ def _in_its_domain(device: Record) -> str:
 
 
 def _against_the_cloud(device: Record, cloud: Record, pairs: Pairs) -> str:
-    words, commands = word_errors(device, pairs, NORMALISER), acceptance(pairs)
+    words, commands = word_errors(pairs, NORMALISER), acceptance(pairs)
     sent = cloud.networks[NETWORK].up_bytes if NETWORK in cloud.networks else None
     times = cloud.system.model_bytes / max(device.system.model_bytes, 1)
     understood = ""
@@ -151,7 +151,7 @@ def _against_the_cloud(device: Record, cloud: Record, pairs: Pairs) -> str:
 
 
 def _open_speech(device: Record, cloud: Record, pairs: Pairs) -> str:
-    paired = word_errors(device, pairs, NORMALISER)
+    paired = word_errors(pairs, NORMALISER)
     title = "Where the small model fails" if paired.verdict is Difference.WORSE else "On open speech"
     return (
         f"**{title}.** On {device.corpus.n_utterances} sentences about anything ({OPEN_CORPUS}) it gets "

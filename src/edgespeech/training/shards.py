@@ -281,7 +281,9 @@ def _decode_shard(path: Path, shard: ShardFile, files: Mapping[str, BinaryIO]) -
                 raise bad(str(path), f"member {number}", member.name, f"{utterance.id} of {line.corpus}")
             audio = Path(scratch) / member.name
             audio.write_bytes(_content(tar, member))
-            samples = read_audio(audio, offset=utterance.offset, duration=utterance.duration)
+            samples = read_audio(
+                audio, offset=utterance.offset, duration=utterance.duration, sha256=utterance.sha256
+            )
             audio.unlink()
             kept.append(json.dumps([text, append_samples(files[line.corpus], samples)]))
     if len(kept) != shard.utterances:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from edgespeech.audio.io import read_audio
 from edgespeech.contracts import Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import work_dir
@@ -62,7 +61,7 @@ def decoded(manifest: Manifest) -> Store:
     index = path.with_suffix(".json")
     if not (index.is_file() and path.is_file()):
         pieces = (
-            read_audio(manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration)
+            manifest.read(utterance)
             for utterance in track(manifest.utterances, f"decode {manifest.name}", transient=True)
         )
         spans = write_raw(path, pieces)
