@@ -19,6 +19,7 @@ from replication.checks.published_scores import score_lines
 from edgespeech.contracts import Request
 from edgespeech.core.places import project_root
 from edgespeech.corpora.fetch import fetch, manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, Row, parser
 from edgespeech.harness.discovery import find_recogniser, recognisers
@@ -77,16 +78,7 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Compute that the runner attributes to a recogniser that does nothing, per second of audio."""
     settings = config["overhead"]
     manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
-    jobs = [
-        Job(
-            audio=manifest.audio_path(item),
-            offset_s=item.offset,
-            duration_s=item.duration,
-            request=Request(utterance_id=item.id),
-            sha256=item.sha256,
-        )
-        for item in manifest.utterances
-    ]
+    jobs = [Job(spoken=spoken, request=Request(utterance_id=spoken.id)) for spoken in spoken_of(manifest)]
     done = run_jobs(recognisers()["null"], {}, jobs).done
     compute_s = [sum(chunk.compute_s for chunk in one.trace.chunks) for one in done]
     audio_s = [one.trace.duration_s for one in done]
