@@ -27,7 +27,7 @@ from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, Processes, train
 from edgespeech.training.precision import faster_precision
-from edgespeech.training.sounds import SoundsHead
+from edgespeech.training.sounds import SoundsHead, ctc_sum
 from edgespeech.training.speech import encode_items, load_speech
 
 Make = Callable[..., TrainConfig]
@@ -340,7 +340,7 @@ def test_without_weight_the_ctc_loss_is_left_out(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[int] = []
-    of_all = loop.ctc_sum
+    of_all = ctc_sum
 
     def counting(*given: torch.Tensor) -> torch.Tensor:
         counted.append(1)
