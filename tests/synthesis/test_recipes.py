@@ -9,7 +9,8 @@ from edgespeech.core.files import project_root, sha256_file
 from edgespeech.corpora.corpora import assert_trainable
 from edgespeech.corpora.manifest import load_manifest
 from edgespeech.synthesis.kokoro import load_voices, voices_file
-from edgespeech.synthesis.synthesis import Recipe, load_recipe, plan
+from edgespeech.synthesis.plan import plan
+from edgespeech.synthesis.recipe import Recipe, load_recipe
 from edgespeech.text.grammar import load_grammar
 from edgespeech.training.config import load_train_config
 
@@ -45,7 +46,7 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
     synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
     assert synthetic
     others = {"assistant_dev", "assistant_dev_accents"}
-    assert synthetic == {recipe.name for recipe in recipes.values()} - others
+    assert synthetic <= {recipe.name for recipe in recipes.values()} - others
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
         assert recipe.split == ("dev" if stem.startswith("dev") else "train")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from edgespeech.corpora.corpora import CorpusKind, find_split
-from edgespeech.corpora.fetch import fetch, manifest_of
-from edgespeech.corpora.written import written
+from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.secondpass.config import TextSource
 from edgespeech.text.grammar import load_grammar
@@ -79,21 +76,6 @@ def assert_unseen(sentences: Iterable[str], kept_away: Collection[str]) -> None:
     for sentence in set(sentences):
         if plain(sentence) in kept_away:
             raise EdgeSpeechError(f"language model: {sentence!r} is a sentence for evaluation")
-
-
-def lines_of(split: str) -> list[str]:
-    """The sentences of a split of text or speech, or of a manifest (`.jsonl`), as they are written there.
-
-    Raises:
-        EdgeSpeechError: it is unknown, or has no words.
-    """
-    if not split.endswith(".jsonl"):
-        corpus, name = find_split(split)
-        if corpus.kind is CorpusKind.TEXT:
-            path = fetch(name) / corpus.splits[name].manifest
-            rows = path.read_text(encoding="utf-8").splitlines()
-            return [json.loads(row)["text"] for row in rows] if path.suffix == ".jsonl" else rows
-    return [utterance.text for utterance in manifest_of(split).utterances]
 
 
 def _drawn(source: TextSource, rng: random.Random) -> list[str]:
