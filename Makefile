@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint unit tables-check bench bench-check report replicate fuzz neon clean
+.PHONY: help env test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -34,6 +34,7 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 unit: env
 	$(BIN)/python -m pytest
@@ -44,18 +45,23 @@ tables-check: env
 bench-check: env
 	$(BIN)/asv check --config asv.conf.json -E existing:$(BIN)/python
 
+docs: env ## build the documentation's site in site/; a dead link is an error
+	$(BIN)/mkdocs build --quiet
+
 bench: env ## run asv on the working tree and build its pages
 	$(BIN)/edgespeech bench
 
 report: env ## tables, plots and the HTML report, from the committed records
 	$(BIN)/edgespeech report
 
+demo: env ## transcribe recordings of this repository live on the terminal, then write the HTML page
+	$(BIN)/edgespeech demo
+
 replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
 	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)
 
 replicate-%: env ## one technique, by the name of its folder in replication/
-	@test -f replication/$(subst -,_,$*)/replicate.py || { echo "$@: no replication/$(subst -,_,$*)/replicate.py"; exit 2; }
-	$(BIN)/python replication/$(subst -,_,$*)/replicate.py --profile $(PROFILE)
+	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
 
 fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sanitizers
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds
@@ -68,5 +74,5 @@ neon: env ## check the AArch64 engine under emulation (Debian: g++-aarch64-linux
 	  || { echo "neon: $$tool is not installed: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 2; }; done
 	$(BIN)/python -m pytest tests/engine/test_neon.py
 
-clean: ## remove what was built; results and fetched data stay
-	rm -rf build .asv site $(VENV)
+clean: ## remove what was built; results, fetched data and the benchmark history in .asv stay
+	rm -rf build site $(VENV)

@@ -30,7 +30,6 @@ class PocketSphinx:
         self.chunk_s = self.recogniser.load().chunk_s
 
     def track_wer(self) -> float:
-        from edgespeech.audio.io import read_audio
         from edgespeech.harness.runner import run_utterance
         from edgespeech.metrics.wer import count_errors, wer
         from edgespeech.text.normalise import normalisers
@@ -38,7 +37,7 @@ class PocketSphinx:
         normalise = normalisers()["basic"]
         hypotheses: list[str] = []
         for line in self.manifest.utterances:
-            samples = read_audio(self.manifest.audio_path(line))
+            samples = self.manifest.read(line)
             trace = run_utterance(
                 self.recogniser, samples, Request(utterance_id=line.id), chunk_s=self.chunk_s
             )

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from edgespeech.audio.features import Features
+from edgespeech.core.labels import BLANK
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
+from edgespeech.model.config import ModelConfig, PredictorKind
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 

@@ -1,4 +1,4 @@
-"""The language model of the second pass, and its scales; `replicate.py` measures what they bring.
+"""The language model of the second pass, and its scales; `experiment.py` measures what they bring.
 
 python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (25 minutes of one thread; resumes)
 python replication/lattices/rescore.py tune            # scales.yaml: the scales of each arm, by assistant_dev
@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 import yaml
+from replication.lattices.lists import ARMS, Wire, expanded, sent
 
-from edgespeech.audio.io import read_audio
-from edgespeech.core.files import sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.lattice.codec import Precision, Vocabulary
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.search import lattice_of
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
-from edgespeech.secondpass.arms import ARMS, Wire, expanded, sent
 from edgespeech.secondpass.config import load_lm_config
 from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, shipped_second_pass
 from edgespeech.secondpass.model import load_lm, save_lm
@@ -43,7 +43,6 @@ from edgespeech.secondpass.tuning import (
     save_scales,
     tune,
 )
-from edgespeech.systems._edge import shipped_models
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "lm.yaml"
@@ -55,7 +54,7 @@ TUNED_ON = 120
 BITS = 7
 """Of a weight of the language model that ships: with 8 its file would have more than 10 MB."""
 WORDS = HERE / "words.txt"
-"""The vocabulary that messages are written with, see `replicate.py`."""
+"""The vocabulary that messages are written with, see `experiment.py`."""
 
 
 def run_folder() -> Path:
@@ -74,7 +73,7 @@ def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattic
     """What was said in each utterance, and the lattice of the device's search."""
     how = ours()
     for item in manifest.utterances:
-        samples = read_audio(manifest.audio_path(item), offset=item.offset, duration=item.duration)
+        samples = manifest.read(item)
         yield item.text, lattice_of(trained, samples, how["beam"], how["merge"])
 
 

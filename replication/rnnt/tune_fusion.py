@@ -18,7 +18,7 @@ import jiwer
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.checkpoint import load_model
-from edgespeech.systems._edge import BEAM
+from edgespeech.search.settings import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.fusion import load_fusion_config, make_fusion
 from edgespeech.training.tuning import hear, said

@@ -18,6 +18,7 @@ from pathlib import Path
 import jiwer
 
 from edgespeech.audio.features import Features
+from edgespeech.core.places import shipped_models
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import load_fusion
@@ -25,7 +26,7 @@ from edgespeech.metrics.acceptance import accepted
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.search.constraint import GrammarScores
-from edgespeech.systems._edge import BEAM, shipped_models
+from edgespeech.search.settings import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.text.grammar import load_grammar
 from edgespeech.training.tuning import hear, led, said

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 SAMPLE_RATE = 16_000
+RECOGNISER_GROUP = "edgespeech.recognisers"
+"""Group of entry points by which packages bring recognisers."""
 
 
 class Kind(StrEnum):

@@ -187,3 +187,14 @@ def test_bad_manifests_name_file_and_line(
     done = evaluate(environment, manifest, tmp_path / "out")
     assert done.returncode == 2
     assert "mine.jsonl:3" in done.stderr
+
+
+def test_verbose_says_on_stderr_what_is_read(tmp_path: Path) -> None:
+    """In a process of its own, since logging is set up once in a process."""
+    command = [sys.executable, "-m", "edgespeech.cli", "-v", "fetch", "assistant_mini"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "used where it is" in " ".join(told.stderr.split())
+    assert "INFO" not in told.stdout
+    quiet = subprocess.run([*command[:3], *command[4:]], capture_output=True, text=True, check=True)
+    assert quiet.stderr == ""
+    assert quiet.stdout == told.stdout

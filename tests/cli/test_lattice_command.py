@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from edgespeech.audio.io import write_audio
 from edgespeech.cli import app
+from edgespeech.core.labels import BLANK
 from edgespeech.model.checkpoint import save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 

@@ -23,7 +23,7 @@ from edgespeech.contracts import (
     Stream,
     SystemInfo,
 )
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.harness.discovery import recognisers
 
 PADDING_S = 0.1  # a codec or a feature window may fill up its last frame

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -72,48 +71,3 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
     assert files.sha256_file(path) == hashlib.sha256(bytes(3_000_000)).hexdigest()
     with pytest.raises(EdgeSpeechError, match=r"gone: could not be read: No such file"):
         files.sha256_file(tmp_path / "gone")
-
-
-def test_the_project_is_found_from_the_package() -> None:
-    assert (files.project_root() / "src" / "edgespeech" / "contracts.py").is_file()
-
-
-def test_the_project_is_found_from_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "__file__", str(tmp_path / "site-packages" / "files.py"))
-    deep = tmp_path / "checkout" / "deep"
-    deep.mkdir(parents=True)
-    monkeypatch.chdir(deep)
-    with pytest.raises(EdgeSpeechError, match="no EdgeSpeech checkout here or above"):
-        files.project_root()
-    checkout: Any = tmp_path / "other"
-    (checkout / "deep").mkdir(parents=True)
-    (checkout / "pyproject.toml").write_text('[project]\nname = "edgespeech"\n')
-    monkeypatch.chdir(checkout / "deep")
-    assert files.project_root() == checkout
-
-
-def test_the_mirror_is_named_or_beside_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGESPEECH_MIRROR", str(tmp_path))
-    assert files.mirror_root() == tmp_path
-    monkeypatch.setenv("EDGESPEECH_MIRROR", "")
-    assert files.mirror_root() is None
-    monkeypatch.setenv("EDGESPEECH_MIRROR", str(tmp_path / "gone"))
-    with pytest.raises(EdgeSpeechError, match=r"EDGESPEECH_MIRROR is .*gone', expected an existing folder"):
-        files.mirror_root()
-    monkeypatch.delenv("EDGESPEECH_MIRROR")
-    monkeypatch.setattr(files, "project_root", lambda: tmp_path / "checkout")
-    assert files.mirror_root() is None
-    (tmp_path / "shared" / "mirror").mkdir(parents=True)
-    assert files.mirror_root() == tmp_path / "shared" / "mirror"
-
-
-def test_the_work_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
-    assert files.work_dir() == tmp_path / "work"
-    assert (tmp_path / "work").is_dir()
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "file"))
-    with pytest.raises(EdgeSpeechError, match="could not be made"):
-        files.work_dir()

@@ -14,7 +14,8 @@ import soundfile
 import yaml
 
 from corpora.file_server import Server, leftovers
-from edgespeech.core.files import mirror_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import mirror_root
 from edgespeech.corpora.corpora import load_corpus, split_names
 from edgespeech.corpora.download import UnavailableError
 from edgespeech.corpora.fetch import fetch, manifest_of

@@ -1,10 +1,15 @@
+import gzip
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgespeech.audio.io import write_audio
+from edgespeech.corpora import manifest as manifest_module
 from edgespeech.corpora.manifest import Utterance, load_manifest, verify_audio, write_manifest
 from edgespeech.errors import EdgeSpeechError
 
@@ -55,7 +60,6 @@ def test_a_line_without_an_id_is_named_by_its_audio(tmp_path: Path) -> None:
     ("second", "message"),
     [
         ('{"id": "u1", ', "not JSON: EOF while parsing"),
-        ("", "not JSON: EOF while parsing"),
         ("[1, 2]", "content is"),
         (without(line(1), "text"), "text is missing, expected a value"),
         (without(line(1), "duration"), "duration is missing"),
@@ -68,7 +72,11 @@ def test_a_line_without_an_id_is_named_by_its_audio(tmp_path: Path) -> None:
         (line(1, offset=-0.5), "offset is -0.5, expected greater than or equal to 0"),
         (line(1, text=5), "text is 5, expected a valid string"),
         (line(1, id=5), "id is 5, expected a valid string"),
-        (line(1, speker="x"), "unknown key 'speker', expected one of id, audio_filepath, duration, text"),
+        (line(1, eos_s=1.6), r"expected eos_s \(1.6\) within the duration \(1.5\)"),
+        (json.dumps(line(1, snr=float("nan"))), "expected finite numbers in snr"),
+        (json.dumps(line(1, made={"by": [float("inf")]})), "expected finite numbers in made"),
+        (line(1, audio_filepath="a" * 300), "expected an existing file"),
+        (line(1, audio_filepath="a\0b"), "expected an existing file"),
         (line(1, sha256="abc"), "sha256 is 'abc', expected"),
         (line(1, slots={"size": 3}), "slots.size is 3, expected a valid string"),
         (line(1, sos_s=1.0, eos_s=0.5), r"expected sos_s \(1.0\) not after eos_s \(0.5\)"),
@@ -83,7 +91,7 @@ def test_a_bad_line_is_named(tmp_path: Path, second: dict[str, Any] | str, messa
 
 
 def test_several_mistakes_of_a_line_are_counted(tmp_path: Path) -> None:
-    path = write(tmp_path, line(0, duration=-1, text=3, other=1))
+    path = write(tmp_path, line(0, duration=-1, text=3, lang=1))
     with pytest.raises(EdgeSpeechError, match=r"some\.jsonl:1: duration is -1, .* \(and 2 more\)"):
         load_manifest(path)
 
@@ -165,3 +173,85 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="no utterances to write"):
         write_manifest(path, [])
     assert load_manifest(path).utterances == source.utterances
+
+
+def test_fields_that_are_not_ours_stay_with_their_utterance(tmp_path: Path) -> None:
+    path = write(tmp_path, line(0, pred_text="word", taskname="asr", words=[{"w": 1}]), line(1))
+    first, second = load_manifest(path).utterances
+    assert first.foreign == {"pred_text": "word", "taskname": "asr", "words": [{"w": 1}]}
+    assert second.foreign == {}
+    write_manifest(tmp_path / "again.jsonl", [first, second])
+    assert load_manifest(tmp_path / "again.jsonl").utterances == (first, second)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text + b"\n  \n\n",
+        lambda text: b"\n" + text,
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.rstrip(),
+        gzip.compress,
+        lambda text: gzip.compress(text[:40]) + gzip.compress(text[40:]),
+    ],
+    ids=["byte-order mark", "empty lines", "empty line first", "CRLF", "no last newline", "gzip", "two gzip"],
+)
+def test_what_editors_and_packers_leave_is_read(tmp_path: Path, made: Callable[[bytes], bytes]) -> None:
+    path = write(tmp_path, line(0), line(1))
+    plain = load_manifest(path).utterances
+    other = tmp_path / "manifest.json"
+    other.write_bytes(made(path.read_bytes()))
+    assert load_manifest(other).utterances == plain
+
+
+def test_a_packed_manifest_that_is_cut_or_endless_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, line(0))
+    packed = gzip.compress(path.read_bytes())
+    path.write_bytes(packed[:-9])
+    with pytest.raises(EdgeSpeechError, match="could not be unpacked"):
+        load_manifest(path)
+    monkeypatch.setattr(manifest_module, "MAX_BYTES", 1000)
+    path.write_bytes(gzip.compress(b" " * 5000))
+    with pytest.raises(EdgeSpeechError, match="expected at most so many"):
+        load_manifest(path)
+
+
+def test_parts_of_a_file_need_no_ids(tmp_path: Path) -> None:
+    parts = [without(line(0, offset=start), "id") for start in (0.0, 1.5)]
+    path = write(tmp_path, *parts, without(line(1), "id"))
+    assert [one.id for one in load_manifest(path).utterances] == ["0@0.0+1.5", "0@1.5+1.5", "1"]
+    write_manifest(tmp_path / "again.jsonl", load_manifest(path).utterances)
+    assert load_manifest(tmp_path / "again.jsonl").utterances[0].offset == 0.0
+
+
+@pytest.mark.parametrize("given", ["/home/somebody/a/u0", "~/a/u0", "C:\\data\\u0", "file:///data/u0"])
+def test_no_path_of_a_machine_is_an_id(tmp_path: Path, given: str) -> None:
+    assert load_manifest(write(tmp_path, line(0, id=given))).utterances[0].id == "u0"
+    absolute = without(line(0, audio_filepath=str(tmp_path / "0.wav")), "id")
+    assert load_manifest(write(tmp_path, absolute)).utterances[0].id == "0"
+
+
+def test_an_utterance_is_read_with_its_hash_and_length_checked(tmp_path: Path) -> None:
+    audio = tmp_path / "a.wav"
+    write_audio(audio, np.zeros(32000, np.float32))
+    sha256 = hashlib.sha256(audio.read_bytes()).hexdigest()
+    row = {"audio_filepath": "a.wav", "duration": 2.0, "text": "", "sha256": sha256}
+
+    def read(**changes: Any) -> int:
+        return len(read_all(write(tmp_path, row | changes)))
+
+    def read_all(path: Path) -> Any:
+        manifest = load_manifest(path)
+        return manifest.read(manifest.utterances[0])
+
+    assert read() == 32000
+    assert read(offset=0.0, duration=0.5) == 8000
+    assert read(offset=1.0, duration=1.01) == 16000
+    for changes in ({"duration": 600.0}, {"duration": 1.0}, {"offset": 1.5, "duration": 1.0}):
+        with pytest.raises(EdgeSpeechError, match="duration is"):
+            read(**changes)
+    with pytest.raises(EdgeSpeechError, match=r"a\.wav: sha256 is [0-9a-f]{64}, expected 0{64}"):
+        read(sha256="0" * 64)

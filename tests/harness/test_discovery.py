@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgespeech import systems
+from edgespeech.contracts import RECOGNISER_GROUP
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import discovery
 
@@ -37,7 +38,7 @@ def test_a_file_in_systems_is_found_without_any_other_edit(
 
 
 def entries(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
-    found = [EntryPoint(f"e{n}", value, discovery.GROUP) for n, value in enumerate(values)]
+    found = [EntryPoint(f"e{n}", value, RECOGNISER_GROUP) for n, value in enumerate(values)]
     monkeypatch.setattr(discovery, "entry_points", lambda group: found)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
 from edgespeech.harness.plan import Plan, expand, load_plan, run_key, source_sha256

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from replication.checks.published_scores import score_lines
 
 from edgespeech.contracts import Difference
-from edgespeech.core.files import mirror_root
-from edgespeech.harness.published_scores import score_lines
+from edgespeech.core.places import mirror_root
 from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import ErrorCounts, count_errors, total
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lattice import build as lattice_build
 from edgespeech.lattice.build import determinised
@@ -17,7 +18,7 @@ from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, n_best, paths, posteriors
 from edgespeech.lattice.search import LatticeDecoder, log_probability, prediction_scores
 from edgespeech.lm.fusion import Fusion
-from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
+from edgespeech.model.config import ModelConfig, PredictorKind
 from edgespeech.model.transducer import StatelessPredictor, Transducer
 from edgespeech.search.beam import BeamDecoder
 from helpers_fusion import fusion_of

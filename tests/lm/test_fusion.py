@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.estimate import estimate
 from edgespeech.lm.fusion import FUSION, HIGH, Fusion, FusionWeights, load_fusion, save_fusion
 from edgespeech.lm.ngram import START
-from edgespeech.model.config import BLANK
 from helpers_fusion import fusion_of
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgespeech.core.files import mirror_root
+from edgespeech.core.places import mirror_root
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.text.grammar import Parse, load_grammar

@@ -15,14 +15,13 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import save_model
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.loader import EdgeFile
 from edgespeech.packed.pack import EMBEDDING, pack
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_packed import tiny
 from helpers_replication import load_replication
 

@@ -15,14 +15,14 @@ from edgespeech.arms.configuration import Arms
 from edgespeech.arms.packed_bench import Bench
 from edgespeech.arms.sensitivity import Option, matrices_of
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import Encoding, Layout, pack
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny
 from helpers_replication import load_replication

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from replication.endpointing import tables as report
 
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, load_manifest, write_manifest
 from edgespeech.endpointing.networks import load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
 from edgespeech.model.checkpoint import WEIGHTS, save_model
-from edgespeech.report import endpointing as report
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_packed import tiny
 from helpers_replication import load_replication
 
@@ -177,12 +177,10 @@ def test_a_set_is_written_as_a_corpus(
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     monkeypatch.setattr(page, "HERE", tmp_path / "here")
-    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "toy", str(tmp_path / "out")])
-    page.main()
+    page.main(["--write", "toy", str(tmp_path / "out")])
     assert len(load_manifest(tmp_path / "out" / "toy.jsonl").utterances) == 3
-    monkeypatch.setattr("sys.argv", ["replicate.py", "--write", "none", str(tmp_path / "out")])
     with pytest.raises(EdgeSpeechError, match="set"):
-        page.main()
+        page.main(["--write", "none", str(tmp_path / "out")])
 
 
 def test_evaluation_speech_is_never_learned_from(page: ModuleType, config: dict[str, Any]) -> None:

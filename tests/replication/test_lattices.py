@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from replication.lattices.lists import ARMS, Wire
 
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.harness.checks import table
 from edgespeech.harness.peer_bench import Spoken, write_chunks
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
 from edgespeech.lattice.paths import Scales, n_best
 from edgespeech.model.checkpoint import save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.secondpass.arms import ARMS, Wire
 from edgespeech.secondpass.folder import FOLDER_VARIABLE, LM
 from edgespeech.secondpass.model import save_lm
 from edgespeech.secondpass.tuning import save_scales
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_lattice import random_lattice
 from helpers_replication import load_replication
 from secondpass.lm_helpers import tiny_lm

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edgespeech.core.files import project_root
 from edgespeech.harness.checks import render
+from edgespeech.pipeline.replicate import techniques
 from helpers_replication import load_replication
 
-PAGES = sorted(path.parent.name for path in (project_root() / "replication").glob("*/replicate.py"))
+PAGES = sorted(techniques())
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -11,10 +11,9 @@ import pytest
 import yaml
 
 from edgespeech.arms.configuration import Arms, latent_weights
-from edgespeech.core.files import project_root
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.model.checkpoint import save_model
 from edgespeech.packed.codes import quantise
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.training.loop import MODEL, STATE
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny

@@ -15,20 +15,21 @@ import torch
 import yaml
 
 from edgespeech.audio.io import write_audio
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import table
 from edgespeech.lm.fusion import FUSION
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.records import Condition, Record, Row, write_record
 from edgespeech.report.text import NONE
 from edgespeech.systems.edge_command import EdgeCommand
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from helpers_records import figure, provenance, record, rows
 from helpers_replication import load_replication
 
@@ -482,7 +483,7 @@ def test_everything_is_made_in_order_and_a_failure_stops_it(
 def test_claims_and_checks_know_each_other() -> None:
     ids = {claim["id"] for claim in CLAIMS}
     assert {bar["claim"] for bar in CONFIG["published"]} < ids
-    source = (HERE / "replicate.py").read_text(encoding="utf-8")
+    source = (HERE / "experiment.py").read_text(encoding="utf-8")
     others = ids - {bar["claim"] for bar in CONFIG["published"]}
     assert all(f'"{claim}"' in source for claim in others)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from replication.lattices.lists import ARMS
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import CorpusKind, corpus_names, load_corpus
 from edgespeech.lattice.lattice import Arc, Final, Lattice
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
-from edgespeech.secondpass.arms import ARMS
 from edgespeech.secondpass.config import load_lm_config
 from edgespeech.secondpass.model import LanguageModel
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer

@@ -12,7 +12,7 @@ import yaml
 from edgespeech.arms.configuration import Arms
 from edgespeech.arms.sensitivity import matrices_of
 from edgespeech.arms.tables import shades
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.model.checkpoint import save_model
 from helpers_arms import arm_row, check_blocks, check_page
 from helpers_packed import tiny

@@ -55,7 +55,6 @@ def test_other_words_are_not_reproduced_and_the_interval_is_printed(tmp_path: Pa
         ({"status": "skipped", "reason": "no weights here"}, "no weights here"),
         ({"manifest": "another"}, "other manifests of toy_test"),
         ({"condition": Condition(context=True)}, "not in this profile"),
-        ({"normaliser": "v2"}, "other versions of the normaliser"),
         ({"n": 1}, "1 utterances in both"),
     ],
 )

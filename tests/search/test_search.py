@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
+from edgespeech.core.labels import BLANK
+from edgespeech.model.config import ModelConfig, PredictorKind
 from edgespeech.model.transducer import StatelessPredictor, Transducer
 from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder

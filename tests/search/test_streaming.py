@@ -11,8 +11,9 @@ from torch import Tensor
 
 from edgespeech.audio.features import log_mel
 from edgespeech.contracts import EventKind, Samples
+from edgespeech.core.labels import BLANK
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK, ModelConfig, PredictorKind
+from edgespeech.model.config import ModelConfig, PredictorKind
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.search.beam import BeamDecoder

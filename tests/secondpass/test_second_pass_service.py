@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from replication.lattices.lists import ARMS, Arm, Wire, expanded, rescored, sent
 
 from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
@@ -22,7 +23,6 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.secondpass import folder as files
 from edgespeech.secondpass import service
-from edgespeech.secondpass.arms import ARMS, Arm, Wire, expanded, rescored, sent
 from edgespeech.secondpass.compose import composed, listed
 from edgespeech.secondpass.model import save_lm
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import assert_trainable
 from edgespeech.corpora.manifest import load_manifest
 from edgespeech.synthesis.kokoro import load_voices, voices_file

@@ -10,7 +10,8 @@ import yaml
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.acceptance import accepted

@@ -8,18 +8,20 @@ import torch
 
 from edgespeech.contracts import Request
 from edgespeech.core.files import sha256_file
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import MODEL_VARIABLE
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
 from edgespeech.lm.estimate import estimate
 from edgespeech.lm.fusion import FUSION, Fusion, FusionWeights, save_fusion
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.systems import edge_command
 from edgespeech.systems.edge_command import LEAVING, EdgeCommand
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
+from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.text.grammar import load_grammar
 
 

@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
+from edgespeech.systems.edge_fp32 import EdgeFp32
 
 REQUEST = Request(utterance_id="x")
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edgespeech.contracts import Event, EventKind, Request, Samples
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
@@ -27,7 +28,6 @@ from edgespeech.packed.pack import Layout, fusion_tensors, pack
 from edgespeech.packed.simulate import simulate
 from edgespeech.search.partials import TAIL_S
 from edgespeech.search.streaming import TransducerStream
-from edgespeech.systems._edge import shipped_models
 from edgespeech.systems.edge_packed import MODEL_VARIABLE, EdgePacked
 from helpers_fusion import fusion_of
 from helpers_packed import VOCABULARY, tiny

@@ -14,6 +14,7 @@ from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.server import TOKEN_ENV
 from edgespeech.contracts import EventKind, Kind
 from edgespeech.core.files import sha256_file
+from edgespeech.core.places import MODEL_VARIABLE
 from edgespeech.endpointing.networks import Thresholds, new_heads, save_heads
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
@@ -22,7 +23,6 @@ from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
 from edgespeech.model.checkpoint import WEIGHTS
 from edgespeech.secondpass.folder import FOLDER_VARIABLE, LM
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.systems.hybrid import Hybrid
 from helpers_hybrid import CHUNK_S, REQUEST, answers, kinds, noise, save_tiny, server_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.core.files import mirror_root, project_root
+from edgespeech.core.places import mirror_root, project_root
 from edgespeech.corpora.manifest import load_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.runner import run_utterance

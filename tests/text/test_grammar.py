@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.text.grammar import Grammar, load_grammar, split_of
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from edgespeech.core.places import MODEL_VARIABLE
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Run
 from edgespeech.records.records import write_record
 from edgespeech.report.render import render
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import train
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgespeech.audio.io import read_audio
-from edgespeech.core.files import project_root, work_dir
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import ModelConfig

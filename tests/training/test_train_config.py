@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.training.config import TrainConfig, load_train_config
 

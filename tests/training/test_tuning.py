@@ -4,10 +4,11 @@ import numpy as np
 import torch
 
 from edgespeech.audio.features import log_mel_at_once
+from edgespeech.core.labels import BLANK
 from edgespeech.lm.estimate import estimate
 from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.training.tuning import led, said

@@ -39,7 +39,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from edgespeech.core.files import explain, project_root, sha256_file, work_dir, write_atomic
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
@@ -47,8 +49,7 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, load_codes, pack, weights_of
 from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.synthesis.synthesis import make_corpora
-from edgespeech.systems._edge import shipped_models
-from edgespeech.systems.edge_fp32 import MODEL_VARIABLE, EdgeFp32
+from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import MODEL, STATE
 

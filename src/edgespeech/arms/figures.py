@@ -25,7 +25,7 @@ from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import pack
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.records.records import without_paths
-from edgespeech.systems._edge import CHUNK_S
+from edgespeech.search.settings import CHUNK_S
 
 ARMS = "arms"
 """Folder, among a page's results, of what was said."""

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespeech.arms.accelerator import sections
-from edgespeech.core.files import project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.peer_bench import Contestant, Spoken, chunk_figures, contest, spread, utterances
@@ -26,14 +26,13 @@ from edgespeech.lm.fusion import TENSORS
 from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
 from edgespeech.packed.codes import Codes, dequantise
-from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge
+from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.records.records import without_paths
 from edgespeech.search.hypothesis import words_of
 from edgespeech.text.normalise import normalisers
 
-WORKER = Path("replication") / "az_execution" / "worker.py"
 """The script that times chunks, in the project's folder."""
 POOLED = "pooled"
 """All corpora together."""
@@ -301,7 +300,6 @@ def chunk_times(
         Contestant(
             name=name,
             python=sys.executable,
-            script=project_root() / WORKER,
             spec={
                 "kind": "edge",
                 "first": str(bench.spoken[0].file),

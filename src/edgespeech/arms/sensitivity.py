@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from edgespeech.arms.accelerator import sections
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.edge_file import sections
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors, weights_of
 
 

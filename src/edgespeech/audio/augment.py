@@ -34,7 +34,6 @@ from edgespeech.audio.rooms import (
     Spectrum,
     apply_response,
     measured_spectrum,
-    unit_power,
 )
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError, bad
@@ -230,7 +229,7 @@ class Augmenter:
         self._config = config
         self._seed = seed
         self._measured = [measured_spectrum(samples) for _, samples in sorted((rooms or {}).items())]
-        self._recorded = [unit_power(noises[name]) for name in sorted(noises)]
+        self._recorded = [(noises[name], 1 / _rms(noises[name])) for name in sorted(noises)]
         self._made = NoisePool(seed, babble)
         self._rooms = RoomPool(config.room_rt60_s, seed)
 
@@ -325,9 +324,9 @@ class Augmenter:
 
     def _one_noise(self, length: int, rng: np.random.Generator) -> Samples:
         if self._recorded and rng.random() < _RECORDED_SHARE:
-            whole = self._recorded[int(rng.integers(len(self._recorded)))]
-        else:
-            whole = self._made.noise(self._made.kinds[int(rng.integers(len(self._made.kinds)))], rng)
+            whole, gain = self._recorded[int(rng.integers(len(self._recorded)))]
+            return np.float32(gain) * _from_anywhere(whole, length, rng)
+        whole = self._made.noise(self._made.kinds[int(rng.integers(len(self._made.kinds)))], rng)
         return _from_anywhere(whole, length, rng)
 
     def _level(self, sound: Samples, spoken: slice, draw: _Draw) -> Samples:

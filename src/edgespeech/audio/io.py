@@ -1,11 +1,14 @@
-"""Reading and writing audio files: WAV, FLAC, Ogg Opus and what else libsndfile reads.
+"""Reading and writing audio files: WAV, FLAC, Ogg and what else libsndfile reads; MP3, M4A and WebM through PyAV.
 
-Whatever is wrong with a file is an error that says so; nothing is padded, cut or averaged in silence.
+Whatever is wrong with a file is an error that says so; nothing is padded, cut or averaged in silence. Every file is
+decoded to its end: a length that a header claims is compared with what was found, and never believed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +16,26 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from edgespeech.audio.containers import Part, flac_to_the_end, ogg_links, wav_to_the_end
+from edgespeech.audio.ffmpeg import decode as decode_by_ffmpeg
+from edgespeech.audio.ffmpeg import demuxer_of
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
+MAX_BYTES = 4 << 30
+"""Of a file that is read; it is held in memory."""
+MAX_SAMPLES = 1 << 29
+"""Of one channel, as the file has them: 9 hours at 16 kHz, 3 at 48 kHz. Few bytes can hold endless silence."""
 _MAX_OVERSHOOT = 2.0
 """Lossy decoding and resampling overshoot full scale by some; a larger peak is another unit."""
-_DURATION_SLACK_S = 0.01
-"""Manifests round durations to milliseconds."""
-_OGG_LARGEST_PAGE = 65_307
-_OGG_HEADER = 27
-_OGG_END_OF_STREAM = 4
+DURATION_SLACK_S = 0.05
+"""Manifests round durations, and encoders pad: a shorter rest of a file is not another length."""
+_BLOCK = 1 << 18
+_CANCELLED = 0.01
+"""An average with less than this share of its channels' power is channels that cancel each other."""
+_MPEG = ("MP3", "MPEG")
+MONO, AVERAGE = "mono", "average"
 _FORMATS = {
     ".wav": {"format": "WAV", "subtype": "PCM_16"},
     ".flac": {"format": "FLAC", "subtype": "PCM_16"},
@@ -36,115 +48,198 @@ def read_audio(
     path: Path,
     *,
     sample_rate: int = SAMPLE_RATE,
-    offset: float = 0.0,
+    offset: float | None = None,
     duration: float | None = None,
-    average_channels: bool = False,
+    channels: str = MONO,
+    sha256: str | None = None,
 ) -> Samples:
     """Read a file, or a part of it, as mono float32 in [-1, 1].
 
     Args:
         path: the file.
         sample_rate: in Hz; a file of another rate is resampled (soxr, high quality).
-        offset: where to start, in seconds.
-        duration: how much to read, in seconds; None reads to the end.
-        average_channels: average a file with several channels, which is otherwise an error.
+        offset: where a part starts, in seconds; None: the whole file is read.
+        duration: of the part, in seconds, or None for the rest of the file. Of a whole file it must be its length.
+        channels: see `check_channels`.
+        sha256: the file's, where it is known.
 
     Returns:
         The samples, with shape `(N,)`, N >= 1.
 
     Raises:
-        EdgeSpeechError: the file is missing, empty, not audio, truncated, has several channels, holds NaN or
-            infinity or samples far beyond full scale, or is shorter than what is asked for.
+        EdgeSpeechError: the file is missing, empty, not audio, truncated, another one than `sha256`, has several
+            channels, holds NaN or infinity or samples far beyond full scale, or has another length.
+    """
+    return read_audio_bytes(
+        str(path),
+        file_bytes(path),
+        sample_rate=sample_rate,
+        offset=offset,
+        duration=duration,
+        channels=channels,
+        sha256=sha256,
+    )
+
+
+def file_bytes(path: Path) -> bytes:
+    """A whole audio file.
+
+    Raises:
+        EdgeSpeechError: it is missing, empty, larger than `MAX_BYTES` or unreadable.
     """
     if not path.is_file():
         raise EdgeSpeechError(f"{path}: no such audio file")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise EdgeSpeechError(f"{path}: is empty (0 bytes), expected audio")
-    if offset < 0:
-        raise bad(str(path), "offset", offset, "0 s or more")
-    if duration is not None and duration <= 0:
-        raise bad(str(path), "duration", duration, "more than 0 s")
+    if size > MAX_BYTES:
+        raise bad(str(path), "size in bytes", size, f"at most {MAX_BYTES}: split it")
     try:
-        samples, rate = _decode(path, offset, duration)
-    except soundfile.LibsndfileError as error:
-        raise EdgeSpeechError(
-            f"{path}: could not be decoded: {error.error_string.strip()} Damaged, truncated or not audio"
-        ) from error
-    channels = samples.shape[1]
-    if channels > 1 and not average_channels:
-        raise bad(str(path), "channels", channels, "1 (averaging channels must be asked for)")
-    mono: Samples = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
-    _check_samples(str(path), mono)
+        return path.read_bytes()
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+
+
+def check_channels(channels: str) -> str:
+    """What to do with several channels: `mono` refuses them, `average` averages, a number from 1 on takes one.
+
+    Raises:
+        EdgeSpeechError: it is none of these.
+    """
+    if channels not in (MONO, AVERAGE) and not (channels.isdecimal() and 1 <= int(channels) <= 64):
+        raise bad("audio", "channels", channels, f"{MONO}, {AVERAGE}, or the number of one, from 1 on")
+    return channels
+
+
+def read_audio_bytes(
+    where: str,
+    data: bytes,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    offset: float | None = None,
+    duration: float | None = None,
+    channels: str = MONO,
+    sha256: str | None = None,
+) -> Samples:
+    """`read_audio` of a file's bytes; `where` names it in errors."""
+    check_channels(channels)
+    if offset is not None and not 0 <= offset < np.inf:
+        raise bad(where, "offset", offset, "0 s or more")
+    if duration is not None and not 0 < duration < np.inf:
+        raise bad(where, "duration", duration, "more than 0 s")
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise EdgeSpeechError(f"{where}: sha256 is {found}, expected {sha256}: it is another file")
+    whole, rate = _mono(where, data, channels)
+    mono = _part(where, whole, rate, offset, duration)
+    _check_samples(where, mono)
     if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+        given, mono = mono.size, soxr.resample(mono, rate, sample_rate, quality="HQ")
         if mono.size == 0:
-            raise bad(str(path), "samples", samples.shape[0], f"enough for one sample at {sample_rate} Hz")
+            raise bad(where, "samples", given, f"enough for one sample at {sample_rate} Hz")
     return np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
 
 
-def _decode(path: Path, offset: float, duration: float | None) -> tuple[NDArray[np.float32], int]:
-    """The asked part of a file as float32 with shape `(N, channels)`, and its sample rate."""
-    with soundfile.SoundFile(path) as file:
-        rate: int = file.samplerate
-        total: int = file.frames
-        _check_complete(path, file.format, file.subtype, total * file.channels)
-        if total == 0:
-            raise EdgeSpeechError(f"{path}: holds 0 samples, expected at least 1")
-        start = round(offset * rate)
-        if start >= total:
-            raise bad(str(path), "offset", offset, f"less than the file's {total / rate:.3f} s")
-        wanted = total - start
-        if duration is not None:
-            wanted = max(1, round(duration * rate))
-            if start + wanted > total + _DURATION_SLACK_S * rate:
-                there = f"at most the {(total - start) / rate:.3f} s that are there after the offset"
-                raise bad(str(path), "duration", duration, there)
-            wanted = min(wanted, total - start)
-        if start:
-            file.seek(start)
-        samples: NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
-    if len(samples) != wanted:
-        raise EdgeSpeechError(f"{path}: truncated: {len(samples)} of {wanted} samples could be decoded")
-    return samples, rate
+def ends_properly(data: bytes) -> bool:
+    """Whether a file says that it is complete; an Ogg stream that is cut or still written to does not."""
+    return data[:4] != b"OggS" or ogg_links("audio", data)[1]
 
 
-def _check_complete(path: Path, kind: str, subtype: str, n_samples: int) -> None:
-    """Refuse the truncated files that libsndfile reads as if they were shorter ones."""
-    if kind == "WAV":
-        declared = _wav_data_bytes(path)
-        there = path.stat().st_size
-        if declared is not None and declared > there:
-            raise EdgeSpeechError(
-                f"{path}: truncated: its header ends the audio at byte {declared}, but the file has {there} "
-                f"({n_samples} {subtype} samples)"
-            )
-    elif kind == "OGG":
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _OGG_LARGEST_PAGE))
-            tail = file.read()
-        page = tail[tail.rfind(b"OggS") :]
-        segments = page[_OGG_HEADER : _OGG_HEADER + page[26]] if len(page) >= _OGG_HEADER else b""
-        whole = segments and len(page) >= _OGG_HEADER + len(segments) + sum(segments)
-        if not whole or not page[5] & _OGG_END_OF_STREAM:
-            raise EdgeSpeechError(f"{path}: truncated: the last Ogg page does not end the stream")
+def _part(where: str, whole: Samples, rate: int, offset: float | None, duration: float | None) -> Samples:
+    """The asked part of a file's samples, its length checked."""
+    length_s = len(whole) / rate
+    start = round((offset or 0.0) * rate)
+    if start >= len(whole):
+        raise bad(where, "offset", offset, f"less than the file's {length_s:.3f} s")
+    if duration is None:
+        return whole[start:]
+    left_s = length_s - (offset or 0.0)
+    if duration > left_s + DURATION_SLACK_S:
+        after = "" if offset is None else " after the offset"
+        raise bad(where, "duration", duration, f"at most the {left_s:.3f} s that are there{after}")
+    if offset is None and duration < length_s - DURATION_SLACK_S:
+        raise bad(where, "duration", duration, f"the file's {length_s:.3f} s, or an offset for a part of it")
+    if duration > left_s - DURATION_SLACK_S:
+        return whole[start:]
+    return whole[start : start + max(1, round(duration * rate))]
 
 
-def _wav_data_bytes(path: Path) -> int | None:
-    """Where a RIFF file's `data` chunk says it ends, in bytes from the start; None when it does not say."""
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return None  # RF64 and big-endian files
-        position = 12
-        while True:
-            file.seek(position)
-            header = file.read(8)
-            if len(header) < 8:
-                return None
-            size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                # Writers that cannot seek back leave the size open.
-                return None if size == 0xFFFFFFFF else position + 8 + size
-            position += 8 + size + size % 2
+def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
+    """One channel of a whole file as float32 with shape `(N,)`, and its sample rate."""
+    taken: list[Samples] = []
+    length, rate, apart, together = 0, 0, 0.0, 0.0
+    for block, rate in _blocks(where, data):  # noqa: B007  # a file's rate is its blocks'
+        n_channels = block.shape[1]
+        length += len(block)
+        if length > MAX_SAMPLES:
+            raise bad(where, "samples", f"more than {MAX_SAMPLES}", "at most so many: split the file")
+        if n_channels > 1 and channels == MONO:
+            raise bad(where, "channels", n_channels, "1 (averaging them, or one of them, must be asked for)")
+        if channels.isdecimal():
+            if int(channels) > n_channels:
+                raise bad(where, "channels", n_channels, f"at least {channels}, the one asked for")
+            taken.append(block[:, int(channels) - 1].copy())
+            continue
+        mean = block[:, 0] if n_channels == 1 else block.mean(axis=1, dtype=np.float32)
+        if n_channels > 1 and np.isfinite(block).all():
+            apart += float(np.square(block, dtype=np.float64).sum()) / n_channels
+            together += float(np.square(mean, dtype=np.float64).sum())
+        taken.append(mean.copy())
+    if length == 0:
+        raise EdgeSpeechError(f"{where}: holds 0 samples, expected at least 1")
+    if together < _CANCELLED * apart:
+        raise EdgeSpeechError(f"{where}: its channels cancel each other when averaged: choose one of them")
+    return np.concatenate(taken), rate
+
+
+def _blocks(where: str, data: bytes) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """A file's samples, block by block, each with shape `(N, channels)`, and their rate."""
+    if data[:4] == b"OggS":
+        rate = None
+        links, ended = ogg_links(where, data)
+        for n, link in enumerate(links, 1):
+            # libsndfile does not open a stream without its last page.
+            whole = ended or n < len(links)
+            part = _by_libsndfile(where, Part(data=link)) if whole else decode_by_ffmpeg(where, link, "ogg")
+            for block, found in part:
+                if rate not in (None, found):
+                    raise EdgeSpeechError(f"{where}: changes its sample rate on the way")
+                rate = found
+                yield block, found
+    elif (demuxer := demuxer_of(data)) is not None:
+        yield from decode_by_ffmpeg(where, data, demuxer)
+    elif data[:4] in (b"RIFF", b"RIFX"):
+        yield from _by_libsndfile(where, Part(data=wav_to_the_end(where, data)))
+    elif data[:4] == b"fLaC":
+        yield from _by_libsndfile(where, flac_to_the_end(data))
+    else:
+        yield from _by_libsndfile(where, Part(data=data))
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """Reads on and on, whatever the header says of the length, and without a seek behind every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _by_libsndfile(where: str, part: Part) -> Iterator[tuple[NDArray[np.float32], int]]:
+    found = 0
+    try:
+        with _Forward(io.BytesIO(part.data)) as file:
+            if file.format in _MPEG:  # behind something that `demuxer_of` does not know
+                raise EdgeSpeechError(f"{where}: is MPEG audio behind other data, expected audio alone")
+            claimed = file.frames if part.claimed is None else part.claimed
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                found += len(block)
+                yield block, file.samplerate
+            if file.format == "FLAC" and part.claimed is None:
+                claimed = found  # left open by its writer
+    except soundfile.LibsndfileError as error:
+        raise EdgeSpeechError(
+            f"{where}: could not be decoded: {error.error_string.strip()} Damaged, truncated or not audio"
+        ) from error
+    if found != claimed:
+        raise EdgeSpeechError(f"{where}: truncated: {found} of {claimed} samples could be decoded")
 
 
 def _check_samples(where: str, samples: Samples) -> None:

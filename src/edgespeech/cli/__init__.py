@@ -23,6 +23,24 @@ lattices = typer.Typer(no_args_is_help=True, help="Lattices: many hypotheses of 
 app.add_typer(lattices, name="lattice")
 
 
+@app.callback()
+def common(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr what is read, started and written.")
+    ] = False,
+) -> None:
+    """Set up what all commands share."""
+    if verbose:
+        import logging
+
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, omit_repeated_times=False)
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", handlers=[handler])
+        logging.getLogger("edgespeech").setLevel(logging.DEBUG)
+
+
 class Profile(StrEnum):
     """How much of each corpus is run."""
 
@@ -99,6 +117,42 @@ def transcribe(
             typer.echo(json.dumps(as_dict(path, timeline), ensure_ascii=False))
         else:
             typer.echo(as_text(path, timeline))
+
+
+@app.command()
+def demo(
+    system: Annotated[str, typer.Option(help="A recogniser; see `edgespeech systems`.")] = "edge-packed",
+    manifest: Annotated[str, typer.Option(help="A split or a manifest file.")] = "assistant_mini",
+    seconds: Annotated[float, typer.Option(min=1, help="How much audio to play.")] = 60,
+    option: Options = [],  # noqa: B006  # as above
+    page: Annotated[
+        bool, typer.Option(help="Write the HTML page of all results afterwards, and open it.")
+    ] = True,
+) -> None:
+    """Transcribe recordings live, at the speed of speech, then open the HTML page."""
+    import webbrowser
+
+    from rich.console import Console
+
+    from edgespeech.corpora.fetch import manifest_of
+    from edgespeech.harness.demo import show
+    from edgespeech.harness.discovery import find_recogniser
+
+    recogniser = find_recogniser(system, **_options(option))
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(f"{system} cannot run here: {missing}")
+    console = Console()
+    try:
+        show(recogniser, manifest_of(manifest), seconds=seconds, console=console)
+    finally:
+        recogniser.close()
+    if page:
+        from edgespeech.pipeline.summary import page_of_all
+
+        with console.status("writing the page of all results"):
+            path = page_of_all()
+        console.print(f"\nAll results: {path}")
+        webbrowser.open(path.resolve().as_uri())
 
 
 @app.command()
@@ -215,13 +269,16 @@ def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's file, such as replication/rnnt/train_1.yaml.")],
+    config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, beside training.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of each process that trains.")] = 1,
     until: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Folder of `edgespeech shard` that all audio comes from.")
+    ] = None,
 ) -> None:
     """Train a model, or go on where the run was stopped.
 
@@ -230,13 +287,31 @@ def train(
     """
     import torch
 
-    from edgespeech.core.files import work_dir
+    from edgespeech.core.places import work_dir
     from edgespeech.training.config import load_train_config
     from edgespeech.training.loop import train as run
 
     wanted = load_train_config(config)
     torch.set_num_threads(threads)
-    typer.echo(run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until))
+    typer.echo(
+        run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until, shards=shards)
+    )
+
+
+@app.command()
+def shard(
+    config: Annotated[Path, typer.Argument(help="A training run's file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; it holds no shards yet.")],
+    largest_mb: Annotated[float, typer.Option(min=0.1, help="Of a shard, in 10^6 bytes.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of utterances.")] = 0,
+) -> None:
+    """Pack all audio that a run needs into shards, for `edgespeech train --shards` on another machine."""
+    from edgespeech.training.config import load_train_config
+    from edgespeech.training.shards import write_shards
+    from edgespeech.training.speech import run_manifests
+
+    manifests = run_manifests(load_train_config(config))
+    typer.echo(write_shards(manifests, out, seed=seed, largest_mb=largest_mb))
 
 
 @app.command()
@@ -314,7 +389,7 @@ def make_lattice(
     from edgespeech.model.checkpoint import load_model
     from edgespeech.systems.edge_fp32 import EdgeFp32
 
-    samples = read_audio(audio, average_channels=True)
+    samples = read_audio(audio, channels="average")
     found = lattice_of(load_model(model or EdgeFp32().folder()), samples, beam, merge or None)
     kept = prune(found, width)
     size = write_lattice(out, kept, _vocabulary(words))
@@ -394,7 +469,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
-    from edgespeech.report.summary import render_all
+    from edgespeech.pipeline.summary import render_all
 
     changed = render_all(check=check, html=html)
     if check and changed:
@@ -406,7 +481,7 @@ def report(
 @app.command()
 def claims() -> None:
     """What papers and others report, beside what the committed records say."""
-    from edgespeech.report.summary import claims_table
+    from edgespeech.pipeline.summary import claims_table
 
     typer.echo(claims_table())
 
@@ -419,18 +494,32 @@ def bench() -> None:
     raise typer.Exit(run_asv())
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replicate(
+    context: typer.Context,
+    technique: Annotated[
+        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
+    ] = None,
     profile: Annotated[
         Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
     ] = Profile.QUICK,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: replication/headline/config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
     publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
 ) -> None:
-    """Measure every row of the plan on this machine and print it beside the published one."""
-    from edgespeech.report.summary import replicate as run_replication
+    """Measure every row of the plan on this machine and print it beside the published one; or one technique's page.
+
+    A technique takes options of its own after its name: `edgespeech replicate qat -- --help` lists them.
+    """
+    if technique is not None:
+        from edgespeech.pipeline.replicate import run_technique
+
+        run_technique(technique, ["--profile", profile.value, *context.args])
+        return
+    if context.args:
+        raise EdgeSpeechError(f"replicate: unknown option {context.args[0]!r}, expected one of --help")
+    from edgespeech.pipeline.summary import replicate as run_replication
 
     typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))
 

@@ -1,17 +1,14 @@
-"""Files and folders: safe writes, hashes, where the project, its mirror and its work folder are."""
+"""Files: safe writes and hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
-import tomllib
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import EdgeSpeechError
 
 _BLOCK = 1 << 20
 
@@ -68,88 +65,3 @@ def sha256_file(path: Path) -> str:
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
     return digest.hexdigest()
-
-
-def project_root() -> Path:
-    """The folder of the checkout: the nearest one above this package, or above the working directory, whose
-    `pyproject.toml` names this project.
-
-    Raises:
-        EdgeSpeechError: there is none.
-    """
-    for start in (Path(__file__).resolve(), Path.cwd()):
-        for folder in (start, *start.parents):
-            if _is_project(folder / "pyproject.toml"):
-                return folder
-    raise EdgeSpeechError(f"{Path.cwd()}: no EdgeSpeech checkout here or above, expected to run inside one")
-
-
-@lru_cache(maxsize=64)
-def _is_project(pyproject: Path) -> bool:
-    try:
-        content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(content.get("project", {}).get("name") == "edgespeech")
-
-
-def mirror_root() -> Path | None:
-    """The local copy of the public corpora, or None when there is none.
-
-    `EDGESPEECH_MIRROR` names it (empty: use no mirror); else it is `../shared/mirror` beside the checkout.
-
-    Raises:
-        EdgeSpeechError: `EDGESPEECH_MIRROR` names a folder that does not exist.
-    """
-    named = os.environ.get("EDGESPEECH_MIRROR")
-    if named is not None:
-        if not named:
-            return None
-        if not Path(named).is_dir():
-            raise bad("environment", "EDGESPEECH_MIRROR", named, "an existing folder, or empty for no mirror")
-        return Path(named)
-    folder = project_root().parent / "shared" / "mirror"
-    return folder if folder.is_dir() else None
-
-
-def work_dir() -> Path:
-    """The folder that holds everything fetched and generated, made when missing.
-
-    `EDGESPEECH_WORK` names it; else it is `.work` in the checkout.
-
-    Raises:
-        EdgeSpeechError: it cannot be made.
-    """
-    named = os.environ.get("EDGESPEECH_WORK")
-    folder = Path(named).resolve() if named else project_root() / ".work"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeSpeechError(f"{folder}: could not be made: {error.strerror or error}") from error
-    return folder
-
-
-def explain(where: str, error: ValidationError, known: tuple[str, ...] = ()) -> EdgeSpeechError:
-    """Turn a pydantic error into one message with the place, the field, the value and what was expected.
-
-    Args:
-        where: the file, with a line number where there is one.
-        error: what pydantic raised; its first problem is told, the others are counted.
-        known: the accepted keys, shown when the problem is an unknown one.
-    """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    field = ".".join(str(part) for part in first["loc"]) or "content"
-    if first["type"] == "missing":
-        told = EdgeSpeechError(f"{where}: {field} is missing, expected a value")
-    elif first["type"] == "extra_forbidden":
-        expected = f"one of {', '.join(known)}" if known else "no such key"
-        told = EdgeSpeechError(f"{where}: unknown key {field!r}, expected {expected}")
-    elif first["type"] == "json_invalid":
-        told = EdgeSpeechError(f"{where}: not JSON: {first['ctx']['error']}")
-    else:
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        told = bad(where, field, first["input"], expected[:1].lower() + expected[1:])
-    if len(problems) > 1:
-        told = EdgeSpeechError(f"{told} (and {len(problems) - 1} more)")
-    return told

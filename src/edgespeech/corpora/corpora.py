@@ -14,7 +14,8 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain, project_root
+from edgespeech.core.config import explain
+from edgespeech.core.places import project_root
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 

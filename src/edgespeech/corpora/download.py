@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import sys
 import tarfile
 import urllib.error
@@ -15,6 +16,8 @@ from pathlib import Path
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.corpora import Url
 from edgespeech.errors import EdgeSpeechError
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
@@ -45,6 +48,7 @@ def download(source: Url, path: Path, *, progress: bool = False) -> None:
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
     if source.bytes is None or have < source.bytes:
+        _log.info("getting %s, %d bytes of it are here", source.url, have)
         _receive(source, part, have, progress)
     size = part.stat().st_size
     if source.bytes is not None and size != source.bytes:

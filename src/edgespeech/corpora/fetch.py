@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from edgespeech.core.files import mirror_root, project_root, sha256_file, work_dir
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import mirror_root, project_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
     CorpusKind,
@@ -35,6 +37,7 @@ from edgespeech.corpora.readers import READERS
 from edgespeech.corpora.real_dev import held_out, named_by_split
 from edgespeech.errors import EdgeSpeechError, bad
 
+_log = logging.getLogger(__name__)
 _WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
 
 
@@ -74,6 +77,7 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
                 _get(corpus, source, covered, folder, progress)
                 wanted = [split for split in wanted if split not in covered]
                 if not wanted:
+                    _log.info("%s: from %s, in %s", corpus.name, source, folder)
                     return folder
             elif source.held_out:
                 _hold_out(corpus, source.held_out, folder)
@@ -81,8 +85,10 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
             else:
                 local = _local_folder(source)
                 _verify_local(corpus, covered, local)
+                _log.info("%s: used where it is, %s", corpus.name, local)
                 return local
         except UnavailableError as error:
+            _log.info("%s: not from %s: %s", corpus.name, source, error)
             tried.append(f"  {source}: {error}")
     raise UnavailableError(f"{corpus.name}: no source gives {', '.join(wanted)}. Tried:\n" + "\n".join(tried))
 

@@ -1,22 +1,36 @@
 """Manifests: which audio, what was said in it, and the hash of both.
 
-A manifest is a file of JSON lines, one utterance a line (the NeMo convention, extended). Every line is
-validated; a line that is not valid is an error with its number, and nothing is ever left out.
+A manifest is a file of JSON lines, one utterance a line (the NeMo convention, extended), plain or compressed by gzip.
+Every line is validated; a line that is not valid is an error with its number, and nothing is ever left out. Fields that
+are not ours (NeMo's `pred_text`, anybody's `kind`) stay with their utterance.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from collections.abc import Iterable
+import io
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain, sha256_file, write_atomic
+from edgespeech.audio.io import DURATION_SLACK_S, MONO, read_audio
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
+MAX_BYTES = 1 << 30
+"""Of a manifest, unpacked."""
+_ABSOLUTE = re.compile(r"/|~|file:|[A-Za-z]:[\\/]")
+_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -25,12 +39,14 @@ class Utterance(BaseModel):
     """One line of a manifest. Times are in seconds from the utterance's first sample.
 
     Attributes:
-        id: unique in its manifest; where a line has none, the audio's path without its suffix.
+        id: unique in its manifest; where a line has none, the audio's path without its suffix, and of a part of a file
+            where it starts and how long it is. Never a path of this machine.
         audio_filepath: relative to the manifest's folder, or absolute.
-        duration: length of the utterance, > 0.
+        duration: length of the utterance, > 0. Of a whole file, the file's; it is measured before anything is run.
         text: what was said, as its corpus writes it; may be empty (silence).
         sha256: of the audio file's bytes.
-        offset: where in the audio file the utterance starts.
+        offset: where in the audio file the utterance starts, which is then `duration` long; None: it is the whole
+            file.
         speaker: who speaks; None where the corpus does not say.
         sos_s: start of speech.
         eos_s: end of speech.
@@ -39,20 +55,20 @@ class Utterance(BaseModel):
         context: phrases likely to be said, for recognisers that take them.
         lang: ISO 639-1 code.
         split: the corpus's own split, where one manifest holds several.
-        age: the speaker's, in years.
+        age: the speaker's, in years, or as the corpus says (`twenties`).
         gender: as the corpus says.
         kind: of recording, as the corpus says, such as `cafe`.
         credit: whom its licence asks to name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     id: Annotated[str, Field(min_length=1)]
     audio_filepath: Annotated[str, Field(min_length=1)]
     duration: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     text: str
     sha256: Sha256 | None = None
-    offset: Seconds = 0.0
+    offset: Seconds | None = None
     speaker: str | None = None
     sos_s: Seconds | None = None
     eos_s: Seconds | None = None
@@ -61,7 +77,7 @@ class Utterance(BaseModel):
     context: Annotated[tuple[str, ...], Field(strict=False)] = ()  # JSON has lists, no tuples
     lang: Annotated[str, Field(min_length=2)] = "en"
     split: str | None = None
-    age: Annotated[int, Field(ge=0)] | None = None
+    age: Annotated[int, Field(ge=0)] | str | None = None
     gender: str | None = None
     kind: str | None = None
     credit: str | None = None
@@ -69,15 +85,38 @@ class Utterance(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name(cls, line: object) -> object:
-        if isinstance(line, dict) and "id" not in line and isinstance(line.get("audio_filepath"), str):
-            return {**line, "id": str(Path(line["audio_filepath"]).with_suffix(""))}
+        if not isinstance(line, dict) or not isinstance(line.get("audio_filepath"), str):
+            return line
+        if line.get("id") is None:
+            name = str(Path(line["audio_filepath"]).with_suffix(""))
+            if line.get("offset") is not None:
+                name += f"@{line['offset']}+{line.get('duration')}"
+            return {**line, "id": name}
         return line
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.sos_s is not None and self.eos_s is not None and self.sos_s > self.eos_s:
             raise ValueError(f"sos_s ({self.sos_s}) not after eos_s ({self.eos_s})")
+        if self.eos_s is not None and self.eos_s > self.duration + DURATION_SLACK_S:
+            raise ValueError(f"eos_s ({self.eos_s}) within the duration ({self.duration})")
+        for name, value in self.foreign.items():
+            if not _is_finite(value):
+                raise ValueError(f"finite numbers in {name}")
         return self
+
+    @property
+    def foreign(self) -> Mapping[str, Any]:
+        """The fields of the line that are not ours, as JSON."""
+        return self.model_extra or {}
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, list) else True
 
 
 class _WithoutText(Utterance):
@@ -105,6 +144,21 @@ class Manifest:
     def audio_path(self, utterance: Utterance) -> Path:
         """Where the utterance's audio is."""
         return self.path.parent / utterance.audio_filepath
+
+    def read(self, utterance: Utterance, *, sample_rate: int = SAMPLE_RATE, channels: str = MONO) -> Samples:
+        """The utterance's samples, its file's hash and its length checked (`read_audio`).
+
+        Raises:
+            EdgeSpeechError: as `read_audio`.
+        """
+        return read_audio(
+            self.audio_path(utterance),
+            sample_rate=sample_rate,
+            offset=utterance.offset,
+            duration=utterance.duration,
+            channels=channels,
+            sha256=utterance.sha256,
+        )
 
     def subset(self, n: int, seed: int) -> Manifest:
         """A seeded sample of `n` utterances (all, where there are no more), in the original order.
@@ -150,32 +204,66 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
         require_text: whether a line must have `text`. A noise corpus has none; its text is then empty.
 
     Raises:
-        EdgeSpeechError: with file and line: unreadable, empty, not UTF-8, not JSON, a field missing, unknown,
-            of a wrong type or out of range, a duplicate id, or audio that does not exist.
+        EdgeSpeechError: with file and line: unreadable, empty, too large, not UTF-8, not JSON, a field missing, of a
+            wrong type or out of range, a duplicate id, or audio that does not exist.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
-    lines = content.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
+    content = _content(path)
+    # A byte-order mark and empty lines are what editors leave; they say nothing.
+    lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     if not lines:
         raise EdgeSpeechError(f"{path}: is empty, expected one JSON object a line")
     model = Utterance if require_text else _WithoutText
     utterances: list[Utterance] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         where = f"{path}:{number}"
-        utterance = _parse(model, line, where)
+        utterance = _published_id(_parse(model, line, where), path.parent)
         if utterance.id in seen:
             raise bad(where, "id", utterance.id, f"another id: line {seen[utterance.id]} has this one")
         seen[utterance.id] = number
-        if not (path.parent / utterance.audio_filepath).is_file():
+        if not _is_file(path.parent / utterance.audio_filepath):
             raise bad(where, "audio_filepath", utterance.audio_filepath, "an existing file")
         utterances.append(utterance)
     digest = hashlib.sha256(content).hexdigest()
     return Manifest(name=name or path.stem, path=path, sha256=digest, utterances=tuple(utterances))
+
+
+def _content(path: Path) -> bytes:
+    """A manifest's bytes, unpacked and without a byte-order mark."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise bad(str(path), "size in bytes", size, f"at most {MAX_BYTES}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    if content.startswith(_GZIP):
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise EdgeSpeechError(f"{path}: could not be unpacked: {error}") from error
+        if len(content) > MAX_BYTES:
+            raise bad(str(path), "size in bytes, unpacked", f"more than {MAX_BYTES}", "at most so many")
+    return content.removeprefix(_BOM)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _published_id(utterance: Utterance, folder: Path) -> Utterance:
+    """The utterance; an id that is a path of this machine is cut to what it is in the manifest's folder, or to its last
+    part. Ids are published.
+    """
+    if not _ABSOLUTE.match(utterance.id):
+        return utterance
+    path = Path(utterance.id)
+    if path.is_relative_to(folder.resolve()):
+        return utterance.model_copy(update={"id": path.relative_to(folder.resolve()).as_posix()})
+    return utterance.model_copy(update={"id": re.split(r"[\\/]", utterance.id)[-1] or "..."})
 
 
 def _parse(model: type[Utterance], line: bytes, where: str) -> Utterance:

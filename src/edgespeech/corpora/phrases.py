@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError, bad
 

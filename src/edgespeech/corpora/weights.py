@@ -22,7 +22,9 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain, project_root, sha256_file, work_dir
+from edgespeech.core.config import explain
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.errors import EdgeSpeechError, bad
 
 

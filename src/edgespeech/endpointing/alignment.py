@@ -7,9 +7,9 @@ import torch
 
 from edgespeech.audio.features import log_mel
 from edgespeech.contracts import Samples
+from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.errors import bad
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK, SPACE
 
 Gap = tuple[float, float]
 

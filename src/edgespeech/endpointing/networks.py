@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from edgespeech.audio.features import N_MELS, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.files import write_atomic
+from edgespeech.core.labels import BLANK
 from edgespeech.endpointing.frames import Frame, Vector
 from edgespeech.endpointing.policy import Scorer
 from edgespeech.endpointing.silence import Level
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.config import BLANK
 
 LAST = 2
 """Word pieces that the networks are told of the hypothesis' end."""

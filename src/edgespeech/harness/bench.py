@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.records.provenance import git_state
 
 MACHINE = "local"

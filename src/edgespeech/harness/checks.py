@@ -1,8 +1,8 @@
 """A replication's page: its checks measured, kept as one record, and shown beside what is claimed of them.
 
 A folder `replication/NAME` has `claim.yaml` (a list of `id`, `statement` and, where there is a bar, `low`, `high` or
-both), `config.yaml` (what its checks are given), `README.md` (with a block `<!-- table:NAME -->`) and a `replicate.py`
-that makes a `Page` of its checks. Records go to `results/NAME/`.
+both), `config.yaml` (what its checks are given), `README.md` (with a block `<!-- table:NAME -->`) and an
+`experiment.py` that makes a `Page` of its checks. Records go to `results/NAME/`.
 
 A check is a function of the configuration and the seed that yields rows: `claim` (an id), `detail`, `measured` and
 `n`, and whatever else the record should keep; or `claim` and `skipped` with the reason, where one row cannot be had.
@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from edgespeech.contracts import Verdict
-from edgespeech.core.files import project_root, write_atomic
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records import provenance
 from edgespeech.records.records import without_paths

@@ -13,10 +13,8 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from edgespeech.contracts import Recogniser
+from edgespeech.contracts import RECOGNISER_GROUP, Recogniser
 from edgespeech.errors import EdgeSpeechError, bad
-
-GROUP = "edgespeech.recognisers"
 
 
 def _classes_in(module: ModuleType) -> list[type[Recogniser]]:
@@ -40,7 +38,12 @@ def _classes_of(entry: str, value: Any) -> list[type[Recogniser]]:
             if not info.name.startswith("_"):
                 found += _classes_in(import_module(f"{value.__name__}.{info.name}"))
         return found
-    raise bad(f"entry point {entry} of {GROUP}", "value", value, "a Recogniser class or a package of them")
+    raise bad(
+        f"entry point {entry} of {RECOGNISER_GROUP}",
+        "value",
+        value,
+        "a Recogniser class or a package of them",
+    )
 
 
 def recognisers() -> dict[str, type[Recogniser]]:
@@ -51,11 +54,13 @@ def recognisers() -> dict[str, type[Recogniser]]:
             recogniser never disappears from the tables because its import failed.
     """
     found: dict[str, type[Recogniser]] = {}
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=RECOGNISER_GROUP):
         try:
             value = entry.load()
         except Exception as error:
-            raise EdgeSpeechError(f"entry point {entry.name} = {entry.value} of {GROUP}: {error}") from error
+            raise EdgeSpeechError(
+                f"entry point {entry.name} = {entry.value} of {RECOGNISER_GROUP}: {error}"
+            ) from error
         for item in _classes_of(entry.name, value):
             if found.setdefault(item.name, item) is not item:
                 raise EdgeSpeechError(

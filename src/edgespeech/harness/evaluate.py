@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser, Request
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
@@ -40,6 +41,8 @@ from edgespeech.records.records import (
     without_paths,
 )
 from edgespeech.text.grammar import load_grammar
+
+_log = logging.getLogger(__name__)
 
 ENDPOINTING = (
     "The end of the file ends an utterance, unless the system says that it ends one by itself; "
@@ -128,6 +131,7 @@ def evaluate_run(
     bias = _bias(run, split)
     jobs = _jobs(run, chosen, settings)
     load_before = provenance.load_average()
+    _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
     start = perf_counter()
     with _progress(f"{run.system} on {manifest.name}, {run.condition.label}", len(jobs)) as advance:
         try:
@@ -149,13 +153,15 @@ def evaluate_run(
 def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     noise = None
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
-        noise = Noise(path=_noise_file(run.noise), snr_db=run.snr_db, rule=run.snr_rule)
+        path, sha256 = _noise_file(run.noise)
+        noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
     phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
         Job(
             audio=manifest.audio_path(utterance),
             offset_s=utterance.offset,
             duration_s=utterance.duration,
+            sha256=utterance.sha256,
             request=Request(
                 utterance_id=utterance.id,
                 language=utterance.lang,
@@ -193,11 +199,12 @@ def _bias(run: Run, split: Split | None) -> tuple[str, ...]:
     return () if name in (None, FROM_MANIFEST) else load_phrases(name)
 
 
-def _noise_file(name: str) -> Path:
+def _noise_file(name: str) -> tuple[Path, str | None]:
+    """A recording of the `noise` corpus, and its hash."""
     manifest = manifest_of("noise")
     for item in manifest.utterances:
         if item.id == name:
-            return manifest.audio_path(item)
+            return manifest.audio_path(item), item.sha256
     raise bad("--noise", "name", name, "one of " + ", ".join(item.id for item in manifest.utterances))
 
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from edgespeech.audio.io import read_audio
 from edgespeech.cloud.client import CloudStream, Received
 from edgespeech.cloud.link import load_profiles
 from edgespeech.cloud.protocol import TraceMessage, to_events
@@ -259,9 +258,7 @@ def compare_live(recogniser: Recogniser, manifest: Manifest, *, chunk_s: float =
     for utterance in manifest.utterances:
         if utterance.eos_s is None:
             raise bad(manifest.name, f"eos_s of {utterance.id}", None, "the end of speech in seconds")
-        samples = read_audio(
-            manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration
-        )
+        samples = manifest.read(utterance)
         request = Request(utterance_id=utterance.id, language=utterance.lang, context=utterance.context)
         live = run_live(recogniser, samples, request, chunk_s=chunk_s)
         trace = run_utterance(recogniser, samples, request, chunk_s=chunk_s)

@@ -3,7 +3,7 @@
 A contestant is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
 loaded, and then a line for every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
 `text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. What else there is to
-ask is between a script and who starts it; see `replication/az_execution/worker.py`.
+ask is between a script and who starts it; see `edgespeech.harness.peer_worker`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ from edgespeech.harness.workers import THREAD_VARIABLES, Job, prepare_audio
 from edgespeech.metrics.statistics import paired_ratio_difference, quantile
 from edgespeech.metrics.wer import count_errors
 from edgespeech.search.partials import TAIL_S
-from edgespeech.systems._edge import CHUNK_S
+from edgespeech.search.settings import CHUNK_S
 from edgespeech.text.normalise import normalisers
 
 Answer = dict[str, Any]
+
+
+WORKER = Path(__file__).with_name("peer_worker.py")
+"""Runs every kind of contestant that there is, by itself: an interpreter without this package can run it too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +46,14 @@ class Contestant:
     Attributes:
         name: in the results.
         python: its interpreter.
-        script: what that runs.
         spec: the script's argument.
+        script: what that runs.
     """
 
     name: str
     python: str
-    script: Path
     spec: Mapping[str, Any]
+    script: Path = WORKER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +92,7 @@ def utterances(corpus: str, count: int | None, seed: int, folder: Path) -> Itera
             offset_s=item.offset,
             duration_s=item.duration,
             request=Request(utterance_id=item.id),
+            sha256=item.sha256,
         )
         samples = prepare_audio(job)
         file = folder / f"{manifest.name}-{number}.npz"

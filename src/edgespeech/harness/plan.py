@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.records import Condition, sha256_json
 

@@ -97,7 +97,7 @@ def score(
         for item, parse in zip(utterances, parses, strict=True)
     ]
     known = normalisers()
-    accuracy = {name: _accuracy(utterances, texts, known[name], bias, seed) for name in known}
+    accuracy = {name: accuracy_row(utterances, texts, known[name], bias, seed) for name in known}
     any_network = next(iter(timelines))
     items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"], bias)
     device = measure(items, seed=seed, wanted=_on_device)
@@ -169,11 +169,13 @@ def _scored(
     bias: Sequence[str],
 ) -> list[Scored]:
     by_speaker = resampling_unit(utterances) == "speaker"
+    references = normalise.all([item.text for item in utterances])
+    hypotheses = normalise.all(texts)
     return [
         Scored(
             duration_s=item.duration,
-            reference=normalise(item.text),
-            hypothesis=normalise(text),
+            reference=references[n],
+            hypothesis=hypotheses[n],
             speaker=item.speaker if by_speaker else None,
             context=tuple(normalise(phrase) for phrase in item.context or bias),
             sos_s=item.sos_s,
@@ -181,17 +183,29 @@ def _scored(
             accepted=judged[n],
             timeline=None if timelines is None else timelines[n],
         )
-        for n, (item, text) in enumerate(zip(utterances, texts, strict=True))
+        for n, item in enumerate(utterances)
     ]
 
 
-def _accuracy(
+def accuracy_row(
     utterances: Sequence[Utterance],
     texts: Sequence[str],
     normalise: Normaliser,
     bias: Sequence[str],
     seed: int,
 ) -> AccuracyRow:
+    """Word errors of raw hypotheses under one normaliser.
+
+    Args:
+        utterances: those run, in order.
+        texts: their raw hypotheses.
+        normalise: what is done to both before words are compared.
+        bias: phrases that B-WER and U-WER are scored by, for utterances that bring none of their own.
+        seed: of the intervals.
+
+    Raises:
+        EdgeSpeechError: no reference word is left to score.
+    """
     items = _scored(utterances, texts, [None] * len(texts), None, normalise, bias)
     counts = count_errors([item.reference for item in items], [item.hypothesis for item in items])
     whole = total(counts)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgespeech.audio.io import read_audio
+from edgespeech.audio.io import AVERAGE, read_audio
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind, Request
 from edgespeech.corpora.phrases import load_phrases
@@ -26,7 +26,7 @@ def transcribe_files(
         EdgeSpeechError: the system cannot run here, a file cannot be read, or the recogniser failed on it.
     """
     phrases = load_phrases(context) if context is not None else ()
-    audio = {path: read_audio(path, average_channels=True) for path in files}
+    audio = {path: read_audio(path, channels=AVERAGE) for path in files}
     recogniser = find_recogniser(system, **options)
     if (missing := recogniser.missing()) is not None:
         raise EdgeSpeechError(f"{system} cannot run here: {missing}")

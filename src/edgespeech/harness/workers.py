@@ -7,6 +7,7 @@ before any library starts, and a recogniser that hangs or dies costs one utteran
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,13 +19,15 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from edgespeech.audio.codec import flac_bytes, pcm_bytes
-from edgespeech.audio.io import read_audio
+from edgespeech.audio.io import MONO, read_audio
 from edgespeech.audio.mix import mix_at_snr
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
 from edgespeech.harness.runner import run_utterance, warm_up
 from edgespeech.records.trace import Trace
+
+_log = logging.getLogger(__name__)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
@@ -41,23 +44,36 @@ class ProcessFailureError(EdgeSpeechError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
-    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`)."""
+    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`), the file's hash."""
 
     path: Path
     snr_db: float
     rule: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One utterance to run: its audio, what comes with it, and the noise to add."""
+    """One utterance to run: its audio, what comes with it, and the noise to add.
+
+    Attributes:
+        audio: the file; `sha256` its hash, where it is known.
+        offset_s: where the utterance starts in it; None: it is the whole file.
+        duration_s: of the utterance.
+        request: what comes with it.
+        noise: to mix in.
+        seed: of the noise's segment.
+        channels: what to do with several (`audio.io.check_channels`).
+    """
 
     audio: Path
-    offset_s: float
+    offset_s: float | None
     duration_s: float
     request: Request
     noise: Noise | None = None
     seed: int = 0
+    sha256: str | None = None
+    channels: str = MONO
 
     @property
     def timeout_s(self) -> float:
@@ -84,10 +100,16 @@ class Done:
 
 def prepare_audio(job: Job) -> Samples:
     """The samples that the recogniser will hear, with shape `(N,)`: read, and noise mixed in by the job's seed."""
-    samples = read_audio(job.audio, offset=job.offset_s, duration=job.duration_s if job.offset_s else None)
+    samples = read_audio(
+        job.audio,
+        offset=job.offset_s,
+        duration=job.duration_s,
+        channels=job.channels,
+        sha256=job.sha256,
+    )
     if job.noise is None:
         return samples
-    noise = read_audio(job.noise.path)
+    noise = read_audio(job.noise.path, sha256=job.noise.sha256)
     return mix_at_snr(
         samples,
         noise,
@@ -259,9 +281,11 @@ def run_jobs(
     failures_in_a_row = 0
     memory: MemoryFigures | None = None
     first = Worker(factory, options, threads=threads)
+    _log.info("%s is loaded in %.2f s: %s", factory.name, first.loaded.load_s, first.loaded.info.citation)
     worker: Worker | None = first
     try:
         for job in jobs:
+            _log.debug("%s: %s", factory.name, job.request.utterance_id)
             if failures_in_a_row >= GIVE_UP_AFTER:
                 result = _failed(job, f"not tried: the process failed {failures_in_a_row} times in a row")
             else:
@@ -271,6 +295,7 @@ def run_jobs(
                     failures_in_a_row = 0
                 except EdgeSpeechError as error:
                     result = _failed(job, str(error))
+                    _log.info("%s: %s", job.request.utterance_id, error)
                     failures_in_a_row += 1
                     if worker is not None:
                         worker.kill()

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from math import exp, inf, log
 from typing import NamedTuple
 
+from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged, in_order, trimmed
 from edgespeech.lattice.paths import log_add
-from edgespeech.model.config import BLANK, SPACE
 
 Labels = tuple[int, ...]
 Predict = Callable[[Sequence[tuple[Labels, int]]], Sequence[float]]

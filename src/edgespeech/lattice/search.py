@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from edgespeech.contracts import Samples
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import bad
 from edgespeech.lattice.build import Steps, word_lattice
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import log_add
 from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.config import BLANK
 from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
 from edgespeech.search.beam import cat_states, split_states
 from edgespeech.search.greedy import MAX_LABELS, state_bytes

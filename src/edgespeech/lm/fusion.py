@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from edgespeech.core.files import write_atomic
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.ngram import START, NGram
-from edgespeech.model.config import BLANK
 
 FUSION = "fusion.safetensors"
 """In a model's folder, where it has a language model."""

@@ -9,10 +9,6 @@ from typing import Any, Literal, Self, get_args
 from edgespeech.errors import bad
 
 PredictorKind = Literal["stateless", "lstm"]
-BLANK = 0
-"""The blank's place among the word pieces."""
-SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How a piece that starts a word begins, see `edgespeech.model.tokeniser`."""
 FRAME_S = 0.010
 """Seconds from one feature frame to the next."""
 

@@ -51,7 +51,7 @@ def export_onnx(trained: Trained, folder: Path, *, chunk: int = 3, labels: int =
         folder: made when it is not there.
         chunk: transcriber frames that sherpa-onnx runs at a time.
         labels: how often each transcriber frame is given out. sherpa-onnx's greedy search emits at most one label
-            for every frame that it is given, so with `decoding.greedy.MAX_LABELS` it says what ours says; the times
+            for every frame that it is given, so with `search.greedy.MAX_LABELS` it says what ours says; the times
             that it tells are then stretched as much.
 
     Raises:

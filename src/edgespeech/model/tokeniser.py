@@ -11,8 +11,8 @@ from typing import Self
 import sentencepiece
 
 from edgespeech.core.files import write_atomic
+from edgespeech.core.labels import SPACE
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.config import SPACE
 
 _UNKNOWN = 1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz'"

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import bad
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 
 
 class LstmState(NamedTuple):

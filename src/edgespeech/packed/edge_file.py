@@ -464,3 +464,25 @@ def _expect(about: str, field: str, value: int, wanted: int, expected: str | Non
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+class Sections(NamedTuple):
+    """Bytes of a tensor's sections in a file."""
+
+    masks: int
+    values: int
+    scales: int
+    codebook: int
+
+
+def sections(tensor: Tensor) -> Sections:
+    """Bytes of each section that a tensor has in a file, without the padding between sections."""
+    if not isinstance(tensor, Codes):
+        return Sections(0, tensor.nbytes, 0, 0)
+    by_row = np.full(tensor.rows, tensor.cols) if tensor.mask is None else tensor.mask.sum(axis=1)
+    return Sections(
+        masks=0 if tensor.mask is None else 8 * tensor.rows * -(-tensor.cols // 64),
+        values=int((-(-by_row * tensor.bits // 8)).sum()),
+        scales=4 * tensor.scales.size,
+        codebook=0 if tensor.codebook is None else tensor.codebook.size,
+    )

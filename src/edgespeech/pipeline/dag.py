@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
 from edgespeech.harness.plan import Plan, Profile, expand, load_plan, run_key
 from edgespeech.records.records import sha256_json
+
+_log = logging.getLogger(__name__)
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
 RECORDS = Path("records")
@@ -96,6 +99,7 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
     work = work.resolve()  # stages run inside it
     dag = describe(load_plan(plan_path), profile, jobs=jobs, published=published)
     summary = work / "summary" / f"{dag['key']}.md"
+    _log.info("%d runs of %s in %s", len(dag["runs"]), plan_path, work)
     with _alone(work):
         path = work / f"dag-{dag['key']}.json"
         write_atomic(path, json.dumps(dag, indent=1))

@@ -21,8 +21,8 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Plan, Run
 from edgespeech.pipeline.dag import RECORDS, records_of
+from edgespeech.pipeline.summary import summarise
 from edgespeech.records.records import load_record, write_record
-from edgespeech.report.summary import summarise
 from edgespeech.report.tables import one_line
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from edgespeech.harness.discovery import GROUP
+from edgespeech.contracts import RECOGNISER_GROUP
 
 NOT_MEASURING = frozenset({"dev", "pipeline", "report"})
 """Extras whose packages can change no figure."""
@@ -44,7 +44,11 @@ def package_versions() -> dict[str, str]:
     Packages that are required but not installed are left out, and so is what only `NOT_MEASURING` extras need.
     """
     found: dict[str, str] = {}
-    roots = {entry.dist.name: entry.dist for entry in entry_points(group=GROUP) if entry.dist is not None}
+    roots = {
+        entry.dist.name: entry.dist
+        for entry in entry_points(group=RECOGNISER_GROUP)
+        if entry.dist is not None
+    }
     todo = [
         (name, frozenset(dist.metadata.get_all("Provides-Extra") or ()) - NOT_MEASURING)
         for name, dist in roots.items()

@@ -21,7 +21,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain, write_atomic
+from edgespeech.core.config import explain
+from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import (
     AccuracyRow,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgespeech.contracts import Difference
 from edgespeech.records.records import Record, load_rows
-from edgespeech.report.compare import Paired, pair, records_comparable, word_errors
+from edgespeech.report.compare import Paired, Pairs, acceptance, pair, records_comparable, word_errors
 from edgespeech.report.table import NETWORK, NORMALISER, Cell, Table, several, uses_network, wer
 from edgespeech.report.tables import NULL, latest
 from edgespeech.report.text import NONE, figure, number
@@ -109,9 +109,9 @@ def findings(records_dir: Path, records: Sequence[Record]) -> list[str]:
         found.append(_in_its_domain(home[DEVICE]))
     for runs, sentence in ((home, _against_the_cloud), (abroad, _open_speech)):
         if DEVICE in runs and CLOUD in runs:
-            paired = _paired(records_dir, runs[DEVICE], runs[CLOUD])
-            if paired is not None:
-                found.append(sentence(runs[DEVICE], runs[CLOUD], paired))
+            pairs = _pairs(records_dir, runs[DEVICE], runs[CLOUD])
+            if len(pairs) > 1:
+                found.append(sentence(runs[DEVICE], runs[CLOUD], pairs))
     return found
 
 
@@ -136,17 +136,22 @@ def _in_its_domain(device: Record) -> str:
     )
 
 
-def _against_the_cloud(device: Record, cloud: Record, paired: Paired) -> str:
+def _against_the_cloud(device: Record, cloud: Record, pairs: Pairs) -> str:
+    words, commands = word_errors(pairs, NORMALISER), acceptance(pairs)
     sent = cloud.networks[NETWORK].up_bytes if NETWORK in cloud.networks else None
     times = cloud.system.model_bytes / max(device.system.model_bytes, 1)
+    understood = ""
+    if commands is not None:
+        understood = f"; of requests not understood, {_difference(commands)}"
     return (
         f"**What the cloud costs.** `{CLOUD}` sends {figure(sent, 'bytes', interval=False)} a request to a model "
-        f"{times:.0f} times as large and gets {number(paired.b, 'percent')} of the words wrong: "
-        f"{_difference(paired)}."
+        f"{times:.0f} times as large and gets {number(words.b, 'percent')} of the words wrong: "
+        f"{_difference(words)}{understood}."
     )
 
 
-def _open_speech(device: Record, cloud: Record, paired: Paired) -> str:
+def _open_speech(device: Record, cloud: Record, pairs: Pairs) -> str:
+    paired = word_errors(pairs, NORMALISER)
     title = "Where the small model fails" if paired.verdict is Difference.WORSE else "On open speech"
     return (
         f"**{title}.** On {device.corpus.n_utterances} sentences about anything ({OPEN_CORPUS}) it gets "
@@ -155,7 +160,7 @@ def _open_speech(device: Record, cloud: Record, paired: Paired) -> str:
 
 
 def _difference(paired: Paired) -> str:
-    """The difference of two WERs in points with its interval, from the device's side."""
+    """The difference of two error rates in points with its interval, from the device's side."""
     points = f"{100 * abs(paired.difference):.1f} points"
     ends = sorted((paired.low, paired.high) if paired.difference >= 0 else (-paired.low, -paired.high))
     interval = f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
@@ -165,11 +170,11 @@ def _difference(paired: Paired) -> str:
     return f"{points} {way} {interval}"
 
 
-def _paired(records_dir: Path, device: Record, cloud: Record) -> Paired | None:
+def _pairs(records_dir: Path, device: Record, cloud: Record) -> Pairs:
+    """The utterances of both; none where the records must not be compared."""
     if records_comparable(device, cloud, whole=False) is not None:
-        return None
-    pairs = pair(load_rows(records_dir, device), load_rows(records_dir, cloud))
-    return word_errors(device, pairs, NORMALISER) if len(pairs) > 1 else None
+        return ()
+    return pair(load_rows(records_dir, device), load_rows(records_dir, cloud))
 
 
 def _by_system(records: Sequence[Record], corpus: str) -> dict[str, Record]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from edgespeech.contracts import Kind
 from edgespeech.core.files import write_atomic
+from edgespeech.harness.rescore import current_records
 from edgespeech.metrics.registry import metrics
-from edgespeech.records.records import Record, load_records
+from edgespeech.records.records import Record
 from edgespeech.report.drawing import DARK, LIGHT, themed
 from edgespeech.report.plots import all_plots
 from edgespeech.report.reference import load_references
@@ -33,7 +34,7 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(reference_dir)
     newest = latest(records)
     plots = {name: themed(svg) for name, svg in all_plots(records_dir, records, references).items()}

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records.records import Share, Strict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,20 +10,24 @@ from pathlib import Path
 
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.records import Record, load_records
+from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import Record
 from edgespeech.report import figures
 from edgespeech.report.front import TEXTS, front_table
 from edgespeech.report.reference import load_references
 from edgespeech.report.table import Table
-from edgespeech.report.tables import all_tables
+from edgespeech.report.tables import all_tables, latest
+
+_log = logging.getLogger(__name__)
 
 PUBLISHED = ("headline", "noise", "networks", "memory", "published", "overhead", "failures")
 """The tables that have a file in `results/`; every figure is in `figures.csv.gz`, every table on the HTML page."""
 _HEADER = "<!-- Rendered from the records by `edgespeech report`. Do not edit. -->\n"
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /(?P=kind) -->)", re.DOTALL
+    r"^(<!-- (?P<kind>table|text):(?P<name>[\w-]+) -->\n)(?P<body>.*?)^(<!-- /(?P=kind) -->)$",
+    re.DOTALL | re.MULTILINE,
 )
-_OPENING = re.compile(r"<!-- (?:table|text):")
+_OPENING = re.compile(r"^<!-- (?:table|text):", re.MULTILINE)
 
 
 def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bool) -> list[str]:
@@ -46,7 +51,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     """
     from edgespeech.report.plots import all_plots
 
-    records = load_records(records_dir)
+    records = current_records(records_dir)
     references = load_references(out_dir / "reference")
     tables = {table.name: table for table in (front_table(records), *all_tables(records, references))}
     files = {
@@ -66,6 +71,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     stale = [path for path in _rendered(out_dir) if path not in files]
     packed, rows = out_dir / figures.FILE, figures.figures_csv(records)
     unpacked = not figures.is_same(packed, rows)
+    _log.info("%d records, %d shown; %d files to write", len(records), len(latest(records)), len(changed))
     if not check:
         for path in changed:
             write_atomic(path, files[path])

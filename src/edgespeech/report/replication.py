@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgespeech.contracts import Difference, Verdict
-from edgespeech.records.records import Figure, Record, load_record, load_records, load_rows
+from edgespeech.harness.rescore import current_records
+from edgespeech.records.records import Figure, Record, load_record, load_rows
 from edgespeech.report.compare import Paired, acceptance, pair, records_comparable, word_errors
 from edgespeech.report.table import NORMALISER
 from edgespeech.report.tables import latest
@@ -52,7 +53,7 @@ def replicate_verdicts(here: Sequence[Path], published: Path) -> list[Replicated
     """
     runs = {_key(record): (record, path.parent) for path in here for record in [load_record(path)]}
     found = []
-    for record in latest(load_records(published)):
+    for record in latest(current_records(published)):
         if record.status != "passed":
             continue
         run, folder = runs.get(_key(record), (None, published))
@@ -64,7 +65,7 @@ def replicate_verdicts(here: Sequence[Path], published: Path) -> list[Replicated
             pairs = pair(load_rows(folder, run), load_rows(published, record))
             if len(pairs) >= FEWEST:
                 wer = record.accuracy[NORMALISER].wer
-                found.append(_judge(record, run, wer, word_errors(run, pairs, NORMALISER)))
+                found.append(_judge(record, run, wer, word_errors(pairs, NORMALISER)))
                 if (commands := acceptance(pairs)) is not None and record.acceptance is not None:
                     found.append(_judge(record, run, _rejection(record.acceptance), commands))
                 continue

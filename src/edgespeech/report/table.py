@@ -94,8 +94,12 @@ def caption(records: Sequence[Record]) -> tuple[str, ...]:
     units = sorted({f"{record.corpus.name} by {record.corpus.resampling}" for record in passed})
     speedups = sorted({record.cloud_speedup for record in passed})
     machines = sorted({_machine(record.provenance) for record in passed})
+    versions = sorted(
+        {f"{name} {row.normaliser_version}" for r in passed for name, row in r.accuracy.items()}
+    )
     return (
         f"n: utterances. In brackets: 95 % intervals by bootstrap ({', '.join(units)}).",
+        f"Normalisers: {', '.join(versions)}. Older records are scored again from their raw hypotheses.",
         *sorted({record.endpointing for record in passed}),
         f"Measured server compute is divided by {', '.join(f'{s:g}' for s in speedups)} (cloud_speedup). "
         f"Times are of: {'; '.join(machines)}; compare them with no other machine's.",

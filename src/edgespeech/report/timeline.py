@@ -11,7 +11,7 @@ import numpy as np
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind
-from edgespeech.core.files import mirror_root
+from edgespeech.core.places import mirror_root
 from edgespeech.corpora.corpora import find_split
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.replay import replay
@@ -110,15 +110,12 @@ def _sent(record: Record, row: Row) -> list[tuple[float, int]]:
 
 @lru_cache(maxsize=4096)
 def _envelope(corpus: str, utterance_id: str) -> tuple[int, ...]:
-    from edgespeech.audio.io import read_audio
     from edgespeech.corpora.fetch import manifest_of
 
     try:
         manifest = manifest_of(corpus)
         utterance = next(item for item in manifest.utterances if item.id == utterance_id)
-        samples = read_audio(
-            manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration
-        )
+        samples = manifest.read(utterance)
     except (EdgeSpeechError, StopIteration):
         return ()
     peaks = [float(np.abs(part).max()) for part in np.array_split(samples, BUCKETS) if part.size]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgespeech.model.config import BLANK
+from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import MAX_LABELS, state_bytes
 from edgespeech.search.hypothesis import Hypothesis

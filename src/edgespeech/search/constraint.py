@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.errors import bad
 from edgespeech.lm.fusion import Fusion
-from edgespeech.model.config import BLANK, SPACE
 from edgespeech.text.grammar_parse import START, WordGraph
 
 _KEPT = 65_536

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgespeech.model.config import BLANK
+from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.hypothesis import Hypothesis
 

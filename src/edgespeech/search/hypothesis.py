@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgespeech.contracts import Word
-from edgespeech.model.config import SPACE
+from edgespeech.core.labels import SPACE
 
 
 @dataclass(frozen=True, slots=True)

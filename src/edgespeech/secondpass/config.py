@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import Strict, explain
 from edgespeech.errors import EdgeSpeechError, bad
-
-Positive = Annotated[int, Field(gt=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from edgespeech.training.text import Positive, TextSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,35 +53,7 @@ class LmShape:
         return asdict(self)
 
 
-class TextSource(_Strict):
-    """Sentences to learn from: exactly one of `grammar`, `written` and `transcripts`.
-
-    Attributes:
-        grammar: a grammar's name; its training part (`split_of`) is drawn from, by the grammar's weights.
-        sentences: how many are drawn from it.
-        written: a text split, such as `slurp_lm`; its training part is taken.
-        transcripts: a speech split that may be trained on.
-        repeat: how often each sentence of `written` or `transcripts` comes in an epoch.
-    """
-
-    grammar: str | None = None
-    sentences: Positive | None = None
-    written: str | None = None
-    transcripts: str | None = None
-    repeat: Positive = 1
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.grammar, self.written, self.transcripts)) != 1:
-            raise ValueError("exactly one of grammar, written, transcripts")
-        if (self.grammar is None) != (self.sentences is None):
-            raise ValueError("sentences with a grammar, and only there")
-        if self.grammar is not None and self.repeat != 1:
-            raise ValueError("repeat with written or transcripts only")
-        return self
-
-
-class LmConfig(_Strict):
+class LmConfig(Strict):
     """The training of a language model.
 
     Attributes:

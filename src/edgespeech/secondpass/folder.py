@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgespeech.systems._edge import shipped_models
+from edgespeech.core.places import shipped_models
 
 LM, SCALES, VOCABULARY = "lm.edge", "scales.yaml", "words.txt"
 """The files of a second pass's folder."""

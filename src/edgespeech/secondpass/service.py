@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgespeech.core.places import edge_model
 from edgespeech.errors import bad
 from edgespeech.lattice.codec import Vocabulary, decode
 from edgespeech.lattice.lattice import Lattice
@@ -15,7 +16,6 @@ from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_fol
 from edgespeech.secondpass.model import TrainedLm, load_lm
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from edgespeech.secondpass.tuning import load_scales
-from edgespeech.systems.edge_fp32 import EdgeFp32
 
 MAX_ARCS = 400
 """A larger lattice is pruned to so many arcs first, which bounds the time that one message takes."""
@@ -84,6 +84,6 @@ def build_second_pass(folder: str | Path | None = None, edge: str | Path | None 
     scales = named[NAME]
     internal = None
     if scales.prediction:
-        trained = load_model(EdgeFp32().folder() if edge is None else Path(edge))
+        trained = load_model(edge_model() if edge is None else Path(edge))
         internal = InternalScorer(trained.model, trained.tokeniser)
     return SecondPass(load_lm(where / LM), scales, Vocabulary.load(where / VOCABULARY), internal)

@@ -23,8 +23,8 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.secondpass.config import LmConfig
 from edgespeech.secondpass.model import MARK, LanguageModel, TrainedLm, save_lm
-from edgespeech.secondpass.text import Text, load_text
 from edgespeech.training.state import Average, Identity, load_state, save_state
+from edgespeech.training.text import Text, load_text
 
 STATE, LOG, MODEL = "state.safetensors", "log.jsonl", "lm.edge"
 _IGNORE = -1

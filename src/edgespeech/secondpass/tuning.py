@@ -146,7 +146,7 @@ def save_scales(path: Path, scales: Mapping[str, Scales], provenance: Mapping[st
         "scales": {name: asdict(each) for name, each in scales.items()},
         "provenance": dict(provenance),
     }
-    told = "# Found on a development set by replication/lattices/rescore.py.\n"
+    told = "# Found on a development set by edgespeech.secondpass.tuning.\n"
     write_atomic(path, told + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.contracts import Samples
-from edgespeech.core.files import explain, project_root, work_dir
+from edgespeech.core.config import explain
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import Strict, explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.text.grammar import Split
 
@@ -16,18 +16,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Between = tuple[float, float]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GrammarUse(_Strict):
+class GrammarUse(Strict):
     """How many sentences of a grammar, and which version of it (`Grammar.sha256`)."""
 
     sentences: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A recipe. Ranges are drawn from evenly.
 
     Attributes:

@@ -25,7 +25,8 @@ from rich.progress import track
 from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import project_root, sha256_file, work_dir, write_atomic
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError, bad

@@ -9,32 +9,15 @@ from typing import TYPE_CHECKING
 
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
-from edgespeech.core.files import project_root, sha256_file
+from edgespeech.core.files import sha256_file
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
     from edgespeech.search.beam import LabelScores
 
-CHUNK_S = 0.12
-"""Three transcriber frames of 40 ms."""
-BEAM = 16
-"""Hypotheses that the search keeps unless told otherwise, chosen on tuning speech (`replication/rnnt/tune_mean.py`):
-half as many make more errors, in noise above all; more gain little for the time that they take."""
-FINAL_S = 0.8
-"""Of the decoder's pause: the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with noise behind
-them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
 CITATION = f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012, arXiv:1211.3711)"
-
-
-def shipped_models() -> Path:
-    """Where the trained models that ship with the project are: the one place in `results/` that `src/` reads."""
-    return project_root() / "results" / "models"
-
-
-def heads_file() -> Path:
-    """Where the learned end-pointer's networks are, which `replication/endpointing` makes."""
-    return shipped_models() / "endpointing" / "heads.safetensors"
 
 
 def ending(final_s: float | None) -> str:

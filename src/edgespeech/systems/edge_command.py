@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import FUSION, load_fusion
-from edgespeech.systems._edge import BEAM, FINAL_S, EdgeTransducer, shipped_models
+from edgespeech.search.settings import BEAM, FINAL_S
+from edgespeech.systems._edge import EdgeTransducer
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.text.grammar import load_grammar
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from edgespeech.systems._edge import EdgeTransducer, shipped_models
-
-MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
-"""Environment variable that names a folder with the model to use instead of the shipped one."""
+from edgespeech.core.places import edge_model
+from edgespeech.systems._edge import EdgeTransducer
 
 
 class EdgeFp32(EdgeTransducer):
@@ -19,5 +16,4 @@ class EdgeFp32(EdgeTransducer):
 
     def folder(self) -> Path:
         """The folder that the environment names, else the shipped model's."""
-        named = os.environ.get(MODEL_VARIABLE)
-        return Path(named) if named else shipped_models() / self.name
+        return edge_model()

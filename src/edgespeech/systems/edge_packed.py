@@ -10,10 +10,12 @@ import numpy as np
 
 from edgespeech.audio.features import StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
+from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.partials import TAIL_S, PartialsStream
-from edgespeech.systems._edge import CHUNK_S, CITATION, EdgeRecogniser, ending, shipped_models
+from edgespeech.search.settings import CHUNK_S
+from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 
 if TYPE_CHECKING:
     from edgespeech.packed.runtime import PackedModel

@@ -8,8 +8,10 @@ from importlib.util import find_spec
 
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
+from edgespeech.core.places import heads_file
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.systems._edge import CHUNK_S, CITATION, FINAL_S, EdgeRecogniser, ending, heads_file
+from edgespeech.search.settings import CHUNK_S, FINAL_S
+from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 BEAM, MERGE = 8, 2

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from edgespeech.core.files import project_root
+from edgespeech.core.places import project_root
 from edgespeech.errors import bad
 from edgespeech.text.grammar_parse import Close, Mark, Open, WordGraph, fill_slots
 from edgespeech.text.grammar_rules import Choice, Node, Ref, RuleSet, Seq, Word, load_rules

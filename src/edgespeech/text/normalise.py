@@ -9,6 +9,10 @@ ounce"), `basic` leaves both as they are. Where references spell numbers out and
 (coffee orders against Whisper), `basic` counts every such number as an error that nobody would hear; read
 `whisper-en` there.
 
+No normaliser hears case, invisible characters, the kind of apostrophe or an ellipsis. `spelled-en` alone reads runs of
+capitals as spelled letters, in texts of mixed case; what it cannot tell is a short text in capitals from a spelled one,
+where the same writer uses small letters elsewhere.
+
 A new normaliser is one function in this file, marked with `_register`.
 """
 
@@ -18,9 +22,9 @@ import hashlib
 import inspect
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +52,15 @@ class Normaliser:
         """The normalised text; empty if no word is left."""
         return self.function(text)
 
+    def all(self, texts: Sequence[str]) -> list[str]:
+        """The normalised texts of one writer: all references of a corpus, or all hypotheses of a recogniser.
+
+        A writer who never uses a small letter uses capitals for everything, so they say nothing of spelling.
+        """
+        if not any(c.islower() for text in texts for c in text):
+            texts = [text.lower() for text in texts]
+        return [self(text) for text in texts]
+
 
 _FACTORIES: dict[str, Callable[[], Normaliser]] = {}
 
@@ -56,10 +69,15 @@ def _register(name: str) -> Callable[[Callable[[], Normaliser]], Callable[[], No
     def add(factory: Callable[[], Normaliser]) -> Callable[[], Normaliser]:
         if name in _FACTORIES:
             raise bad("normalise", "name", name, "a name no other normaliser has")
-        _FACTORIES[name] = cache(factory)
+        _FACTORIES[name] = cache(lambda: _remembering(factory()))
         return factory
 
     return add
+
+
+def _remembering(normaliser: Normaliser) -> Normaliser:
+    """The same, quick on texts that come again: every system has the same references and bias phrases."""
+    return replace(normaliser, function=lru_cache(maxsize=1 << 15)(normaliser.function))
 
 
 def normalisers() -> dict[str, Normaliser]:
@@ -71,29 +89,70 @@ def normalisers() -> dict[str, Normaliser]:
     return {name: factory() for name, factory in _FACTORIES.items()}
 
 
-def basic_text(text: str) -> str:
-    """Lower case, punctuation stripped, apostrophes kept, any language.
+_APOSTROPHES = "[\u2018\u2019\u201b\u02bb\u02bc\u02b9\u055a\ua78c\u0060\u00b4\u2032\uff07]"
 
-    Unicode compatibility forms are folded (NFKC: full-width letters, ligatures) and curly apostrophes made
-    straight; accents stay, because in most languages they are part of the spelling. A comma between digits
-    disappears ("1,000" is "1000"). Every other character that is not a letter, a mark or a number separates
-    words, so "12-ounce" is two words and "U.S." is "u s". An apostrophe stays inside a word ("don't") and
+
+def same_text(text: str) -> str:
+    """`text` without what its writer's keyboard decides and no listener hears. Case stays.
+
+    Invisible characters go (Unicode category Cf: byte-order mark, soft hyphen, joiners, marks of direction; and
+    variation selectors), compatibility forms are folded (NFKC: full-width letters, ligatures), every apostrophe becomes
+    the straight one, and two or more full stops in a row, or the ellipsis, separate words.
+    """
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+    text = unicodedata.normalize("NFKC", re.sub(_APOSTROPHES, "'", text))
+    return re.sub(r"\.(?:\s*\.)+", " ", re.sub(_APOSTROPHES, "'", text))
+
+
+def fold_case(text: str) -> str:
+    """One case for all, the same whatever the case of `text` was: small letters, as upper case casefolded.
+
+    Letters that share a capital become one ("ß" and "ss", "ı" and "i"), and the dot that Unicode puts on a small "İ"
+    goes.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).upper().casefold())
+    # Composition can make a letter whose case is folded further, as in some Greek and Armenian pairs.
+    folded = unicodedata.normalize("NFKC", folded.upper().casefold())
+    return same_text(re.sub("i\u0307", "i", folded))
+
+
+def basic_text(text: str) -> str:
+    """Small letters, punctuation stripped, apostrophes kept, any language.
+
+    After `same_text` and `fold_case`; accents stay, because in most languages they are part of the spelling. A comma
+    between digits disappears ("1,000" is "1000"). Every other character that is not a letter, a mark or a number
+    separates words, so "12-ounce" is two words and "U.S." is "u s". An apostrophe stays inside a word ("don't") and
     goes at its edges, where it cannot be told from a quotation mark. Numbers are not spelled out.
     """
-    text = re.sub("[\u2018\u2019\u02bc\u0060\u00b4\uff07]", "'", text)
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = fold_case(same_text(text))
     text = re.sub(r"(?<=\d),(?=\d)", "", text)
     text = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
     text = re.sub(r"(?<!\S)'+|'+(?!\S)", " ", text)
     return " ".join(text.split())
 
 
+def _source(*rules: Callable[..., str]) -> bytes:
+    """What a normaliser's hash covers of this file."""
+    return "".join(inspect.getsource(rule) for rule in rules).encode() + _APOSTROPHES.encode()
+
+
 @_register("basic")
 def _basic() -> Normaliser:
-    source = inspect.getsource(basic_text)
-    return Normaliser(
-        name="basic", version="1", sha256=hashlib.sha256(source.encode()).hexdigest(), function=basic_text
-    )
+    digest = hashlib.sha256(_source(same_text, fold_case, basic_text))
+    return Normaliser(name="basic", version="2", sha256=digest.hexdigest(), function=basic_text)
+
+
+def english_text(text: str, normalise: Callable[[str], str]) -> str:
+    """`normalise` of text in one case and without invisible characters; `basic_text` where it fails.
+
+    The Whisper normaliser raises on a few sequences of number words and on numbers of thousands of digits; a hypothesis
+    must not be able to end a run.
+    """
+    plain = fold_case(same_text(text))
+    try:
+        return " ".join(normalise(plain).split())
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError):
+        return basic_text(plain)
 
 
 @_register("whisper-en")
@@ -103,7 +162,7 @@ def _whisper_en() -> Normaliser:
     if spec is None or spec.origin is None:
         raise EdgeSpeechError("normaliser whisper-en: the package whisper-normalizer is not installed")
     version = metadata.version("whisper-normalizer")
-    digest = hashlib.sha256(version.encode())
+    digest = hashlib.sha256(version.encode() + _source(same_text, fold_case, basic_text, english_text))
     for name in ("english.py", "basic.py", "normalizers/english.json"):
         digest.update((Path(spec.origin).parent / name).read_bytes())
 
@@ -116,33 +175,56 @@ def _whisper_en() -> Normaliser:
 
     return Normaliser(
         name="whisper-en",
-        version=version,
+        version=f"2+{version}",
         sha256=digest.hexdigest(),
-        function=lambda text: " ".join(load()(text).split()),
+        function=lambda text: english_text(text, load()),
     )
+
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NINTH = re.compile(rf"\b(?:({'|'.join(_TENS)})[\s-]+)?ninth\b")
+"""The one ordinal that the Whisper normaliser does not know."""
+_SENTENCE = 4
+"""So many words in capitals, in a text without small letters, are a sentence in capitals and not spelled."""
+_CAPITALS = r"(?<![^\W\d_])[A-Z]{2,}(?![a-z])"
+_LONE_DIGITS = re.compile(
+    # not behind a currency or inside a number ("$20", "3.5", "1,000")
+    r"(?<![\d$£€¢])(?<!\d[.,])[0-9]+"
+    # and not before the rest of one ("3.5", "20 %", "3rd", "20 million")
+    r"(?![0-9]|[.,][0-9]|\s*%|\s*(?:st|nd|rd|th|s)\b|\s*(?:hundred|thousand|\w*illion)s?\b)"
+)
 
 
 def spelled_text(text: str, normalise: Callable[[str], str]) -> str:
     """`normalise` with spelled letters and digits taken one by one: "GMEF 39" becomes "g m e f 3 9".
 
-    A run of two or more capitals is read as letters, so a recogniser that writes everything in capitals must be
-    lower-cased first; "thirty nine" and "three nine" become the same.
+    A run of two or more capitals is read as letters, unless the whole text is a sentence in capitals. Digits are read
+    as spoken before `normalise` sees them: "213", "2 1 3" and "two one three" become the same, as do "8 triple 9" and
+    "eight nine nine nine", "007" and "double oh seven", "thirty nine" and "three nine".
 
     Args:
         text: raw.
         normalise: turns number words into digits.
     """
-    letters = re.sub(r"(?<![A-Za-z])[A-Z]{2,}(?![a-z])", lambda run: f" {' '.join(run[0])} ", text)
-    return " ".join(re.sub(r"\d", r" \g<0> ", normalise(letters)).split())
+    text = same_text(text)
+    runs = re.findall(_CAPITALS, text)
+    if len(runs) < _SENTENCE or any(c.islower() for c in text):
+        text = re.sub(_CAPITALS, lambda run: f" {' '.join(run[0])} ", text)
+    text = _LONE_DIGITS.sub(lambda run: f" {' '.join(_DIGITS[int(d)] for d in run[0])} ", fold_case(text))
+    text = _NINTH.sub(lambda found: f"{_TENS.index(found[1]) + 2 if found[1] else ''}9th", text)
+    digits = re.sub(r"[0-9]", r" \g<0> ", re.sub(r"\bone(s?)\b", r"1\1", normalise(text)))
+    return " ".join(digits.split())
 
 
 @_register("spelled-en")
 def _spelled_en() -> Normaliser:
     whisper = _FACTORIES["whisper-en"]()
-    digest = hashlib.sha256(inspect.getsource(spelled_text).encode() + whisper.sha256.encode())
+    digest = hashlib.sha256(_source(spelled_text) + whisper.sha256.encode())
+    digest.update(repr((_DIGITS, _SENTENCE, _CAPITALS, _LONE_DIGITS.pattern, _NINTH.pattern)).encode())
     return Normaliser(
         name="spelled-en",
-        version=f"1+{whisper.version}",
+        version=whisper.version,
         sha256=digest.hexdigest(),
         function=lambda text: spelled_text(text, whisper),
     )

@@ -24,7 +24,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.codes import Codes, dequantise

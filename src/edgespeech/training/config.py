@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgespeech.audio.augment import AugmentConfig
-from edgespeech.core.files import explain
+from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 
@@ -51,13 +51,15 @@ class Sounds(_Strict):
 
 
 class Watch(_Strict):
-    """How a run is watched: greedy word error rates of its averaged model at every checkpoint.
+    """How a run is watched: greedy word error rates of its averaged model at checkpoints.
 
     Attributes:
+        every: measured at every so many steps, if there is a checkpoint, and at the end.
         utterances: how many of the run's own speech, spread evenly over its corpora, and of each tuning corpus.
         tuning: splits or manifests that the run is not trained on.
     """
 
+    every: Positive = 1
     utterances: Positive = 60
     tuning: tuple[str, ...] = ()
 
@@ -201,6 +203,11 @@ class TrainConfig(_Strict):
         if self.noises is None:
             return ()
         return (self.noises,) if isinstance(self.noises, str) else self.noises
+
+    @property
+    def room_corpora(self) -> tuple[str, ...]:
+        """The corpus of `rooms`: none or one."""
+        return () if self.rooms is None else (self.rooms,)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

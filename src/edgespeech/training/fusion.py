@@ -8,13 +8,12 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.core.files import explain
+from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.estimate import estimate
 from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.tokeniser import Tokeniser
-from edgespeech.secondpass.config import TextSource
-from edgespeech.secondpass.text import load_text
+from edgespeech.training.text import TextSource, load_text
 
 
 class _Strict(BaseModel):

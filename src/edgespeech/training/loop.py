@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
-from edgespeech.core.files import project_root, sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.labels import BLANK
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
-from edgespeech.model.config import BLANK, ModelConfig
+from edgespeech.model.config import ModelConfig
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser
@@ -31,6 +33,7 @@ from edgespeech.training.compressor import Treated
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.progress import Progress
+from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
@@ -85,7 +88,13 @@ class Processes:
 
 
 def train(
-    config: TrainConfig, folder: Path, *, workers: int = 1, until: int | None = None, quiet: bool = False
+    config: TrainConfig,
+    folder: Path,
+    *,
+    workers: int = 1,
+    until: int | None = None,
+    quiet: bool = False,
+    shards: Path | None = None,
 ) -> Path:
     """Train, or go on where the folder's run was stopped.
 
@@ -95,6 +104,7 @@ def train(
         workers: processes that make batches beside each process that trains; 0 makes them in line.
         until: stop after so many steps in all, as if killed; None does all of the run's.
         quiet: no progress line.
+        shards: folder that all audio comes from (`edgespeech.training.shards`); None finds each corpus.
 
     Returns:
         The folder of the averaged model.
@@ -105,7 +115,8 @@ def train(
     """
     here = _join_processes()
     torch.manual_seed(config.seed)
-    speech = load_speech(config.speech, longest_s=config.longest_s)
+    packed = None if shards is None else Shards(shards)
+    speech = load_speech(config.speech, longest_s=config.longest_s, shards=packed)
     model, tokeniser = _start(config, speech)
     labels = encode_items(speech.items, tokeniser, model.config)
     trained = nn.ModuleDict({MODEL: model})
@@ -114,8 +125,8 @@ def train(
         inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
         sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
-    noises = load_noises(*config.noise_corpora)
-    rooms = load_noises(*([] if config.rooms is None else [config.rooms]))
+    noises = load_noises(*config.noise_corpora, shards=packed)
+    rooms = load_noises(*config.room_corpora, shards=packed)
     batches = Batches(
         config, speech, labels, noises, rooms=rooms, sounds=sounds, rank=here.rank, world=here.world
     )
@@ -139,7 +150,9 @@ def train(
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
     identity = Identity(config.sha256, speech.sha256, precision)
-    watcher = Watcher(config.watch, speech, batches, tokeniser) if config.watch and here.leads else None
+    watcher = None
+    if config.watch is not None and here.leads:
+        watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
     step = 0
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, trained, optimiser, average, treated)
@@ -149,9 +162,11 @@ def train(
 
     def save_average() -> None:
         averaged = _averaged(average, treated, model.config, folder / MODEL)
-        rates = {} if watcher is None else watcher.measure(averaged.to(here.device).eval(), step - 1)
-        progress.watched(step, rates)
-        about = provenance | {"step": str(step)} | {name: f"{rate:.4f}" for name, rate in rates.items()}
+        about = provenance | {"step": str(step)}
+        if watcher is not None and (step % watcher.every == 0 or step == end):
+            rates = watcher.measure(averaged.to(here.device).eval(), step - 1)
+            progress.watched(step, rates)
+            about |= {name: f"{rate:.4f}" for name, rate in rates.items()}
         save_model(folder / MODEL, averaged, tokeniser, about)
 
     if here.leads and step and _step_of_model(folder / MODEL) != step:

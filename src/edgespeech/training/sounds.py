@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from edgespeech.core.labels import BLANK
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.config import BLANK
 from edgespeech.model.transducer import Transcriber
 from edgespeech.synthesis.kokoro import prompt
 

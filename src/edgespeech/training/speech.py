@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
-from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import work_dir, write_atomic
-from edgespeech.corpora.corpora import assert_trainable, corpus_names, load_corpus
+from edgespeech.core.places import work_dir
+from edgespeech.corpora.corpora import assert_trainable, corpus_names, find_split, load_corpus
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.corpora.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
-from edgespeech.training.config import Source
-
-_FULL_SCALE = 32768.0
-_FORMAT = 1
+from edgespeech.training.config import Source, TrainConfig
+from edgespeech.training.shards import Shards
+from edgespeech.training.store import Store, as_float, decoded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,44 +55,46 @@ class Speech:
     """
 
     def __init__(
-        self, items: Sequence[Item], stores: Sequence[Path], repeats: Sequence[float], sha256: str
+        self, items: Sequence[Item], stores: Sequence[Store], repeats: Sequence[float], sha256: str
     ) -> None:
         self.items = tuple(items)
         self.repeats = tuple(repeats)
         self.sha256 = sha256
-        self._paths = tuple(stores)
+        self._stores = tuple(stores)
         self._open: list[NDArray[np.int16]] = []
 
     def samples(self, item: Item) -> Samples:
         """An utterance's samples in [-1, 1], with shape `(N,)`."""
         if not self._open:  # opened by each process for itself
-            self._open = [np.load(path, mmap_mode="r") for path in self._paths]
-        piece = self._open[item.corpus][item.start : item.start + item.samples]
-        return piece.astype(np.float32) / np.float32(_FULL_SCALE)
+            self._open = [store.open() for store in self._stores]
+        return as_float(self._open[item.corpus][item.start : item.start + item.samples])
 
 
-def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
+def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards | None = None) -> Speech:
     """Read, check and decode the speech of a run. What was decoded before is used again.
+
+    Args:
+        sources: the corpora.
+        longest_s: of an utterance, in seconds.
+        shards: where the corpora are; None finds each of them.
 
     Raises:
         EdgeSpeechError: a split or manifest for evaluation, audio that is missing or damaged, an utterance
             without words or above `longest_s`, or the same corpus twice.
     """
     items: list[Item] = []
-    stores: list[Path] = []
+    stores: list[Store] = []
     digests: list[str] = []
     parts: list[str] = []
     for number, source in enumerate(sources):
-        manifest = trainable(source.corpus)
+        manifest, store = corpus_audio(source.corpus, shards)
         if manifest.sha256 in digests:
             raise bad("train", "speech", source.corpus, "each corpus once (use repeat)")
         # The hash of the file does not say who is held out of it.
         digests.append(manifest.sha256)
         parts.append(f"{manifest.sha256}:{_ids(manifest.utterances)}")
-        store, lengths = _decoded(manifest)
         stores.append(store)
-        start = 0
-        for utterance, samples in zip(manifest.utterances, lengths, strict=True):
+        for utterance, (start, samples) in zip(manifest.utterances, store.spans, strict=True):
             where = f"{manifest.name}: utterance {utterance.id}"
             if not utterance.text.strip():
                 raise bad(where, "text", utterance.text, "words to learn")
@@ -114,9 +110,22 @@ def load_speech(sources: Sequence[Source], *, longest_s: float) -> Speech:
                     sounds_only=source.sounds_only,
                 )
             )
-            start += samples
     sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()
     return Speech(items, stores, [source.repeat for source in sources], sha256)
+
+
+def corpus_audio(corpus: str, shards: Shards | None = None) -> tuple[Manifest, Store]:
+    """A corpus that may be trained on, and its samples: from shards, or from where the corpus is.
+
+    Raises:
+        EdgeSpeechError: as `trainable`, or the shards do not hold it.
+    """
+    if shards is None:
+        manifest = trainable(corpus)
+        return manifest, decoded(manifest)
+    if not corpus.endswith(".jsonl"):
+        assert_trainable(corpus)
+    return shards.corpus(corpus)
 
 
 def trainable(corpus: str) -> Manifest:
@@ -157,8 +166,12 @@ def _held_out_splits() -> set[str]:
     return {split for source in sources if source is not None for split in source.splits}
 
 
-def load_noises(*corpora: str) -> dict[str, Samples]:
+def load_noises(*corpora: str, shards: Shards | None = None) -> dict[str, Samples]:
     """Recordings of noise corpora, or the impulse responses of rooms, by id.
+
+    Args:
+        corpora: their names.
+        shards: as for `load_speech`.
 
     Raises:
         EdgeSpeechError: a split is for evaluation only, or unknown; two recordings have one id; a file that cannot be
@@ -166,13 +179,41 @@ def load_noises(*corpora: str) -> dict[str, Samples]:
     """
     found: dict[str, Samples] = {}
     for corpus in corpora:
-        manifest = trainable(corpus)
-        for noise in manifest.utterances:
+        manifest, store = corpus_audio(corpus, shards)
+        samples = store.open()
+        for noise, (start, length) in zip(manifest.utterances, store.spans, strict=True):
             if noise.id in found:
                 raise bad(
                     f"{corpus}: recording", "id", noise.id, "an id that no other noise corpus of the run has"
                 )
-            found[noise.id] = read_audio(manifest.audio_path(noise))
+            found[noise.id] = as_float(samples[start : start + length])
+    return found
+
+
+def tuning_manifest(corpus: str) -> Manifest:
+    """The manifest of a corpus that settings may be chosen on.
+
+    Raises:
+        EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
+    """
+    if corpus.endswith(".jsonl"):
+        return manifest_of(str(work_dir() / corpus))
+    described, split = find_split(corpus)
+    if described.splits[split].evaluation_only:
+        raise EdgeSpeechError(f"{corpus}: is for evaluation only, expected a split for tuning")
+    return manifest_of(corpus)
+
+
+def run_manifests(config: TrainConfig) -> dict[str, Manifest]:
+    """The manifests of all audio that a run needs, by the names in its file.
+
+    Raises:
+        EdgeSpeechError: a corpus cannot be had, or may not be used so.
+    """
+    trained = [*(source.corpus for source in config.speech), *config.noise_corpora, *config.room_corpora]
+    found = {name: trainable(name) for name in trained}
+    if config.watch is not None:
+        found |= {name: tuning_manifest(name) for name in config.watch.tuning}
     return found
 
 
@@ -198,33 +239,6 @@ def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig
             )
         encoded.append(labels)
     return encoded
-
-
-def _decoded(manifest: Manifest) -> tuple[Path, list[int]]:
-    """The samples of all utterances one after the other, and the number of each."""
-    key = hashlib.sha256(f"{_FORMAT}:{manifest.sha256}:{_ids(manifest.utterances)}".encode()).hexdigest()
-    store = work_dir() / "training" / "speech" / f"{key}.npy"
-    index = store.with_suffix(".json")
-    if index.is_file() and store.is_file():
-        lengths: list[int] = json.loads(index.read_text(encoding="utf-8"))
-        return store, lengths
-    store.parent.mkdir(parents=True, exist_ok=True)
-    pieces: list[NDArray[np.int16]] = []
-    for utterance in track(manifest.utterances, f"decode {manifest.name}", transient=True):
-        samples = read_audio(
-            manifest.audio_path(utterance), offset=utterance.offset, duration=utterance.duration
-        )
-        pieces.append(np.clip(np.rint(samples * _FULL_SCALE), -32768, 32767).astype(np.int16))
-    handle, name = tempfile.mkstemp(dir=store.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, np.concatenate(pieces))
-        Path(name).replace(store)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    lengths = [piece.size for piece in pieces]
-    write_atomic(index, json.dumps(lengths))
-    return store, lengths
 
 
 def _ids(utterances: Sequence[Utterance]) -> str:

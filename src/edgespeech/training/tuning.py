@@ -13,9 +13,8 @@ import torch
 
 from edgespeech.audio.augment import AugmentConfig, Augmenter
 from edgespeech.audio.features import Features, log_mel_at_once
-from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import work_dir
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Utterance, load_manifest
 from edgespeech.model.checkpoint import Trained
 from edgespeech.packed.pack import Encoding, Layout, pack
@@ -57,7 +56,7 @@ def hear(
     manifest = load_manifest(work_dir() / CORPORA / f"{name}.jsonl")
     every = list(manifest.utterances)
     items = random.Random(_SEED).sample(every, min(utterances, len(every)))
-    clean = [read_audio(manifest.audio_path(item)) for item in items]
+    clean = [manifest.read(item) for item in items]
     conditions = [[_features_of(samples) for samples in clean]]
     noises = load_noises(_NOISES)
     for ratio in snr_db:

@@ -14,18 +14,17 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
-from edgespeech.audio.io import read_audio
-from edgespeech.core.files import work_dir
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.core.labels import BLANK
 from edgespeech.metrics.wer import count_errors, wer
-from edgespeech.model.config import BLANK
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import MAX_LABELS
 from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
-from edgespeech.training.speech import Speech
+from edgespeech.training.shards import Shards
+from edgespeech.training.speech import Speech, tuning_manifest
+from edgespeech.training.store import as_float, decoded
 
 _SEED = 17
 _TAIL_FRAMES = 50
@@ -35,33 +34,52 @@ _BATCH = 50
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Utterances to measure: their words, and the features of each, with shape `(F, 80)`."""
+    """Utterances to measure: their words, the features of each, with shape `(F, 80)`, and who speaks."""
 
     texts: Sequence[str]
     spoken: Sequence[Features]
+    speakers: Sequence[str] = ()
 
 
-def tuning_sample(corpus: str, utterances: int) -> Sample:
+def tuning_sample(corpus: str, utterances: int, shards: Shards | None = None) -> Sample:
     """A seeded sample of a corpus that nothing is trained on.
 
+    Args:
+        corpus: a split, or a manifest in the work folder or wherever its path says.
+        utterances: how many, or all that it has.
+        shards: where it is; None finds it.
+
     Raises:
-        EdgeSpeechError: the corpus cannot be had.
+        EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
     """
-    path = str(work_dir() / corpus) if corpus.endswith(".jsonl") else corpus
-    manifest = manifest_of(path).subset(utterances, _SEED)
-    samples = (
-        read_audio(manifest.audio_path(u), offset=u.offset, duration=u.duration) for u in manifest.utterances
+    manifest, store = (tuning_manifest(corpus), None) if shards is None else shards.corpus(corpus)
+    if store is None:
+        store = decoded(manifest)
+    samples, spans = store.open(), dict(zip((u.id for u in manifest.utterances), store.spans, strict=True))
+    chosen = manifest.subset(utterances, _SEED).utterances
+    spoken = [as_float(samples[start : start + length]) for start, length in (spans[u.id] for u in chosen)]
+    return Sample(
+        [u.text for u in chosen],
+        [log_mel_at_once(one) for one in spoken],
+        [u.speaker or u.id for u in chosen],
     )
-    return Sample([u.text for u in manifest.utterances], [log_mel_at_once(one) for one in samples])
 
 
 class Watcher:
     """Measures a model now and then; see `Watch`."""
 
-    def __init__(self, watch: Watch, speech: Speech, batches: Batches, tokeniser: Tokeniser) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        speech: Speech,
+        batches: Batches,
+        tokeniser: Tokeniser,
+        shards: Shards | None = None,
+    ) -> None:
+        self.every = watch.every
         self._speech, self._batches, self._tokeniser = speech, batches, tokeniser
         self._places = _spread(speech, watch.utterances)
-        self._tuning = {name: tuning_sample(name, watch.utterances) for name in watch.tuning}
+        self._tuning = {name: tuning_sample(name, watch.utterances, shards) for name in watch.tuning}
 
     def measure(self, model: Transducer, step: int) -> dict[str, float]:
         """Word error rates, by name: `wer train` (augmented as the step is), `wer train clean`, and each tuning corpus.
@@ -95,11 +113,20 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
     """The word error rate of greedy search without a language model, after the normaliser `basic`."""
-    found: list[str] = []
-    for start in range(0, len(sample.spoken), _BATCH):
-        found += [tokeniser.decode(labels) for labels in greedy(model, sample.spoken[start : start + _BATCH])]
+    found = transcripts(model, tokeniser, sample.spoken)
     texts = [basic_text(text) for text in sample.texts]
     return wer(count_errors(texts, [basic_text(text) for text in found]))
+
+
+def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:
+    """What greedy search makes of utterances, of about the same length together, as `greedy` takes them."""
+    order = sorted(range(len(spoken)), key=lambda place: len(spoken[place]))
+    found = [""] * len(spoken)
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
+        for place, labels in zip(places, greedy(model, [spoken[p] for p in places]), strict=True):
+            found[place] = tokeniser.decode(labels)
+    return found
 
 
 @torch.inference_mode()

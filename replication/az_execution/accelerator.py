@@ -1,0 +1,442 @@
+"""A model of a neural edge processor that runs a packed model: cycles, bytes and energy per second of speech.
+
+Weights stay packed up to the decoder, which stands between the memory and an array of processing elements (PEs).
+As much of them as fits is kept in SRAM, those that are read most often first; the rest comes from DRAM every time.
+Output row r belongs to PE r mod `pes`; a PE does one multiply-accumulate a cycle and spends none on a weight that is
+not stored, nor, where told so, on an activation of zero. All PEs work on the same `window` columns and wait there for
+the slowest; a window costs at least the cycle that finds it empty. Memory, decoder and array work at once, so that a
+product takes as long as its slowest part; a dense one, whose rows fill the array, takes max(MACs / array, bytes /
+bandwidth) exactly (roofline: Williams et al., CACM 2009).
+
+Sources: rows spread over PEs, weights decoded beside them: Han et al., EIE (ISCA 2016). Bit masks matched in windows:
+Gondimalla et al., SparTen (MICRO 2019). Energy is a model: pJ for each MAC and byte, nothing else.
+
+Left out: the vector operations between products and their energy, what the decoder takes, leakage, the latency of a
+memory, filling the SRAM once. A weight matrix is read anew for every vector; the runtime on a CPU does likewise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgespeech.core.config import explain
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.packed.codes import Codes, dequantise, quantise
+from edgespeech.packed.edge_file import Tensor, sections
+from edgespeech.packed.pack import EMBEDDING
+from edgespeech.packed.reference import quantise_activations
+
+Limit = Literal["dram", "sram", "decoder", "array", "imbalance"]
+"""What takes the time: `imbalance` is what the array waits for its slowest PE, beyond any other part's time."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(_Strict):
+    """A number and where it comes from."""
+
+    value: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Claim(_Strict):
+    """What is said of a processor that nobody here can measure.
+
+    Attributes:
+        statement: in words.
+        measure: this model's figure that stands beside it, of one layout against another: how many times faster
+            (`speed`), how many times less energy (`energy`), the share of bytes saved (`memory`), or none.
+        claimed: in the measure's unit.
+        source: who says so.
+    """
+
+    statement: str
+    measure: Literal["speed", "energy", "memory", "none"]
+    claimed: float
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Processor(_Strict):
+    """A processor's numbers.
+
+    Attributes:
+        name: of the processor.
+        pes: processing elements; each does one multiply-accumulate a cycle.
+        clock_hz: of all of it.
+        window: columns after which the PEs wait for one another.
+        decoder_codes_per_cycle: stored weights that are unpacked in a cycle, for all PEs together.
+        sram_bytes: for packed weights.
+        sram_bytes_per_cycle: of those that leave it.
+        dram_bytes_per_s: of weights read.
+        mac_pj: energy of a multiply-accumulate.
+        dram_pj_per_byte: of weights.
+        sram_pj_per_byte: of weights.
+        activation_pj_per_byte: of activations read and sums written.
+        sources: where each number comes from.
+    """
+
+    name: str
+    pes: Annotated[int, Field(gt=0)]
+    clock_hz: Annotated[float, Field(gt=0)]
+    window: Annotated[int, Field(gt=0)]
+    decoder_codes_per_cycle: Annotated[float, Field(gt=0)]
+    sram_bytes: Annotated[int, Field(ge=0)]
+    sram_bytes_per_cycle: Annotated[float, Field(gt=0)]
+    dram_bytes_per_s: Annotated[float, Field(gt=0)]
+    mac_pj: Annotated[float, Field(ge=0)]
+    dram_pj_per_byte: Annotated[float, Field(ge=0)]
+    sram_pj_per_byte: Annotated[float, Field(ge=0)]
+    activation_pj_per_byte: Annotated[float, Field(ge=0)]
+    sources: Mapping[str, str]
+
+
+class _File(_Strict):
+    schema_version: Literal[1]
+    shared: Mapping[str, Number]
+    processors: Annotated[Mapping[str, Mapping[str, Number]], Field(min_length=1)]
+    claims: tuple[Claim, ...]
+
+
+class Numbers(NamedTuple):
+    """What a file tells."""
+
+    processors: tuple[Processor, ...]
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """What a model did over some speech, see `replication.az_execution.accelerator_trace.listen`.
+
+    Attributes:
+        audio_s: seconds of speech.
+        calls: by the first word of a tensor's name (`transcriber`, `predictor`, `joiner`), how often it ran.
+        lookups: rows of the embedding that were read.
+        inputs: by the name of a matrix, vectors that it was multiplied with, with shape `(N, cols)`; a sample is
+            enough. Only zeros among the activations need them.
+    """
+
+    audio_s: float
+    calls: Mapping[str, int]
+    lookups: int
+    inputs: Mapping[str, NDArray[np.float32]]
+
+
+class Product(NamedTuple):
+    """What one call of a tensor needs, on average over the vectors.
+
+    Attributes:
+        codes: weights that are decoded.
+        macs: multiply-accumulates that are done.
+        cycles: of the array, waiting included.
+        activation_bytes: inputs read for each round of rows, and 4-byte sums written.
+    """
+
+    codes: int
+    macs: float
+    cycles: float
+    activation_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A tensor on a processor.
+
+    Attributes:
+        name: of the tensor.
+        packed_bytes: of all its sections in the file.
+        resident_bytes: of those, kept in SRAM.
+        reads: passes over it per second of speech; those of an embedding are shares of its rows.
+        product: what each pass needs.
+        time_s: of one pass: the longest of the `bounds` and the array's cycles.
+        bounds: seconds that each part alone would take, the array without waiting.
+        waiting_s: what the array's waiting adds to the longest of the bounds.
+        energy_j: modelled, of one pass.
+    """
+
+    name: str
+    packed_bytes: int
+    resident_bytes: int
+    reads: float
+    product: Product
+    time_s: float
+    bounds: Mapping[Limit, float]
+    waiting_s: float
+    energy_j: float
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A packed model on a processor, per second of speech.
+
+    Attributes:
+        processor: which ran it.
+        skips_activations: it spent no cycle on activations of zero.
+        steps: every tensor, in the file's order.
+    """
+
+    processor: Processor
+    skips_activations: bool
+    steps: tuple[Step, ...]
+
+    @property
+    def packed_bytes(self) -> int:
+        """Of all sections of the file."""
+        return sum(step.packed_bytes for step in self.steps)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Kept in SRAM."""
+        return sum(step.resident_bytes for step in self.steps)
+
+    @property
+    def dram_bytes(self) -> float:
+        """Read from DRAM in a second of speech."""
+        return sum(step.reads * (step.packed_bytes - step.resident_bytes) for step in self.steps)
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates done in a second of speech."""
+        return sum(step.reads * step.product.macs for step in self.steps)
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of work in a second of speech."""
+        return sum(step.reads * step.time_s for step in self.steps)
+
+    @property
+    def energy_j(self) -> float:
+        """Modelled joules in a second of speech, which is watts."""
+        return sum(step.reads * step.energy_j for step in self.steps)
+
+    @property
+    def times(self) -> dict[Limit, float]:
+        """The time by what takes it: each tensor's longest bound, and beyond it the waiting."""
+        times: dict[Limit, float] = dict.fromkeys(("dram", "sram", "decoder", "array", "imbalance"), 0.0)
+        for step in self.steps:
+            longest = max(step.bounds, key=step.bounds.__getitem__)
+            times[longest] += step.reads * (step.time_s - step.waiting_s)
+            times["imbalance"] += step.reads * step.waiting_s
+        return times
+
+    @property
+    def imbalance(self) -> float:
+        """The array's cycles over those that it would take without waiting; 1 is perfect."""
+        done = sum(step.reads * step.product.macs for step in self.steps) / self.processor.pes
+        return sum(step.reads * step.product.cycles for step in self.steps) / done if done else 1.0
+
+    @property
+    def decoder_needed(self) -> float:
+        """Codes a cycle below which the decoder would take longer than all other parts of some tensor."""
+        clock = self.processor.clock_hz
+        needed = 0.0
+        for step in self.steps:
+            others = max(step.bounds["dram"], step.bounds["sram"], step.product.cycles / clock)
+            needed = max(needed, step.product.codes / (others * clock))
+        return needed
+
+
+def load_numbers(path: Path) -> Numbers:
+    """Read processors and claims.
+
+    A number of a processor is its own, else the one in `shared`.
+
+    Raises:
+        EdgeSpeechError: not YAML, an unknown or missing number, one without a source or out of range.
+    """
+    try:
+        file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        raise explain(str(path), error, tuple(_File.model_fields)) from error
+    known = tuple(name for name in Processor.model_fields if name not in ("name", "sources"))
+    processors = []
+    for name, own in file.processors.items():
+        numbers = {**file.shared, **own}
+        if unknown := sorted(numbers.keys() - set(known)):
+            raise bad(f"{path}: processor {name}", "key", unknown[0], "one of " + ", ".join(known))
+        values = {key: number.value for key, number in numbers.items()}
+        sources = {key: number.source for key, number in numbers.items()}
+        try:
+            processors.append(Processor.model_validate({"name": name, **values, "sources": sources}))
+        except ValidationError as error:
+            raise explain(f"{path}: processor {name}", error, known) from error
+    return Numbers(tuple(processors), file.claims)
+
+
+def multiply(codes: Codes, processor: Processor, x: NDArray[np.float32] | None = None) -> Product:
+    """What the product of a matrix with a vector needs.
+
+    Args:
+        codes: the matrix.
+        processor: whose array.
+        x: vectors with shape `(N, cols)`, whose activations of zero, after they were quantised, are skipped; None
+            skips none.
+
+    Raises:
+        EdgeSpeechError: x is not such an array.
+    """
+    if x is None:
+        seen = np.ones((codes.cols, 1), np.float32)
+    else:
+        if x.ndim != 2 or not len(x) or x.shape[1] != codes.cols:
+            raise bad("multiply", "shape of x", x.shape, f"(N, {codes.cols}), N at least 1")
+        seen = (quantise_activations(x)[0] != 0).T.astype(np.float32)
+    stored = np.ones(codes.codes.shape, np.float32)
+    if codes.mask is not None:
+        stored = codes.mask.astype(np.float32)
+    rounds = -(-codes.rows // processor.pes)
+    work = np.zeros((rounds * processor.pes, seen.shape[1]))  # a PE without a row has none
+    macs = cycles = 0.0
+    for start in range(0, codes.cols, processor.window):
+        columns = slice(start, start + processor.window)
+        work[: codes.rows] = stored[:, columns] @ seen[columns]  # counts below 2^24: exact
+        slowest = work.reshape(rounds, processor.pes, -1).max(axis=1)
+        cycles += float(np.maximum(slowest, 1).sum())
+        macs += float(work.sum())
+    vectors = seen.shape[1]
+    moved = rounds * codes.cols + 4 * codes.rows
+    return Product(codes.non_zeros, macs / vectors, cycles / vectors, moved)
+
+
+def execute(
+    tensors: Mapping[str, Tensor],
+    processor: Processor,
+    workload: Workload,
+    *,
+    skip_activations: bool = False,
+) -> Execution:
+    """Run a packed model.
+
+    Args:
+        tensors: as `edgespeech.packed.edge_file.read_edge` gives them.
+        processor: which runs it.
+        workload: how often each tensor is called, and with what.
+        skip_activations: spend no cycle on an activation of zero.
+
+    Raises:
+        EdgeSpeechError: a matrix of floats other than the embedding, which the array cannot multiply; a tensor of
+            a part that the workload does not name; or an input that is missing or of another shape.
+    """
+    if workload.audio_s <= 0:
+        raise bad("workload", "audio_s", workload.audio_s, "more than 0")
+    sizes = {name: sum(sections(tensor)) for name, tensor in tensors.items()}
+    reads = {name: _reads(name, tensor, workload) for name, tensor in tensors.items()}
+    room = processor.sram_bytes
+    resident: dict[str, int] = {}
+    for name in sorted(tensors, key=lambda name: -reads[name]):
+        resident[name] = min(room, sizes[name])
+        room -= resident[name]
+    steps = []
+    for name, tensor in tensors.items():
+        if name == EMBEDDING or (not isinstance(tensor, Codes) and tensor.shape[0] == 1):
+            product = Product(0, 0.0, 0.0, 0)
+        elif not isinstance(tensor, Codes):
+            raise bad(f"tensor {name}", "type", tensor.dtype, "codes: the array multiplies int8 alone")
+        else:
+            x = None
+            if skip_activations:
+                if name not in workload.inputs:
+                    raise bad("workload", "inputs", name, "vectors that this matrix was multiplied with")
+                x = workload.inputs[name]
+            product = multiply(tensor, processor, x)
+        steps.append(_step(name, sizes[name], resident[name], reads[name], product, processor))
+    return Execution(processor, skip_activations, tuple(steps))
+
+
+def thinned(tensors: Mapping[str, Tensor], bits: int, sparsity: float) -> dict[str, Tensor]:
+    """The same model in other bits and with other zeros, to see what would happen; not what training would make.
+
+    Args:
+        tensors: as `read_edge` gives them.
+        bits: of every matrix that is multiplied, 2 to 8.
+        sparsity: the share of its weights, the smallest, that becomes zero; 0 stores it dense. More become zero
+            where a kept weight rounds to it.
+
+    Raises:
+        EdgeSpeechError: a number out of range.
+    """
+    if not 0 <= sparsity < 1:
+        raise bad("thinned", "sparsity", sparsity, "0 or more, below 1")
+    changed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        changed[name] = tensor
+        if isinstance(tensor, Codes) and name != EMBEDDING:
+            weights = dequantise(tensor)
+            mask = None
+            if sparsity > 0:
+                zeros = int(sparsity * weights.size)  # never all of them
+                mask = np.ones(weights.shape, np.bool_)
+                mask.flat[np.argpartition(np.abs(weights), zeros, axis=None)[:zeros]] = False
+            changed[name] = quantise(weights, bits=bits, group=tensor.group, mask=mask)
+    return changed
+
+
+def sparsity_of(tensors: Mapping[str, Tensor]) -> float:
+    """The share of weights that are not stored, over all matrices of codes that are multiplied."""
+    matrices = multiplied(tensors)
+    size = sum(codes.codes.size for codes in matrices)
+    return 1 - sum(codes.non_zeros for codes in matrices) / size if size else 0.0
+
+
+def multiplied(tensors: Mapping[str, Tensor]) -> Sequence[Codes]:
+    """The matrices of codes that are multiplied."""
+    return [codes for name, codes in tensors.items() if isinstance(codes, Codes) and name != EMBEDDING]
+
+
+def _reads(name: str, tensor: Tensor, workload: Workload) -> float:
+    """Passes over a tensor per second of speech."""
+    if name == EMBEDDING:
+        rows = tensor.rows if isinstance(tensor, Codes) else tensor.shape[0]
+        return workload.lookups / rows / workload.audio_s
+    part = name.partition(".")[0]
+    if part not in workload.calls:
+        raise bad(f"tensor {name}", "part", part, "one of " + ", ".join(workload.calls))
+    return workload.calls[part] / workload.audio_s
+
+
+def _step(
+    name: str, packed: int, resident: int, reads: float, product: Product, processor: Processor
+) -> Step:
+    clock = processor.clock_hz
+    bounds: dict[Limit, float] = {
+        "array": product.macs / processor.pes / clock,
+        "dram": (packed - resident) / processor.dram_bytes_per_s,
+        "sram": resident / processor.sram_bytes_per_cycle / clock,
+        "decoder": product.codes / processor.decoder_codes_per_cycle / clock,
+    }
+    longest = max(bounds.values())
+    time = max(longest, product.cycles / clock)
+    picojoules = math.fsum(
+        (
+            (packed - resident) * processor.dram_pj_per_byte,
+            resident * processor.sram_pj_per_byte,
+            product.macs * processor.mac_pj,
+            product.activation_bytes * processor.activation_pj_per_byte,
+        )
+    )
+    return Step(
+        name=name,
+        packed_bytes=packed,
+        resident_bytes=resident,
+        reads=reads,
+        product=product,
+        time_s=time,
+        bounds=bounds,
+        waiting_s=time - longest,
+        energy_j=picojoules * 1e-12,
+    )

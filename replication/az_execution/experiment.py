@@ -1,0 +1,492 @@
+"""Measure compressed execution beside its peers, write one record, and render it into this folder's README.
+
+edgespeech replicate az_execution                  # seeded subsets, minutes
+edgespeech replicate az_execution --profile full   # every utterance
+edgespeech replicate az_execution --render         # render the newest record only
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from replication.az_execution import processors
+from replication.az_execution.accelerator import load_numbers
+from replication.az_execution.accelerator_trace import listen
+from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
+
+from edgespeech.arms.packed_bench import added_errors, networks, sizes
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root, shipped_models
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.peer_bench import (
+    Answer,
+    Contestant,
+    Spoken,
+    chunk_figures,
+    contest,
+    equal_share,
+    error_rates,
+    longer,
+    spread,
+    utterances,
+)
+from edgespeech.harness.workers import THREAD_VARIABLES
+from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.model.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
+from edgespeech.packed.edge_file import Tensor, read_edge, sections
+from edgespeech.packed.layout_search import this_machine
+from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
+from edgespeech.packed.runtime import PackedModel
+from edgespeech.packed.simulate import simulate, transcriptions
+from edgespeech.records.records import without_paths
+from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
+from edgespeech.search.settings import BEAM, CHUNK_S
+from edgespeech.systems.edge_fp32 import EdgeFp32
+
+HERE = Path(__file__).parent
+PRODUCTS = HERE / "products.py"
+PLOT = HERE / "accelerator.svg"
+PEER_VARIABLE = "EDGESPEECH_SHERPA_PYTHON"
+"""Environment variable that names an interpreter that imports sherpa_onnx, in an environment of its own."""
+FEATURES = "features alone"
+SHERPA_TAIL_S = 0.4
+"""Seconds of silence after the utterances that are compared with sherpa-onnx, which runs whole chunks alone."""
+
+
+class Bench:
+    """What the parts of one run have in common.
+
+    Attributes:
+        config: the page's.
+        model: the model's folder.
+        trained: the same, loaded.
+        scratch: a folder for files.
+        spoken: the utterances.
+        missing: rows of the corpora that are not here.
+        layouts: `.edge` files by the layout's name, in the order of the configuration.
+
+    Raises:
+        EdgeSpeechError: there is no utterance at all, no such model, or a layout cannot be.
+    """
+
+    def __init__(self, config: dict[str, Any], model: Path, scratch: Path) -> None:
+        self.config = config
+        self.model = model
+        self.scratch = scratch
+        self.spoken: list[Spoken] = []
+        self.missing: list[Row] = []
+        for corpus in config["corpora"]:
+            try:
+                self.spoken += utterances(corpus, self._amount("utterances"), self.seed, scratch)
+            except EdgeSpeechError as error:
+                reason = without_paths(str(error))
+                self.missing.append({"claim": "az_execution.truth", "detail": corpus, "skipped": reason})
+        if not self.spoken:
+            raise EdgeSpeechError("az_execution: none of the corpora is here")
+        # Greedy search is compared, which does without a language model; so do the files.
+        self.trained = replace(load_model(model), fusion=None)
+        self.layouts: dict[str, Path] = {}
+        for number, entry in enumerate(config["layouts"]):
+            if "file" in entry:
+                self.layouts[entry["name"]] = shipped_models() / entry["file"]
+                continue
+            zeros, auto = entry.get("zeros", 0), entry.get("store") == "auto"
+            trained = pruned(self.trained, zeros) if zeros else self.trained
+            machine = this_machine(round(config["cache_mib"] * 2**20)) if auto else None
+            self.layouts[entry["name"]] = path = scratch / f"{number}.edge"
+            pack(trained, layout_of(entry), path, machine)
+
+    @property
+    def seed(self) -> int:
+        """Of subsets and intervals."""
+        return int(self.config["seed"])
+
+    def some(self, what: str) -> Sequence[Spoken]:
+        """So many utterances as this profile has for something."""
+        return spread(self.spoken, self._amount(what))
+
+    def _amount(self, what: str) -> int | None:
+        found: int | None = self.config[self.config["profile"]][what]
+        return found
+
+    @property
+    def chunk(self) -> int:
+        """Transcriber frames of a chunk."""
+        return round(CHUNK_S / self.trained.model.config.frame_s)
+
+    @cached_property
+    def exported(self) -> Path:
+        """The folder with the ONNX files.
+
+        Raises:
+            EdgeSpeechError: they cannot be made here.
+        """
+        return self.export(labels=1)
+
+    def export(self, *, labels: int) -> Path:
+        """The same, with each frame given out so often; see `export_onnx`."""
+        folder = self.scratch / f"onnx-{labels}"
+        export_onnx(self.trained, folder, chunk=self.chunk, labels=labels)
+        quantise_onnx(folder)
+        return folder
+
+
+def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Everything about whole models; a part that cannot run says why."""
+    recogniser = EdgeFp32()
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(missing)
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as scratch:
+        bench = Bench({**config, "seed": seed}, recogniser.folder(), Path(scratch))
+        yield from bench.missing
+        for part in (truth, rounding, onnx, sherpa, simulated, accelerator):
+            try:
+                yield from part(bench)
+            except EdgeSpeechError as error:
+                claim = f"az_execution.{part.__name__}"
+                yield {"claim": claim, "skipped": without_paths(str(error))}
+
+
+def layout_of(entry: Mapping[str, Any]) -> Layout:
+    """How the matrices are stored; the embedding, which is looked up and never multiplied, stays dense."""
+    options = {key: entry[key] for key in ("bits", "group", "codebook") if key in entry}
+    store = entry.get("store", "sparse" if entry.get("zeros") else "dense")
+    return Layout(matrices=Encoding(**options, store=store), others={EMBEDDING: Encoding(**options)})
+
+
+def pruned(trained: Trained, zeros: float) -> Trained:
+    """A copy whose matrices have this share of each row at zero, the smallest weights; all but the embedding."""
+    model = copy.deepcopy(trained.model)
+    for name, values in model.named_parameters():
+        if values.ndim > 1 and name != EMBEDDING:
+            rows = values.data.view(len(values), -1)
+            smallest = rows.abs().argsort(dim=1, stable=True)[:, : round(zeros * rows.shape[1])]
+            rows.scatter_(1, smallest, 0)
+    return replace(trained, model=model)
+
+
+def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable, **spec: Any) -> Contestant:
+    """A contestant of one of the kinds of `peer_worker`."""
+    common = {
+        "kind": kind,
+        "first": str(bench.spoken[0].file),
+        "evict_bytes": bench.config["evict_mib"] << 20,
+    }
+    return Contestant(name=name, python=python, spec={**common, **spec})
+
+
+def exported_process(
+    bench: Bench, name: str, kind: str, folder: Path, *, int8: bool, stack: int = 1
+) -> Contestant:
+    """ONNX Runtime or sherpa-onnx on exported files; `stack`: chunks that are run together at the least.
+
+    Raises:
+        EdgeSpeechError: no interpreter for sherpa-onnx is named.
+    """
+    files = {part: str(onnx_file(folder, part, int8=int8)) for part in PARTS}
+    files["tokens"] = str(folder / TOKENS)
+    if kind == "sherpa":
+        python = os.environ.get(PEER_VARIABLE)
+        if not python:
+            raise EdgeSpeechError(f"{PEER_VARIABLE} names no interpreter that imports sherpa_onnx")
+        return process(bench, name, kind, python=python, files=files)
+    frames = bench.trained.model.config.stack
+    chunk = bench.chunk * frames
+    return process(bench, name, kind, files=files, stack=stack * frames, chunk=chunk, max_labels=MAX_LABELS)
+
+
+def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None]:
+    """A peer's process, and the bytes of its files, where it has any of its own.
+
+    Raises:
+        EdgeSpeechError: it cannot run here.
+    """
+    name, kind, int8 = entry["name"], entry["kind"], entry["int8"]
+    if kind == "torch":
+        size = None if int8 else (bench.model / WEIGHTS).stat().st_size
+        return process(bench, name, kind, folder=str(bench.model), int8=int8), size
+    size = sum(onnx_file(bench.exported, part, int8=int8).stat().st_size for part in PARTS)
+    return exported_process(bench, name, kind, bench.exported, int8=int8), size
+
+
+def truth(bench: Bench) -> Iterator[Row]:
+    """The truth table, and the bars that are read from it."""
+    config = bench.config
+    rows: dict[str, Row] = {}
+    stored: dict[str, Mapping[str, Tensor]] = {}
+    contestants = []
+    for name, path in bench.layouts.items():
+        stored[name] = networks(read_edge(path).tensors)
+        rows[name] = {"name": name, "ours": True, "file_bytes": path.stat().st_size, **sizes(stored[name])}
+        contestants.append(process(bench, name, "edge", file=str(path)))
+    for entry in config["peers"]:
+        name = entry["name"]
+        rows[name] = {"name": name, "ours": False}
+        layout = Layout(matrices=Encoding(bits=8 if entry["int8"] else 32))
+        stored[name] = pack_tensors(bench.trained.model, layout)
+        try:
+            contestant, rows[name]["file_bytes"] = peer(bench, entry)
+            contestants.append(contestant)
+        except EdgeSpeechError as error:
+            rows[name]["skipped"] = str(error)
+    contestants.append(process(bench, FEATURES, "features"))
+    rows[FEATURES] = {"name": FEATURES, "ours": False}
+    cold = bench.some("cold")
+    share = [
+        {"do": "share", "file": str(item.file), "streams": config["streams"], "cold": is_cold}
+        for item in cold
+        for is_cold in (False, True)
+    ]
+    results = contest(contestants, warm=bench.spoken, cold=cold, alone={config["ours"]: share})
+    reference = results.get(config["reference"], {}).get("warm")
+    for name, found in results.items():
+        row = rows[name]
+        if "skipped" in found:
+            row["skipped"] = found["skipped"]
+            continue
+        row |= {key: found[key] for key in ("kernel", "version", "load_s")}
+        row["peak_added_bytes"] = added(found)
+        row |= {key: chunk_figures(found[key]) for key in ("warm", "cold")}
+        if name != FEATURES:
+            row["traffic_bytes_per_s"] = traffic(bench, stored[name], found["warm"])
+            row["wer"] = error_rates(bench.spoken, found["warm"], reference, config["corpora"], bench.seed)
+    for row in rows.values():
+        if "skipped" in row:
+            row["skipped"] = without_paths(row["skipped"])
+    yield {
+        "claim": "az_execution.truth",
+        "detail": f"{len(bench.spoken)} utterances warm, {len(cold)} cold",
+        "measured": sum("skipped" not in row for row in rows.values()),
+        "n": len(rows),
+        "contestants": list(rows.values()),
+    }
+    yield from bars(list(rows.values()), config["ours"], config["fewer"])
+    answers = results[config["ours"]]["alone"]
+    yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
+
+
+def rounding(bench: Bench) -> Iterator[Row]:
+    """int8 against fp32 on every utterance, in either profile: greedy, and as our recognisers search."""
+    whole = load_model(bench.model)
+    searches = (("greedy", 1, bench.trained), (f"beam {BEAM} with the language models", BEAM, whole))
+    for how, beam, trained in searches:
+        rounded, exact = (bench.scratch / f"{bits}-{beam}.edge" for bits in (8, 32))
+        pack(trained, Layout(matrices=Encoding(bits=8)), rounded)
+        pack(trained, Layout(matrices=Encoding(bits=32)), exact)
+        for corpus, found in added_errors(rounded, exact, bench.config["corpora"], bench.seed, beam):
+            yield {
+                "claim": "az_execution.wer_int8",
+                "detail": f"{corpus}, {how}; 95 % {found.low:.2g} to {found.high:.2g}",
+                "measured": found.difference,
+                "n": found.n,
+            }
+
+
+def added(found: Answer) -> int | None:
+    """Bytes of memory at most, above those of the interpreter with numpy and an utterance."""
+    (memory,) = found["memory"]
+    if memory["peak_bytes"] is None or found["bare_bytes"] is None:
+        return None
+    return int(memory["peak_bytes"] - found["bare_bytes"])
+
+
+def traffic(bench: Bench, tensors: Mapping[str, Tensor], answers: Sequence[Answer]) -> float:
+    """Bytes of weights that a second of speech is multiplied with, each matrix read anew for every vector.
+
+    The transcriber runs once a frame, the predictor once a label, the joiner once for each of both.
+    """
+    frames = sum(len(item.features) // bench.trained.model.config.stack for item in bench.spoken)
+    labels = sum(answer["labels"] for answer in answers)
+    calls = {"transcriber": frames, "predictor": labels, "joiner": frames + labels}
+    read = sum(
+        calls[name.partition(".")[0]] * sum(sections(tensor))
+        for name, tensor in tensors.items()
+        if name != EMBEDDING
+    )
+    return float(read / sum(item.duration_s for item in bench.spoken))
+
+
+def onnx(bench: Bench) -> Iterator[Row]:
+    """The exported files by ONNX Runtime against torch, on real speech, states and all."""
+    folder = bench.exported
+    runtime = import_module("onnxruntime")
+    model, config = bench.trained.model, bench.trained.model.config
+    encoder, decoder, joiner = (runtime.InferenceSession(onnx_file(folder, part)) for part in PARTS)
+    differences: list[float] = []
+    for item in bench.some("onnx"):
+        h = c = np.zeros((config.layers, 1, config.hidden), np.float32)
+        state, labels = None, torch.zeros(1, config.context, dtype=torch.int64)
+        frames = item.features[None, : len(item.features) // config.stack * config.stack]
+        for at in range(0, frames.shape[1], bench.chunk * config.stack):
+            piece = frames[:, at : at + bench.chunk * config.stack]
+            encoded, h, c = encoder.run(None, {"x": piece, "h": h, "c": c})
+            (predicted,) = decoder.run(None, {"y": labels.numpy()})
+            (joined,) = joiner.run(None, {"encoder_out": encoded[:, -1], "decoder_out": predicted})
+            with torch.inference_mode():
+                length = torch.tensor([piece.shape[1]])
+                wanted, _, state = model.transcribe(torch.from_numpy(piece), length, state)
+                read = model.predictor.read(labels)  # type: ignore[arg-type]  # the kind that is exported
+                logits = model.join(wanted[:, -1], read)
+            ours = (wanted, state.hidden, state.cell, read, logits)
+            theirs = (encoded, h, c, predicted, joined)
+            pairs = [(a.numpy(), b) for a, b in zip(ours, theirs, strict=True)]
+            differences += [float(np.abs(a - b).max() / max(1, np.abs(a).max())) for a, b in pairs]
+            labels = torch.cat([labels[:, 1:], logits.argmax(dim=-1)[None]], dim=1)
+    yield {
+        "claim": "az_execution.onnx",
+        "detail": "fp32, outputs and states after every chunk",
+        "measured": max(differences),
+        "n": len(differences),
+    }
+
+
+def sherpa(bench: Bench) -> Iterator[Row]:
+    """sherpa-onnx on the exported files against our greedy search, by torch in fp32 and by ONNX Runtime in int8."""
+    folder = bench.export(labels=MAX_LABELS)
+    contestants = [process(bench, "ours fp32", "torch", folder=str(bench.model), int8=False)]
+    contestants.append(
+        exported_process(bench, "ours int8", "onnx", bench.exported, int8=True, stack=bench.chunk)
+    )
+    for int8 in (False, True):
+        name = "theirs int8" if int8 else "theirs fp32"
+        contestants.append(exported_process(bench, name, "sherpa", folder, int8=int8))
+    spoken = [longer(item, SHERPA_TAIL_S) for item in bench.some("sherpa")]
+    results = contest(contestants, warm=spoken)
+    for name, found in results.items():
+        if "skipped" in found:
+            raise EdgeSpeechError(f"{name}: {found['skipped']}")
+    for width in ("fp32", "int8"):
+        yield {
+            "claim": "az_execution.sherpa",
+            "detail": f"{width}, {MAX_LABELS} labels a frame",
+            "measured": equal_share(results[f"theirs {width}"]["warm"], results[f"ours {width}"]["warm"]),
+            "n": len(spoken),
+        }
+
+
+def simulated(bench: Bench) -> Iterator[Row]:
+    """The packed engine against the torch model that simulates it, on every utterance of one corpus."""
+    folder = bench.scratch / "simulated"  # the files of a subset have the same names
+    folder.mkdir()
+    spoken = list(utterances(bench.config["simulated_corpus"], None, bench.seed, folder))
+    for name in bench.config["simulated"]:
+        twin = simulate(bench.trained.model.config, read_edge(bench.layouts[name]).tensors)
+        same = 0
+        with PackedModel(bench.layouts[name]) as packed, torch.inference_mode():
+            heard = transcriptions(twin, [item.features for item in spoken])
+            for item, encoded in zip(spoken, heard, strict=True):
+                stream, search = packed.open(), GreedyDecoder(twin)
+                stream.accept(item.features)
+                search.accept(encoded)
+                wanted = search.best
+                same += (stream.best.labels, stream.best.frames) == (wanted.labels, wanted.frames)
+        yield {
+            "claim": "az_execution.simulated",
+            "detail": f"{name}, all of {bench.config['simulated_corpus']}",
+            "measured": same / len(spoken),
+            "n": len(spoken),
+        }
+
+
+def accelerator(bench: Bench) -> Iterator[Row]:
+    """The packed files on the processors of `accelerator.yaml`, and what other bits and zeros would do."""
+    settings = bench.config["accelerator"]
+    numbers = load_numbers(HERE / "accelerator.yaml")
+    workload = listen(bench.trained.model, [item.features for item in bench.some("modelled")])
+    rows = list(processors.model_rows(bench.layouts, numbers.processors, workload))
+    baseline = read_edge(bench.layouts[settings["baseline"]]).tensors
+    asked = {"bits": settings["bits"], "sparsities": settings["sparsities"]}
+    rows += processors.swept_rows(baseline, numbers.processors, workload, **asked)
+    yield {
+        "claim": "az_execution.accelerator",
+        "detail": f"{workload.audio_s:.0f} s of speech",
+        "measured": len(rows),
+        "n": len(bench.layouts),
+        "modelled": rows,
+    }
+
+
+def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Single products, by `products.py`, and the bars on them."""
+    plan = {**config["products"], "evict_mib": config["evict_mib"], "seed": seed}
+    done = subprocess.run(
+        [sys.executable, str(PRODUCTS), json.dumps(plan)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
+    )
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or ["nothing"]
+        raise EdgeSpeechError(f"{PRODUCTS.name} ended with {done.returncode} and said: {told[-1]}")
+    report = json.loads(done.stdout)
+    for number, row in enumerate(product_bars(report)):
+        yield row if number else {**row, "products": report}
+
+
+def kept(record: Measured | None, key: str) -> Any:
+    """What the first row that has something under a key has there, or None."""
+    rows = [] if record is None else record["rows"]
+    return next((row[key] for row in rows if key in row), None)
+
+
+def truth_block(record: Measured | None) -> str:
+    """The truth table."""
+    found = kept(record, "contestants")
+    return NO_RECORD if found is None else truth_table(found)
+
+
+def products_block(record: Measured | None) -> str:
+    """The table of products."""
+    found = kept(record, "products")
+    return NO_RECORD if found is None else products_table(found)
+
+
+def accelerator_block(record: Measured | None) -> str:
+    """The tables of the processor model, and its plot."""
+    rows = kept(record, "modelled")
+    if rows is None:
+        return NO_RECORD
+    numbers = load_numbers(HERE / "accelerator.yaml")
+    assert record is not None
+    return "\n".join(
+        [
+            processors.accelerator_table(rows),
+            processors.limits_table(rows),
+            f"![time and modelled energy against sparsity]({PLOT.name})\n",
+            processors.claims_table(numbers.claims, rows, record["config"]["accelerator"]["baseline"]),
+            processors.numbers_table(numbers.processors),
+        ]
+    )
+
+
+PAGE = Page(
+    folder=HERE,
+    records=project_root() / "results" / "az_execution",
+    checks=(execution, products),
+    blocks={"truth": truth_block, "products": products_block, "accelerator": accelerator_block},
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """See the top."""
+    given = parser(__doc__).parse_args(words)
+    run(PAGE, profile=given.profile, render_only=given.render)
+    rows = kept(PAGE.newest(), "modelled")
+    if rows is not None:
+        write_atomic(PLOT, processors.accelerator_plot(rows))

@@ -1,0 +1,141 @@
+"""Measure the measuring code, write one record, and render it into this folder's README.
+
+edgespeech replicate checks            # measure (about five minutes, the live part in real time)
+edgespeech replicate checks --render   # render the newest record only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from replication.checks.published_scores import score_lines
+
+from edgespeech.contracts import Request
+from edgespeech.core.places import project_root
+from edgespeech.corpora.fetch import fetch, manifest_of
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import Page, parser, run
+from edgespeech.harness.discovery import find_recogniser, recognisers
+from edgespeech.harness.workers import Job, run_jobs
+from edgespeech.metrics.statistics import bootstrap_ratio
+
+
+def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) -> float:
+    """Share of simulated corpora whose 95 % interval holds the true word error rate.
+
+    A speaker has a difficulty of his own when `clustered`; the interval resamples speakers then, else utterances.
+    """
+    rng = np.random.default_rng([seed, clustered])
+    speakers, each, words, rate = config["speakers"], config["utterances_per_speaker"], 8, 0.15
+    spread = 6.0  # of the beta distribution of difficulties: their standard deviation is 13 points
+    hits = 0
+    for experiment in range(config["experiments"]):
+        difficulty = (
+            rng.beta(rate * spread, (1 - rate) * spread, speakers) if clustered else np.full(speakers, rate)
+        )
+        errors = rng.binomial(words, np.repeat(difficulty, each))
+        groups = [f"s{n}" if clustered else None for n in range(speakers) for _ in range(each)]
+        interval = bootstrap_ratio(
+            errors, np.full(len(errors), words), groups, seed=experiment, resamples=1000
+        )
+        hits += interval.low <= rate <= interval.high
+    return hits / int(config["experiments"])
+
+
+def coverage(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """Both coverages."""
+    for clustered in (False, True):
+        yield {
+            "claim": "checks.coverage",
+            "detail": "speakers differ, resampled" if clustered else "independent utterances",
+            "measured": simulated_coverage(config["coverage"], seed, clustered=clustered),
+            "n": config["coverage"]["experiments"],
+        }
+
+
+def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """Compute that the runner attributes to a recogniser that does nothing, per second of audio."""
+    settings = config["overhead"]
+    manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
+    jobs = [
+        Job(
+            audio=manifest.audio_path(item),
+            offset_s=item.offset,
+            duration_s=item.duration,
+            request=Request(utterance_id=item.id),
+            sha256=item.sha256,
+        )
+        for item in manifest.utterances
+    ]
+    done = run_jobs(recognisers()["null"], {}, jobs).done
+    compute_s = sum(chunk.compute_s for one in done for chunk in one.trace.chunks)
+    audio_s = sum(one.trace.duration_s for one in done)
+    yield {
+        "claim": "checks.overhead",
+        "detail": "null recogniser",
+        "measured": compute_s / audio_s,
+        "n": len(done),
+    }
+
+
+def live(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """The cloud baseline over a real socket in real time, against the replayed simulation."""
+    from edgespeech.harness.live import compare_live
+
+    settings = config["live"]
+    recogniser = find_recogniser(settings["system"])
+    if (missing := recogniser.missing()) is not None:
+        raise EdgeSpeechError(missing)
+    manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
+    try:
+        recogniser.load()
+        agreement = compare_live(recogniser, manifest)
+    finally:
+        recogniser.close()
+    rows = agreement.utterances
+    yield {
+        "claim": "checks.live_bytes",
+        "detail": "every message, both directions",
+        "measured": sum(row.bytes_equal for row in rows) / len(rows),
+        "n": len(rows),
+    }
+    yield {
+        "claim": "checks.live_upl",
+        "detail": f"P50 {agreement.simulated_upl_p50_s:.3f} s simulated, {agreement.live_upl_p50_s:.3f} s live; "
+        f"feeder late by {agreement.worst_slip_s * 1e3:.1f} ms at most",
+        "measured": agreement.simulated_upl_p50_s / agreement.live_upl_p50_s,
+        "n": len(rows),
+        "utterances": [asdict(row) for row in rows],
+    }
+
+
+def scores(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """Every published score line, computed again from the published references and hypotheses."""
+    del seed
+    folder = fetch(config["scores"]["corpus"])
+    same = total = 0
+    for published in sorted(folder.glob("*.result")):
+        split = published.name.split(".")[0]
+        hypotheses = published.with_suffix(".hyp.tsv")
+        lines = published.read_text(encoding="utf-8").splitlines()
+        ours = score_lines(folder / f"{split}.ref.biasing_100.tsv", hypotheses)
+        same += sum(a == b for a, b in zip(lines, ours, strict=True))
+        total += len(lines)
+    yield {"claim": "checks.scores", "detail": "all digits", "measured": same / total, "n": total}
+
+
+PAGE = Page(
+    folder=Path(__file__).parent,
+    records=project_root() / "results" / "checks",
+    checks=(coverage, overhead, live, scores),
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure unless told to render only; the checks are the same in both profiles."""
+    options = parser(__doc__).parse_args(words)
+    run(PAGE, profile=options.profile, render_only=options.render)

@@ -1,0 +1,345 @@
+"""Stack zeros and few bits, choose the model that ships, write one record, and render it into this folder's README.
+
+edgespeech replicate compression                              # hear every arm whose model is here
+edgespeech replicate compression --profile full               # search, train what is not trained, publish
+edgespeech replicate compression --profile full --only 'stack_50_*'   # train some arms only, then the same
+edgespeech replicate compression --publish-model              # make and ship what was chosen, and no more
+edgespeech replicate compression --render                     # render the newest record only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from edgespeech.arms.configuration import Arm, Arms, arms_start, start_model, train_arms
+from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
+from edgespeech.arms.packed_bench import Bench, dev_loss, say
+from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
+from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import project_root, records_dir, shipped_models
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.metrics.acceptance import accepted
+from edgespeech.metrics.statistics import paired_ratio_difference
+from edgespeech.model.checkpoint import load_model
+from edgespeech.packed.pack import pack
+from edgespeech.records.records import load_records, without_paths
+from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.systems.edge_packed import PACKED, EdgePacked
+from edgespeech.text.grammar import load_grammar
+
+HERE = Path(__file__).parent
+RESULTS = project_root() / "results" / "compression"
+SEARCH = RESULTS / "search.yaml"
+"""What the search chose, for the model of which it has the hash."""
+
+
+def settings() -> dict[str, Any]:
+    """The page's configuration."""
+    found: dict[str, Any] = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> list[dict[str, Any]]:
+    """The families, those of the search with what it chose for each matrix, or without those if it did not run."""
+    found = []
+    for family in config["families"]:
+        own = dict(family)
+        if (key := own.pop("searched", None)) is not None:
+            if chosen is None:
+                continue
+            values = {name: getattr(option, key) for name, option in chosen.items()}
+            layers = {
+                name: {key: value} if value else None for name, value in values.items()
+            }  # None: left alone
+            own["treatment"] = {**own["treatment"], "layers": layers}
+        found.append(own)
+    return found
+
+
+def the_arms(init: Path | None = None) -> Arms:
+    """The page's arms on the model that all of them start from, or with the same search on another one."""
+    config, start = settings(), arms_start()
+    bare = Arms(HERE, {**config, "families": []}, start)
+    return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
+
+
+def searched(root_sha256: str) -> dict[str, Option] | None:
+    """What the search chose for the model with these weights; None if it did not run on them."""
+    if not SEARCH.is_file():
+        return None
+    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    if told["root_sha256"] != root_sha256:
+        return None
+    return {name: Option(**one) for name, one in told["matrices"].items()}
+
+
+def make_search(profile: str) -> None:
+    """Search, unless that was done for this model, and keep what is chosen.
+
+    Raises:
+        EdgeSpeechError: the tuning material is not here, or nothing fits.
+    """
+    config, init = settings(), arms_start()
+    arms = Arms(HERE, {**config, "families": []}, init)
+    if searched(arms.root_sha256) is not None:
+        return
+    asked = config["search"]
+    make_corpora([asked["corpus"]])
+    options = [Option(bits, zeros) for bits, zeros in product(asked["bits"], asked["sparsities"])]
+    (row,) = sensitivity_rows(arms, options, asked, profile, config["seed"])
+    tried = [
+        Tried(one["matrix"], Option(one["bits"], one["sparsity"]), one["n_bytes"], one["loss"])
+        for one in row["tried"]
+    ]
+    base = row["tried"][0]["base"]
+    trained = load_model(init)
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "chosen.edge"
+        budget = limit = asked["file_bytes"]
+        while True:
+            chosen = fit(tried, budget)
+            shares = {name: option.sparsity for name, option in chosen.items()}
+            pack(thinned(trained, shares), layout_of(chosen), file)
+            if file.stat().st_size <= limit:
+                break
+            budget -= file.stat().st_size - limit  # vectors, paddings and what the file tells of itself
+        bench = Bench({asked["corpus"]: "basic"}, Path(scratch), config["seed"], asked[profile])
+        labels = [trained.tokeniser.encode(item.reference) for item in bench.spoken]
+        told = {
+            "root_sha256": arms.root_sha256,
+            "base_loss": base,
+            "expected_loss": sum(one.loss - base for one in tried if chosen[one.matrix] == one.option),
+            "added_loss": dev_loss(file, bench.spoken, labels) - base,
+            "file_bytes": file.stat().st_size,
+            "utterances": len(bench.spoken),
+            "matrices": {name: option._asdict() for name, option in chosen.items()},
+        }
+    write_atomic(SEARCH, yaml.safe_dump(told, sort_keys=False))
+
+
+def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Every arm, and what arms are held to."""
+    yield from check_arms(the_arms(), RESULTS, config, seed)
+
+
+def search(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """What the search chose."""
+    del config, seed
+    if searched(the_arms().root_sha256) is None:
+        raise EdgeSpeechError("no search was made for this model: `--profile full` makes it")
+    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    yield {
+        "claim": "compression.search",
+        "detail": f"{told['file_bytes']} bytes; {told['added_loss']:.4f} added, {told['expected_loss']:.4f} expected",
+        "measured": told["added_loss"] - told["expected_loss"],
+        "n": told["utterances"],
+        "search": told,
+    }
+
+
+def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator[tuple[Arm, Path, float]]:
+    """The arms whose files are small enough to ship, with their word error rate on tuning material."""
+    asked = config["ships"]
+    bench = Bench({asked["corpus"]: asked["normaliser"]}, scratch, config["seed"])
+    for arm in arms.arms.values():
+        file = scratch / f"{arm.name}.edge"
+        try:
+            arms.pack(arm, file)
+        except EdgeSpeechError:
+            continue  # the table of arms says why
+        if file.stat().st_size <= asked["largest_bytes"]:
+            texts, _ = say(file, bench.spoken, config["beams"][0])
+            yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
+
+
+def chosen(config: Mapping[str, Any], scratch: Path) -> tuple[Arm, float, dict[str, dict[str, float]]]:
+    """Of `candidates` the one with the fewest word errors, and of equals the smallest.
+
+    Returns:
+        The arm, its word error rate, and both figures of every candidate by its name.
+
+    Raises:
+        EdgeSpeechError: no arm on this machine is small enough, or the tuning material is not here.
+    """
+    rated = list(candidates(the_arms(), config, scratch))
+    if not rated:
+        largest = config["ships"]["largest_bytes"]
+        raise EdgeSpeechError(f"compression: no arm on this machine has a file of at most {largest} bytes")
+    told = {arm.name: {"wer": rate, "file_bytes": file.stat().st_size} for arm, file, rate in rated}
+    arm, _, rate = min(rated, key=lambda one: (one[2], one[1].stat().st_size))
+    return arm, rate, told
+
+
+def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """The model that ships on the tests, against the references, which are in fp32.
+
+    It is the recogniser's model, made as the arm that is best on tuning material was made of the model that the arms
+    start from. Where either is not trained, it is the file among the models.
+    """
+    found, asked = the_arms(start_model()), config["ships"]
+    with TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        row: Row = {"claim": "compression.ships"}
+        name, file = "as it ships", scratch / "ships.edge"
+        try:
+            arm, rate, told = chosen(config, scratch)
+            row |= {"detail": f"{arm.name}, of {len(told)} arms", "measured": rate, "n": len(told)}
+            row |= {"chosen": arm.name, "candidates": told}
+            found.pack(found.arms[arm.name], file)
+            name = arm.name
+        except EdgeSpeechError as error:
+            file = shipped_models() / EdgePacked.name / PACKED
+            if not file.is_file():
+                raise EdgeSpeechError(f"{error}, and none is among the models") from error
+            note = "note" if "measured" in row else "skipped"
+            row[note] = f"{without_paths(str(error))}: what follows is of the one among the models"
+        yield row | {"root_sha256": found.root_sha256, "edge_sha256": sha256_file(file)}
+        yield {"claim": "compression.bytes", "detail": name, "measured": file.stat().st_size, "n": 1}
+        yield from cloud(asked["cloud"], file.stat().st_size)
+        bench = Bench(config["corpora"], scratch, seed)
+        said, _ = say(file, bench.spoken, config["beams"][0])
+        for reference in asked["references"]:
+            yield from against(found, reference, f"{name} against {reference}", said, bench, config)
+
+
+def against(
+    arms: Arms, reference: str, detail: str, said: Sequence[str], bench: Bench, config: Mapping[str, Any]
+) -> Iterator[Row]:
+    """What a model said of the tests, beside what one arm says of them."""
+    other = bench.scratch / "reference.edge"
+    try:
+        arms.pack(arms.arms[reference], other)
+    except EdgeSpeechError as error:
+        yield {"claim": "compression.tie", "detail": detail, "skipped": without_paths(str(error))}
+        return
+    theirs, _ = say(other, bench.spoken, config["beams"][0])
+    errors = [bench.errors(texts) for texts in (said, theirs)]
+    for corpus in bench.normaliser:
+        found = bench.compare(errors[:1], errors[1:], corpus)
+        yield {
+            "claim": "compression.tie",
+            "detail": f"{corpus}, {detail}: {100 * found.difference:.2f} points, 95 % "
+            f"{100 * found.low:.2f} to {100 * found.high:.2f}: {found.verdict}",
+            "measured": found.low,
+            "n": found.n,
+        }
+    yield commands(config["ships"]["commands"], detail, (said, theirs), bench)
+
+
+def cloud(name: str, file_bytes: int) -> Iterator[Row]:
+    """The file beside the cloud model's published parameters in single precision."""
+    sizes = [r.system.parameters for r in load_records(records_dir()) if r.system.name == name]
+    known = [size for size in sizes if size is not None]
+    if not known:
+        yield {"claim": "compression.cloud", "detail": name, "skipped": "no published record says its size"}
+        return
+    yield {
+        "claim": "compression.cloud",
+        "detail": f"{file_bytes} bytes against 4 x {known[0]} of {name}",
+        "measured": file_bytes / (4 * known[0]),
+        "n": 1,
+    }
+
+
+def commands(asked: Mapping[str, str], name: str, texts: Sequence[Sequence[str]], bench: Bench) -> Row:
+    """Orders that are not accepted, of the model that ships less those of the reference."""
+    row: Row = {"claim": "compression.commands", "detail": f"{asked['corpus']}, {name}"}
+    corpus = Path(asked["corpus"]).stem
+    at = bench.places(corpus)
+    if not at:
+        return {**row, "skipped": bench.missing.get(corpus, "not among the corpora")}
+    items, grammar = manifest_of(asked["corpus"]).utterances, load_grammar(asked["grammar"])
+    rejected = [
+        [
+            float(not accepted(grammar.parse(said[place]), item.intent or "", item.slots or {}))
+            for place, item in zip(at, items, strict=True)
+        ]
+        for said in texts
+    ]
+    speakers = [item.speaker for item in items]
+    found = paired_ratio_difference(rejected[0], rejected[1], [1.0] * len(items), speakers, seed=bench.seed)
+    shares = [100 * (1 - sum(values) / len(values)) for values in rejected]
+    return {
+        **row,
+        "detail": f"{row['detail']}: {shares[0]:.1f} % accepted against {shares[1]:.1f} %; difference 95 % "
+        f"{100 * found.interval.low:.1f} to {100 * found.interval.high:.1f} points: {found.verdict.value}",
+        "measured": found.interval.low,
+        "n": len(items),
+    }
+
+
+def publish_model() -> str:
+    """Ship the recogniser's model made as the best arm was, after training that where it is not; the packed file alone.
+
+    Returns:
+        What was shipped, in words.
+
+    Raises:
+        EdgeSpeechError: no arm on this machine is small enough, or a training stopped.
+    """
+    config = settings()
+    with TemporaryDirectory() as folder:
+        arm, rate, _ = chosen(config, Path(folder))
+        found, file = the_arms(start_model()), Path(folder) / "ships.edge"
+        for name in (arm.name, *config["ships"]["references"]):
+            train_arms(found, name, processes=config["processes"])
+        found.pack(found.arms[arm.name], file)
+        write_atomic(shipped_models() / EdgePacked.name / PACKED, file.read_bytes())
+        return f"{arm.name}: {file.stat().st_size} bytes, the arm's WER {rate:.4f} on tuning material"
+
+
+def arms_block(record: Measured | None) -> str:
+    """The table of arms, and its plot."""
+    rows = kept(record, "arms")
+    if rows is None:
+        return NO_RECORD
+    assert record is not None
+    return f"{arms_table(rows, record['config']['control'])}\n![word errors against bytes and time](pareto.svg)\n"
+
+
+def search_block(record: Measured | None) -> str:
+    """What the search chose."""
+    told = kept(record, "search")
+    return NO_RECORD if told is None else layout_table(told["matrices"])
+
+
+def plots(record: Measured | None) -> dict[str, str]:
+    """The page's plots, by file name."""
+    rows = kept(record, "arms")
+    return {} if rows is None else {"pareto.svg": pareto_plot(rows)}
+
+
+PAGE = Page(
+    folder=HERE,
+    records=RESULTS,
+    checks=(arms, search, ships),
+    blocks={"arms": arms_block, "search": search_block},
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """See the top."""
+    options = parser(__doc__)
+    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
+    options.add_argument(
+        "--publish-model", action="store_true", help="make and ship what was chosen, and no more"
+    )
+    given = options.parse_args(words)
+    if given.publish_model:
+        print(publish_model())
+        return
+    if given.profile == "full" and not given.render:
+        make_search(given.profile)
+        train_arms(the_arms(), given.only, processes=settings()["processes"])
+    run(PAGE, profile=given.profile, render_only=given.render)
+    for name, drawn in plots(PAGE.newest()).items():
+        write_atomic(HERE / name, drawn)

@@ -1,0 +1,187 @@
+"""Sets of utterances to end: real ones as they are, or made to hesitate, with a tail and noise; to learn from too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.io import write_audio
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.core.files import sha256_file
+from edgespeech.corpora.manifest import Manifest, Utterance, write_manifest
+from edgespeech.endpointing.alignment import gaps
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.checkpoint import Trained
+from edgespeech.synthesis.pauses import Hesitant, Hesitation, gated, hesitate, pick, with_noise
+
+Noises = Mapping[str, Samples]
+
+
+class SetConfig(BaseModel):
+    """A set of utterances.
+
+    Attributes:
+        corpus: a split, or a manifest (`.jsonl`).
+        utterances: at most so many, drawn by the seed; None takes all.
+        quick: the same in the quick profile.
+        hesitation: what is put in; None leaves the recordings as they are.
+        noises: corpus of recorded noises; none leaves noise out.
+        snr_db: each utterance is there once with each of these ratios.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    corpus: str
+    utterances: Annotated[int, Field(gt=0)] | None = None
+    quick: Annotated[int, Field(gt=0)] | None = None
+    hesitation: Hesitation | None = None
+    noises: str | None = None
+    snr_db: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """An utterance to end.
+
+    Attributes:
+        id: unique in its set.
+        condition: what was done to it, e.g. `15 dB`; empty where nothing was.
+        text: what is said.
+        speaker: who says it; None where that is not known.
+        samples: 16 kHz, with shape `(N,)`.
+        sos_s: start of speech; `eos_s` its end.
+        pauses: start and end of the pauses that were put in, in seconds.
+    """
+
+    id: str
+    condition: str
+    text: str
+    speaker: str | None
+    samples: Samples
+    sos_s: float
+    eos_s: float
+    pauses: tuple[tuple[float, float], ...] = ()
+
+
+def cases(manifest: Manifest, what: SetConfig, trained: Trained, noises: Noises, seed: int) -> Iterator[Case]:
+    """The utterances of a set whose end of speech is known, in the manifest's order.
+
+    Args:
+        manifest: of the set's corpus, or some of it.
+        what: see there.
+        trained: the recogniser that tells where words meet.
+        noises: the recordings of `what.noises`, by id.
+        seed: with an utterance's id it decides all that is drawn.
+
+    Raises:
+        EdgeSpeechError: no utterance tells its end of speech, audio that is missing, or words that cannot be aligned.
+    """
+    known = [item for item in manifest.utterances if item.eos_s is not None]
+    if not known:
+        raise bad(manifest.name, "eos_s", None, "the end of speech of some utterance")
+    for item in known:
+        key = f"{seed}:{item.id}"
+        made = _hesitant(manifest, item, what.hesitation, trained, key)
+        for snr_db in what.snr_db or (None,):
+            samples = made.samples
+            if snr_db is not None:
+                times = {"sos_s": made.sos_s, "eos_s": made.eos_s}
+                samples = with_noise(samples, pick(noises, key), snr_db, **times, key=key)
+            yield Case(
+                id=item.id if snr_db is None else f"{item.id}-{snr_db:g}dB",
+                condition="" if snr_db is None else f"{snr_db:g} dB",
+                text=item.text,
+                speaker=item.speaker,
+                samples=samples,
+                sos_s=made.sos_s,
+                eos_s=made.eos_s,
+                pauses=made.pauses,
+            )
+
+
+_HANG_S = (0.05, 0.4)
+"""How long a gate stays open around speech."""
+
+
+def lessons_cases(
+    manifest: Manifest,
+    what: Hesitation,
+    trained: Trained,
+    augment: Augmenter,
+    seed: int,
+    *,
+    gate: float = 0.0,
+) -> Iterator[Case]:
+    """Utterances to learn from: they hesitate, and each is then heard through a room, a microphone and noise.
+
+    Args:
+        manifest: of a split that may be trained on; utterances that do not tell their end of speech are left out.
+        what: how they hesitate.
+        trained: the recogniser that tells where words meet.
+        augment: must leave lengths as they are.
+        seed: as for `cases`.
+        gate: the share of utterances that come from a device that turns silent where nobody speaks.
+
+    Raises:
+        EdgeSpeechError: as for `cases`, or the augmentation changes a length.
+    """
+    for case in cases(
+        manifest, SetConfig(corpus=manifest.name, hesitation=what), trained, noises={}, seed=seed
+    ):
+        heard = augment(case.samples, key=case.id)
+        if len(heard) != len(case.samples):
+            raise bad("end-pointing", "augment", "speed or silence", "none: ends of speech would move")
+        rng = np.random.default_rng([seed, *case.id.encode()])
+        if rng.random() < gate:
+            ends = [case.sos_s, *(time_s for pause in case.pauses for time_s in pause), case.eos_s]
+            heard = gated(heard, list(zip(ends[::2], ends[1::2], strict=True)), rng.uniform(*_HANG_S))
+        yield replace(case, condition="augmented", samples=heard)
+
+
+def write_set(folder: Path, name: str, made: Iterable[Case]) -> Path:
+    """Write a set as a corpus of its own, for any system to be run on.
+
+    Returns:
+        The manifest, `<folder>/<name>.jsonl`, its audio in `<folder>/audio`.
+
+    Raises:
+        EdgeSpeechError: a file cannot be written, or the set is empty.
+    """
+    utterances = []
+    for case in made:
+        file = f"audio/{name}-{case.id.replace('/', '_')}.flac"
+        write_audio(folder / file, case.samples)
+        utterances.append(
+            Utterance(
+                id=case.id,
+                audio_filepath=file,
+                duration=len(case.samples) / SAMPLE_RATE,
+                text=case.text,
+                sha256=sha256_file(folder / file),
+                speaker=case.speaker,
+                sos_s=round(case.sos_s, 4),
+                eos_s=round(case.eos_s, 4),
+            )
+        )
+    write_manifest(folder / f"{name}.jsonl", utterances)
+    return folder / f"{name}.jsonl"
+
+
+def _hesitant(
+    manifest: Manifest, item: Utterance, what: Hesitation | None, trained: Trained, key: str
+) -> Hesitant:
+    samples = manifest.read(item)
+    eos_s = min(item.eos_s or 0.0, len(samples) / SAMPLE_RATE)
+    sos_s = item.sos_s or 0.0
+    if what is None:
+        return Hesitant(samples=samples, sos_s=sos_s, eos_s=eos_s, pauses=())
+    try:
+        between = gaps(trained, samples, item.text) if what.pauses else []
+    except EdgeSpeechError as error:
+        raise EdgeSpeechError(f"{manifest.name}: utterance {item.id}: {error}") from error
+    return hesitate(samples, between, sos_s=sos_s, eos_s=eos_s, what=what, key=key)

@@ -1,0 +1,480 @@
+"""Measure lattices: what merging brings, and what they take on the wire; one record, rendered into this README.
+
+edgespeech replicate lattices                  # seeded subsets, minutes
+edgespeech replicate lattices --profile full   # every utterance
+edgespeech replicate lattices --render         # render the newest record only
+edgespeech replicate lattices --words          # make the messages' vocabulary again, from training texts
+
+`rescore.py` in this folder makes what the second pass needs: its language model, its scales.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from replication.lattices import tables
+from replication.lattices.lists import Wire, listed, same_bytes
+from replication.lattices.second_pass import hear, measured, second_pass_table
+from torch import Tensor
+
+from edgespeech.arms.configuration import start_model
+from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
+from edgespeech.contracts import SAMPLE_RATE
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root, work_dir
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.peer_bench import Spoken, utterances
+from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.paths import best_path, n_best, oracle, prune
+from edgespeech.lattice.search import LatticeDecoder, log_probability
+from edgespeech.metrics.statistics import paired_ratio_difference
+from edgespeech.metrics.wer import count_errors
+from edgespeech.model.checkpoint import Trained, load_model
+from edgespeech.records.records import without_paths
+from edgespeech.search.hypothesis import words_of
+from edgespeech.secondpass.folder import LM, second_pass_folder
+from edgespeech.secondpass.model import load_lm
+from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
+from edgespeech.secondpass.tuning import load_scales
+from edgespeech.text.normalise import normalisers
+from edgespeech.training.speech import trainable
+
+HERE = Path(__file__).parent
+WORDS = HERE / "words.txt"
+SCALES = HERE / "scales.yaml"
+PLOT = HERE / "bytes.svg"
+NORMALISER = "basic"
+"""Word by word, as an oracle needs it; what our recogniser says, and all three references, are plain words."""
+
+
+class Heard(NamedTuple):
+    """An utterance as the search gets it: its transcription, with shape `(T, J)`, and the words that were said."""
+
+    spoken: Spoken
+    encoded: Tensor
+    words: list[str]
+
+
+class Found(NamedTuple):
+    """A search of an utterance: its lattice, and errors of the search's best, the lattice's best path and its oracle;
+    of the oracles of n-best lists; and how often the joiner was asked.
+    """
+
+    lattice: Lattice
+    errors: int
+    best: int
+    oracle: int
+    lists: tuple[int, ...]
+    evaluations: int
+
+
+class Bench:
+    """What all parts of a measurement have in common.
+
+    Raises:
+        EdgeSpeechError: there is no model, or no corpus at all.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.trained = load_model(start_model())
+        self.vocabulary = Vocabulary.load(WORDS)
+        self.heard: list[Heard] = []
+        self.missing: list[Row] = []
+        amount = config[config["profile"]]["utterances"]
+        normalise = normalisers()[NORMALISER]
+        with TemporaryDirectory() as scratch:
+            for corpus in config["corpora"]:
+                try:
+                    for item in utterances(corpus, amount, self.seed, Path(scratch)):
+                        self.heard.append(
+                            Heard(item, transcribed(self.trained, item), normalise(item.reference).split())
+                        )
+                except EdgeSpeechError as error:
+                    reason = without_paths(str(error))
+                    self.missing.append({"claim": "lattices.oracle", "detail": corpus, "skipped": reason})
+            if not self.heard:
+                raise EdgeSpeechError("lattices: none of the corpora is here")
+            self.audio = [audio_bytes(one.spoken) for one in self.heard]
+        self.found = {
+            (beam, merge): [searched(self.trained, one, beam, merge, config["n_best"]) for one in self.heard]
+            for beam in config["beams"]
+            for merge in config["merges"]
+        }
+
+    @property
+    def seed(self) -> int:
+        """Of subsets and intervals."""
+        return int(self.config["seed"])
+
+    @property
+    def ours(self) -> list[Found]:
+        """The searches whose lattices are sent."""
+        return self.found[self.config["ours"]["beam"], self.config["ours"]["merge"]]
+
+    @property
+    def wire(self) -> Wire:
+        """How lattices are sent."""
+        ours = self.config["ours"]
+        precision = Precision(step_exponent=ours["step_exponent"])
+        return Wire(width=ours["width"], vocabulary=self.vocabulary, precision=precision)
+
+    @property
+    def words(self) -> list[int]:
+        """How many were said, by utterance."""
+        return [len(one.words) for one in self.heard]
+
+    def rate(self, errors: Sequence[int]) -> float:
+        """Over all utterances."""
+        return sum(errors) / sum(self.words)
+
+    def difference(self, a: Sequence[int], b: Sequence[int]) -> tuple[float, float, float]:
+        """Of two word error rates on the same utterances, A minus B, and the ends of its interval."""
+        groups = [one.spoken.speaker for one in self.heard]
+        paired = paired_ratio_difference(a, b, self.words, groups, seed=self.seed)
+        return paired.difference, paired.interval.low, paired.interval.high
+
+
+@torch.inference_mode()
+def transcribed(trained: Trained, item: Spoken) -> Tensor:
+    """The whole utterance's transcription, with shape `(T, J)`."""
+    stack = trained.model.config.stack
+    frames = len(item.features) // stack * stack
+    encoded, _, _ = trained.model.transcribe(
+        torch.from_numpy(item.features[None, :frames]), torch.tensor([frames])
+    )
+    return encoded[0]
+
+
+def audio_bytes(item: Spoken) -> dict[str, int]:
+    """Bytes of an utterance as Opus (whole packets of a constant rate), FLAC and PCM."""
+    with np.load(item.file) as stored:
+        samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
+    packets = math.ceil(len(samples) / FRAME)
+    return {"Opus": packets * PACKET_BYTES, "FLAC": flac_bytes(samples), "PCM": pcm_bytes(samples)}
+
+
+def searched(trained: Trained, one: Heard, beam: int, merge: int | None, lists: Sequence[int]) -> Found:
+    """One utterance's search and what its lattice holds."""
+    decoder = LatticeDecoder(trained.model, beam, merge)
+    decoder.accept(one.encoded)
+    pieces = trained.tokeniser.pieces
+    lattice = decoder.lattice(pieces)
+    said = words_of(decoder.best, pieces, trained.model.config.frame_s, one.spoken.duration_s)
+    paths = [path.text for path in n_best(lattice, max(lists))]
+    errors = word_errors(one.words, [" ".join(word.text for word in said), *paths])
+    return Found(
+        lattice,
+        errors[0],
+        errors[1],
+        oracle(lattice, one.words)[1],
+        tuple(min(errors[1 : 1 + length]) for length in lists),
+        decoder.evaluations,
+    )
+
+
+def word_errors(reference: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Errors of several texts against one reference."""
+    return [count.errors for count in count_errors([" ".join(reference)] * len(texts), texts)]
+
+
+def lattices(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """All of it; a part that cannot run says why."""
+    torch.set_num_threads(1)
+    bench = Bench({**config, "seed": seed})
+    yield from bench.missing
+    for part in (merging, sizes, rounding, scores, second_pass):
+        try:
+            yield from part(bench)
+        except EdgeSpeechError as error:
+            yield {"claim": f"lattices.{part.__name__}", "skipped": without_paths(str(error))}
+
+
+def merging(bench: Bench) -> Iterator[Row]:
+    """Every arm against the unmerged one of the same beam, and of all beams."""
+    n, first = len(bench.heard), {"arms": arms(bench)}
+    for (beam, merge), found in bench.found.items():
+        plain = bench.found[beam, None]
+        detail = f"beam {beam}, {tables.merged_labels(merge)}"
+        ours, theirs = ([one.oracle for one in some] for some in (found, plain))
+        _, low, high = bench.difference([one.oracle for one in found], [one.best for one in found])
+        yield {"claim": "lattices.order", "detail": detail, "measured": high, "n": n, "low": low, **first}
+        first = {}
+        if merge is None:
+            continue
+        change, low, high = bench.difference(ours, theirs)
+        points = f"{100 * change:.2f} points, 95 % {100 * low:.2f} to {100 * high:.2f}"
+        gain = 1 - sum(ours) / sum(theirs) if sum(theirs) else 0.0
+        yield {"claim": "lattices.oracle", "detail": f"{detail}; {points}", "measured": gain, "n": n}
+        loss, low, _ = bench.difference([one.errors for one in found], [one.errors for one in plain])
+        yield {
+            "claim": "lattices.no_loss",
+            "detail": f"{detail}; difference {100 * loss:.2f} points",
+            "measured": low,
+            "n": n,
+        }
+    yield from fewer(bench)
+
+
+def fewer(bench: Bench) -> Iterator[Row]:
+    """Of the merged searches that reach an unmerged one's oracle, the one that asks the joiner least."""
+    cost = {arm: sum(one.evaluations for one in found) for arm, found in bench.found.items()}
+    reached = {arm: sum(one.oracle for one in found) for arm, found in bench.found.items()}
+    for beam in bench.config["beams"]:
+        plain = (beam, None)
+        able = [arm for arm in cost if arm[1] is not None and reached[arm] <= reached[plain]]
+        if able:
+            least = min(able, key=cost.__getitem__)
+            detail = f"beam {least[0]}, {tables.merged_labels(least[1])}, against beam {beam} unmerged"
+            yield {
+                "claim": "lattices.evaluations",
+                "detail": detail,
+                "measured": cost[least] / cost[plain],
+                "n": len(bench.heard),
+            }
+
+
+def arms(bench: Bench) -> list[Row]:
+    """The arms by corpus, as `replication.lattices.tables` has them."""
+    made: list[Row] = []
+    for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard):
+        places = [place for place, one in enumerate(bench.heard) if one.spoken.corpus == corpus]
+        for (beam, merge), found in bench.found.items():
+            some = [found[place] for place in places]
+            made.append(
+                {
+                    "corpus": corpus,
+                    "beam": beam,
+                    "merge": merge,
+                    "utterances": len(some),
+                    "words": sum(bench.words[place] for place in places),
+                    **{
+                        key: sum(getattr(one, key) for one in some)
+                        for key in ("errors", "best", "oracle", "evaluations")
+                    },
+                    "n_best": {
+                        str(length): sum(one.lists[at] for one in some)
+                        for at, length in enumerate(bench.config["n_best"])
+                    },
+                    "arcs": sum(len(one.lattice.arcs) for one in some),
+                    "audio_s": sum(bench.heard[place].spoken.duration_s for place in places),
+                }
+            )
+    return made
+
+
+def sizes(bench: Bench) -> Iterator[Row]:
+    """Bytes and oracles of our lattices, pruned more and less, beside n-best lists and audio."""
+    ours, wire = bench.config["ours"], bench.wire
+    whole = [one.lattice for one in bench.ours]
+    opus = [audio["Opus"] for audio in bench.audio]
+    n = len(whole)
+
+    def point(kind: str, setting: float, some: Sequence[Lattice]) -> Row:
+        taken = [wire.size(lattice) for lattice in some]
+        least = [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
+        return {
+            "kind": kind,
+            "setting": setting,
+            "bytes": statistics.fmean(taken),
+            "median": statistics.median(taken),
+            "share": statistics.median(size / sound for size, sound in zip(taken, opus, strict=True)),
+            "words": sum(bench.words),
+            "oracle": sum(least),
+        }
+
+    points = [
+        point("lattice", width, [prune(one, width) for one in whole]) for width in bench.config["widths"]
+    ]
+    points += [
+        point("n-best", count, [listed(one, count) for one in whole]) for count in bench.config["lists"]
+    ]
+    kept = [prune(one, ours["width"]) for one in whole]
+    here = point("lattice", ours["width"], kept)
+    beside = {codec: statistics.fmean(audio[codec] for audio in bench.audio) for codec in bench.audio[0]}
+    detail = (
+        f"beam {ours['beam']}, {tables.merged_labels(ours['merge'])}, paths within {ours['width']:g} nats; "
+        f"median {here['median']:.0f} bytes"
+    )
+    yield {
+        "claim": "lattices.bytes",
+        "detail": detail,
+        "measured": here["share"],
+        "n": n,
+        "points": points,
+        "audio": beside,
+    }
+    best, unpruned = (sum(getattr(one, key) for one in bench.ours) for key in ("best", "oracle"))
+    if best > unpruned:
+        gain = (best - here["oracle"]) / (best - unpruned)
+        yield {"claim": "lattices.gain", "detail": detail, "measured": gain, "n": n}
+    # A further path takes at least an arc or an end of its own.
+    lists = [
+        same_bytes(lattice, wire.size(one), wire, longest=len(one.arcs) + 1)
+        for lattice, one in zip(whole, kept, strict=True)
+    ]
+    least, theirs = (
+        [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
+        for some in (kept, lists)
+    )
+    change, low, high = bench.difference(least, theirs)
+    yield {
+        "claim": "lattices.n_best",
+        "detail": f"oracle {100 * bench.rate(least):.2f} % against {100 * bench.rate(theirs):.2f} %; "
+        f"{100 * change:.2f} points, 95 % {100 * low:.2f} to {100 * high:.2f}",
+        "measured": high,
+        "n": n,
+    }
+
+
+def rounding(bench: Bench) -> Iterator[Row]:
+    """What rounding scores does to the best path."""
+    ours = bench.config["ours"]
+    kept = [prune(one.lattice, ours["width"]) for one in bench.ours]
+    plain = [best_path(lattice).text for lattice in kept]
+
+    def tried(precision: Precision) -> Row:
+        texts = [best_path(rounded(lattice, precision)).text for lattice in kept]
+        taken = [len(encode(lattice, bench.vocabulary, precision)) for lattice in kept]
+        errors = [word_errors(one.words, [text])[0] for one, text in zip(bench.heard, texts, strict=True)]
+        return {
+            "step_exponent": precision.step_exponent,
+            "prediction": precision.prediction,
+            "bytes": statistics.fmean(taken),
+            "median": statistics.median(taken),
+            "changed": sum(a != b for a, b in zip(texts, plain, strict=True)) / len(kept),
+            "words": sum(bench.words),
+            "errors": sum(errors),
+        }
+
+    rows = [tried(Precision(step_exponent=exponent)) for exponent in bench.config["step_exponents"]]
+    rows.append(tried(Precision(step_exponent=ours["step_exponent"], prediction=True)))
+    here = tried(bench.wire.precision)
+    yield {
+        "claim": "lattices.quantised",
+        "detail": f"steps of {bench.wire.precision.step:g} nats; {100 * here['changed']:.1f} % have another best path",
+        "measured": bench.rate([here["errors"]]) - bench.rate([one.best for one in bench.ours]),
+        "n": len(kept),
+        "roundings": rows,
+    }
+
+
+def scores(bench: Bench) -> Iterator[Row]:
+    """Scores of paths against exact ones, where the predictor sees few labels, and where it sees all."""
+    count = min(bench.config["scored"]["utterances"], len(bench.heard))
+    some = [bench.heard[place * len(bench.heard) // count] for place in range(count)]
+    yield from score_rows(bench, bench.trained, some, bench.trained.model.config.predictor)
+    folder = work_dir() / bench.config["recurrent"]
+    if not folder.is_dir():
+        reason = f"no model whose predictor sees all labels in {bench.config['recurrent']} of the work folder"
+        yield {"claim": "lattices.scores", "detail": "lstm", "skipped": reason}
+        return
+    recurrent = load_model(folder)
+    heard = [Heard(one.spoken, transcribed(recurrent, one.spoken), one.words) for one in some]
+    yield from score_rows(bench, recurrent, heard, recurrent.model.config.predictor)
+
+
+def score_rows(bench: Bench, trained: Trained, heard: Sequence[Heard], kind: str) -> Iterator[Row]:
+    """One row an arm of our beam."""
+    for merge in bench.config["merges"]:
+        squares: list[float] = []
+        for one in heard:
+            decoder = LatticeDecoder(trained.model, bench.config["ours"]["beam"], merge)
+            decoder.accept(one.encoded)
+            paths = n_best(decoder.lattice(trained.tokeniser.pieces), bench.config["scored"]["paths"])
+            encode_text = trained.tokeniser.encode
+            exact = [log_probability(trained.model, one.encoded, encode_text(path.text)) for path in paths]
+            squares += [
+                (path.score - paths[0].score - true + exact[0]) ** 2
+                for path, true in zip(paths[1:], exact[1:], strict=True)
+            ]
+        if squares:
+            yield {
+                "claim": "lattices.scores",
+                "detail": f"predictor {kind}, {tables.merged_labels(merge)}; n: paths",
+                "measured": math.sqrt(statistics.fmean(squares)),
+                "n": len(squares),
+            }
+
+
+def second_pass(bench: Bench) -> Iterator[Row]:
+    """What rescoring brings, on utterances of its own number."""
+    config, ours = bench.config["second_pass"], bench.config["ours"]
+    amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
+    scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
+    heard = [
+        one
+        for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
+        for one in hear(
+            bench.trained, corpus, amount, normalise, beam=ours["beam"], merge=ours["merge"], seed=bench.seed
+        )
+    ]
+    internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
+    yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
+
+
+def write_words(config: dict[str, Any]) -> None:
+    """Make the messages' vocabulary from texts that may be trained on.
+
+    Raises:
+        EdgeSpeechError: one is not here, or is for evaluation only.
+    """
+    texts = (item.text for corpus in config["texts"] for item in trainable(corpus).utterances)
+    Vocabulary.of(texts, config["most"]).save(WORDS)
+
+
+def kept(record: Measured | None, key: str) -> Any:
+    """What the first row that has something under a key has there, or None."""
+    rows = [] if record is None else record["rows"]
+    return next((row[key] for row in rows if key in row), None)
+
+
+def block(key: str, made: Callable[[Any], str]) -> Callable[[Measured | None], str]:
+    """A block of the page from what a row has under a key."""
+    return lambda record: NO_RECORD if (found := kept(record, key)) is None else made(found)
+
+
+def bytes_block(record: Measured | None) -> str:
+    """Oracles against bytes."""
+    points, audio = kept(record, "points"), kept(record, "audio")
+    if points is None:
+        return NO_RECORD
+    return f"{tables.bytes_table(points, audio)}\n![oracle word error rate against bytes]({PLOT.name})\n"
+
+
+PAGE = Page(
+    folder=HERE,
+    records=project_root() / "results" / "lattices",
+    checks=(lattices,),
+    blocks={
+        "arms": block("arms", tables.arms_table),
+        "bytes": bytes_block,
+        "rounding": block("roundings", tables.rounding_table),
+        "second_pass": block("second_pass", second_pass_table),
+    },
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """See the top."""
+    options = parser(__doc__)
+    options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
+    given = options.parse_args(words)
+    if given.words:
+        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        write_words(config["vocabulary"])
+        return
+    run(PAGE, profile=given.profile, render_only=given.render)
+    record = PAGE.newest()
+    if (points := kept(record, "points")) is not None:
+        write_atomic(PLOT, tables.bytes_plot(points, kept(record, "audio")))

@@ -1,0 +1,208 @@
+"""What the second pass brings on test sets: a replication's rows, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from replication.lattices.lists import ARMS, Wire, rescored, sent
+
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.errors import bad
+from edgespeech.lattice.lattice import Lattice
+from edgespeech.lattice.paths import Scales, best_path, oracle
+from edgespeech.lattice.search import lattice_of
+from edgespeech.metrics.statistics import PairedDifference, paired_ratio_difference
+from edgespeech.metrics.wer import count_errors
+from edgespeech.model.checkpoint import Trained
+from edgespeech.report.text import markdown_table, number
+from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer, WordScorer
+from edgespeech.text.normalise import Normaliser
+
+Row = dict[str, Any]
+FIRST, LISTED = ARMS[0], ARMS[2]
+"""The lattice, and the control at equal bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """An utterance of a test set.
+
+    Attributes:
+        corpus: its name.
+        speaker: who speaks; None where that is not known.
+        words: what was said, spelled as lattices spell.
+        lattice: as the search made it.
+    """
+
+    corpus: str
+    speaker: str | None
+    words: tuple[str, ...]
+    lattice: Lattice
+
+
+def hear(
+    trained: Trained,
+    corpus: str,
+    count: int | None,
+    normalise: Normaliser,
+    *,
+    beam: int,
+    merge: int,
+    seed: int,
+) -> Iterator[Heard]:
+    """The utterances of a corpus, or a seeded subset of so many, as the device hears them.
+
+    Args:
+        trained: the device's model.
+        corpus: a split of speech, or a manifest's file.
+        count: how many; None: all.
+        normalise: spells what was said as lattices spell.
+        beam: of the search, see `LatticeDecoder`.
+        merge: see `LatticeDecoder`.
+        seed: of the subset.
+
+    Raises:
+        EdgeSpeechError: the corpus is not here.
+    """
+    manifest = manifest_of(corpus)
+    if count is not None:
+        manifest = manifest.subset(count, seed)
+    for item in manifest.utterances:
+        samples = manifest.read(item)
+        yield Heard(
+            corpus=manifest.name,
+            speaker=item.speaker,
+            words=tuple(normalise(item.text).split()),
+            lattice=lattice_of(trained, samples, beam, merge),
+        )
+
+
+def measured(
+    heard: Sequence[Heard],
+    scorer: WordScorer,
+    internal: InternalScorer,
+    scales: Mapping[str, Scales],
+    wire: Wire,
+    *,
+    seed: int,
+    pooled: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """Every arm on all utterances: rows for the claims `lattices.second_pass*`.
+
+    The first row has `second_pass`: for each corpus and arm, the device alone among them, its `errors`, `oracle`
+    (errors of the oracle of what arrived), `bytes` (mean), `words` and `utterances`.
+
+    Args:
+        heard: of all corpora, at least one.
+        scorer: the language model.
+        internal: of the device's model.
+        scales: by the arms' names; found on a development set.
+        wire: how lattices are sent.
+        seed: of the intervals.
+        pooled: the corpora that the claims are about; None: all.
+
+    Raises:
+        EdgeSpeechError: there are no utterances of the pooled corpora, an arm has no scales, or a lattice has a word
+            that cannot be spelled.
+    """
+    places = [n for n, one in enumerate(heard) if pooled is None or one.corpus in pooled]
+    if not places:
+        raise bad("second pass", "utterances", 0, "at least one")
+    for arm in ARMS:
+        if arm.name not in scales:
+            raise bad("second pass", "scales", list(scales), f"some for {arm.name!r}")
+    device = "the device alone"
+    errors = {device: [_errors(one, best_path(one.lattice).text) for one in heard]}
+    errors |= {arm.name: [] for arm in ARMS}
+    oracles: dict[str, list[int]] = {**errors, **{arm.name: [] for arm in ARMS}}
+    sizes: dict[str, list[int]] = {device: [0] * len(heard), **{arm.name: [] for arm in ARMS}}
+    for one in heard:
+        for arm in ARMS:
+            arrived, size = sent(one.lattice, arm, wire)
+            text = rescored(arrived, scorer, internal, scales[arm.name])
+            errors[arm.name].append(_errors(one, text))
+            oracles[arm.name].append(oracle(arrived, one.words)[1])
+            sizes[arm.name].append(size)
+        if isinstance(scorer, RememberingScorer):
+            scorer.forget()
+    table = [
+        _cell(heard, name, corpus, errors[name], oracles[name], sizes[name])
+        for corpus in dict.fromkeys(one.corpus for one in heard)
+        for name in errors
+    ]
+
+    some = [heard[place] for place in places]
+    errors = {name: [each[place] for place in places] for name, each in errors.items()}
+
+    def against(a: Sequence[int], b: Sequence[int]) -> PairedDifference:
+        groups = [one.speaker for one in some]
+        return paired_ratio_difference(a, b, [len(one.words) for one in some], groups, seed=seed)
+
+    n, before = len(some), errors[device]
+    for arm in ARMS:
+        here = errors[arm.name]
+        told = against(here, before)
+        points = f"{arm.name}; {_points(told)} against the device alone"
+        row = {"claim": "lattices.second_pass", "detail": points, "n": n}
+        if arm is FIRST:
+            row["second_pass"] = table
+        if sum(before):
+            yield {**row, "measured": 1 - sum(here) / sum(before)}
+        else:
+            yield {**row, "skipped": "the device alone makes no errors"}
+    told = against(errors[FIRST.name], before)
+    detail = f"{FIRST.name}; {_points(told)}"
+    yield {"claim": "lattices.second_pass_better", "detail": detail, "measured": told.interval.high, "n": n}
+    told = against(errors[FIRST.name], errors[LISTED.name])
+    detail = f"{FIRST.name} against {LISTED.name}; {_points(told)}"
+    yield {"claim": "lattices.second_pass_n_best", "detail": detail, "measured": told.interval.high, "n": n}
+
+
+def second_pass_table(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Every arm on every corpus, see `measured`."""
+    head = ("Corpus", "Rescored", "WER", "Oracle WER of what is sent", "Bytes, mean")
+    return markdown_table(
+        head,
+        [
+            (
+                cell["corpus"],
+                cell["arm"],
+                number(cell["errors"] / cell["words"], "percent"),
+                number(cell["oracle"] / cell["words"], "percent"),
+                f"{cell['bytes']:.0f}",
+            )
+            for cell in cells
+        ],
+    )
+
+
+def _errors(one: Heard, text: str) -> int:
+    return count_errors([" ".join(one.words)], [text])[0].errors
+
+
+def _cell(
+    heard: Sequence[Heard],
+    arm: str,
+    corpus: str,
+    errors: Sequence[int],
+    oracles: Sequence[int],
+    sizes: Sequence[int],
+) -> Row:
+    places = [place for place, one in enumerate(heard) if one.corpus == corpus]
+    return {
+        "corpus": corpus,
+        "arm": arm,
+        "utterances": len(places),
+        "words": sum(len(heard[place].words) for place in places),
+        "errors": sum(errors[place] for place in places),
+        "oracle": sum(oracles[place] for place in places),
+        "bytes": fmean(sizes[place] for place in places),
+    }
+
+
+def _points(told: PairedDifference) -> str:
+    low, high = 100 * told.interval.low, 100 * told.interval.high
+    return f"{100 * told.difference:.2f} points, 95 % {low:.2f} to {high:.2f}"

@@ -1,0 +1,155 @@
+"""Measure quantisation-aware training, arm by arm, write one record, and render it into this folder's README.
+
+edgespeech replicate qat                                   # hear every arm whose file or model is here
+edgespeech replicate qat --profile full                    # train what is not trained yet, and publish
+edgespeech replicate qat --profile full --only 'acosr_*'   # train some of the arms only, then the same
+edgespeech replicate qat --render                          # render the newest record only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import yaml
+
+from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
+from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
+from edgespeech.arms.sensitivity import Option
+from edgespeech.arms.tables import (
+    arms_table,
+    curve_plot,
+    distances_plot,
+    pareto_plot,
+    sensitivity_table,
+)
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import project_root
+from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.packed.codes import Codes
+from edgespeech.packed.edge_file import read_edge
+
+HERE = Path(__file__).parent
+RESULTS = project_root() / "results" / "qat"
+BINS = 50
+"""Of a histogram."""
+
+
+def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Every arm, and what arms are held to."""
+    yield from check_arms(arms_of(HERE), RESULTS, config, seed)
+
+
+def distances(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """How far averaged weights are from the nearest level at the end of training, before they are rounded."""
+    del seed
+    found = arms_of(HERE)
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "levels.edge"
+        found.pack(found.arms[config["levels"]], file)
+        levels = {name: codes for name, codes in read_edge(file).tensors.items() if isinstance(codes, Codes)}
+    span = 2 ** (max(codes.bits for codes in levels.values()) - 1)
+    for name in config["distances"]:
+        row: Row = {"claim": "qat.distances", "detail": name}
+        if not found.finished(found.arms[name]):
+            yield {**row, "skipped": "not trained on this machine"}
+            continue
+        weights = latent_weights(found.run_folder(found.arms[name]), found.shape)
+        found_steps = [in_steps(weights[matrix], codes) for matrix, codes in levels.items()]
+        steps = np.concatenate(found_steps)
+        away = np.concatenate(
+            [to_level(own, codes.bits) for own, codes in zip(found_steps, levels.values(), strict=True)]
+        )
+        picture = {
+            "name": name,
+            "span": span,
+            "mean": float(away.mean()),
+            "distances": np.histogram(away, BINS, (0, 0.5))[0].tolist(),
+            "weights": np.histogram(steps, 8 * 2 * span, (-span, span))[0].tolist(),
+        }
+        yield {**row, "measured": float(away.mean()), "n": steps.size, "picture": picture}
+
+
+def in_steps(weights: np.ndarray[Any, Any], codes: Codes) -> np.ndarray[Any, Any]:
+    """Weights over the steps of their rows or groups, of those that have one, with shape `(N,)`."""
+    columns = np.arange(codes.cols) // (codes.group or codes.cols)
+    scales = codes.scales[:, columns]
+    found: np.ndarray[Any, Any] = weights[scales > 0] / scales[scales > 0]
+    return found
+
+
+def to_level(steps: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """How far from the nearest of the levels that so many bits have, in steps."""
+    limit = 2 ** (bits - 1) - 1
+    found: np.ndarray[Any, Any] = np.abs(steps - np.rint(steps).clip(-limit, limit))
+    return found
+
+
+def sensitivity(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Every matrix of the model that everything starts from, alone in fewer bits."""
+    options = [Option(bits) for bits in config["sensitivity"]["bits"]]
+    yield from sensitivity_rows(arms_of(HERE), options, config["sensitivity"], config["profile"], seed)
+
+
+def arms_block(record: Measured | None) -> str:
+    """The table of arms, and its plots."""
+    rows = kept(record, "arms")
+    if rows is None:
+        return NO_RECORD
+    assert record is not None
+    pictures = "![word errors against bits](bits.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+
+
+def distances_block(record: Measured | None) -> str:
+    """The picture of distances."""
+    return (
+        NO_RECORD if not pictures_of(record) else "![weights and their distances to levels](distances.svg)\n"
+    )
+
+
+def sensitivity_block(record: Measured | None) -> str:
+    """The table of sensitivity."""
+    rows = kept(record, "tried")
+    return NO_RECORD if rows is None else sensitivity_table(rows)
+
+
+def pictures_of(record: Measured | None) -> list[Row]:
+    """What the plot of distances shows."""
+    return [row["picture"] for row in (record or {}).get("rows", ()) if "picture" in row]
+
+
+def plots(record: Measured | None) -> dict[str, str]:
+    """The page's plots, by file name."""
+    drawn: dict[str, str] = {}
+    if (rows := kept(record, "arms")) is not None:
+        assert record is not None
+        drawn["bits.svg"] = curve_plot(rows, record["config"]["control"], "bits")
+        drawn["pareto.svg"] = pareto_plot(rows)
+    if shown := pictures_of(record):
+        drawn["distances.svg"] = distances_plot(shown)
+    return drawn
+
+
+PAGE = Page(
+    folder=HERE,
+    records=RESULTS,
+    checks=(arms, distances, sensitivity),
+    blocks={"arms": arms_block, "distances": distances_block, "sensitivity": sensitivity_block},
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """See the top."""
+    options = parser(__doc__)
+    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
+    given = options.parse_args(words)
+    if given.profile == "full" and not given.render:
+        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        train_arms(arms_of(HERE), given.only, processes=config["processes"])
+    run(PAGE, profile=given.profile, render_only=given.render)
+    for name, drawn in plots(PAGE.newest()).items():
+        write_atomic(HERE / name, drawn)

@@ -1,0 +1,39 @@
+"""Configuration files: the base of what they are validated by, and what pydantic found wrong as one message."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgespeech.errors import EdgeSpeechError, bad
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def explain(where: str, error: ValidationError, known: tuple[str, ...] = ()) -> EdgeSpeechError:
+    """Turn a pydantic error into one message with the place, the field, the value and what was expected.
+
+    Args:
+        where: the file, with a line number where there is one.
+        error: what pydantic raised; its first problem is told, the others are counted.
+        known: the accepted keys, shown when the problem is an unknown one.
+    """
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"]) or "content"
+    if first["type"] == "missing":
+        told = EdgeSpeechError(f"{where}: {field} is missing, expected a value")
+    elif first["type"] == "extra_forbidden":
+        expected = f"one of {', '.join(known)}" if known else "no such key"
+        told = EdgeSpeechError(f"{where}: unknown key {field!r}, expected {expected}")
+    elif first["type"] == "json_invalid":
+        told = EdgeSpeechError(f"{where}: not JSON: {first['ctx']['error']}")
+    else:
+        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        told = bad(where, field, first["input"], expected[:1].lower() + expected[1:])
+    if len(problems) > 1:
+        told = EdgeSpeechError(f"{told} (and {len(problems) - 1} more)")
+    return told

@@ -1,0 +1,98 @@
+"""Where the project, what it publishes, the mirror and the work folder are: the one module that knows `results/`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+from edgespeech.errors import EdgeSpeechError, bad
+
+MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
+"""Environment variable that names a folder with the model to use instead of the shipped one."""
+
+
+def project_root() -> Path:
+    """The folder of the checkout: the nearest one above this package, or above the working directory, whose
+    `pyproject.toml` names this project.
+
+    Raises:
+        EdgeSpeechError: there is none.
+    """
+    for start in (Path(__file__).resolve(), Path.cwd()):
+        for folder in (start, *start.parents):
+            if _is_project(folder / "pyproject.toml"):
+                return folder
+    raise EdgeSpeechError(f"{Path.cwd()}: no EdgeSpeech checkout here or above, expected to run inside one")
+
+
+@lru_cache(maxsize=64)
+def _is_project(pyproject: Path) -> bool:
+    try:
+        content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(content.get("project", {}).get("name") == "edgespeech")
+
+
+def results_dir() -> Path:
+    """Where everything published is: records, references, models, and a folder for each replication page."""
+    return project_root() / "results"
+
+
+def records_dir() -> Path:
+    """Where the published records are."""
+    return results_dir() / "records"
+
+
+def shipped_models() -> Path:
+    """Where the trained models that ship with the project are."""
+    return results_dir() / "models"
+
+
+def edge_model() -> Path:
+    """The folder of the on-device model in single precision: what `MODEL_VARIABLE` names, else the shipped one."""
+    named = os.environ.get(MODEL_VARIABLE)
+    return Path(named) if named else shipped_models() / "edge-fp32"
+
+
+def heads_file() -> Path:
+    """The learned end-pointer's networks, which `replication/endpointing` trains."""
+    return shipped_models() / "endpointing" / "heads.safetensors"
+
+
+def mirror_root() -> Path | None:
+    """The local copy of the public corpora, or None when there is none.
+
+    `EDGESPEECH_MIRROR` names it (empty: use no mirror); else it is `../shared/mirror` beside the checkout.
+
+    Raises:
+        EdgeSpeechError: `EDGESPEECH_MIRROR` names a folder that does not exist.
+    """
+    named = os.environ.get("EDGESPEECH_MIRROR")
+    if named is not None:
+        if not named:
+            return None
+        if not Path(named).is_dir():
+            raise bad("environment", "EDGESPEECH_MIRROR", named, "an existing folder, or empty for no mirror")
+        return Path(named)
+    folder = project_root().parent / "shared" / "mirror"
+    return folder if folder.is_dir() else None
+
+
+def work_dir() -> Path:
+    """The folder that holds everything fetched and generated, made when missing.
+
+    `EDGESPEECH_WORK` names it; else it is `.work` in the checkout.
+
+    Raises:
+        EdgeSpeechError: it cannot be made.
+    """
+    named = os.environ.get("EDGESPEECH_WORK")
+    folder = Path(named).resolve() if named else project_root() / ".work"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeSpeechError(f"{folder}: could not be made: {error.strerror or error}") from error
+    return folder

@@ -1,0 +1,400 @@
+"""One contestant's process: it streams utterances through a model and tells times and words, in lines of JSON.
+
+python src/edgespeech/harness/peer_worker.py SPEC   # SPEC: JSON; see `edgespeech.harness.peer_bench`, which starts it
+
+Nothing of the project is imported before a contestant needs it: peers run under interpreters of their own, and what
+a process takes in memory is measured. Utterances are `.npz` files: `samples` and `features`, and how many of each
+come at a time (`sample_chunks`, `feature_chunks`), the last of which is the tail of silence, which is not timed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Spec = dict[str, Any]
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+BLANK = 0
+
+
+class Contestant:
+    """A loaded model with one utterance in progress.
+
+    Attributes:
+        takes: what of an utterance it is given.
+        kernel: what does its products.
+        version: of what runs it.
+    """
+
+    takes = "features"
+    kernel = ""
+    version = ""
+
+    def __init__(self, spec: Spec) -> None:
+        """Import what is needed, and no more."""
+        self.spec = spec
+
+    def load(self) -> None:
+        """Load the model."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        raise NotImplementedError
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next features, with shape `(F, 80)`, or samples, with shape `(N,)`, and search."""
+        raise NotImplementedError
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        raise NotImplementedError
+
+
+class Edge(Contestant):
+    """Our engine on a `.edge` file."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        from edgespeech import __version__
+        from edgespeech.packed.loader import chosen_isa
+        from edgespeech.packed.runtime import PackedModel
+
+        self._open = PackedModel
+        self.kernel = chosen_isa()
+        self.version = __version__
+
+    def load(self) -> None:
+        """Load the model."""
+        self.model = self._open(Path(self.spec["file"]))
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        self._stream = self.model.open()
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next piece."""
+        self._stream.accept(piece)
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        labels = self._stream.best.labels
+        return words([self.model.pieces[label] for label in labels]), len(labels)
+
+
+class Stacked(Contestant):
+    """Keeps the features that do not fill a transcriber frame yet."""
+
+    stack = 0
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        self._waiting = np.empty((0, 80), np.float32)
+
+    def whole(self, piece: Floats) -> Floats:
+        """Those that do, in one batch of one: with shape `(1, F, 80)`."""
+        piece = np.concatenate([self._waiting, piece])
+        count = len(piece) - len(piece) % self.stack
+        self._waiting = piece[count:]
+        return piece[None, :count]
+
+
+class Torch(Stacked):
+    """The model as it was trained, by torch; `int8`: quantised dynamically by torch's own tool."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        import torch
+
+        from edgespeech.model.checkpoint import load_model
+        from edgespeech.search.greedy import GreedyDecoder
+
+        torch.set_num_threads(1)
+        self._torch, self._load, self._decoder = torch, load_model, GreedyDecoder
+        self.version = torch.__version__
+        self.kernel = "float"
+        if spec["int8"]:
+            self.kernel = f"quantized engine {torch.backends.quantized.engine}"
+
+    def load(self) -> None:
+        """Load the model."""
+        torch = self._torch
+        trained = self._load(Path(self.spec["folder"]))
+        self._model, self._pieces = trained.model, trained.tokeniser.pieces
+        if self.spec["int8"]:
+            kinds = {torch.nn.LSTM, torch.nn.Linear}
+            self._model = torch.ao.quantization.quantize_dynamic(self._model, kinds, dtype=torch.qint8)
+            # The predictor's own start asks a weight for its device, which a quantised layer has not.
+            first = torch.full((1, self._model.config.context), BLANK)
+            setattr(self._model.predictor, "start", lambda batch: first)  # noqa: B010 - a method of the class
+        self.stack = self._model.config.stack
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        super().start()
+        self._state: Any = None
+        self._search = self._decoder(self._model)
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next piece."""
+        features = self.whole(piece)
+        count = features.shape[1]
+        if count:
+            with self._torch.inference_mode():
+                given = self._torch.from_numpy(features), self._torch.tensor([count])
+                encoded, _, self._state = self._model.transcribe(*given, self._state)
+            self._search.accept(encoded[0])
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        labels = self._search.best.labels
+        return words([self._pieces[label] for label in labels]), len(labels)
+
+
+class Onnx(Stacked):
+    """The exported model by ONNX Runtime, with the same greedy search in numpy.
+
+    It takes whole multiples of `stack` frames, and runs at most `chunk` of them at a time.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        import onnxruntime
+
+        self._ort = onnxruntime
+        self.version = onnxruntime.__version__
+
+    def load(self) -> None:
+        """Load the model."""
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        self.kernel = providers[0]
+        self._encoder, self._decoder, self._joiner = (
+            self._ort.InferenceSession(self.spec["files"][part], options, providers=providers)
+            for part in ("encoder", "decoder", "joiner")
+        )
+        lines = Path(self.spec["files"]["tokens"]).read_text(encoding="utf-8").splitlines()
+        self._pieces = [line.rpartition(" ")[0] for line in lines]
+        about = self._encoder.get_modelmeta().custom_metadata_map
+        self._zeros = np.zeros(
+            (int(about["num_encoder_layers"]), 1, int(about["rnn_hidden_size"])), np.float32
+        )
+        self._context = int(self._decoder.get_modelmeta().custom_metadata_map["context_size"])
+        self.stack = self.spec["stack"]
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        super().start()
+        self._h = self._c = self._zeros
+        self._labels: list[int] = []
+        self._predict()
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next piece."""
+        features = self.whole(piece)
+        for at in range(0, features.shape[1], self.spec["chunk"]):
+            given = {"x": features[:, at : at + self.spec["chunk"]], "h": self._h, "c": self._c}
+            encoded, self._h, self._c = self._encoder.run(None, given)
+            for frame in encoded[0]:
+                self._emit(frame[None])
+
+    def _emit(self, frame: Floats) -> None:
+        for _ in range(self.spec["max_labels"]):
+            given = {"encoder_out": frame, "decoder_out": self._predicted}
+            label = int(self._joiner.run(None, given)[0].argmax())
+            if label == BLANK:
+                break
+            self._labels.append(label)
+            self._predict()
+
+    def _predict(self) -> None:
+        seen = [-1] * self._context + self._labels
+        labels = np.array([seen[-self._context :]], np.int64)
+        (self._predicted,) = self._decoder.run(None, {"y": labels})
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        return words([self._pieces[label] for label in self._labels]), len(self._labels)
+
+
+class Sherpa(Contestant):
+    """The exported model by sherpa-onnx: it takes samples, so its times hold the features too."""
+
+    takes = "samples"
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        package = import_module("sherpa_onnx")
+        self._recogniser = package.OnlineRecognizer
+        self.version = package.__version__
+        self.kernel = "its own ONNX Runtime"
+
+    def load(self) -> None:
+        """Load the model."""
+        self._model = self._recogniser.from_transducer(
+            **self.spec["files"], num_threads=1, model_type="lstm", decoding_method="greedy_search"
+        )
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        self._stream = self._model.create_stream()
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next piece."""
+        self._stream.accept_waveform(16000, piece)
+        while self._model.is_ready(self._stream):
+            self._model.decode_stream(self._stream)
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        return self._model.get_result(self._stream).strip(), len(self._model.tokens(self._stream))
+
+
+class Features(Contestant):
+    """The features alone, which the others are given: what they cost."""
+
+    takes = "samples"
+    kernel = "kaldi-native-fbank"
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        from importlib.metadata import version
+
+        from edgespeech.audio.features import StreamingLogMel
+
+        self._extractor = StreamingLogMel
+        self.version = version("kaldi-native-fbank")
+
+    def load(self) -> None:
+        """There is none."""
+
+    def start(self) -> None:
+        """Begin an utterance."""
+        self._stream = self._extractor()
+
+    def accept(self, piece: Floats) -> None:
+        """Take the next piece."""
+        self._stream.accept(piece)
+
+    def said(self) -> tuple[str, int]:
+        """The words so far, and how many labels they are."""
+        return "", 0
+
+
+KINDS: dict[str, Callable[[Spec], Contestant]] = {
+    kind.__name__.lower(): kind for kind in (Edge, Torch, Onnx, Sherpa, Features)
+}
+
+
+def words(pieces: list[str]) -> str:
+    """The words that pieces make."""
+    return "".join(pieces).replace(SPACE, " ").strip()
+
+
+def pieces_of(file: str, takes: str) -> Iterator[Floats]:
+    """What of an utterance comes at a time."""
+    with np.load(file) as utterance:
+        values, counts = utterance[takes], utterance[f"{takes.removesuffix('s')}_chunks"]
+    at = 0
+    for count in counts:
+        yield values[at : at + count]
+        at += count
+
+
+class Cache:
+    """Reads more memory than the last-level cache holds, so that nothing else is left in it."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._words = n_bytes // 8
+        self._block: NDArray[np.int64] | None = None
+
+    def evict(self) -> None:
+        """Do so. The memory is taken at first use, so that it is in no figure before."""
+        if self._block is None:
+            self._block = np.ones(self._words, np.int64)
+        self._block.max()
+
+
+def run(contestant: Contestant, file: str, cold: Cache | None) -> dict[str, Any]:
+    """One utterance: words, labels, and the seconds of each piece but the tail."""
+    contestant.start()
+    seconds = []
+    for piece in pieces_of(file, contestant.takes):
+        if cold is not None:
+            cold.evict()
+        start = time.perf_counter()
+        contestant.accept(piece)
+        seconds.append(time.perf_counter() - start)
+    text, labels = contestant.said()
+    return {"text": text, "labels": labels, "seconds": seconds[:-1]}
+
+
+def share(model: Any, file: str, streams: int, cold: Cache | None) -> dict[str, Any]:
+    """Seconds of each piece for one stream, and for many that go together, in turns."""
+    from edgespeech.packed.runtime import accept_batch
+
+    together, one = [model.open() for _ in range(streams)], model.open()
+    seconds: dict[str, list[float]] = {"one": [], "together": []}
+    for piece in pieces_of(file, "features"):
+        batch = np.repeat(piece[None], streams, axis=0)
+        works = {"one": partial(one.accept, piece), "together": partial(accept_batch, together, batch)}
+        for name, work in works.items():
+            if cold is not None:
+                cold.evict()
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: values[:-1] for name, values in seconds.items()}
+
+
+def resident(field: str) -> int | None:
+    """Bytes of this process's resident set: `VmRSS` now or `VmHWM` at most; None where nobody knows."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+    return int(lines[field].split()[0]) * 1024
+
+
+def main() -> None:
+    """Load, say so, and answer every line until there is none."""
+    spec: Spec = json.loads(sys.argv[1])
+    for _ in pieces_of(spec["first"], "features"):
+        pass  # reading an utterance is part of the bare process
+    bare = resident("VmRSS")
+    contestant = KINDS[spec["kind"]](spec)
+    start = time.perf_counter()
+    contestant.load()
+    load_s = time.perf_counter() - start
+    cache = Cache(spec["evict_bytes"])
+    print(
+        json.dumps(
+            {"load_s": load_s, "kernel": contestant.kernel, "version": contestant.version, "bare_bytes": bare}
+        ),
+        flush=True,
+    )
+    for line in sys.stdin:
+        task = json.loads(line)
+        cold = cache if task.get("cold") else None
+        if task["do"] == "run":
+            answer = run(contestant, task["file"], cold)
+        elif task["do"] == "share":
+            answer = share(contestant.model, task["file"], task["streams"], cold)  # type: ignore[attr-defined]  # Edge alone is asked
+        else:
+            answer = {"peak_bytes": resident("VmHWM")}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Measuring and rendering with the defaults of the checkout: the plan, the published records, the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
+from edgespeech.harness.plan import Profile
+from edgespeech.harness.rescore import current_records
+from edgespeech.pipeline.dag import records_of, run_dag
+from edgespeech.records.records import load_record, publish_record
+from edgespeech.report.reference import load_references
+from edgespeech.report.render import render
+from edgespeech.report.replication import replication_table
+from edgespeech.report.tables import all_tables
+
+
+def summarise(here: Sequence[Path], published: Path | None) -> str:
+    """Records measured here as tables, and beside the published ones.
+
+    Args:
+        here: record files, their rows beside them.
+        published: folder of the published records, or None.
+    """
+    tables = {table.name: table for table in all_tables([load_record(path) for path in here])}
+    shown = [tables[name] for name in ("headline", "noise", "overhead", "failures") if tables[name].rows]
+    parts = [f"# {table.title}\n\n{table.markdown()}" for table in shown]
+    if published is not None:
+        parts.append(f"# Published beside measured here\n\n{replication_table(here, published)}")
+    return "\n".join(parts)
+
+
+def render_all(*, check: bool, html: Path | None) -> list[str]:
+    """Render the committed tables, plots and blocks, and, unless only checking, the HTML page.
+
+    Args:
+        check: write nothing.
+        html: where the page goes; None: `report.html` in the work folder.
+
+    Returns:
+        The files that changed or, when checking, would change.
+    """
+    root = project_root()
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    changed = render(records_dir(), results_dir(), pages, check=check)
+    if not check:
+        changed.append(str(page_of_all(html)))
+    return changed
+
+
+def page_of_all(html: Path | None = None) -> Path:
+    """Write the HTML page of the committed records and return where it is.
+
+    Args:
+        html: where it goes; None: `report.html` in the work folder.
+    """
+    from edgespeech.report.html import write_page
+
+    page = html or work_dir() / "report.html"
+    write_page(records_dir(), results_dir() / "reference", page)
+    return page
+
+
+def claims_table() -> str:
+    """What others report, beside what the committed records say."""
+    references = load_references(results_dir() / "reference")
+    tables = {table.name: table for table in all_tables(current_records(records_dir()), references)}
+    return "\n".join(
+        f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
+    )
+
+
+def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:
+    """Run the pipeline and return its summary.
+
+    Args:
+        profile: quick or full.
+        jobs: runs at once.
+        plan: None: the headline table's.
+        work: folder for outputs; None: `pipeline` in the work folder.
+        publish: add the records to the published ones and render again.
+
+    Raises:
+        EdgeSpeechError: a stage failed, or a record is there already with another content.
+    """
+    plan = plan or project_root() / "replication" / "headline" / "config.yaml"
+    work = work or work_dir() / "pipeline"
+    summary = run_dag(plan, profile, work=work, jobs=jobs, published=records_dir())
+    if publish:
+        for path in records_of(work / f"dag-{summary.stem}.json"):
+            publish_record(path, records_dir())
+        render_all(check=False, html=None)
+    return summary.read_text(encoding="utf-8")

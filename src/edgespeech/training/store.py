@@ -1,0 +1,89 @@
+"""Decoded speech on disk: the samples of a corpus one after the other in one memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from edgespeech.contracts import Samples
+from edgespeech.core.files import write_atomic
+from edgespeech.core.places import work_dir
+from edgespeech.corpora.manifest import Manifest
+
+FULL_SCALE = 32768.0
+_FORMAT = 2
+
+Span = tuple[int, int]
+"""Where an utterance's samples start in its file, and how many they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The samples of a corpus: 16 bit, 16 kHz.
+
+    Attributes:
+        path: of the file.
+        spans: of each utterance, in the manifest's order.
+    """
+
+    path: Path
+    spans: Sequence[Span]
+
+    def open(self) -> NDArray[np.int16]:
+        """All samples, memory-mapped, with shape `(N,)`."""
+        return np.memmap(self.path, np.int16, "r")
+
+
+def as_float(samples: NDArray[np.int16]) -> Samples:
+    """Stored samples in [-1, 1]."""
+    return samples.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def decoded(manifest: Manifest) -> Store:
+    """The samples of all utterances of a manifest. What was decoded before is used again.
+
+    Raises:
+        EdgeSpeechError: audio that is missing or damaged.
+    """
+    ids = "\n".join(utterance.id for utterance in manifest.utterances)
+    key = hashlib.sha256(f"{_FORMAT}:{manifest.sha256}:{ids}".encode()).hexdigest()
+    path = work_dir() / "training" / "speech" / f"{key}.raw"
+    index = path.with_suffix(".json")
+    if not (index.is_file() and path.is_file()):
+        pieces = (
+            manifest.read(utterance)
+            for utterance in track(manifest.utterances, f"decode {manifest.name}", transient=True)
+        )
+        spans = write_raw(path, pieces)
+        write_atomic(index, json.dumps(spans))
+    return Store(path, json.loads(index.read_text(encoding="utf-8")))
+
+
+def append_samples(file: BinaryIO, samples: Samples) -> Span:
+    """Write an utterance's samples behind those that a file holds."""
+    start = file.tell() // 2
+    file.write(np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype(np.int16).tobytes())
+    return start, samples.size
+
+
+def write_raw(path: Path, pieces: Iterable[Samples]) -> list[Span]:
+    """Write samples as they come, into a file that is there only when it is complete; returns where each lies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            spans = [append_samples(file, samples) for samples in pieces]
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return spans
