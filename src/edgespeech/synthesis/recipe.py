@@ -65,11 +65,11 @@ class Recipe(Strict):
     accents: Literal["english", "all"] = "english"
     habits: tuple[Annotated[int, Field(ge=0)], int] = (0, 0)
     grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
-    texts: dict[str, Annotated[int, Field(gt=0)]] = {}
+    texts: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     words: Annotated[int, Field(gt=0, le=40)] = 16
     held_out: tuple[str, ...] = ()
     take: Annotated[int, Field(gt=0)] | None = None
-    context: dict[str, Annotated[int, Field(gt=0)]] = {}
+    context: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     vocoder: Literal["onnx", "onednn"] = "onnx"
     model_sha256: Sha256
     voices_sha256: Sha256
