@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,9 @@ import torch
 
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.corpora.corpora import find_split, split_names
-from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import ErrorCounts, count_errors
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.metrics.statistics import RESAMPLES, bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.provenance import git_state, load_average, processor
 from edgespeech.text.normalise import basic_text
@@ -49,50 +49,95 @@ class Measured:
     errors: dict[str, list[ErrorCounts]]
 
     @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.folder.name
+
+    @property
     def pooled(self) -> list[ErrorCounts]:
         """Of all corpora."""
         return [count for counts in self.errors.values() for count in counts]
 
 
-def measure(folder: Path, samples: dict[str, Sample]) -> Measured:
+def model_folder(folder: Path) -> Path:
+    """The model in a run's folder, or the folder itself."""
+    return folder / MODEL if (folder / MODEL).is_dir() else folder
+
+
+def measure(folder: Path, samples: Mapping[str, Sample]) -> Measured:
     """Recognise every sample with the model of a folder."""
-    model_folder = folder / MODEL if (folder / MODEL).is_dir() else folder
-    trained = load_model(model_folder)
+    trained = load_model(model_folder(folder))
     errors = {}
     for name, sample in samples.items():
-        texts = [basic_text(text) for text in sample.texts]
-        found = [basic_text(text) for text in transcripts(trained.model, trained.tokeniser, sample.spoken)]
-        errors[name] = count_errors(texts, found)
+        found = transcripts(trained.model, trained.tokeniser, sample.spoken)
+        errors[name] = count_errors(*([basic_text(text) for text in some] for some in (sample.texts, found)))
     return Measured(folder, trained, errors)
 
 
-def about(one: Measured, best: Measured, samples: dict[str, Sample]) -> dict[str, Any]:
+def rate(errors: Sequence[ErrorCounts], speakers: Sequence[str]) -> dict[str, float]:
+    """A word error rate and its interval."""
+    wrong, words = [count.errors for count in errors], [count.ref_words for count in errors]
+    interval = bootstrap_ratio(wrong, words, speakers, seed=SEED)
+    return {"wer": wer(errors), "low": interval.low, "high": interval.high}
+
+
+def about(one: Measured, best: Measured, samples: Mapping[str, Sample]) -> dict[str, Any]:
     """What the record says of a model."""
-    groups = [speaker for sample in samples.values() for speaker in sample.speakers]
+    speakers = [speaker for sample in samples.values() for speaker in sample.speakers]
     words = [count.ref_words for count in one.pooled]
     mine, theirs = ([count.errors for count in other.pooled] for other in (one, best))
-    model_folder = one.folder / MODEL if (one.folder / MODEL).is_dir() else one.folder
+    against = paired_ratio_difference(mine, theirs, words, speakers, seed=SEED)
     log = one.folder / LOG
     return {
-        "name": one.trained.provenance.get("run", one.folder.name),
-        "weights_sha256": sha256_file(model_folder / WEIGHTS),
+        "name": one.name,
+        "weights_sha256": sha256_file(model_folder(one.folder) / WEIGHTS),
         "provenance": one.trained.provenance,
         "shape": one.trained.model.config.to_mapping(),
         "parameters": one.trained.model.parameters_deployed,
-        "wer": {
-            name: asdict(
-                bootstrap_ratio(
-                    [count.errors for count in counts],
-                    [count.ref_words for count in counts],
-                    samples[name].speakers,
-                    seed=SEED,
-                )
-            )
-            for name, counts in one.errors.items()
+        "rates": {name: rate(errors, samples[name].speakers) for name, errors in one.errors.items()},
+        "pooled": rate(one.pooled, speakers),
+        "minus_chosen": {
+            "wer": against.difference,
+            "low": against.interval.low,
+            "high": against.interval.high,
+            "verdict": against.verdict,
         },
-        "wer_pooled": asdict(bootstrap_ratio(mine, words, groups, seed=SEED)),
-        "minus_best": paired_ratio_difference(mine, theirs, words, groups, seed=SEED)._asdict(),
-        "log": log.read_text(encoding="utf-8").splitlines()[-1] if log.is_file() else None,
+        "log": json.loads(log.read_text(encoding="utf-8").splitlines()[-1]) if log.is_file() else None,
+    }
+
+
+def choose(question: str, folders: Sequence[Path], tuning: Sequence[str], utterances: int) -> dict[str, Any]:
+    """Measure models on tuning speech.
+
+    Args:
+        question: what is chosen.
+        folders: of runs or models.
+        tuning: corpora that settings may be chosen on.
+        utterances: how many of each.
+
+    Returns:
+        The record.
+
+    Raises:
+        EdgeSpeechError: a corpus or model cannot be had, or a corpus is for evaluation only.
+    """
+    samples = {Path(corpus).stem: tuning_sample(corpus, utterances) for corpus in tuning}
+    measured = [measure(folder, samples) for folder in folders]
+    best = min(measured, key=lambda one: wer(one.pooled))
+    commit, dirty = git_state(project_root())
+    return {
+        "schema": SCHEMA,
+        "question": question,
+        "chosen": best.name,
+        "models": [about(one, best, samples) for one in measured],
+        "utterances": {name: len(sample.texts) for name, sample in samples.items()},
+        "search": "greedy, no language model; normaliser basic; whole utterances and 0.5 s of silence",
+        "bootstrap": f"95 %, over speakers, {RESAMPLES} resamples, seed {SEED}",
+        "commit": commit,
+        "dirty": dirty,
+        "processor": processor()[0],
+        "load_average": load_average(),
+        "torch": torch.__version__,
     }
 
 
@@ -106,34 +151,13 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=project_root() / "results" / "rnnt" / "choices")
     given = options.parse_args()
     torch.set_num_threads(1)
-    for corpus in given.tuning:
-        if corpus in split_names():
-            described, split = find_split(corpus)
-            if described.splits[split].evaluation_only:
-                raise bad("choose", "tuning", corpus, "no split for evaluation")
-    samples = {Path(corpus).stem: tuning_sample(corpus, given.utterances) for corpus in given.tuning}
-    measured = [measure(folder, samples) for folder in given.models]
-    best = min(measured, key=lambda one: sum(count.errors for count in one.pooled))
-    commit, dirty = git_state(project_root())
-    record = {
-        "schema": SCHEMA,
-        "question": given.question,
-        "chosen": best.trained.provenance.get("run", best.folder.name),
-        "models": [about(one, best, samples) for one in measured],
-        "utterances": {name: len(sample.texts) for name, sample in samples.items()},
-        "search": "greedy, no language model; normaliser basic; whole utterances and 0.5 s of silence",
-        "commit": commit,
-        "dirty": dirty,
-        "processor": processor()[0],
-        "load_average": load_average(),
-        "torch": torch.__version__,
-    }
-    for one in record["models"]:
-        rates = ", ".join(f"{name} {100 * rate['value']:.1f} %" for name, rate in one["wer"].items())
-        print(f"{one['name']}: {rates}; all {100 * one['wer_pooled']['value']:.1f} %")
+    record = choose(given.question, given.models, given.tuning, given.utterances)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = given.out / f"{given.question}-{stamp}.json"
     write_atomic(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    for one in record["models"]:
+        rates = ", ".join(f"{name} {100 * found['wer']:.1f} %" for name, found in one["rates"].items())
+        print(f"{one['name']}: {rates}; all {100 * one['pooled']['wer']:.1f} %")
     print(f"chosen: {record['chosen']}; {path}")
 
 
