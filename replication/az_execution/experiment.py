@@ -30,19 +30,20 @@ from replication.az_execution.truth import bars, product_bars, products_table, s
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, shipped_models
+from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.peer_bench import (
     Answer,
     Contestant,
-    Spoken,
+    Prepared,
     chunk_figures,
     contest,
     equal_share,
     error_rates,
     longer,
+    prepared,
     spread,
-    utterances,
 )
 from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
@@ -76,6 +77,7 @@ class Bench:
         trained: the same, loaded.
         scratch: a folder for files.
         spoken: the utterances.
+        normalisers: by corpus.
         missing: rows of the corpora that are not here.
         layouts: `.edge` files by the layout's name, in the order of the configuration.
 
@@ -87,16 +89,13 @@ class Bench:
         self.config = config
         self.model = model
         self.scratch = scratch
-        self.spoken: list[Spoken] = []
-        self.missing: list[Row] = []
-        for corpus in config["corpora"]:
-            try:
-                self.spoken += utterances(corpus, self._amount("utterances"), self.seed, scratch)
-            except EdgeSpeechError as error:
-                reason = without_paths(str(error))
-                self.missing.append({"claim": "az_execution.truth", "detail": corpus, "skipped": reason})
-        if not self.spoken:
-            raise EdgeSpeechError("az_execution: none of the corpora is here")
+        utterances = utterances_of(config["corpora"], seed=self.seed, count=self._amount("utterances"))
+        self.spoken = list(prepared(utterances, scratch))
+        self.normalisers = utterances.normalisers
+        self.missing: list[Row] = [
+            {"claim": "az_execution.truth", "detail": corpus, "skipped": reason}
+            for corpus, reason in utterances.missing.items()
+        ]
         # Greedy search is compared, which does without a language model; so do the files.
         self.trained = replace(load_model(model), fusion=None)
         self.layouts: dict[str, Path] = {}
@@ -115,7 +114,7 @@ class Bench:
         """Of subsets and intervals."""
         return int(self.config["seed"])
 
-    def some(self, what: str) -> Sequence[Spoken]:
+    def some(self, what: str) -> Sequence[Prepared]:
         """So many utterances as this profile has for something."""
         return spread(self.spoken, self._amount(what))
 
@@ -264,7 +263,7 @@ def truth(bench: Bench) -> Iterator[Row]:
         row |= {key: chunk_figures(found[key]) for key in ("warm", "cold")}
         if name != FEATURES:
             row["traffic_bytes_per_s"] = traffic(bench, stored[name], found["warm"])
-            row["wer"] = error_rates(bench.spoken, found["warm"], reference, config["corpora"], bench.seed)
+            row["wer"] = error_rates(bench.spoken, found["warm"], reference, bench.normalisers, bench.seed)
     for row in rows.values():
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
@@ -383,7 +382,9 @@ def simulated(bench: Bench) -> Iterator[Row]:
     """The packed engine against the torch model that simulates it, on every utterance of one corpus."""
     folder = bench.scratch / "simulated"  # the files of a subset have the same names
     folder.mkdir()
-    spoken = list(utterances(bench.config["simulated_corpus"], None, bench.seed, folder))
+    corpus = bench.config["simulated_corpus"]
+    wanted = {corpus: bench.config["corpora"][corpus]}
+    spoken = list(prepared(utterances_of(wanted, seed=bench.seed), folder))
     for name in bench.config["simulated"]:
         twin = simulate(bench.trained.model.config, read_edge(bench.layouts[name]).tensors)
         same = 0
@@ -393,8 +394,8 @@ def simulated(bench: Bench) -> Iterator[Row]:
                 stream, search = packed.open(), GreedyDecoder(twin)
                 stream.accept(item.features)
                 search.accept(encoded)
-                wanted = search.best
-                same += (stream.best.labels, stream.best.frames) == (wanted.labels, wanted.frames)
+                best = search.best
+                same += (stream.best.labels, stream.best.frames) == (best.labels, best.frames)
         yield {
             "claim": "az_execution.simulated",
             "detail": f"{name}, all of {bench.config['simulated_corpus']}",

@@ -17,6 +17,7 @@ from replication.checks.published_scores import score_lines
 from edgespeech.contracts import Request
 from edgespeech.core.places import project_root
 from edgespeech.corpora.fetch import fetch, manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, parser, run
 from edgespeech.harness.discovery import find_recogniser, recognisers
@@ -61,16 +62,7 @@ def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     """Compute that the runner attributes to a recogniser that does nothing, per second of audio."""
     settings = config["overhead"]
     manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
-    jobs = [
-        Job(
-            audio=manifest.audio_path(item),
-            offset_s=item.offset,
-            duration_s=item.duration,
-            request=Request(utterance_id=item.id),
-            sha256=item.sha256,
-        )
-        for item in manifest.utterances
-    ]
+    jobs = [Job(spoken=spoken, request=Request(utterance_id=spoken.id)) for spoken in spoken_of(manifest)]
     done = run_jobs(recognisers()["null"], {}, jobs).done
     compute_s = sum(chunk.compute_s for one in done for chunk in one.trace.chunks)
     audio_s = sum(one.trace.duration_s for one in done)

@@ -113,7 +113,7 @@ def make_search(profile: str) -> None:
                 break
             budget -= file.stat().st_size - limit  # vectors, paddings and what the file tells of itself
         bench = Bench({asked["corpus"]: "basic"}, Path(scratch), config["seed"], asked[profile])
-        labels = [trained.tokeniser.encode(item.reference) for item in bench.spoken]
+        labels = [trained.tokeniser.encode(item.text) for item in bench.spoken]
         told = {
             "root_sha256": arms.root_sha256,
             "base_loss": base,
@@ -157,7 +157,7 @@ def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator
         except EdgeSpeechError:
             continue  # the table of arms says why
         if file.stat().st_size <= asked["largest_bytes"]:
-            texts, _ = say(file, bench.spoken, config["beams"][0])
+            texts, _ = say(file, bench, config["beams"][0])
             yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
 
 
@@ -206,7 +206,7 @@ def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
         yield {"claim": "compression.bytes", "detail": name, "measured": file.stat().st_size, "n": 1}
         yield from cloud(asked["cloud"], file.stat().st_size)
         bench = Bench(config["corpora"], scratch, seed)
-        said, _ = say(file, bench.spoken, config["beams"][0])
+        said, _ = say(file, bench, config["beams"][0])
         for reference in asked["references"]:
             yield from against(found, reference, f"{name} against {reference}", said, bench, config)
 
@@ -221,7 +221,7 @@ def against(
     except EdgeSpeechError as error:
         yield {"claim": "compression.tie", "detail": detail, "skipped": without_paths(str(error))}
         return
-    theirs, _ = say(other, bench.spoken, config["beams"][0])
+    theirs, _ = say(other, bench, config["beams"][0])
     errors = [bench.errors(texts) for texts in (said, theirs)]
     for corpus in bench.normaliser:
         found = bench.compare(errors[:1], errors[1:], corpus)

@@ -22,7 +22,7 @@ import torch
 import yaml
 from replication.lattices import tables
 from replication.lattices.lists import Wire, listed, same_bytes
-from replication.lattices.second_pass import hear, measured, second_pass_table
+from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
@@ -30,9 +30,10 @@ from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, work_dir
+from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.peer_bench import Spoken, utterances
+from edgespeech.harness.peer_bench import Prepared, prepared
 from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, n_best, oracle, prune
@@ -60,7 +61,7 @@ NORMALISER = "basic"
 class Heard(NamedTuple):
     """An utterance as the search gets it: its transcription, with shape `(T, J)`, and the words that were said."""
 
-    spoken: Spoken
+    spoken: Prepared
     encoded: Tensor
     words: list[str]
 
@@ -93,18 +94,12 @@ class Bench:
         self.missing: list[Row] = []
         amount = config[config["profile"]]["utterances"]
         normalise = normalisers()[NORMALISER]
+        utterances = utterances_of(dict.fromkeys(config["corpora"], NORMALISER), seed=self.seed, count=amount)
+        for corpus, reason in utterances.missing.items():
+            self.missing.append({"claim": "lattices.oracle", "detail": corpus, "skipped": reason})
         with TemporaryDirectory() as scratch:
-            for corpus in config["corpora"]:
-                try:
-                    for item in utterances(corpus, amount, self.seed, Path(scratch)):
-                        self.heard.append(
-                            Heard(item, transcribed(self.trained, item), normalise(item.reference).split())
-                        )
-                except EdgeSpeechError as error:
-                    reason = without_paths(str(error))
-                    self.missing.append({"claim": "lattices.oracle", "detail": corpus, "skipped": reason})
-            if not self.heard:
-                raise EdgeSpeechError("lattices: none of the corpora is here")
+            for item in prepared(utterances, Path(scratch)):
+                self.heard.append(Heard(item, transcribed(self.trained, item), normalise(item.text).split()))
             self.audio = [audio_bytes(one.spoken) for one in self.heard]
         self.found = {
             (beam, merge): [searched(self.trained, one, beam, merge, config["n_best"]) for one in self.heard]
@@ -146,7 +141,7 @@ class Bench:
 
 
 @torch.inference_mode()
-def transcribed(trained: Trained, item: Spoken) -> Tensor:
+def transcribed(trained: Trained, item: Prepared) -> Tensor:
     """The whole utterance's transcription, with shape `(T, J)`."""
     stack = trained.model.config.stack
     frames = len(item.features) // stack * stack
@@ -156,7 +151,7 @@ def transcribed(trained: Trained, item: Spoken) -> Tensor:
     return encoded[0]
 
 
-def audio_bytes(item: Spoken) -> dict[str, int]:
+def audio_bytes(item: Prepared) -> dict[str, int]:
     """Bytes of an utterance as Opus (whole packets of a constant rate), FLAC and PCM."""
     with np.load(item.file) as stored:
         samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
@@ -412,13 +407,10 @@ def second_pass(bench: Bench) -> Iterator[Row]:
     config, ours = bench.config["second_pass"], bench.config["ours"]
     amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
     scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
-    heard = [
-        one
-        for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
-        for one in hear(
-            bench.trained, corpus, amount, normalise, beam=ours["beam"], merge=ours["merge"], seed=bench.seed
-        )
-    ]
+    utterances = utterances_of(
+        dict.fromkeys(bench.config["corpora"], NORMALISER), seed=bench.seed, count=amount
+    )
+    heard = heard_with_lattices(bench.trained, utterances, normalise, beam=ours["beam"], merge=ours["merge"])
     internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
     yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from replication.lattices.lists import ARMS, Wire, rescored, sent
 
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.contracts import Samples
+from edgespeech.corpora.utterances import Utterances
 from edgespeech.errors import bad
+from edgespeech.harness.hear import hear
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import Scales, best_path, oracle
 from edgespeech.lattice.search import lattice_of
@@ -18,6 +20,7 @@ from edgespeech.metrics.statistics import PairedDifference, paired_ratio_differe
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
+from edgespeech.search.settings import SearchSettings
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer, WordScorer
 from edgespeech.text.normalise import Normaliser
 
@@ -43,41 +46,36 @@ class Heard:
     lattice: Lattice
 
 
-def hear(
-    trained: Trained,
-    corpus: str,
-    count: int | None,
-    normalise: Normaliser,
-    *,
-    beam: int,
-    merge: int,
-    seed: int,
-) -> Iterator[Heard]:
-    """The utterances of a corpus, or a seeded subset of so many, as the device hears them.
+def heard_with_lattices(
+    trained: Trained, utterances: Utterances, normalise: Normaliser, *, beam: int, merge: int
+) -> list[Heard]:
+    """Utterances as the device recognises them, with its lattices.
 
     Args:
         trained: the device's model.
-        corpus: a split of speech, or a manifest's file.
-        count: how many; None: all.
+        utterances: which.
         normalise: spells what was said as lattices spell.
         beam: of the search, see `LatticeDecoder`.
         merge: see `LatticeDecoder`.
-        seed: of the subset.
-
-    Raises:
-        EdgeSpeechError: the corpus is not here.
     """
-    manifest = manifest_of(corpus)
-    if count is not None:
-        manifest = manifest.subset(count, seed)
-    for item in manifest.utterances:
-        samples = manifest.read(item)
-        yield Heard(
-            corpus=manifest.name,
-            speaker=item.speaker,
-            words=tuple(normalise(item.text).split()),
-            lattice=lattice_of(trained, samples, beam, merge),
+
+    def recognised(samples: Samples) -> tuple[str, Lattice]:
+        lattice = lattice_of(trained, samples, beam, merge)
+        return best_path(lattice).text, lattice
+
+    settings = SearchSettings(
+        beam=beam, language_model=trained.fusion is not None, final_s=None, chunk_s=None
+    )
+    heard = hear(recognised, utterances, settings=settings)
+    return [
+        Heard(
+            corpus=one.corpus,
+            speaker=one.speaker,
+            words=tuple(normalise(one.text).split()),
+            lattice=lattice,
         )
+        for one, lattice in zip(utterances, heard.beside, strict=True)
+    ]
 
 
 def measured(

@@ -27,6 +27,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
 from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
 from edgespeech.harness.rescore import current_records
@@ -103,10 +104,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         if config["profile"] == "quick":
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
-        for item in manifest.utterances:
-            samples = manifest.read(item)
+        for spoken in spoken_of(manifest):
+            samples = spoken.samples()
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
-                others.append(item.id)
+                others.append(spoken.id)
         total = len(manifest.utterances)
         yield {
             "claim": "rnnt.streaming",

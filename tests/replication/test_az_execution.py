@@ -172,7 +172,7 @@ def test_without_a_model_or_a_corpus_nothing_is_measured(
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(EdgeSpeechError, match="no model in"):
         list(page.execution(config, 0))
-    with pytest.raises(EdgeSpeechError, match="none of the corpora"):
+    with pytest.raises(EdgeSpeechError, match="none of these corpora"):
         page.Bench({**config, "corpora": {"nowhere": "basic"}}, tmp_path, tmp_path)
 
 

@@ -17,7 +17,7 @@ from edgespeech.core.labels import BLANK
 from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.harness.checks import table
-from edgespeech.harness.peer_bench import Spoken, write_chunks
+from edgespeech.harness.peer_bench import Prepared, write_chunks
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
 from edgespeech.lattice.paths import Scales, n_best
 from edgespeech.model.checkpoint import save_model
@@ -121,9 +121,9 @@ def test_the_list_of_as_many_bytes_is_the_longest(lattices: ModuleType) -> None:
 def test_opus_is_whole_packets(lattices: ModuleType, tmp_path: Path) -> None:
     samples = np.zeros(16_000 + 1, np.float32)
     features = write_chunks(samples, tmp_path / "a.npz")
-    item = Spoken(
+    item = Prepared(
         corpus="c",
-        reference="",
+        text="",
         speaker=None,
         file=tmp_path / "a.npz",
         features=features,

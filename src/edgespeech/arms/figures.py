@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgespeech.arms.configuration import Arm, Arms
-from edgespeech.arms.packed_bench import POOLED, Bench, chunk_times, dev_loss, facts_of, say, weights_read
+from edgespeech.arms.packed_bench import Bench, chunk_times, dev_loss, facts_of, say, weights_read
 from edgespeech.arms.sensitivity import Option, layout_of, try_each
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Measured, Row
+from edgespeech.metrics.word_errors import POOLED
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import pack
@@ -81,7 +82,7 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
             file = published
         else:
             arms.pack(arm, file)
-        texts = {beam: say(file, bench.spoken, beam) for beam in beams}
+        texts = {beam: say(file, bench, beam) for beam in beams}
         yield Heard(
             arm=arm,
             file=file,
@@ -218,7 +219,7 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
         if before is None or (trained_again and before.facts["edge_sha256"] != one.facts["edge_sha256"]):
             continue
         beam = next(iter(before.texts))
-        now = one.texts[beam] if beam in one.texts else say(one.file, bench.spoken, beam)[0]
+        now = one.texts[beam] if beam in one.texts else say(one.file, bench, beam)[0]
         pairs = zip(before.texts[beam], now, strict=True)
         same += sum(a == b for a, b in pairs)
         total += len(bench.spoken)
@@ -310,7 +311,7 @@ def sensitivity_rows(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bench = Bench({settings["corpus"]: "basic"}, folder, seed, settings[profile])
-        labels = [trained.tokeniser.encode(item.reference) for item in bench.spoken]
+        labels = [trained.tokeniser.encode(item.text) for item in bench.spoken]
 
         def loss(file: Path) -> float:
             return dev_loss(file, bench.spoken, labels)

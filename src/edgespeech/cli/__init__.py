@@ -70,6 +70,12 @@ class Rule(StrEnum):
     PEAK_FRAME = "peak-frame"
 
 
+class Band(StrEnum):
+    """What a channel leaves of the audio."""
+
+    TELEPHONE = "telephone"
+
+
 System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgespeech systems`.")]
 Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
@@ -163,6 +169,9 @@ def evaluate(
     noise: Annotated[str | None, typer.Option(help="Noise to mix in, an id of the `noise` corpus.")] = None,
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB.")] = None,
     snr_rule: Annotated[Rule, typer.Option(help="What that ratio means.")] = Rule.MEAN,
+    band: Annotated[
+        Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
+    ] = None,
     context: Context = None,
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
@@ -201,6 +210,7 @@ def evaluate(
         snr_rule=None if noise is None else snr_rule.value,
         context=context,
         subset=limit,
+        band=None if band is None else Band.TELEPHONE.value,
     )
     record, rows = evaluate_run(run, settings, options=_options(option), grammar=grammar)
     path = write_record(record, rows, out)
