@@ -24,7 +24,8 @@ from replication.endpointing.listening import Heard, early, frames_of, listen, p
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import heads_file, project_root, work_dir
