@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from edgespeech.contracts import Event, EventKind, Kind, RemoteTrace, Reply, SystemInfo, Word
 from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.records import private_text
+from edgespeech.records.records import guard
 from edgespeech.records.schema import SystemRow
 
 MAX_TEXT = 100_000
@@ -125,11 +125,11 @@ def checked_info(info: object, name: str) -> SystemInfo:
         notes=tuple(_text(note, "notes", where) for note in _sequence(info.notes, "notes", where)),
     )
     try:
-        row = SystemRow(**asdict(plain))
+        guard(SystemRow(**asdict(plain)).model_dump(mode="json"))
     except ValidationError as error:
         raise explain(where, error) from error
-    if (found := private_text(row.model_dump(mode="json"))) is not None:
-        raise EdgeSpeechError(f"{where}: {found}")
+    except ValueError as error:
+        raise EdgeSpeechError(f"{where}: {error}") from error
     return plain
 
 
