@@ -86,6 +86,11 @@ Context = Annotated[
     ),
 ]
 
+Channels = Annotated[
+    str,
+    typer.Option(help="Of audio with several: mono (refuse it), average, or the number of one, from 1 on."),
+]
+
 Words = Annotated[
     Path | None,
     typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
@@ -99,8 +104,8 @@ def _options(given: list[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise bad("command line", "--option", item, "NAME=VALUE")
         try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
+            options[name] = json.loads(value, parse_constant=str)
+        except (ValueError, RecursionError):
             options[name] = value
     return options
 
@@ -173,6 +178,7 @@ def evaluate(
         Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
     ] = None,
     context: Context = None,
+    channels: Channels = "mono",
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
     ] = None,
@@ -184,12 +190,14 @@ def evaluate(
         float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")
     ] = 10.0,
     option: Options = [],  # noqa: B006  # as above
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    by: Annotated[str | None, typer.Option(help="Also print word errors by a field of the manifest.")] = None,
 ) -> None:
     """Run one recogniser over one manifest and write one record with its hypotheses."""
     from edgespeech.cloud.link import load_profiles
     from edgespeech.harness.evaluate import Settings, evaluate_run
     from edgespeech.harness.plan import Run
-    from edgespeech.records.records import write_record
+    from edgespeech.report.groups import groups_table
     from edgespeech.report.tables import one_line
 
     if (noise is None) != (snr is None):
@@ -201,6 +209,7 @@ def evaluate(
         networks=tuple(network or load_profiles()),
         profile="full" if limit is None else "quick",
         concurrent_jobs=1,
+        channels=channels,
     )
     run = Run(
         system=system,
@@ -212,10 +221,13 @@ def evaluate(
         subset=limit,
         band=None if band is None else Band.TELEPHONE.value,
     )
-    record, rows = evaluate_run(run, settings, options=_options(option), grammar=grammar)
-    path = write_record(record, rows, out)
+    record, rows = evaluate_run(
+        run, settings, options=_options(option), grammar=grammar, out=out, resume=resume
+    )
     typer.echo(one_line(record))
-    typer.echo(str(path))
+    typer.echo(str(out / f"{record.stem}.json"))
+    if by is not None:
+        typer.echo(groups_table(rows, by))
     if record.status != "passed":
         raise typer.Exit(1)
 
