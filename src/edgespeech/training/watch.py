@@ -18,7 +18,7 @@ from edgespeech.core.labels import BLANK
 from edgespeech.metrics.wer import count_errors, wer
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
-from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.search.settings import MAX_LABELS
 from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
