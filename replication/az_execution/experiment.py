@@ -32,7 +32,7 @@ from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, shipped_models
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.peer_bench import (
     Answer,
     Contestant,
@@ -54,6 +54,7 @@ from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tenso
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.packed.simulate import simulate, transcriptions
 from edgespeech.records.records import without_paths
+from edgespeech.report.page import run
 from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -93,7 +94,7 @@ class Bench:
         self.spoken = list(prepared(utterances, scratch))
         self.normalisers = utterances.normalisers
         self.missing: list[Row] = [
-            {"claim": "az_execution.truth", "detail": corpus, "skipped": reason}
+            {"part": f"the truth table on {corpus}", "skipped": reason}
             for corpus, reason in utterances.missing.items()
         ]
         # Greedy search is compared, which does without a language model; so do the files.
@@ -157,8 +158,7 @@ def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
             try:
                 yield from part(bench)
             except EdgeSpeechError as error:
-                claim = f"az_execution.{part.__name__}"
-                yield {"claim": claim, "skipped": without_paths(str(error))}
+                yield {"part": part.__name__, "skipped": without_paths(str(error))}
 
 
 def layout_of(entry: Mapping[str, Any]) -> Layout:
@@ -267,13 +267,7 @@ def truth(bench: Bench) -> Iterator[Row]:
     for row in rows.values():
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
-    yield {
-        "claim": "az_execution.truth",
-        "detail": f"{len(bench.spoken)} utterances warm, {len(cold)} cold",
-        "measured": sum("skipped" not in row for row in rows.values()),
-        "n": len(rows),
-        "contestants": list(rows.values()),
-    }
+    yield {"contestants": list(rows.values()), "warm": len(bench.spoken), "cold": len(cold)}
     yield from bars(list(rows.values()), config["ours"], config["fewer"])
     answers = results[config["ours"]]["alone"]
     yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
@@ -290,9 +284,12 @@ def rounding(bench: Bench) -> Iterator[Row]:
         for corpus, found in added_errors(rounded, exact, bench.config["corpora"], bench.seed, beam):
             yield {
                 "claim": "az_execution.wer_int8",
-                "detail": f"{corpus}, {how}; 95 % {found.low:.2g} to {found.high:.2g}",
+                "detail": f"{corpus}, {how}",
                 "measured": found.difference,
+                "low": found.low,
+                "high": found.high,
                 "n": found.n,
+                "resampled": found.resampled,
             }
 
 
@@ -413,13 +410,7 @@ def accelerator(bench: Bench) -> Iterator[Row]:
     baseline = read_edge(bench.layouts[settings["baseline"]]).tensors
     asked = {"bits": settings["bits"], "sparsities": settings["sparsities"]}
     rows += processors.swept_rows(baseline, numbers.processors, workload, **asked)
-    yield {
-        "claim": "az_execution.accelerator",
-        "detail": f"{workload.audio_s:.0f} s of speech",
-        "measured": len(rows),
-        "n": len(bench.layouts),
-        "modelled": rows,
-    }
+    yield {"modelled": rows, "audio_s": workload.audio_s}
 
 
 def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -440,25 +431,25 @@ def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
         yield row if number else {**row, "products": report}
 
 
-def kept(record: Measured | None, key: str) -> Any:
+def kept(record: View | None, key: str) -> Any:
     """What the first row that has something under a key has there, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)
 
 
-def truth_block(record: Measured | None) -> str:
+def truth_block(record: View | None) -> str:
     """The truth table."""
     found = kept(record, "contestants")
     return NO_RECORD if found is None else truth_table(found)
 
 
-def products_block(record: Measured | None) -> str:
+def products_block(record: View | None) -> str:
     """The table of products."""
     found = kept(record, "products")
     return NO_RECORD if found is None else products_table(found)
 
 
-def accelerator_block(record: Measured | None) -> str:
+def accelerator_block(record: View | None) -> str:
     """The tables of the processor model, and its plot."""
     rows = kept(record, "modelled")
     if rows is None:
@@ -488,6 +479,6 @@ def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)
-    rows = kept(PAGE.newest(), "modelled")
+    rows = kept(PAGE.view(), "modelled")
     if rows is not None:
         write_atomic(PLOT, processors.accelerator_plot(rows))

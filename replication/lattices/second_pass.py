@@ -16,7 +16,7 @@ from edgespeech.harness.hear import hear
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import Scales, best_path, oracle
 from edgespeech.lattice.search import lattice_of
-from edgespeech.metrics.statistics import PairedDifference, paired_ratio_difference
+from edgespeech.metrics.statistics import PairedDifference, bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
@@ -133,30 +133,41 @@ def measured(
     ]
 
     some = [heard[place] for place in places]
+    groups = [one.speaker for one in some]
     errors = {name: [each[place] for place in places] for name, each in errors.items()}
 
     def against(a: Sequence[int], b: Sequence[int]) -> PairedDifference:
-        groups = [one.speaker for one in some]
         return paired_ratio_difference(a, b, [len(one.words) for one in some], groups, seed=seed)
 
     n, before = len(some), errors[device]
     for arm in ARMS:
         here = errors[arm.name]
-        told = against(here, before)
-        points = f"{arm.name}; {_points(told)} against the device alone"
-        row = {"claim": "lattices.second_pass", "detail": points, "n": n}
+        points = f"{100 * against(here, before).difference:.2f} points"
+        row = {
+            "claim": "lattices.second_pass",
+            "detail": f"{arm.name}, {points} against the device alone",
+            "n": n,
+        }
         if arm is FIRST:
             row["second_pass"] = table
         if sum(before):
-            yield {**row, "measured": 1 - sum(here) / sum(before)}
+            left = bootstrap_ratio(here, before, groups, seed=seed)
+            ends = {"low": 1 - left.high, "high": 1 - left.low, "resampled": (f"{left.method}s",)}
+            yield {**row, "measured": 1 - sum(here) / sum(before), **ends}
         else:
             yield {**row, "skipped": "the device alone makes no errors"}
-    told = against(errors[FIRST.name], before)
-    detail = f"{FIRST.name}; {_points(told)}"
-    yield {"claim": "lattices.second_pass_better", "detail": detail, "measured": told.interval.high, "n": n}
-    told = against(errors[FIRST.name], errors[LISTED.name])
-    detail = f"{FIRST.name} against {LISTED.name}; {_points(told)}"
-    yield {"claim": "lattices.second_pass_n_best", "detail": detail, "measured": told.interval.high, "n": n}
+    for claim, other, detail in (
+        ("lattices.second_pass_better", device, FIRST.name),
+        ("lattices.second_pass_n_best", LISTED.name, f"{FIRST.name} against {LISTED.name}"),
+    ):
+        told = against(errors[FIRST.name], errors[other])
+        yield {
+            "claim": claim,
+            "detail": detail,
+            "measured": told.difference,
+            "n": n,
+            **told.interval.as_row(),
+        }
 
 
 def second_pass_table(cells: Sequence[Mapping[str, Any]]) -> str:
@@ -199,8 +210,3 @@ def _cell(
         "oracle": sum(oracles[place] for place in places),
         "bytes": fmean(sizes[place] for place in places),
     }
-
-
-def _points(told: PairedDifference) -> str:
-    low, high = 100 * told.interval.low, 100 * told.interval.high
-    return f"{100 * told.difference:.2f} points, 95 % {low:.2f} to {high:.2f}"

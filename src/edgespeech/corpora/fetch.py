@@ -36,6 +36,7 @@ from edgespeech.corpora.manifest import Manifest, load_manifest, write_manifest
 from edgespeech.corpora.readers import READERS
 from edgespeech.corpora.real_dev import held_out, named_by_split
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.records.used import note_manifest
 
 _log = logging.getLogger(__name__)
 _WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
@@ -101,6 +102,12 @@ def manifest_of(corpus_or_split: str) -> Manifest:
     Raises:
         EdgeSpeechError: as `fetch` and `load_manifest` do, or the corpus holds no audio.
     """
+    found = _manifest_of(corpus_or_split)
+    note_manifest(found.name, found.sha256, len(found.utterances))
+    return found
+
+
+def _manifest_of(corpus_or_split: str) -> Manifest:
     if corpus_or_split.endswith(".jsonl"):
         return load_manifest(Path(corpus_or_split))
     corpus, name, shared = _meant(corpus_or_split)
