@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgespeech.core.places import project_root, work_dir
-from edgespeech.harness.checks import Page, Row, parser, run
+from edgespeech.harness.checks import Page, Row, parser
 from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.model.checkpoint import WEIGHTS, load_model
+from edgespeech.report.page import run
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL
 from edgespeech.training.watch import evaluation_sample, sample_errors
@@ -23,10 +24,10 @@ HERE = Path(__file__).parent
 
 def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Every run on every split; a run that was not trained here is not run."""
-    for name, about in config["runs"].items():
-        folder = work_dir() / "runs" / load_train_config(HERE / about["file"]).name / MODEL
-        for short, split in config["splits"].items():
-            row: Row = {"claim": f"librispeech.{name}.{short}"}
+    for run_file, about in config["runs"].items():
+        folder = work_dir() / "runs" / load_train_config(HERE / f"{run_file}.yaml").name / MODEL
+        for claim, split in about["claims"].items():
+            row: Row = {"claim": claim, "detail": split}
             if not (folder / WEIGHTS).is_file():
                 yield {**row, "skipped": about["needs"]}
                 continue
@@ -37,9 +38,11 @@ def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
             interval = bootstrap_ratio(wrong, words, sample.speakers, seed=seed)
             yield {
                 **row,
-                "detail": f"step {trained.provenance['step']}; 95 % {interval.low:.4f} to {interval.high:.4f}",
                 "measured": sum(wrong) / sum(words),
+                "low": interval.low,
+                "high": interval.high,
                 "n": len(errors),
+                "resampled": ("speakers",),
                 "provenance": trained.provenance,
             }
 
