@@ -14,6 +14,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from edgespeech.cloud.protocol import Rescored, encode, unpack_request
 from edgespeech.cloud.second_pass import SecondPassStream
+from edgespeech.cloud.session import Pause
 from edgespeech.contracts import (
     SAMPLE_RATE,
     EventKind,
@@ -182,5 +183,5 @@ def kinds(events: list[EventKind]) -> str:
 class Refusing:
     """A second pass that can read nothing, for a server's process."""
 
-    def rescore(self, lattice: bytes) -> str:
+    def rescore(self, lattice: bytes, pause: Pause) -> str:
         raise EdgeSpeechError("lattice message: refused")

@@ -156,18 +156,23 @@ class Early:
         published: share of all utterances with a speculative result.
         advance_s: median of the final result's time minus that of the speculative result that stays (0 without).
         resets: of an utterance, on average.
+        advances_s: of each utterance.
+        each_confirmed: of each utterance; None without a speculative result.
     """
 
     confirmed: float
     published: float
     advance_s: float
     resets: float
+    advances_s: tuple[float, ...]
+    each_confirmed: tuple[bool | None, ...]
 
 
 def early(timelines: Sequence[Timeline]) -> Early:
     """See `Early`; a share of no utterance is 0."""
-    confirmed = published = resets = 0
-    advances = []
+    resets = 0
+    advances: list[float] = []
+    each: list[bool | None] = []
     for timeline in timelines:
         kinds = [one.event.kind for one in timeline.events]
         resets += kinds.count(EventKind.RESET)
@@ -179,12 +184,13 @@ def early(timelines: Sequence[Timeline]) -> Early:
             elif one.event.kind is EventKind.RESET:
                 kept = final
         advances.append(final.t_s - kept.t_s)
-        if EventKind.SPECULATIVE in kinds:
-            published += 1
-            confirmed += EventKind.RESET not in kinds
+        each.append(EventKind.RESET not in kinds if EventKind.SPECULATIVE in kinds else None)
+    published = [confirmed for confirmed in each if confirmed is not None]
     return Early(
-        confirmed=confirmed / published if published else 0.0,
-        published=published / len(timelines),
+        confirmed=sum(published) / len(published) if published else 0.0,
+        published=len(published) / len(timelines),
         advance_s=float(np.median(advances)),
         resets=resets / len(timelines),
+        advances_s=tuple(advances),
+        each_confirmed=tuple(each),
     )

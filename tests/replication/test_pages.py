@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgespeech.harness.checks import render
 from edgespeech.pipeline.replicate import techniques
+from edgespeech.report.page import render
 from helpers_replication import load_replication
 
 PAGES = sorted(techniques())

@@ -14,7 +14,7 @@ from replication.lattices.lists import ARMS, Arm, Wire, expanded, rescored, sent
 from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
-from edgespeech.lattice.lattice import Arc, Final, Lattice
+from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged
 from edgespeech.lattice.paths import PLAIN, Scales, best_path, n_best
 from edgespeech.lattice.search import prediction_scores
 from edgespeech.model.checkpoint import save_model
@@ -23,7 +23,7 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.secondpass import folder as files
 from edgespeech.secondpass import service
-from edgespeech.secondpass.compose import composed, listed
+from edgespeech.secondpass.compose import composed, listed, work
 from edgespeech.secondpass.model import save_lm
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from edgespeech.secondpass.service import NAME, SecondPass, build_second_pass
@@ -293,3 +293,63 @@ def test_a_folder_with_something_missing(folder: Path) -> None:
     (folder / files.SCALES).unlink()
     with pytest.raises(EdgeSpeechError, match=r"scales is .*scales\.yaml', expected a text file that exists"):
         build_second_pass(folder, folder / "edge")
+
+
+def chain(words: list[list[str]]) -> Lattice:
+    arcs = [
+        Arc(n, n + 1, word, -1.0, start=n, end=n + 1) for n, some in enumerate(words) for word in sorted(some)
+    ]
+    return Lattice(tuple(arcs), (Final(len(words)),))
+
+
+def test_the_work_of_a_lattice() -> None:
+    assert work(chain([["ab", "c"], ["def"]]), beam=8) == (3 + 2 * 3, 2 + 3)
+    assert work(chain([["ab", "c"], ["def"]]), beam=1) == (3 + 3, 2 + 3)
+    assert work(chain([["a", "b"]] * 60), beam=8)[0] == 2 * (1 + 2 + 4 + 57 * 8)
+
+
+@pytest.fixture(scope="module")
+def passing() -> SecondPass:
+    return SecondPass(tiny_lm(), PLAIN, VOCABULARY)
+
+
+def test_messages_of_too_much_work_are_refused(passing: SecondPass) -> None:
+    with pytest.raises(EdgeSpeechError, match="rescoring: message is 8193, expected at most 8192 bytes"):
+        passing.rescore(bytes(service.MAX_BYTES + 1))
+    with pytest.raises(EdgeSpeechError, match="expected at most 64 letters"):
+        passing.rescore(encode(chain([["a" * 65]]), VOCABULARY))
+    long = encode(chain([["a" * 64]] * (service.MAX_DEPTH // 64 + 1)), VOCABULARY)
+    with pytest.raises(EdgeSpeechError, match="not even its best path fits"):
+        passing.rescore(long)
+
+
+def test_lattices_of_too_much_work_are_pruned(passing: SecondPass, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    arcs = [
+        Arc(n, n + 1, word, -rng.random() - place, start=n, end=n + 1)
+        for n in range(20)
+        for place, word in enumerate(WORDS[:10])
+    ]
+    lattice = arranged(arcs, [Final(20)])
+    asked: list[tuple[int, int]] = []
+
+    def composed_of(small: Lattice, *rest: object, **options: object) -> Lattice:
+        asked.append(work(small, service.BEAM))
+        return small
+
+    monkeypatch.setattr(service, "composed", composed_of)
+    monkeypatch.setattr(service, "MAX_LETTERS", 1000)
+    text = passing.best(lattice).text
+    assert text == best_path(lattice).text
+    assert 0 < asked[0][0] <= 1000 < work(lattice, service.BEAM)[0]
+
+
+def test_long_work_pauses(passing: SecondPass) -> None:
+    pauses = 0
+
+    def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    passing.rescore(encode(chain([list(WORDS[:3])] * 6), VOCABULARY), pause)
+    assert pauses > 6

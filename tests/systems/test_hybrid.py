@@ -10,8 +10,8 @@ from typing import TypedDict
 
 import pytest
 
+from edgespeech.cloud.access import TOKEN_ENV
 from edgespeech.cloud.link import load_profiles
-from edgespeech.cloud.server import TOKEN_ENV
 from edgespeech.contracts import EventKind, Kind
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import MODEL_VARIABLE
@@ -68,7 +68,7 @@ def test_it_says_what_it_is(named: tuple[Path, Path]) -> None:
     info = recogniser.load()
     try:
         assert info.kind is Kind.HYBRID
-        assert len(recogniser.helper_pids()) == 1
+        assert len(recogniser.helper_pids()) == 2  # the server and its model
         files = [file for folder in named for file in folder.iterdir()]
         assert info.model_bytes == sum(file.stat().st_size for file in files)
         assert sorted(info.model_sha256.values()) == sorted(map(sha256_file, files))

@@ -70,6 +70,12 @@ class Rule(StrEnum):
     PEAK_FRAME = "peak-frame"
 
 
+class Band(StrEnum):
+    """What a channel leaves of the audio."""
+
+    TELEPHONE = "telephone"
+
+
 System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgespeech systems`.")]
 Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
@@ -163,6 +169,9 @@ def evaluate(
     noise: Annotated[str | None, typer.Option(help="Noise to mix in, an id of the `noise` corpus.")] = None,
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB.")] = None,
     snr_rule: Annotated[Rule, typer.Option(help="What that ratio means.")] = Rule.MEAN,
+    band: Annotated[
+        Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
+    ] = None,
     context: Context = None,
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
@@ -201,6 +210,7 @@ def evaluate(
         snr_rule=None if noise is None else snr_rule.value,
         context=context,
         subset=limit,
+        band=None if band is None else Band.TELEPHONE.value,
     )
     record, rows = evaluate_run(run, settings, options=_options(option), grammar=grammar)
     path = write_record(record, rows, out)
@@ -424,29 +434,38 @@ def draw_lattice(
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     host: Annotated[
-        str, typer.Option(help="Address to bind; anything but loopback needs a token.")
+        str, typer.Option(help="Address to bind, IPv4 or IPv6; anything but loopback needs TLS.")
     ] = "127.0.0.1",
-    token: Annotated[
-        str | None, typer.Option(envvar="EDGESPEECH_TOKEN", help="What clients must present.")
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="What clients must present, one token a line; or one in EDGESPEECH_TOKEN."),
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS, PEM, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key, PEM.")] = None,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Serve others without TLS: nothing is encrypted.")
+    ] = False,
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help="Rescore lattices too, for the system `hybrid`.")
     ] = False,
 ) -> None:
     """Serve the cloud baseline over WebSocket."""
+    from edgespeech.cloud.access import address_of, read_tokens, tls_context
     from edgespeech.cloud.server import serve as run_server
+    from edgespeech.cloud.server import whisper
+    from edgespeech.cloud.worker import Made
 
-    rescorer = None
-    if second_pass:
-        from edgespeech.secondpass.service import build_second_pass
-
-        rescorer = build_second_pass()
+    tokens, tls = read_tokens(token_file), tls_context(tls_cert, tls_key)
+    scheme = "ws" if tls is None else "wss"
     run_server(
         host=host,
         port=port,
-        token=token,
-        rescorer=rescorer,
-        ready=lambda bound: typer.echo(f"ws://{host}:{bound}"),
+        tokens=tokens,
+        backend=whisper(),
+        rescorer=Made("edgespeech.secondpass.service:build_second_pass") if second_pass else None,
+        tls=tls,
+        allow_plaintext=allow_plaintext,
+        ready=lambda bound: typer.echo(f"{scheme}://{address_of(host, bound)}"),
     )
 
 

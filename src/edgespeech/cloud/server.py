@@ -1,81 +1,144 @@
 """The server: WebSocket in front of `ServerSession` and `RescoringSession`, hard to knock over.
 
-Every stream is bounded (message size, audio, backlog, idle time, time to take a reply) and so is their
-number. A client that breaks a rule gets one `error` message and a close code, and the others notice nothing.
-Recognition runs in one worker thread, first come first served.
+Every stream is bounded (message size, audio, backlog, rate, idle time, time in all, time to take a reply), and so is
+what all streams take together; holders of different tokens have equal shares of places, memory and time. A client that
+breaks a rule gets one `error` message and a close code, and the others notice nothing. Audio is decoded in a thread;
+models run in processes of their own (`edgespeech.cloud.worker`), which are ended where they do not end by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hmac
-import importlib
-import ipaddress
 import json
 import logging
 import os
 import signal
+import socket
+import ssl
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from edgespeech.audio.vad import DetectorFactory, SegmentRule, SileroDetector
+from edgespeech.cloud.access import Tokens, listen, read_tokens, tls_context
+from edgespeech.cloud.limits import INTERNAL, POLICY, FairTurns, FewLines, Limits, RefusedError
+from edgespeech.cloud.pool import ModelProcess
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
-from edgespeech.cloud.session import Backend, Rescorer, RescoringSession, ServerSession, Session
-from edgespeech.cloud.whisper_backend import build_whisper
+from edgespeech.cloud.session import Done, Job, Recognition, RescoringSession, ServerSession, Session
+from edgespeech.cloud.worker import Made, named
 from edgespeech.corpora.weights import resolve_weights
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import EdgeSpeechError
 
 if TYPE_CHECKING:
-    from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-TOKEN_ENV = "EDGESPEECH_TOKEN"
-"""Holds the token that clients must show; never on a command line, where other users could read it."""
+    from edgespeech.cloud.connection import Door, GuardedConnection
 
-_POLICY, _INTERNAL, _TRY_LATER = 1008, 1011, 1013
+_OPEN_S = 5.0
+_CLOSE_S = 1.0
+_END_S = 3.0
+"""So long may connections take to close when the server ends."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What one client may ask of the server.
+class _Models:
+    """What runs behind a server; None: there is no such service."""
 
-    Attributes:
-        max_message_bytes: longest message; a longer one closes the connection with 1009.
-        max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
-        max_streams: streams at a time; one more is turned away with 1013.
-        max_backlog_bytes: received and not yet worked on, per stream.
-        idle_s: longest wait for a message, or for the rest of one.
-        send_s: longest that a client may take to receive a reply.
-    """
+    recogniser: ModelProcess | None
+    rescorer: ModelProcess | None
 
-    max_message_bytes: int = 64 * 1024
-    max_audio_s: float = 120.0
-    max_streams: int = 16
-    max_backlog_bytes: int = 4 * 1024 * 1024
-    idle_s: float = 30.0
-    send_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise bad("server limits", field.name, value, "above 0")
+    @property
+    def processes(self) -> list[ModelProcess]:
+        return [model for model in (self.recogniser, self.rescorer) if model is not None]
 
 
-class RefusedError(EdgeSpeechError):
-    """The client broke a limit of the server."""
+class _Stream:
+    """One connection's messages: read as they come, and worked on in their order."""
 
-    def __init__(self, message: str, code: int = _POLICY) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, server: _Server, connection: GuardedConnection) -> None:
+        assert connection.request is not None
+        assert connection.holder is not None
+        opened = urlsplit(connection.request.path)
+        self._server = server
+        self._connection = connection
+        self._holder = connection.holder
+        self._trace = parse_qs(opened.query).get("trace") == ["1"]
+        self._rescores = opened.path == RESCORE_PATH
+        self._session: Session = RescoringSession() if self._rescores else server.recognition()
+        self._inbox: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self._backlog = 0
+
+    async def run(self) -> None:
+        """Serve it to its end.
+
+        Raises:
+            EdgeSpeechError: the client broke the protocol or a limit.
+            websockets.exceptions.ConnectionClosed: the client is gone.
+        """
+        tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._read())]
+        longest = self._server.limits.max_stream_s
+        try:
+            done, _ = await asyncio.wait(
+                [*tasks, self._connection.turned_away], timeout=longest, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                raise RefusedError(f"stream: open for {longest:g} s, the longest that this server allows")
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        most = self._server.limits.max_backlog_bytes
+        while True:
+            message = await self._connection.recv()
+            self._backlog += len(message)
+            if self._backlog > most:
+                raise RefusedError(f"stream: over {most} bytes wait for the recogniser")
+            self._weigh()
+            self._inbox.put_nowait(message)
+
+    async def _work(self) -> None:
+        limits = self._server.limits
+        idle_s = limits.max_audio_s if self._rescores else limits.idle_s
+        while not self._session.finished:
+            try:
+                async with asyncio.timeout(idle_s):
+                    message = await self._inbox.get()
+            except TimeoutError as error:
+                raise RefusedError(f"stream: no whole message in {idle_s:g} s") from error
+            self._backlog -= len(message)
+            await self._answer(message)
+            self._weigh()
+            if self._trace and (self._rescores or self._session.finished):
+                await self._server.send(self._connection, self._session.trace())
+
+    async def _answer(self, message: str | bytes) -> None:
+        work = self._session.handle(message)
+        done: Done | None = None
+        while True:
+            step = await self._server.step(self._holder, work, done)
+            if step is None:
+                return
+            done = None
+            if isinstance(step, Job):
+                done = await self._server.run(self._holder, step)
+            else:
+                await self._server.send(self._connection, step)
+
+    def _weigh(self) -> None:
+        self._server.door.weigh(self._connection, self._backlog + self._session.n_bytes)
 
 
 class _Server:
@@ -83,82 +146,78 @@ class _Server:
 
     def __init__(
         self,
-        token: str,
-        backend: Backend,
-        detector: DetectorFactory,
+        tokens: Tokens,
+        models: _Models,
+        door: Door,
         limits: Limits,
+        detector: DetectorFactory,
         rule: SegmentRule,
-        rescorer: Rescorer | None,
     ) -> None:
-        self._token = token
-        self._backend = backend
-        self._detector = detector
+        self._tokens = tokens
+        self._models = models
+        self.door = door
         self.limits = limits
+        self._detector = detector
         self._rule = rule
-        self._rescorer = rescorer
-        self._paths = (PATH,) if rescorer is None else (PATH, RESCORE_PATH)
-        self._streams = 0
-        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recogniser")
+        self._paths = (PATH,) if models.rescorer is None else (PATH, RESCORE_PATH)
+        self._turns = FairTurns()
+        self.decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
 
-    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    def admit(self, connection: GuardedConnection, request: Request) -> Response | None:
         """Answer the opening request with an error, or with None to go on."""
         if urlsplit(request.path).path not in self._paths:
             return connection.respond(HTTPStatus.NOT_FOUND, f"expected {' or '.join(self._paths)}\n")
-        shown = request.headers.get_all("Authorization")
-        wanted = f"Bearer {self._token}".encode()
-        if len(shown) != 1 or not hmac.compare_digest(shown[0].encode(errors="surrogateescape"), wanted):
+        holder = self._tokens.holder(request.headers.get_all("Authorization"))
+        if holder is None:
             return connection.respond(HTTPStatus.UNAUTHORIZED, "expected Authorization: Bearer TOKEN\n")
+        if not self.door.enters(connection, holder):
+            told = f"{self.limits.max_streams} streams are open already\n"
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, told)
         return None
 
-    async def handle(self, connection: ServerConnection) -> None:
+    async def handle(self, connection: GuardedConnection) -> None:
         """Serve one connection to its end, whatever the client does."""
         from websockets.exceptions import ConnectionClosed
 
-        self._streams += 1
         try:
-            if self._streams > self.limits.max_streams:
-                raise RefusedError(f"server: {self.limits.max_streams} streams are open already", _TRY_LATER)
-            await self._stream(connection)
+            await _Stream(self, connection).run()
         except ConnectionClosed:
             _log.info("a client left")
         except RefusedError as error:
             await self._refuse(connection, error.code, str(error))
         except EdgeSpeechError as error:
-            await self._refuse(connection, _POLICY, str(error))
+            await self._refuse(connection, POLICY, str(error))
         except Exception:
             _log.exception("a stream failed")
-            await self._refuse(connection, _INTERNAL, "server: the recogniser failed")
-        finally:
-            self._streams -= 1
+            await self._refuse(connection, INTERNAL, "server: the recogniser failed")
 
-    async def _stream(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        opened = urlsplit(connection.request.path)
-        trace = parse_qs(opened.query).get("trace") == ["1"]
-        rescores = opened.path == RESCORE_PATH
-        session = self._rescoring() if rescores else self._recognition()
-        inbox = _Inbox(connection, self.limits, self.limits.max_audio_s if rescores else self.limits.idle_s)
-        loop = asyncio.get_running_loop()
-        try:
-            while not session.finished:
-                message = await inbox.next()
-                replies = session.handle(message)
-                while (reply := await loop.run_in_executor(self.worker, next, replies, None)) is not None:
-                    await self._send(connection, reply)
-                if trace and (rescores or session.finished):
-                    await self._send(connection, session.trace())
-        finally:
-            inbox.close()
+    def recognition(self) -> Session:
+        """The session of a new utterance."""
+        return ServerSession(self._detector(), rule=self._rule, max_audio_s=self.limits.max_audio_s)
 
-    def _recognition(self) -> Session:
-        most = self.limits.max_audio_s
-        return ServerSession(self._backend, self._detector(), rule=self._rule, max_audio_s=most)
+    async def step(
+        self, holder: str, work: Generator[str | Job, Done | None, None], done: Done | None
+    ) -> str | Job | None:
+        """Decode, in the holder's turn, up to the next reply or job; None after the last one."""
 
-    def _rescoring(self) -> Session:
-        assert self._rescorer is not None
-        return RescoringSession(self._rescorer)
+        def step() -> str | Job | None:
+            try:
+                return work.send(done)
+            except StopIteration:
+                return None
 
-    async def _send(self, connection: ServerConnection, text: str) -> None:
+        async with self._turns.turn(holder):
+            return await asyncio.get_running_loop().run_in_executor(self.decoder, step)
+
+    async def run(self, holder: str, job: Job) -> Done:
+        """Have a model do a job, in the holder's turns."""
+        model = self._models.recogniser if isinstance(job, Recognition) else self._models.rescorer
+        if model is None:
+            raise EdgeSpeechError("server: it rescores lattices, and recognises no audio")
+        return await model.run(holder, job)
+
+    async def send(self, connection: GuardedConnection, text: str) -> None:
+        """Send a reply; a client that does not take it in time is left."""
         try:
             async with asyncio.timeout(self.limits.send_s):
                 await connection.send(text)
@@ -166,75 +225,30 @@ class _Server:
             connection.transport.abort()
             _log.info("a client took longer than %g s to receive a reply", self.limits.send_s)
 
-    async def _refuse(self, connection: ServerConnection, code: int, message: str) -> None:
+    async def _refuse(self, connection: GuardedConnection, code: int, message: str) -> None:
         from websockets.exceptions import ConnectionClosed
 
         _log.info("refused: %s", message)
+        connection.hear_no_more()
         try:
-            await self._send(connection, encode(Error(message=message)))
+            await self.send(connection, encode(Error(message=message)))
             await connection.close(code)
         except ConnectionClosed:
             pass
-
-
-class _Inbox:
-    """Receives a stream's messages while earlier ones are worked on; notices when the client leaves."""
-
-    def __init__(self, connection: ServerConnection, limits: Limits, idle_s: float) -> None:
-        self._connection = connection
-        self._limits = limits
-        self._idle_s = idle_s
-        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue()
-        self._backlog = 0
-        self._reader = asyncio.create_task(self._read())
-
-    async def next(self) -> str | bytes:
-        """The next message.
-
-        Raises:
-            RefusedError: nothing came for too long, or too much came at once.
-            websockets.exceptions.ConnectionClosed: the client is gone.
-        """
-        getter = asyncio.create_task(self._waiting.get())
-        try:
-            await asyncio.wait(
-                {getter, self._reader}, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if self._reader.done():
-                self._reader.result()
-            if not getter.done():
-                raise RefusedError(f"stream: no whole message in {self._idle_s:g} s")
-            message = getter.result()
-        finally:
-            getter.cancel()
-        self._backlog -= len(message)
-        return message
-
-    def close(self) -> None:
-        """Stop receiving."""
-        self._reader.cancel()
-        self._reader.add_done_callback(lambda reader: reader.cancelled() or reader.exception())
-
-    async def _read(self) -> None:
-        while True:
-            message = await self._connection.recv()
-            self._backlog += len(message)
-            if self._backlog > self._limits.max_backlog_bytes:
-                most = self._limits.max_backlog_bytes
-                raise RefusedError(f"stream: over {most} bytes wait for the recogniser")
-            self._waiting.put_nowait(message)
 
 
 def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8765,
-    token: str | None,
-    backend: Backend | None = None,
+    tokens: Tokens,
+    backend: Made | None,
     detector: DetectorFactory = SileroDetector,
     limits: Limits | None = None,
     rule: SegmentRule | None = None,
-    rescorer: Rescorer | None = None,
+    rescorer: Made | None = None,
+    tls: ssl.SSLContext | None = None,
+    allow_plaintext: bool = False,
     ready: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call it in the main thread.
@@ -242,78 +256,112 @@ def serve(
     Args:
         host: address to bind to; the default is reachable from this machine alone.
         port: TCP port; 0 picks a free one.
-        token: what clients must show as `Authorization: Bearer TOKEN`; never empty.
-        backend: the recogniser; None: Whisper base on one thread, its weights resolved and verified.
+        tokens: clients must show one as `Authorization: Bearer TOKEN`.
+        backend: the recogniser, see `whisper`; None: there is none.
         detector: makes one voice activity detector per stream.
         limits: per client; None: the defaults.
         rule: when a segment of speech ends; None: the defaults.
         rescorer: the second pass; None: there is none.
+        tls: encrypts all connections; None: nothing does.
+        allow_plaintext: whether others than this machine may be served without TLS.
         ready: called with the port once clients can connect.
 
     Raises:
-        EdgeSpeechError: no token, no weights, or the address cannot be bound.
+        EdgeSpeechError: a model cannot be made, the address cannot be bound, or it would not be safe.
     """
-    if token is None or not token.strip():
-        where = "even on loopback" if _is_loopback(host) else f"on {host} above all, which others can reach"
-        raise bad("server", "token", token, f"a token, {where} (environment variable {TOKEN_ENV})")
-    if backend is None:
-        backend = build_whisper(resolve_weights("whisper-base").folder)
-    server = _Server(token, backend, detector, limits or Limits(), rule or SegmentRule(), rescorer)
-    try:
-        asyncio.run(_listen(server, host, port, ready))
-    except OSError as error:
-        raise EdgeSpeechError(f"server: cannot bind {host}:{port}: {error}") from error
-    except KeyboardInterrupt:
-        _log.info("interrupted")
-    finally:
-        server.worker.shutdown(wait=False, cancel_futures=True)
+    for log in (_log, logging.getLogger("edgespeech.cloud.pool")):
+        if not log.filters:
+            log.addFilter(FewLines())
+    known = limits or Limits()
+    sock = listen(host, port, secure=tls is not None, allow_plaintext=allow_plaintext)
+    if tls is None and allow_plaintext:
+        _log.warning("NOTHING IS ENCRYPTED on %s: tokens, speech and text can be read on the way", host)
+    with sock:
+        asyncio.run(
+            _serve(sock, tokens, backend, rescorer, detector, known, rule or SegmentRule(), tls, ready)
+        )
 
 
-async def _listen(server: _Server, host: str, port: int, ready: Callable[[int], None] | None) -> None:
-    import websockets.asyncio.server
+def whisper() -> Made:
+    """The recogniser of the cloud baseline: Whisper base on one thread.
+
+    Raises:
+        EdgeSpeechError: its weights are missing or damaged.
+    """
+    weights = resolve_weights("whisper-base")
+    return Made("edgespeech.cloud.whisper_backend:build_whisper", {"folder": str(weights.folder)})
+
+
+async def _serve(
+    sock: socket.socket,
+    tokens: Tokens,
+    backend: Made | None,
+    rescorer: Made | None,
+    detector: DetectorFactory,
+    limits: Limits,
+    rule: SegmentRule,
+    tls: ssl.SSLContext | None,
+    ready: Callable[[int], None] | None,
+) -> None:
+    from websockets.asyncio.server import serve as serve_websockets
+
+    from edgespeech.cloud.connection import Door, GuardedConnection
 
     quiet = logging.getLogger("edgespeech.websockets")
     quiet.setLevel(logging.CRITICAL)
     done = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
-    async with websockets.asyncio.server.serve(
-        server.handle,
-        host,
-        port,
-        process_request=server.admit,
-        compression=None,
-        max_size=server.limits.max_message_bytes,
-        ping_interval=None,
-        open_timeout=5,
-        close_timeout=1,
-        server_header=None,
-        logger=quiet,
-    ) as listening:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, done.set)
+    door = Door(limits)
+    made = [None if one is None else ModelProcess(one, limits) for one in (backend, rescorer)]
+    models = _Models(recogniser=made[0], rescorer=made[1])
+    server = _Server(tokens, models, door, limits, detector, rule)
+    try:
+        await _first(done, asyncio.gather(*(model.start() for model in models.processes)))
+        if done.is_set():
+            return
+        listening = await serve_websockets(
+            server.handle,  # type: ignore[arg-type]  # of the connections that create_connection makes
+            sock=sock,
+            ssl=tls,
+            create_connection=partial(GuardedConnection, door),  # type: ignore[arg-type]  # as its class
+            process_request=server.admit,  # type: ignore[arg-type]  # as above
+            compression=None,
+            max_size=limits.max_message_bytes,
+            max_queue=None,  # GuardedConnection bounds it
+            ping_interval=None,
+            open_timeout=_OPEN_S,
+            close_timeout=_CLOSE_S,
+            server_header=None,
+            logger=quiet,
+        )
         if ready is not None:
-            ready(listening.sockets[0].getsockname()[1])
+            ready(sock.getsockname()[1])
         await done.wait()
+        listening.close()
+        for model in models.processes:
+            model.close()
+        await asyncio.wait([asyncio.create_task(listening.wait_closed())], timeout=_END_S)
+    finally:
+        for model in models.processes:
+            model.close()
+        server.decoder.shutdown(wait=False, cancel_futures=True)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:
+    """Wait for work, or until it is needless."""
+    stopped = asyncio.create_task(done.wait())
+    either: list[asyncio.Future[Any]] = [work, stopped]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not done.is_set():
+        work.result()
+    else:
+        work.cancel()
 
 
-def _named(reference: str) -> Any:
-    """What `package.module:attribute` names."""
-    module, _, attribute = reference.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise bad("server", "reference", reference, f"package.module:attribute ({error})") from error
-
-
-def _made(reference: str | None) -> Rescorer | None:
-    """What the function that `package.module:function` names returns; None for None."""
-    rescorer: Rescorer | None = None if reference is None else _named(reference)()
-    return rescorer
+def _made(reference: str | None, options: dict[str, object]) -> Made | None:
+    return None if reference is None else Made(reference, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -323,25 +371,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outlives the process that started it.
     """
     parser = argparse.ArgumentParser(prog="python -m edgespeech.cloud.server")
-    parser.add_argument("config", help="JSON: host, port, backend, options, detector, limits, rule, rescorer")
+    parser.add_argument("config", help="JSON, as ServerProcess writes it")
     config = json.loads(parser.parse_args(arguments).config)
-    token = os.environ.pop(TOKEN_ENV, "")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
     def ready(port: int) -> None:
         print(json.dumps({"port": port}), flush=True)
         threading.Thread(target=_end_with_input, daemon=True).start()
 
+    def path(name: str) -> Path | None:
+        return None if config[name] is None else Path(config[name])
+
     try:
         serve(
             host=config["host"],
             port=config["port"],
-            token=token,
-            backend=_named(config["backend"])(**config["options"]),
-            detector=_named(config["detector"]),
+            tokens=read_tokens(path("token_file")),
+            backend=_made(config["backend"], config["options"]),
+            detector=named(config["detector"]),
             limits=Limits(**config["limits"]),
             rule=SegmentRule(**config["rule"]),
-            rescorer=_made(config["rescorer"]),
+            rescorer=_made(config["rescorer"], {}),
+            tls=tls_context(path("certificate"), path("key")),
             ready=ready,
         )
     except EdgeSpeechError as error:

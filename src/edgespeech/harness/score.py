@@ -9,6 +9,7 @@ from typing import Literal
 from edgespeech.contracts import EventKind, LinkProfile
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.hear import text_of
 from edgespeech.harness.replay import replay
 from edgespeech.harness.workers import Loaded, Run
 from edgespeech.metrics.acceptance import accepted
@@ -90,7 +91,7 @@ def score(
         for name, profile in links.items()
     }
     # Accuracy is that of a network that works: a trace's own failure counts, an outage does not.
-    texts = ["" if trace.failure is not None else _text(trace) for trace in traces]
+    texts = ["" if trace.failure is not None else text_of(trace) for trace in traces]
     parses = _parse(grammar, utterances, texts)
     judged = [
         None if item.intent is None else accepted(parse, item.intent, item.slots or {})
@@ -138,14 +139,6 @@ def _stored(trace: Trace) -> Trace:
 def replay_seed(seed: int, trace: Trace) -> int:
     """A seed of its own for every utterance: otherwise all would meet the same outages."""
     return int(sha256_json([seed, trace.utterance_id])[:8], 16)
-
-
-def _text(trace: Trace) -> str:
-    """The last final, the far side's included, whatever the network."""
-    finals = [event for _, event in trace.events if event.kind is EventKind.FINAL]
-    if trace.remote is not None:
-        finals += [reply.event for reply in trace.remote.replies if reply.event.kind is EventKind.FINAL]
-    return finals[-1].text if finals else ""
 
 
 def _parse(grammar: str | None, utterances: Sequence[Utterance], texts: Sequence[str]) -> list[Parse | None]:

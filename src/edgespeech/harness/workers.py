@@ -14,14 +14,12 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 from edgespeech.audio.codec import flac_bytes, pcm_bytes
-from edgespeech.audio.io import MONO, read_audio
-from edgespeech.audio.mix import mix_at_snr
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
+from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
 from edgespeech.harness.runner import run_utterance, warm_up
@@ -43,42 +41,16 @@ class ProcessFailureError(EdgeSpeechError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Noise:
-    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`), the file's hash."""
-
-    path: Path
-    snr_db: float
-    rule: str
-    sha256: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One utterance to run: its audio, what comes with it, and the noise to add.
+    """One utterance to run, and what comes with it."""
 
-    Attributes:
-        audio: the file; `sha256` its hash, where it is known.
-        offset_s: where the utterance starts in it; None: it is the whole file.
-        duration_s: of the utterance.
-        request: what comes with it.
-        noise: to mix in.
-        seed: of the noise's segment.
-        channels: what to do with several (`audio.io.check_channels`).
-    """
-
-    audio: Path
-    offset_s: float | None
-    duration_s: float
+    spoken: Spoken
     request: Request
-    noise: Noise | None = None
-    seed: int = 0
-    sha256: str | None = None
-    channels: str = MONO
 
     @property
     def timeout_s(self) -> float:
         """Longest wait for its result: far slower than real time is a hang."""
-        return max(60.0, 30.0 * self.duration_s)
+        return max(60.0, 30.0 * self.spoken.item.duration)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,28 +68,6 @@ class Done:
 
     trace: Trace
     audio_bytes: Mapping[str, int] = field(default_factory=dict)
-
-
-def prepare_audio(job: Job) -> Samples:
-    """The samples that the recogniser will hear, with shape `(N,)`: read, and noise mixed in by the job's seed."""
-    samples = read_audio(
-        job.audio,
-        offset=job.offset_s,
-        duration=job.duration_s,
-        channels=job.channels,
-        sha256=job.sha256,
-    )
-    if job.noise is None:
-        return samples
-    noise = read_audio(job.noise.path, sha256=job.noise.sha256)
-    return mix_at_snr(
-        samples,
-        noise,
-        job.noise.snr_db,
-        rule=job.noise.rule,  # type: ignore[arg-type]  # mix_at_snr validates it
-        seed=job.seed,
-        utterance_id=job.request.utterance_id,
-    )
 
 
 def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
@@ -140,7 +90,7 @@ def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
         if job == "memory":
             pipe.send(meter.peak(recogniser.helper_pids()))
             continue
-        samples = prepare_audio(job)
+        samples = job.spoken.samples()
         trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
         pipe.send(Done(trace=trace, audio_bytes=_audio_bytes(samples, trace)))
 
@@ -315,7 +265,7 @@ def _failed(job: Job, reason: str) -> Done:
     return Done(
         trace=Trace(
             utterance_id=job.request.utterance_id,
-            duration_s=job.duration_s,
+            duration_s=job.spoken.item.duration,
             chunks=(),
             events=(),
             failure=reason,

@@ -141,8 +141,13 @@ def encode(lattice: Lattice, vocabulary: Vocabulary, precision: Precision = Prec
     return message
 
 
-def decode(message: bytes, vocabulary: Vocabulary) -> Lattice:
+def decode(message: bytes, vocabulary: Vocabulary, *, max_arcs: int = MAX_ARCS) -> Lattice:
     """The lattice of a message, its scores rounded as it was told to.
+
+    Args:
+        message: the bytes.
+        vocabulary: that it was written with.
+        max_arcs: of who cannot afford more.
 
     Raises:
         EdgeSpeechError: it is of another version or vocabulary, cut, changed, too long, or not what `encode` makes of
@@ -161,7 +166,7 @@ def decode(message: bytes, vocabulary: Vocabulary) -> Lattice:
         raise bad(
             WHERE, "checksum", message[-_CRC:].hex(), f"{_checksum(told, vocabulary).hex()}: it is damaged"
         )
-    lattice, precision = _body(Decoder(told[_HEAD:]), vocabulary, Precision(), None, 0)
+    lattice, precision = _body(Decoder(told[_HEAD:]), vocabulary, Precision(), None, 0, max_arcs)
     if encode(lattice, vocabulary, precision) != message:
         raise EdgeSpeechError(f"{WHERE}: not the one message of its lattice")
     return lattice
@@ -226,7 +231,12 @@ _NO_ARC = Arc(0, 1, "", 0)
 
 
 def _body(
-    coder: Coder, vocabulary: Vocabulary, precision: Precision, coded: _Coded | None, milliseconds: int
+    coder: Coder,
+    vocabulary: Vocabulary,
+    precision: Precision,
+    coded: _Coded | None,
+    milliseconds: int,
+    max_arcs: int = MAX_ARCS,
 ) -> tuple[Lattice, Precision]:
     """Code a lattice: written by an encoder, which is given one; read by a decoder, which is given none."""
     precision = Precision(
@@ -240,11 +250,13 @@ def _body(
     finals: dict[int, int] = {}
     total = source = last = 0
     while source <= last:
+        if source not in times:
+            raise bad(WHERE, "node", source, "one that an arc leads to")
         given = coded.arcs[source] if coded else []
         count = coder.number(("leaving", source == 0), len(given))
         total += count
-        if total > MAX_ARCS:
-            raise bad(WHERE, "arcs", total, f"at most {MAX_ARCS}")
+        if total > max_arcs:
+            raise bad(WHERE, "arcs", total, f"at most {max_arcs}")
         end = coded.finals.get(source) if coded else None
         if not count or coder.bit("final", int(end is not None)):
             finals[source] = -signed(coder, ("end", count > 0), -(end or 0))

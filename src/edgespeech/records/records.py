@@ -67,13 +67,16 @@ __all__ = [
     "SystemRow",
     "Timing",
     "UplinkRow",
+    "guard",
     "load_record",
     "load_records",
     "load_rows",
     "make_run_id",
+    "plain",
     "publish_record",
     "sha256_json",
     "without_paths",
+    "write_once",
     "write_record",
 ]
 
@@ -137,11 +140,7 @@ class Record(Strict):
             raise ValueError(f"a {self.status} record says why")
         if self.corpus.n_failed > self.corpus.n_utterances:
             raise ValueError("more utterances failed than were run")
-        for where, value in _strings(self.model_dump(mode="json")):
-            if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
-                raise ValueError(f"{where} looks like a machine or a person: leave it out")
-            if _PATH.search(value):
-                raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+        guard(self.model_dump(mode="json"))
         return self
 
     @property
@@ -152,6 +151,19 @@ class Record(Strict):
         return ".".join([*safe, self.run_id])
 
 
+def guard(content: object) -> None:
+    """Refuse what would tell where or by whom something was measured.
+
+    Raises:
+        ValueError: a key looks like a host or a person, or a string holds an absolute path.
+    """
+    for where, value in _strings(content):
+        if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
+            raise ValueError(f"{where} looks like a machine or a person: leave it out")
+        if _PATH.search(value):
+            raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+
+
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part, so that a message may enter a record."""
     return _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
@@ -159,7 +171,7 @@ def without_paths(text: str) -> str:
 
 def sha256_json(value: object) -> str:
     """Hash of a JSON-serialisable value (infinity allowed), the same whatever the order of its keys."""
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -208,15 +220,15 @@ def write_record(record: Record, rows: Sequence[Row], folder: Path) -> Path:
     if rows:
         hyps = folder / f"{record.stem}.hyps.jsonl"
         text = _rows_text(hyps, record, rows)
-        _write_once(hyps, text)
+        write_once(hyps, text)
         record = record.model_copy(
             update={
                 "utterances_file": hyps.name,
                 "utterances_sha256": hashlib.sha256(text.encode()).hexdigest(),
             }
         )
-    dump = _plain(record.model_dump(mode="json"))
-    _write_once(path, json.dumps(dump, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    dump = plain(record.model_dump(mode="json"))
+    write_once(path, json.dumps(dump, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
@@ -254,7 +266,7 @@ def publish_record(path: Path, folder: Path) -> None:
             write_atomic(packed, lzma.compress(rows.encode(), preset=9 | lzma.PRESET_EXTREME))
         elif _rows_read(folder, name) != rows:
             raise EdgeSpeechError(f"{name} exists with another content: records are append-only")
-    _write_once(folder / path.name, _read(path))
+    write_once(folder / path.name, _read(path))
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -306,23 +318,23 @@ def _rows_text(path: Path, record: Record, rows: Sequence[Row]) -> str:
         if row.failure is not None and _PATH.search(row.failure):
             where = f"{path.name}:{number}"
             raise bad(where, "failure", row.failure, "a message without an absolute path")
-        dump = _plain(row.model_dump(mode="json", exclude_defaults=True), digits=6)
+        dump = plain(row.model_dump(mode="json", exclude_defaults=True), digits=6)
         lines.append(json.dumps(dump, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
     if len({row.id for row in rows}) != len(rows):
         raise bad(path.name, "rows", "an id that occurs twice", "unique utterance ids")
     return "".join(lines)
 
 
-def _plain(value: Any, digits: int | None = None) -> Any:
+def plain(value: Any, digits: int | None = None) -> Any:
     """JSON without infinities, which it has no word for, and with floats rounded if asked."""
     if isinstance(value, float):
         if math.isinf(value):
             return "inf" if value > 0 else "-inf"
         return value if digits is None else round(value, digits)
     if isinstance(value, Mapping):
-        return {key: _plain(item, digits) for key, item in value.items()}
+        return {key: plain(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, digits) for item in value]
+        return [plain(item, digits) for item in value]
     return value
 
 
@@ -341,7 +353,12 @@ def _strings(value: object, where: str = "record") -> Iterator[tuple[str, str]]:
         yield from _strings(item, f"{where}.{key}")
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
+    """Write a file that no later one replaces.
+
+    Raises:
+        EdgeSpeechError: it is there with another content, or cannot be written.
+    """
     if path.exists():
         if _read(path) != text:
             raise EdgeSpeechError(f"{path.name} exists with another content: records are append-only")

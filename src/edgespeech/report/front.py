@@ -38,7 +38,7 @@ def front_records(records: Sequence[Record], corpus: str = CORPUS) -> list[Recor
         record
         for record in latest(records)
         if record.corpus.name == corpus
-        and record.condition.noise is None
+        and record.condition.clean
         and not record.condition.context
         and record.status == "passed"
         and record.system.name != NULL
@@ -182,7 +182,7 @@ def _by_system(records: Sequence[Record], corpus: str) -> dict[str, Record]:
         record
         for record in latest(records)
         if record.corpus.name == corpus
-        and (record.condition.noise, record.condition.context) == (None, False)
+        and (record.condition.clean, record.condition.context) == (True, False)
         and record.status == "passed"
         and NORMALISER in record.accuracy
     ]

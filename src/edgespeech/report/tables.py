@@ -50,7 +50,7 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 def _order(record: Record) -> tuple[object, ...]:
     condition = record.condition
-    noise = (condition.noise or "", -(condition.snr_db or 0.0))
+    noise = (condition.band or "", condition.noise or "", -(condition.snr_db or 0.0))
     kind = _KINDS.index(record.system.kind)
     return (
         record.corpus.name,
@@ -99,7 +99,7 @@ def headline(records: Sequence[Record]) -> Table:
     """One row per clean run: accuracy, speed, size, bytes."""
     notes = Footnotes()
     body = []
-    shown = [record for record in records if record.condition.noise is None]
+    shown = [record for record in records if record.condition.clean]
     for record in shown:
         start = leading(record, notes)
         if record.status != "passed":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from edgespeech.cloud.session import Pause, without_pause
 from edgespeech.errors import bad
 from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged
 from edgespeech.lattice.paths import Path, Scales
@@ -43,6 +44,7 @@ def composed(
     internal: InternalScorer | None = None,
     history: int | None = None,
     beam: int | None = None,
+    pause: Pause = without_pause,
 ) -> Lattice:
     """The lattice with the scores of a language model.
 
@@ -53,6 +55,7 @@ def composed(
         scales: what paths are worth, which decides what represents merged histories and what the beam keeps.
         history: words by which histories are told apart, at least 1; None: by all, which scores every path exactly.
         beam: histories that go on from a node, at least 1: those whose paths so far are worth most; None: all.
+        pause: called between steps of the work.
 
     Returns:
         A lattice of the same paths, but for those outside of the beam. It has as many nodes as the histories need.
@@ -77,11 +80,11 @@ def composed(
                     finals.append(replace(lattice.final[node], node=at.number, language=language))
                 steps += [(arc, said, at) for arc in lattice.leaving[node]]
         words = [arc.word for arc, _, _ in steps]
-        scored = scorer.follow([at.state for _, _, at in steps], words)
+        scored = scorer.follow([at.state for _, _, at in steps], words, pause)
         if internal is None:
             predicted = [(arc.prediction, at.internal) for arc, _, at in steps]
         else:
-            predicted = internal.follow([at.internal for _, _, at in steps], words)
+            predicted = internal.follow([at.internal for _, _, at in steps], words, pause)
         for (arc, said, at), (language, state), (prediction, labels) in zip(
             steps, scored, predicted, strict=True
         ):
@@ -98,6 +101,26 @@ def composed(
         for node in level:
             expanded[node].clear()  # the states are large
     return arranged(arcs, finals, lattice.frame_s)
+
+
+def work(lattice: Lattice, beam: int) -> tuple[int, int]:
+    """What scoring a lattice takes at most: how many letters, and how many of them one after the other.
+
+    A word has at most as many pieces as letters, and is scored once for each history that leads to it.
+
+    Args:
+        lattice: what is to be scored.
+        beam: histories that go on from a node.
+    """
+    histories = [1] + [0] * (lattice.nodes - 1)
+    for arc in lattice.arcs:
+        histories[arc.target] = min(beam, histories[arc.target] + histories[arc.source])
+    letters = sum(histories[arc.source] * len(arc.word) for arc in lattice.arcs)
+    deepest = (
+        max((len(arc.word) for node in level for arc in lattice.leaving[node]), default=0)
+        for level in _levels(lattice)
+    )
+    return letters, sum(deepest)
 
 
 def tree(lattice: Lattice, paths: Iterable[Path]) -> Lattice:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from edgespeech.cloud.session import Pause, without_pause
 from edgespeech.errors import bad
 from edgespeech.lattice.search import prediction_scores
 from edgespeech.model.tokeniser import Tokeniser
@@ -17,6 +18,8 @@ from edgespeech.secondpass.model import MARK, TrainedLm
 
 BATCH = 128
 """States that go through the model together: more costs memory and gains nothing on a processor."""
+REMEMBERED = 1 << 14
+"""Words whose pieces are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,22 @@ class WordScorer:
 
     def __init__(self, lm: TrainedLm) -> None:
         self._model = lm.model
-        self._labels = cache(lm.tokeniser.encode)
+        self._labels = lru_cache(REMEMBERED)(lm.tokeniser.encode)
         with torch.inference_mode():
             log_probs, (hidden, cell) = self._model.advance(torch.tensor([MARK]), self._model.start(1))
         self.start = State(log_probs[0], hidden[:, 0], cell[:, 0])
         """Before the first word."""
 
     @torch.inference_mode()
-    def follow(self, states: Sequence[State], words: Sequence[str]) -> list[tuple[float, State]]:
+    def follow(
+        self, states: Sequence[State], words: Sequence[str], pause: Pause = without_pause
+    ) -> list[tuple[float, State]]:
         """The log-probability of a word after each state, and the state after it.
 
         Args:
             states: N of them; one may come several times.
             words: N of them.
+            pause: called between steps of the work.
 
         Raises:
             EdgeSpeechError: a word has other characters than a to z and the apostrophe, or none.
@@ -65,6 +71,7 @@ class WordScorer:
                 rows = going_on[at : at + BATCH]
                 labels = [spelled[n][place] for n in rows]
                 before = [now[n] for n in rows]
+                pause()
                 told = zip(rows, labels, before, self._advance(labels, before), strict=True)
                 for n, label, state, after in told:
                     totals[n] += float(state.log_probs[label])
@@ -100,13 +107,17 @@ class RememberingScorer(WordScorer):
         super().__init__(lm)
         self._known: dict[tuple[int, str], tuple[State, float, State]] = {}
 
-    def follow(self, states: Sequence[State], words: Sequence[str]) -> list[tuple[float, State]]:
+    def follow(
+        self, states: Sequence[State], words: Sequence[str], pause: Pause = without_pause
+    ) -> list[tuple[float, State]]:
         """As `WordScorer.follow`; a state is known again if it is the very same object."""
         asked = list(zip(states, words, strict=True))
         new = {
             (id(state), word): (state, word) for state, word in asked if (id(state), word) not in self._known
         }
-        found = super().follow([state for state, _ in new.values()], [word for _, word in new.values()])
+        found = super().follow(
+            [state for state, _ in new.values()], [word for _, word in new.values()], pause
+        )
         for key, (total, after) in zip(new, found, strict=True):
             self._known[key] = new[key][0], total, after  # the state is kept: its number stays its own
         return [self._known[id(state), word][1:] for state, word in asked]
@@ -126,12 +137,13 @@ class InternalScorer:
 
     def __init__(self, model: Transducer, tokeniser: Tokeniser) -> None:
         self._model = model
-        self._labels = cache(tokeniser.encode)
+        self._labels = lru_cache(REMEMBERED)(tokeniser.encode)
 
     def follow(
-        self, states: Sequence[tuple[int, ...]], words: Sequence[str]
+        self, states: Sequence[tuple[int, ...]], words: Sequence[str], pause: Pause = without_pause
     ) -> list[tuple[float, tuple[int, ...]]]:
         """The log-probability of a word after each state, and the state after it; as `WordScorer.follow`."""
+        pause()
         spelled = [self._labels(_one(word)) for word in words]
         wanted = [
             ((*state, *labels[:place]), label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgespeech.cloud.session import Pause, without_pause
 from edgespeech.core.places import edge_model
 from edgespeech.errors import bad
 from edgespeech.lattice.codec import Vocabulary, decode
@@ -11,14 +12,24 @@ from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import Path as LatticePath
 from edgespeech.lattice.paths import Scales, best_path, prune_to
 from edgespeech.model.checkpoint import load_model
-from edgespeech.secondpass.compose import composed
+from edgespeech.secondpass.compose import composed, work
 from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
 from edgespeech.secondpass.model import TrainedLm, load_lm
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from edgespeech.secondpass.tuning import load_scales
 
+MAX_BYTES = 8 * 1024
+"""Longest message of a lattice; those of one sentence take some hundred bytes."""
+MAX_MESSAGE_ARCS = 4096
+"""Most arcs of a message, before it is pruned."""
 MAX_ARCS = 400
-"""A larger lattice is pruned to so many arcs first, which bounds the time that one message takes."""
+"""A larger lattice is pruned to so many arcs first, which bounds the work of one message; so do the next two."""
+MAX_LETTERS = 32_000
+"""Letters of all words, each as often as histories lead to it: 400 arcs of 10 letters after 8 histories."""
+MAX_DEPTH = 4000
+"""Letters that can only be scored one after the other: of the longest word on each level of the lattice."""
+MAX_WORD = 64
+"""Letters of a word; the longest words of English have half as many."""
 HISTORY, BEAM = 4, 8
 """Words by which histories are told apart, and how many of them go on from a node."""
 NAME = "second pass"
@@ -43,25 +54,40 @@ class SecondPass:
         self._vocabulary = vocabulary
         self._internal = internal
 
-    def rescore(self, lattice: bytes) -> str:
+    def rescore(self, lattice: bytes, pause: Pause = without_pause) -> str:
         """The likeliest words of a message's lattice.
 
         Raises:
-            EdgeSpeechError: it is no message of a lattice, or has a word that the language model cannot spell.
+            EdgeSpeechError: it is no message of a lattice, or one that takes too much work, or has a word that the
+                language model cannot spell.
         """
-        return self.best(decode(lattice, self._vocabulary)).text
+        if len(lattice) > MAX_BYTES:
+            raise bad("rescoring", "message", len(lattice), f"at most {MAX_BYTES} bytes")
+        return self.best(decode(lattice, self._vocabulary, max_arcs=MAX_MESSAGE_ARCS), pause).text
 
-    def best(self, lattice: Lattice) -> LatticePath:
+    def best(self, lattice: Lattice, pause: Pause = without_pause) -> LatticePath:
         """The likeliest path; its words are a path of the lattice.
 
         Raises:
-            EdgeSpeechError: a word has other characters than a to z and the apostrophe.
+            EdgeSpeechError: a word is too long or has other characters than a to z and the apostrophe, or even the best
+                path has too many letters.
         """
-        small = lattice
-        if len(lattice.arcs) > MAX_ARCS:
-            small = prune_to(lattice, lambda pruned: len(pruned.arcs) <= MAX_ARCS)
+        for arc in lattice.arcs:
+            if len(arc.word) > MAX_WORD:
+                raise bad("rescoring", "word", arc.word, f"at most {MAX_WORD} letters")
+
+        def fits(pruned: Lattice) -> bool:
+            pause()
+            letters, depth = work(pruned, BEAM)
+            return len(pruned.arcs) <= MAX_ARCS and letters <= MAX_LETTERS and depth <= MAX_DEPTH
+
+        small = lattice if fits(lattice) else prune_to(lattice, fits)
         scored = composed(
-            small, self._scorer, self._scales, internal=self._internal, history=HISTORY, beam=BEAM
+            *(small, self._scorer, self._scales),
+            internal=self._internal,
+            history=HISTORY,
+            beam=BEAM,
+            pause=pause,
         )
         return best_path(scored, self._scales)
 

@@ -107,8 +107,8 @@ class CloudWhisperBase(Recogniser):
         return CloudStream(self._server.url, self._server.token, request)
 
     def helper_pids(self) -> Sequence[int]:
-        """The server's process."""
-        return () if self._server is None else (self._server.pid,)
+        """The server's processes."""
+        return () if self._server is None else self._server.pids
 
     def close(self) -> None:
         """Stop the server."""

@@ -172,8 +172,8 @@ class Hybrid(EdgeRecogniser):
 
     def _open(self) -> Stream:
         """A stream; where there is no second pass to be had, it is the device's alone, and its trace says why."""
+        from edgespeech.cloud.access import TOKEN_ENV
         from edgespeech.cloud.second_pass import SecondPassStream
-        from edgespeech.cloud.server import TOKEN_ENV
         from edgespeech.endpointing.scorers import learned_policy, silence_policy
         from edgespeech.secondpass.device import HybridStream
 
@@ -194,8 +194,8 @@ class Hybrid(EdgeRecogniser):
         return HybridStream(self._device, policy, connection, notes)
 
     def helper_pids(self) -> Sequence[int]:
-        """The server's process."""
-        return () if self._server is None else (self._server.pid,)
+        """The server's processes."""
+        return () if self._server is None else self._server.pids
 
     def close(self) -> None:
         """Stop the server and drop the model."""
@@ -208,6 +208,6 @@ class Hybrid(EdgeRecogniser):
 def _start() -> ServerProcess:
     """A server for lattices alone, in a process of its own."""
     return ServerProcess(
-        backend="edgespeech.cloud.session:NoBackend",
+        backend=None,
         rescorer="edgespeech.secondpass.service:build_second_pass",
     )

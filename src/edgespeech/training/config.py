@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from edgespeech.audio.augment import AugmentConfig
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core.config import explain
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
