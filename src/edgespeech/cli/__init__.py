@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgespeech.cli import corpora, lattice, models, recognisers, results
+from edgespeech.cli import corpora, lattice, models, recognisers, results, training
 from edgespeech.errors import EdgeSpeechError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure streaming speech recognisers: WER, latency, memory and bandwidth, from one honest harness.",
 )
-for part in (recognisers, results, corpora, models):
+for part in (recognisers, results, corpora, training, models):
     app.add_typer(part.app)
 app.add_typer(lattice.app, name="lattice")
 
