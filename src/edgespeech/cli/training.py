@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer()
 
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The run's file (YAML).")],
     out: Annotated[
@@ -38,6 +41,7 @@ def train(
     )
 
 
+@app.command()
 def shard(
     config: Annotated[Path, typer.Argument(help="A training run's file.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; it holds no shards yet.")],
