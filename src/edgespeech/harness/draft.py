@@ -11,7 +11,7 @@ from typing import Any
 from edgespeech.audio.io import MONO
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser
-from edgespeech.core.places import project_root
+from edgespeech.core.places import checkout
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.errors import bad
 from edgespeech.harness.plan import Profile, Run
@@ -152,7 +152,7 @@ class Draft:
         )
 
     def _provenance(self, load_before: float, wall_s: float | None) -> Provenance:
-        commit, dirty = provenance.git_state(project_root())
+        commit, dirty = provenance.git_state(checkout())
         cpu_model, cpu_flags = provenance.processor()
         return Provenance(
             commit=commit,

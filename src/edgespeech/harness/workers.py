@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from edgespeech.audio.codec import flac_bytes, pcm_bytes
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
+from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.boundary import checked_info
@@ -28,7 +29,6 @@ from edgespeech.records.trace import Trace
 
 _log = logging.getLogger(__name__)
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
 GIVE_UP_AFTER = 3
 """Process failures in a row after which the remaining utterances are recorded as failed without a try. A file that
