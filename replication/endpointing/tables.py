@@ -115,7 +115,6 @@ def points_table(record: Mapping[str, Any] | None) -> str:
         f"{markdown_table(head, lines)}\nEach scorer at the lowest threshold that cuts off at most {rate} of the set; "
         "on the right at the one that does so on the tuning set. Latencies over utterances that are not cut off, in "
         "seconds after the end of speech, at the end of the chunk; ∞: the end-point never came.\n"
-        "\n![early cut-offs against latency](curves.svg)\n"
     )
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
 from edgespeech.harness.plan import Profile
 from edgespeech.harness.rescore import current_records
+from edgespeech.pipeline import pages
 from edgespeech.pipeline.dag import records_of, run_dag
+from edgespeech.pipeline.pages import claims_text, rendered_pages
 from edgespeech.records.records import load_record, publish_record
+from edgespeech.report.front import TEXTS
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
@@ -42,8 +46,14 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
         The files that changed or, when checking, would change.
     """
     root = project_root()
-    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    changed = render(records_dir(), results_dir(), pages, check=check)
+    markdown = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    texts = {**TEXTS, "claims": lambda folder, records: claims_text()}
+    changed = render(records_dir(), results_dir(), markdown, check=check, texts=texts)
+    for path, text in rendered_pages().items():
+        if not path.exists() or path.read_bytes() != text.encode():
+            changed.append(path.relative_to(root).as_posix())
+            if not check:
+                write_atomic(path, text)
     if not check:
         changed.append(str(page_of_all(html)))
     return changed
@@ -63,12 +73,12 @@ def page_of_all(html: Path | None = None) -> Path:
 
 
 def claims_table() -> str:
-    """What others report, beside what the committed records say."""
+    """What papers and others report, and our own targets, beside what the committed records say."""
     references = load_references(results_dir() / "reference")
     tables = {table.name: table for table in all_tables(current_records(records_dir()), references)}
-    return "\n".join(
-        f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
-    )
+    parts = [f"# Claims\n\n{claims_text()}\n{pages.claims_table()}"]
+    parts += [f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")]
+    return "\n".join(parts)
 
 
 def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:
