@@ -89,7 +89,7 @@ def test_a_recogniser_is_heard_as_evaluate_hears_it(utterances: Utterances) -> N
     heard = hear(recogniser, utterances)
     assert heard.texts == ("play music", "play music", "")
     assert heard.failed == {2: "raised: out of luck"}
-    assert heard.settings is None
+    assert heard.settings == "as it ships"
 
     from edgespeech.cloud.link import load_profiles
     from edgespeech.harness.runner import run_utterance

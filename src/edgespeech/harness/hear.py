@@ -34,14 +34,14 @@ class Heard:
         utterances: which.
         texts: the raw transcript of each.
         beside: what came with each transcript; None where nothing did.
-        settings: how was searched; None for a recogniser that is not ours.
+        settings: `as it ships`, or what differs from that (`SearchSettings.describe`).
         failed: by number of the utterance, why there is no transcript: it counts as an empty one.
     """
 
     utterances: Utterances
     texts: tuple[str, ...]
     beside: tuple[Any, ...]
-    settings: SearchSettings | None
+    settings: str
     failed: dict[int, str]
 
     @cached_property
@@ -56,7 +56,7 @@ class Heard:
 
     def rate(self, corpus: str = POOLED) -> dict[str, Any]:
         """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, what differs from what ships."""
-        return {**self.word_errors.rate(self.errors, corpus), "settings": self.how}
+        return {**self.word_errors.rate(self.errors, corpus), "settings": self.settings}
 
     def compare(self, other: Heard, corpus: str = POOLED) -> Compared:
         """This word error rate less another's of the same utterances.
@@ -69,11 +69,6 @@ class Heard:
             raise bad("hear", "utterances", len(theirs), f"the same {len(ours)} as those compared with")
         return self.word_errors.compare([self.errors], [other.errors], corpus)
 
-    @property
-    def how(self) -> str:
-        """`as it ships`, or what differs from that."""
-        return (self.settings or SHIPPED).describe()
-
 
 def word_errors(utterances: Utterances) -> WordErrors:
     """Counts errors of transcripts of these utterances."""
@@ -85,7 +80,7 @@ def hear(
     utterances: Utterances,
     *,
     given: Iterable[Any] | None = None,
-    settings: SearchSettings | None = SHIPPED,
+    settings: SearchSettings = SHIPPED,
     threads: int = 1,
 ) -> Heard:
     """Let every utterance be recognised.
@@ -95,7 +90,7 @@ def hear(
             `(N,)`, or from what is `given` of it.
         utterances: which.
         given: what the function gets of each utterance in place of its samples, such as features made before.
-        settings: how the function searches; None where it is not ours. A recogniser's own are in its options.
+        settings: how the function searches. A recogniser says so itself.
         threads: that call the function at once.
 
     Raises:
@@ -117,7 +112,11 @@ def hear(
     if len(pairs) != len(utterances):
         raise bad("hear", "given", len(pairs), f"as many as utterances, {len(utterances)}")
     return Heard(
-        utterances, tuple(text for text, _ in pairs), tuple(other for _, other in pairs), settings, {}
+        utterances,
+        tuple(text for text, _ in pairs),
+        tuple(other for _, other in pairs),
+        settings.describe(),
+        {},
     )
 
 
@@ -145,7 +144,7 @@ def _recognised(recogniser: Recogniser, utterances: Utterances) -> Sequence[Trac
         recogniser.close()
 
 
-def _settings_of(recogniser: Recogniser) -> SearchSettings | None:
-    """Those of our own recognisers, which say them."""
-    found = getattr(recogniser, "settings", None)
-    return found if isinstance(found, SearchSettings) else None
+def _settings_of(recogniser: Recogniser) -> str:
+    """As our own recognisers say; of others no settings are known but those that they come with."""
+    found, shipped = (getattr(recogniser, name, None) for name in ("settings", "shipped"))
+    return (found if isinstance(found, SearchSettings) else SHIPPED).describe(shipped)

@@ -21,8 +21,9 @@ from edgespeech.audio.codec import flac_bytes, pcm_bytes
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
 from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
-from edgespeech.harness.runner import run_utterance, warm_up
+from edgespeech.harness.runner import printable, run_utterance, warm_up
 from edgespeech.records.trace import Trace
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ _log = logging.getLogger(__name__)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
 GIVE_UP_AFTER = 3
-"""Process failures in a row after which the remaining utterances are recorded as failed without a try."""
+"""Process failures in a row after which the remaining utterances are recorded as failed without a try. A file that
+cannot be read is no failure of the process."""
 
 
 T = TypeVar("T")
@@ -80,19 +82,31 @@ def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
 def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
     meter = MemoryMeter()
     meter.before()
-    start = perf_counter()
-    info = recogniser.load()
+    start, process = perf_counter(), os.getpid()
+    info = checked_info(recogniser.load(), type(recogniser).name)
     load_s = perf_counter() - start
     warmup_s = warm_up(recogniser, chunk_s=info.chunk_s)
+    _end_fork(process)
     meter.after_load()
     pipe.send(Loaded(info=info, load_s=load_s, warmup_s=warmup_s))
     while (job := pipe.recv()) is not None:
         if job == "memory":
             pipe.send(meter.peak(recogniser.helper_pids()))
             continue
-        samples = job.spoken.samples()
+        try:
+            samples = job.spoken.samples()
+        except (EdgeSpeechError, MemoryError) as error:
+            pipe.send(_failed(job, printable(f"audio: {error}")))
+            continue
         trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
+        _end_fork(process)
         pipe.send(Done(trace=trace, audio_bytes=_audio_bytes(samples, trace)))
+
+
+def _end_fork(process: int) -> None:
+    """End here where the recogniser forked and this is the child, which must not answer beside its parent."""
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def _worker(pipe: Connection, factory: type[Recogniser], options: Mapping[str, Any]) -> None:
@@ -162,7 +176,7 @@ class Worker:
             self._process.join(5)
             raise ProcessFailureError(f"died: exit code {self._process.exitcode}") from None
         if not isinstance(answer, kind):
-            raise ProcessFailureError(f"raised: {answer}")
+            raise ProcessFailureError(printable(f"raised: {answer}"))
         return answer
 
     def run(self, job: Job) -> Done:
@@ -172,7 +186,10 @@ class Worker:
             ProcessFailureError: the process hung, died or could not prepare the audio.
         """
         self._send(job)
-        return self._answer(Done, job.timeout_s)
+        done = self._answer(Done, job.timeout_s)
+        if done.trace.utterance_id != job.request.utterance_id:
+            raise ProcessFailureError(f"answered for another utterance, {done.trace.utterance_id}")
+        return done
 
     def memory(self) -> MemoryFigures:
         """Memory of the process and its helpers up to now."""

@@ -166,7 +166,11 @@ def guard(content: object) -> None:
 
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part, so that a message may enter a record."""
-    return _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    for _ in range(10):  # what is left may look like a path again
+        if _PATH.search(text) is None:
+            return text
+        text = _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    return "(a message that is all paths)"
 
 
 def sha256_json(value: object) -> str:

@@ -13,6 +13,8 @@ NETWORK = "lte"
 """The network of the tables that show one; the others are in the table `networks`."""
 NORMALISER = "whisper-en"
 """The normaliser of the tables that show one; the table `accuracy` has all."""
+USELESS_WER = 0.5
+"""Above this WER a result that comes soon is worth nothing, so its latency is not shown."""
 NORMALISERS = (NORMALISER, "basic", "spelled-en")
 """The normalisers of the headline table."""
 
@@ -74,6 +76,13 @@ def wer(record: Record, normaliser: str) -> str:
     """The WER under one normaliser, with its interval."""
     row = record.accuracy.get(normaliser)
     return figure(None if row is None else row.wer, "percent")
+
+
+def has_latency(record: Record, network: str = NETWORK) -> bool:
+    """Whether a run's user-perceived latency over a network may be shown: not if most of its words are wrong."""
+    found, row = record.networks.get(network), record.accuracy.get(NORMALISER)
+    useful = row is None or row.wer.value <= USELESS_WER
+    return useful and found is not None and "upl_p50" in found.latency
 
 
 def uses_network(record: Record) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S
+from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S, SHIPPED, SearchSettings
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
@@ -31,6 +31,8 @@ class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
+    shipped: ClassVar[SearchSettings] = SHIPPED
+    """How it searches by default."""
 
     def __init__(self, *, beam: int = BEAM, final_s: float | None = FINAL_S) -> None:
         """Set the options.
@@ -50,6 +52,17 @@ class EdgeRecogniser(Recogniser):
         self._beam = beam
         self._final_s = final_s
         self._stream: Callable[[], Stream] | None = None
+
+    @property
+    def settings(self) -> SearchSettings:
+        """How it searches; greedy search goes without the language model."""
+        return SearchSettings(beam=self._beam, final_s=self._final_s)
+
+    def _differences(self) -> tuple[str, ...]:
+        """What a reader of a row must know of settings that are not those that ship."""
+        if not self.settings.differences(self.shipped):
+            return ()
+        return (f"searches otherwise than it ships: {self.settings.describe(self.shipped)}",)
 
     def open(self, request: Request) -> Stream:
         """Start an utterance.
@@ -127,5 +140,5 @@ class EdgeTransducer(EdgeRecogniser):
                 **grammar,
             },
             model_sha256={name: sha256_file(file) for name, file in files.items()},
-            notes=(ending(self._final_s), *self._notes()),
+            notes=(ending(self._final_s), *self._differences(), *self._notes()),
         )
