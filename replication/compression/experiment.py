@@ -306,7 +306,7 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    return arms_table(rows, record["config"]["control"])
+    return arms_table(rows, record["config"])
 
 
 def search_block(record: View | None) -> str:

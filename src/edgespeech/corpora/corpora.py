@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root
+from edgespeech.core.places import manifests_dir
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -266,7 +266,7 @@ class Corpus(_Strict):
 
 
 def _yaml_files() -> dict[str, Path]:
-    folders = [project_root() / "data_manifests"]
+    folders = [manifests_dir()]
     if extra := os.environ.get("EDGESPEECH_CORPORA"):
         if not Path(extra).is_dir():
             raise bad("environment", "EDGESPEECH_CORPORA", extra, "an existing folder")

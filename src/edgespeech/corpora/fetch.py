@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import mirror_root, project_root, work_dir
+from edgespeech.core.places import manifests_dir, mirror_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
     CorpusKind,
@@ -174,7 +174,7 @@ def _local_folder(source: Source) -> Path:
         UnavailableError: it is not there.
     """
     if source.embedded:
-        folder = project_root() / "data_manifests" / source.embedded.folder
+        folder = manifests_dir() / source.embedded.folder
     elif source.mirror:
         root = mirror_root()
         if root is None:

@@ -138,13 +138,18 @@ def speechocean762(tree: Path, split: str, manifest: Path) -> None:
 
 
 def common_voice(tree: Path, split: str, manifest: Path) -> None:
-    """A Common Voice sample: `<lang>/validated.tsv` and `<lang>/clips/`; speakers' ids are hashed again."""
-    lang = split.removeprefix("commonvoice_")
-    rows = csv.DictReader(_lines(tree / lang / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
+    """A Common Voice sample: `<locale>/validated.tsv` and `<locale>/clips/`; speakers' ids are hashed again.
+
+    A split's name has its locale in lower case, such as `zh-cn`; the language is what is before the hyphen.
+    """
+    wanted = split.removeprefix("commonvoice_")
+    locale = next((path.name for path in sorted(tree.iterdir()) if path.name.lower() == wanted), wanted)
+    rows = csv.DictReader(_lines(tree / locale / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
 
     def utterances() -> Iterator[Utterance]:
         for row in rows:
-            path = tree / lang / "clips" / row["path"]
+            path = tree / locale / "clips" / row["path"]
+            lang = wanted.partition("-")[0]
             speaker = sha256(row["client_id"].encode()).hexdigest()[:12]
             yield _utterance(manifest, path, path.stem, row["sentence"], speaker=speaker, lang=lang)
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -209,7 +209,7 @@ class _Absent(Exception):  # noqa: N818  # not an error: the next source may hav
 
 
 def _specs_folder() -> Path:
-    return project_root() / "data_manifests" / "models"
+    return manifests_dir() / "models"
 
 
 def _mismatch(folder: Path, files: Mapping[str, FileSpec]) -> str | None:

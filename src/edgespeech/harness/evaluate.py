@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import LinkProfile, Recogniser, Request
-from edgespeech.core.places import project_root
+from edgespeech.core.places import checkout
 from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
@@ -284,7 +284,7 @@ class _Draft:
         )
 
     def _provenance(self, load_before: float, wall_s: float | None) -> Provenance:
-        commit, dirty = provenance.git_state(project_root())
+        commit, dirty = provenance.git_state(checkout())
         cpu_model, cpu_flags = provenance.processor()
         return Provenance(
             commit=commit,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from edgespeech.contracts import Verdict
 from edgespeech.core.files import write_atomic
+from edgespeech.core.places import results_dir
 from edgespeech.errors import bad
 from edgespeech.harness.checks import NO_RECORD, Page, Profile, measure
 from edgespeech.records.claims import Bar, Claim, Judgement, Kind, Measured, Unit
@@ -206,7 +207,7 @@ def stamp(page: Page, record: PageRecord) -> str:
         spoken = "utterances by row below"
     else:
         spoken = ", ".join(f"{count} utterances of {name}" for name, count in record.utterances.items())
-    source = f"results/{record.technique}/{record.stem}.json"
+    source = f"{results_dir().name}/{record.technique}/{record.stem}.json"
     text = (
         f"Measured {record.created} by {profile}, {spoken or 'no utterances'}, at commit {record.commit[:12]}"
         f"{' (dirty)' if record.dirty else ''}, {record.machine.cpu_model}, {record.machine.cores} cores "

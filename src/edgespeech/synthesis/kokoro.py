@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.contracts import Samples
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits
@@ -81,7 +81,7 @@ def load_voices() -> dict[str, VoiceSpec]:
 
 def voices_file() -> Path:
     """Where the list of voices is."""
-    return project_root() / "data_manifests" / "voices" / "kokoro.yaml"
+    return manifests_dir() / "voices" / "kokoro.yaml"
 
 
 @dataclass(frozen=True, slots=True)

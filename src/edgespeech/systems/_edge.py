@@ -116,8 +116,8 @@ class EdgeTransducer(EdgeRecogniser):
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
         from edgespeech.model.checkpoint import load_model
-        from edgespeech.search.greedy import MAX_LABELS
         from edgespeech.search.partials import TAIL_S
+        from edgespeech.search.settings import MAX_LABELS
         from edgespeech.search.streaming import TransducerStream
 
         trained, files = load_model(self.folder()), self.files()
