@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from edgespeech.harness.checks import Page
@@ -39,25 +38,7 @@ def all_judged() -> list[Judged]:
     return [one for page in pages() if (record := page.newest()) is not None for one in judged(page, record)]
 
 
-def claims_text() -> str:
-    """How many claims of how many papers, and how many targets, with their verdicts: one sentence each."""
-    sentences = []
-    found = all_judged()
-    for kind in (Kind.PAPER, Kind.TARGET):
-        some = [one for one in found if one.claim.kind is kind]
-        counts = Counter("mixed" if one.verdict is None else one.verdict.value for one in some)
-        verdicts = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        sources = {one.claim.source.partition(":")[0] for one in some}
-        what = f"claims of {len(sources)} papers and articles" if kind is Kind.PAPER else "targets of our own"
-        sentences.append(f"{len(some)} {what}: {verdicts}.")
-    rule = (
-        "A verdict needs the whole 95 % interval on one side of the bar, and three trainings where the claim is about "
-        "a way of training; *mixed*: conditions differ."
-    )
-    return " ".join([*sentences, rule]) + "\n"
-
-
-def claims_table() -> str:
+def rows_of_claims() -> str:
     """Every claim and target with what was measured and its verdict."""
     rows = [
         (
