@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,40 +29,42 @@ from replication.az_execution.accelerator_trace import listen
 from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
-from edgespeech.core.files import write_atomic
+from edgespeech.core.exported import PARTS, TOKENS, onnx_file
 from edgespeech.core.places import project_root, shipped_models
+from edgespeech.core.threads import THREAD_VARIABLES
+from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.peer_bench import (
     Answer,
     Contestant,
-    Spoken,
+    Prepared,
     chunk_figures,
     contest,
     equal_share,
     error_rates,
     longer,
+    prepared,
     spread,
-    utterances,
 )
-from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
-from edgespeech.model.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
+from edgespeech.model.export_onnx import export_onnx, quantise_onnx
 from edgespeech.packed.edge_file import Tensor, read_edge, sections
 from edgespeech.packed.layout_search import this_machine
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.packed.simulate import simulate, transcriptions
 from edgespeech.records.records import without_paths
-from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
-from edgespeech.search.settings import BEAM, CHUNK_S
+from edgespeech.report.page import run
+from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.settings import BEAM, CHUNK_S, MAX_LABELS
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 HERE = Path(__file__).parent
 PRODUCTS = HERE / "products.py"
 PLOT = HERE / "accelerator.svg"
 PEER_VARIABLE = "EDGESPEECH_SHERPA_PYTHON"
-"""Environment variable that names an interpreter that imports sherpa_onnx, in an environment of its own."""
+"""Environment variable that names an interpreter that imports sherpa_onnx, where that is another environment."""
 FEATURES = "features alone"
 SHERPA_TAIL_S = 0.4
 """Seconds of silence after the utterances that are compared with sherpa-onnx, which runs whole chunks alone."""
@@ -76,6 +79,7 @@ class Bench:
         trained: the same, loaded.
         scratch: a folder for files.
         spoken: the utterances.
+        normalisers: by corpus.
         missing: rows of the corpora that are not here.
         layouts: `.edge` files by the layout's name, in the order of the configuration.
 
@@ -87,16 +91,13 @@ class Bench:
         self.config = config
         self.model = model
         self.scratch = scratch
-        self.spoken: list[Spoken] = []
-        self.missing: list[Row] = []
-        for corpus in config["corpora"]:
-            try:
-                self.spoken += utterances(corpus, self._amount("utterances"), self.seed, scratch)
-            except EdgeSpeechError as error:
-                reason = without_paths(str(error))
-                self.missing.append({"claim": "az_execution.truth", "detail": corpus, "skipped": reason})
-        if not self.spoken:
-            raise EdgeSpeechError("az_execution: none of the corpora is here")
+        utterances = utterances_of(config["corpora"], seed=self.seed, count=self._amount("utterances"))
+        self.spoken = list(prepared(utterances, scratch))
+        self.normalisers = utterances.normalisers
+        self.missing: list[Row] = [
+            {"part": f"the truth table on {corpus}", "skipped": reason}
+            for corpus, reason in utterances.missing.items()
+        ]
         # Greedy search is compared, which does without a language model; so do the files.
         self.trained = replace(load_model(model), fusion=None)
         self.layouts: dict[str, Path] = {}
@@ -115,7 +116,7 @@ class Bench:
         """Of subsets and intervals."""
         return int(self.config["seed"])
 
-    def some(self, what: str) -> Sequence[Spoken]:
+    def some(self, what: str) -> Sequence[Prepared]:
         """So many utterances as this profile has for something."""
         return spread(self.spoken, self._amount(what))
 
@@ -158,8 +159,7 @@ def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
             try:
                 yield from part(bench)
             except EdgeSpeechError as error:
-                claim = f"az_execution.{part.__name__}"
-                yield {"claim": claim, "skipped": without_paths(str(error))}
+                yield {"part": part.__name__, "skipped": without_paths(str(error))}
 
 
 def layout_of(entry: Mapping[str, Any]) -> Layout:
@@ -196,18 +196,19 @@ def exported_process(
     """ONNX Runtime or sherpa-onnx on exported files; `stack`: chunks that are run together at the least.
 
     Raises:
-        EdgeSpeechError: no interpreter for sherpa-onnx is named.
+        EdgeSpeechError: there is no sherpa-onnx.
     """
     files = {part: str(onnx_file(folder, part, int8=int8)) for part in PARTS}
     files["tokens"] = str(folder / TOKENS)
-    if kind == "sherpa":
-        python = os.environ.get(PEER_VARIABLE)
-        if not python:
-            raise EdgeSpeechError(f"{PEER_VARIABLE} names no interpreter that imports sherpa_onnx")
+    if kind == "sherpa-onnx":
+        python = os.environ.get(PEER_VARIABLE) or (sys.executable if find_spec("sherpa_onnx") else None)
+        if python is None:
+            raise EdgeSpeechError(
+                f"package sherpa-onnx is not installed, and {PEER_VARIABLE} names no interpreter that imports it"
+            )
         return process(bench, name, kind, python=python, files=files)
-    frames = bench.trained.model.config.stack
-    chunk = bench.chunk * frames
-    return process(bench, name, kind, files=files, stack=stack * frames, chunk=chunk, max_labels=MAX_LABELS)
+    multiple = stack * bench.trained.model.config.stack
+    return process(bench, name, kind, files=files, multiple=multiple, max_labels=MAX_LABELS)
 
 
 def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None]:
@@ -217,7 +218,7 @@ def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None
         EdgeSpeechError: it cannot run here.
     """
     name, kind, int8 = entry["name"], entry["kind"], entry["int8"]
-    if kind == "torch":
+    if kind == "edge-fp32":
         size = None if int8 else (bench.model / WEIGHTS).stat().st_size
         return process(bench, name, kind, folder=str(bench.model), int8=int8), size
     size = sum(onnx_file(bench.exported, part, int8=int8).stat().st_size for part in PARTS)
@@ -233,7 +234,7 @@ def truth(bench: Bench) -> Iterator[Row]:
     for name, path in bench.layouts.items():
         stored[name] = networks(read_edge(path).tensors)
         rows[name] = {"name": name, "ours": True, "file_bytes": path.stat().st_size, **sizes(stored[name])}
-        contestants.append(process(bench, name, "edge", file=str(path)))
+        contestants.append(process(bench, name, "edge-packed", file=str(path)))
     for entry in config["peers"]:
         name = entry["name"]
         rows[name] = {"name": name, "ours": False}
@@ -264,17 +265,11 @@ def truth(bench: Bench) -> Iterator[Row]:
         row |= {key: chunk_figures(found[key]) for key in ("warm", "cold")}
         if name != FEATURES:
             row["traffic_bytes_per_s"] = traffic(bench, stored[name], found["warm"])
-            row["wer"] = error_rates(bench.spoken, found["warm"], reference, config["corpora"], bench.seed)
+            row["wer"] = error_rates(bench.spoken, found["warm"], reference, bench.normalisers, bench.seed)
     for row in rows.values():
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
-    yield {
-        "claim": "az_execution.truth",
-        "detail": f"{len(bench.spoken)} utterances warm, {len(cold)} cold",
-        "measured": sum("skipped" not in row for row in rows.values()),
-        "n": len(rows),
-        "contestants": list(rows.values()),
-    }
+    yield {"contestants": list(rows.values()), "warm": len(bench.spoken), "cold": len(cold)}
     yield from bars(list(rows.values()), config["ours"], config["fewer"])
     answers = results[config["ours"]]["alone"]
     yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
@@ -291,9 +286,12 @@ def rounding(bench: Bench) -> Iterator[Row]:
         for corpus, found in added_errors(rounded, exact, bench.config["corpora"], bench.seed, beam):
             yield {
                 "claim": "az_execution.wer_int8",
-                "detail": f"{corpus}, {how}; 95 % {found.low:.2g} to {found.high:.2g}",
+                "detail": f"{corpus}, {how}",
                 "measured": found.difference,
+                "low": found.low,
+                "high": found.high,
                 "n": found.n,
+                "resampled": found.resampled,
             }
 
 
@@ -358,13 +356,13 @@ def onnx(bench: Bench) -> Iterator[Row]:
 def sherpa(bench: Bench) -> Iterator[Row]:
     """sherpa-onnx on the exported files against our greedy search, by torch in fp32 and by ONNX Runtime in int8."""
     folder = bench.export(labels=MAX_LABELS)
-    contestants = [process(bench, "ours fp32", "torch", folder=str(bench.model), int8=False)]
+    contestants = [process(bench, "ours fp32", "edge-fp32", folder=str(bench.model), int8=False)]
     contestants.append(
-        exported_process(bench, "ours int8", "onnx", bench.exported, int8=True, stack=bench.chunk)
+        exported_process(bench, "ours int8", "onnxruntime", bench.exported, int8=True, stack=bench.chunk)
     )
     for int8 in (False, True):
         name = "theirs int8" if int8 else "theirs fp32"
-        contestants.append(exported_process(bench, name, "sherpa", folder, int8=int8))
+        contestants.append(exported_process(bench, name, "sherpa-onnx", folder, int8=int8))
     spoken = [longer(item, SHERPA_TAIL_S) for item in bench.some("sherpa")]
     results = contest(contestants, warm=spoken)
     for name, found in results.items():
@@ -383,7 +381,9 @@ def simulated(bench: Bench) -> Iterator[Row]:
     """The packed engine against the torch model that simulates it, on every utterance of one corpus."""
     folder = bench.scratch / "simulated"  # the files of a subset have the same names
     folder.mkdir()
-    spoken = list(utterances(bench.config["simulated_corpus"], None, bench.seed, folder))
+    corpus = bench.config["simulated_corpus"]
+    wanted = {corpus: bench.config["corpora"][corpus]}
+    spoken = list(prepared(utterances_of(wanted, seed=bench.seed), folder))
     for name in bench.config["simulated"]:
         twin = simulate(bench.trained.model.config, read_edge(bench.layouts[name]).tensors)
         same = 0
@@ -393,8 +393,8 @@ def simulated(bench: Bench) -> Iterator[Row]:
                 stream, search = packed.open(), GreedyDecoder(twin)
                 stream.accept(item.features)
                 search.accept(encoded)
-                wanted = search.best
-                same += (stream.best.labels, stream.best.frames) == (wanted.labels, wanted.frames)
+                best = search.best
+                same += (stream.best.labels, stream.best.frames) == (best.labels, best.frames)
         yield {
             "claim": "az_execution.simulated",
             "detail": f"{name}, all of {bench.config['simulated_corpus']}",
@@ -412,13 +412,7 @@ def accelerator(bench: Bench) -> Iterator[Row]:
     baseline = read_edge(bench.layouts[settings["baseline"]]).tensors
     asked = {"bits": settings["bits"], "sparsities": settings["sparsities"]}
     rows += processors.swept_rows(baseline, numbers.processors, workload, **asked)
-    yield {
-        "claim": "az_execution.accelerator",
-        "detail": f"{workload.audio_s:.0f} s of speech",
-        "measured": len(rows),
-        "n": len(bench.layouts),
-        "modelled": rows,
-    }
+    yield {"modelled": rows, "audio_s": workload.audio_s}
 
 
 def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -439,25 +433,25 @@ def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
         yield row if number else {**row, "products": report}
 
 
-def kept(record: Measured | None, key: str) -> Any:
+def kept(record: View | None, key: str) -> Any:
     """What the first row that has something under a key has there, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)
 
 
-def truth_block(record: Measured | None) -> str:
+def truth_block(record: View | None) -> str:
     """The truth table."""
     found = kept(record, "contestants")
     return NO_RECORD if found is None else truth_table(found)
 
 
-def products_block(record: Measured | None) -> str:
+def products_block(record: View | None) -> str:
     """The table of products."""
     found = kept(record, "products")
     return NO_RECORD if found is None else products_table(found)
 
 
-def accelerator_block(record: Measured | None) -> str:
+def accelerator_block(record: View | None) -> str:
     """The tables of the processor model, and its plot."""
     rows = kept(record, "modelled")
     if rows is None:
@@ -468,11 +462,16 @@ def accelerator_block(record: Measured | None) -> str:
         [
             processors.accelerator_table(rows),
             processors.limits_table(rows),
-            f"![time and modelled energy against sparsity]({PLOT.name})\n",
             processors.claims_table(numbers.claims, rows, record["config"]["accelerator"]["baseline"]),
             processors.numbers_table(numbers.processors),
         ]
     )
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Time and modelled energy against sparsity, by file name."""
+    rows = kept(record, "modelled")
+    return {} if rows is None else {PLOT.name: processors.accelerator_plot(rows)}
 
 
 PAGE = Page(
@@ -480,6 +479,7 @@ PAGE = Page(
     records=project_root() / "results" / "az_execution",
     checks=(execution, products),
     blocks={"truth": truth_block, "products": products_block, "accelerator": accelerator_block},
+    plots=plots,
 )
 
 
@@ -487,6 +487,3 @@ def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)
-    rows = kept(PAGE.newest(), "modelled")
-    if rows is not None:
-        write_atomic(PLOT, processors.accelerator_plot(rows))

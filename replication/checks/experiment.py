@@ -6,9 +6,11 @@ edgespeech replicate checks --render   # render the newest record only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from replication.checks.published_scores import score_lines
 from edgespeech.contracts import Request
 from edgespeech.core.places import project_root
 from edgespeech.corpora.fetch import fetch, manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import Page, parser, run
+from edgespeech.harness.checks import Page, Row, parser
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.workers import Job, run_jobs
 from edgespeech.metrics.statistics import bootstrap_ratio
+from edgespeech.report.page import run
 
 
 def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) -> float:
@@ -46,43 +50,48 @@ def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) ->
     return hits / int(config["experiments"])
 
 
-def coverage(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+def share_interval(share: float, n: int) -> Row:
+    """The 95 % interval of a share of `n` independent trials (Wilson)."""
+    z = NormalDist().inv_cdf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return {"low": middle - half, "high": middle + half, "resampled": ("simulations",)}
+
+
+def coverage(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Both coverages."""
     for clustered in (False, True):
+        share, n = (
+            simulated_coverage(config["coverage"], seed, clustered=clustered),
+            config["coverage"]["experiments"],
+        )
         yield {
             "claim": "checks.coverage",
             "detail": "speakers differ, resampled" if clustered else "independent utterances",
-            "measured": simulated_coverage(config["coverage"], seed, clustered=clustered),
-            "n": config["coverage"]["experiments"],
+            "measured": share,
+            "n": n,
+            **share_interval(share, n),
         }
 
 
-def overhead(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+def overhead(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Compute that the runner attributes to a recogniser that does nothing, per second of audio."""
     settings = config["overhead"]
     manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
-    jobs = [
-        Job(
-            audio=manifest.audio_path(item),
-            offset_s=item.offset,
-            duration_s=item.duration,
-            request=Request(utterance_id=item.id),
-            sha256=item.sha256,
-        )
-        for item in manifest.utterances
-    ]
+    jobs = [Job(spoken=spoken, request=Request(utterance_id=spoken.id)) for spoken in spoken_of(manifest)]
     done = run_jobs(recognisers()["null"], {}, jobs).done
-    compute_s = sum(chunk.compute_s for one in done for chunk in one.trace.chunks)
-    audio_s = sum(one.trace.duration_s for one in done)
+    compute_s = [sum(chunk.compute_s for chunk in one.trace.chunks) for one in done]
+    audio_s = [one.trace.duration_s for one in done]
     yield {
         "claim": "checks.overhead",
         "detail": "null recogniser",
-        "measured": compute_s / audio_s,
+        "measured": sum(compute_s) / sum(audio_s),
+        **bootstrap_ratio(compute_s, audio_s, [None] * len(done), seed=seed).as_row(),
         "n": len(done),
     }
 
 
-def live(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+def live(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The cloud baseline over a real socket in real time, against the replayed simulation."""
     from edgespeech.harness.live import compare_live
 
@@ -113,7 +122,7 @@ def live(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     }
 
 
-def scores(config: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+def scores(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Every published score line, computed again from the published references and hypotheses."""
     del seed
     folder = fetch(config["scores"]["corpus"])

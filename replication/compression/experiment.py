@@ -24,14 +24,16 @@ from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
 from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root, records_dir, shipped_models
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.metrics.statistics import paired_ratio_difference
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.pack import pack
 from edgespeech.records.records import load_records, without_paths
+from edgespeech.report.page import run
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.text.grammar import load_grammar
@@ -44,7 +46,7 @@ SEARCH = RESULTS / "search.yaml"
 
 def settings() -> dict[str, Any]:
     """The page's configuration."""
-    found: dict[str, Any] = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = load_yaml(HERE / "config.yaml")
     return found
 
 
@@ -76,7 +78,7 @@ def searched(root_sha256: str) -> dict[str, Option] | None:
     """What the search chose for the model with these weights; None if it did not run on them."""
     if not SEARCH.is_file():
         return None
-    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    told = load_yaml(SEARCH)
     if told["root_sha256"] != root_sha256:
         return None
     return {name: Option(**one) for name, one in told["matrices"].items()}
@@ -113,7 +115,7 @@ def make_search(profile: str) -> None:
                 break
             budget -= file.stat().st_size - limit  # vectors, paddings and what the file tells of itself
         bench = Bench({asked["corpus"]: "basic"}, Path(scratch), config["seed"], asked[profile])
-        labels = [trained.tokeniser.encode(item.reference) for item in bench.spoken]
+        labels = [trained.tokeniser.encode(item.text) for item in bench.spoken]
         told = {
             "root_sha256": arms.root_sha256,
             "base_loss": base,
@@ -136,7 +138,7 @@ def search(config: dict[str, Any], seed: int) -> Iterator[Row]:
     del config, seed
     if searched(the_arms().root_sha256) is None:
         raise EdgeSpeechError("no search was made for this model: `--profile full` makes it")
-    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    told = load_yaml(SEARCH)
     yield {
         "claim": "compression.search",
         "detail": f"{told['file_bytes']} bytes; {told['added_loss']:.4f} added, {told['expected_loss']:.4f} expected",
@@ -157,7 +159,7 @@ def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator
         except EdgeSpeechError:
             continue  # the table of arms says why
         if file.stat().st_size <= asked["largest_bytes"]:
-            texts, _ = say(file, bench.spoken, config["beams"][0])
+            texts, _ = say(file, bench, config["beams"][0])
             yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
 
 
@@ -206,7 +208,7 @@ def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
         yield {"claim": "compression.bytes", "detail": name, "measured": file.stat().st_size, "n": 1}
         yield from cloud(asked["cloud"], file.stat().st_size)
         bench = Bench(config["corpora"], scratch, seed)
-        said, _ = say(file, bench.spoken, config["beams"][0])
+        said, _ = say(file, bench, config["beams"][0])
         for reference in asked["references"]:
             yield from against(found, reference, f"{name} against {reference}", said, bench, config)
 
@@ -221,16 +223,18 @@ def against(
     except EdgeSpeechError as error:
         yield {"claim": "compression.tie", "detail": detail, "skipped": without_paths(str(error))}
         return
-    theirs, _ = say(other, bench.spoken, config["beams"][0])
+    theirs, _ = say(other, bench, config["beams"][0])
     errors = [bench.errors(texts) for texts in (said, theirs)]
     for corpus in bench.normaliser:
         found = bench.compare(errors[:1], errors[1:], corpus)
         yield {
             "claim": "compression.tie",
-            "detail": f"{corpus}, {detail}: {100 * found.difference:.2f} points, 95 % "
-            f"{100 * found.low:.2f} to {100 * found.high:.2f}: {found.verdict}",
-            "measured": found.low,
+            "detail": f"{corpus}, {detail}",
+            "measured": found.difference,
+            "low": found.low,
+            "high": found.high,
             "n": found.n,
+            "resampled": found.resampled,
         }
     yield commands(config["ships"]["commands"], detail, (said, theirs), bench)
 
@@ -270,9 +274,9 @@ def commands(asked: Mapping[str, str], name: str, texts: Sequence[Sequence[str]]
     shares = [100 * (1 - sum(values) / len(values)) for values in rejected]
     return {
         **row,
-        "detail": f"{row['detail']}: {shares[0]:.1f} % accepted against {shares[1]:.1f} %; difference 95 % "
-        f"{100 * found.interval.low:.1f} to {100 * found.interval.high:.1f} points: {found.verdict.value}",
-        "measured": found.interval.low,
+        "detail": f"{row['detail']}: {shares[0]:.1f} % accepted against {shares[1]:.1f} %",
+        "measured": found.difference,
+        **found.interval.as_row(),
         "n": len(items),
     }
 
@@ -297,22 +301,22 @@ def publish_model() -> str:
         return f"{arm.name}: {file.stat().st_size} bytes, the arm's WER {rate:.4f} on tuning material"
 
 
-def arms_block(record: Measured | None) -> str:
+def arms_block(record: View | None) -> str:
     """The table of arms, and its plot."""
     rows = kept(record, "arms")
     if rows is None:
         return NO_RECORD
     assert record is not None
-    return f"{arms_table(rows, record['config']['control'])}\n![word errors against bytes and time](pareto.svg)\n"
+    return arms_table(rows, record["config"])
 
 
-def search_block(record: Measured | None) -> str:
+def search_block(record: View | None) -> str:
     """What the search chose."""
     told = kept(record, "search")
     return NO_RECORD if told is None else layout_table(told["matrices"])
 
 
-def plots(record: Measured | None) -> dict[str, str]:
+def plots(record: View | None) -> dict[str, str]:
     """The page's plots, by file name."""
     rows = kept(record, "arms")
     return {} if rows is None else {"pareto.svg": pareto_plot(rows)}
@@ -323,6 +327,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, search, ships),
     blocks={"arms": arms_block, "search": search_block},
+    plots=plots,
 )
 
 
@@ -341,5 +346,3 @@ def main(words: Sequence[str] | None = None) -> None:
         make_search(given.profile)
         train_arms(the_arms(), given.only, processes=settings()["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.newest()).items():
-        write_atomic(HERE / name, drawn)

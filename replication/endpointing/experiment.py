@@ -17,28 +17,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from replication.endpointing import tables as report
 from replication.endpointing.curves import Sweep, median_difference, sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file
 from edgespeech.core.places import heads_file, project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.checks import Page, Row, parser, run
+from edgespeech.harness.checks import Page, Row, parser
 from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
 from edgespeech.metrics.silence import words_invented_per_minute
-from edgespeech.metrics.statistics import paired_ratio_difference, quantile
+from edgespeech.metrics.statistics import (
+    bootstrap_quantile,
+    bootstrap_ratio,
+    bootstrap_share,
+    paired_quantile_difference,
+    paired_ratio_difference,
+    quantile,
+)
 from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.records import sha256_json, without_paths
+from edgespeech.report.page import run
+from edgespeech.search.settings import SearchSettings
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -76,14 +86,17 @@ def train(config: Config) -> Path:
     make_corpora([config["tuning"]["corpus"], *(source["corpus"] for source in settings["speech"])])
     how = HeadsConfig.model_validate(settings["heads"])
     augment = Augmenter(
-        AugmentConfig.from_mapping(settings["augment"]), load_noises(settings["noises"]), seed
+        AugmentConfig.from_mapping(settings["augment"]),
+        load_noises(*filter(None, [settings["noises"]])),
+        seed,
     )
     hesitation = Hesitation.model_validate(settings["hesitation"])
+    lessons_search = SearchSettings(beam=config["beam"], language_model=False)
     lessons: list[Lesson] = []
     for source in settings["speech"]:
         manifest = trainable(source["corpus"]).subset(source["utterances"], seed)
         lessons += [
-            lesson(frames_of(trained, config["beam"], case), case.eos_s, how.after_s)
+            lesson(frames_of(trained, lessons_search, case), case.eos_s, how.after_s)
             for case in lessons_cases(manifest, hesitation, trained, augment, seed, gate=settings["gate"])
         ]
         print(f"{manifest.name}: heard, {len(lessons)} utterances in all", flush=True)
@@ -160,7 +173,9 @@ def heard_set(config: Config, name: str) -> list[Heard]:
     if key not in _heard:
         trained, known = recogniser()[0], known_scorers(config)[0]
         values = config["tuning"] if name == "tuning" else config["sets"][name]
-        _heard[key] = [listen(trained, config["beam"], case, known) for case in set_cases(config, values)]
+        _heard[key] = [
+            listen(trained, report.search_of(config), case, known) for case in set_cases(config, values)
+        ]
         print(f"{name}: {len(_heard[key])} utterances heard", flush=True)
     return _heard[key]
 
@@ -195,10 +210,10 @@ def curves(config: Config, seed: int) -> Iterator[Row]:
     try:
         tuned = tuned_sweeps(config)
     except EdgeSpeechError as error:  # it is synthesised; the other sets are to be had without it
-        yield {"claim": "endpointing.tuned_cut_off", "skipped": without_paths(str(error))}
+        yield {"part": "the tuning set", "skipped": without_paths(str(error))}
     for set_name, heard in each_set(config):
         if isinstance(heard, str):
-            yield {"claim": "endpointing.learned_gain", "detail": set_name, "skipped": heard}
+            yield {"part": set_name, "skipped": heard}
             continue
         swept = {
             name: sweep([one.of(name) for one in heard], chunk_s=config["chunk_s"])
@@ -206,6 +221,7 @@ def curves(config: Config, seed: int) -> Iterator[Row]:
         }
         for name in swept:
             row: Row = {"set": set_name, "scorer": name, "n": len(heard), "curve": report.curve(swept[name])}
+            row["settings"] = report.search_of(config).describe()
             place = tuned[name].at(config["cut_off_rate"]) if name in tuned else None
             if place is not None:
                 thresholds = tuned[name].thresholds[place : place + 1]
@@ -217,6 +233,9 @@ def curves(config: Config, seed: int) -> Iterator[Row]:
                     "claim": "endpointing.tuned_cut_off",
                     "detail": f"{name}, {set_name}; EP50 {again.latency(0, 0.5):.2f} s",
                     "measured": float(again.cut_off_rate()[0]),
+                    **bootstrap_share(
+                        again.cut[:, 0].tolist(), [one.case.speaker for one in heard], seed=seed
+                    ).as_row(),
                     "n": len(heard),
                 }
             yield from _compared(config, seed, row, heard, swept)
@@ -244,11 +263,11 @@ def _compared(
         [count.errors for count in ended], [count.errors for count in without], words, groups, seed=seed
     )
     row["wer"] = wer(ended)
-    ends = f"95 % {paired.interval.low:.2g} to {paired.interval.high:.2g}"
     yield {
         "claim": "endpointing.wer_cost",
-        "detail": f"{name}, {set_name}, from {wer(without):.4f}; {ends}",
+        "detail": f"{name}, {set_name}, from {wer(without):.4f}",
         "measured": paired.difference,
+        **paired.interval.as_row(),
         "n": len(heard),
     }
     if name == control:
@@ -261,8 +280,7 @@ def _compared(
     except EdgeSpeechError as error:
         yield {**row, "skipped": str(error)}
         return
-    ends = f"95 % {gain.interval.low:.2f} to {gain.interval.high:.2f}"
-    yield {**row, "detail": f"{row['detail']}; {ends}", "measured": gain.difference}
+    yield {**row, "measured": gain.difference, **gain.interval.as_row()}
 
 
 def gain_claim(config: Config, scorer: str, set_name: str) -> str:
@@ -352,12 +370,14 @@ def _dual_rows(
             utterance_timing(timeline, UtteranceTimes(eos_s=one.case.eos_s))
             for timeline, one in zip(timelines, heard, strict=True)
         ]
-        upl[name] = quantile([math.inf if one.upl_s is None else one.upl_s for one in timings], 0.5)
+        upl[name] = [math.inf if one.upl_s is None else one.upl_s for one in timings]
         rates[name] = wer(word_errors(config, set_name, heard, [timeline.text for timeline in timelines]))
         cut[name] = sum(bool(one.cut_off) for one in timings) / len(timings)
-    found = early(runs["dual"])
+    found, groups, seed = early(runs["dual"]), [one.case.speaker for one in heard], config["seed"]
     resets = [one for one in runs["dual"] if one.last(EventKind.RESET) is not None]
     common = {"policy": policy, "set": set_name, "n": len(heard)}
+    p50 = {name: quantile(values, 0.5) for name, values in upl.items()}
+    early_ones = [place for place, one in enumerate(found.each_confirmed) if one is not None]
     confirmed: Row = {
         **common,
         "claim": "endpointing.dual_confirmed" if set_name in config["held"] else "endpointing.dual_other",
@@ -365,8 +385,8 @@ def _dual_rows(
         "measured": found.confirmed,
         "dual": {
             **report.early_point(found),
-            "upl_p50_single_s": upl["single"],
-            "upl_p50_s": upl["dual"],
+            "upl_p50_single_s": p50["single"],
+            "upl_p50_s": p50["dual"],
             "cut_off_rate": cut["dual"],
             "wer": rates["dual"],
             "final": closing,
@@ -374,22 +394,32 @@ def _dual_rows(
         },
         "pareto": _tried(heard, closing, opening[0], candidates, chunk_s),
     }
+    if len(early_ones) > 1:
+        flags = [bool(found.each_confirmed[place]) for place in early_ones]
+        confirmed |= bootstrap_share(flags, [groups[place] for place in early_ones], seed=seed).as_row()
     if resets:
         confirmed["example"] = report.example(resets[0])
     yield confirmed
     if set_name not in config["held"]:
         return
-    for claim, more, measured in (
-        ("dual_advance", "", found.advance_s),
-        ("dual_upl", f"; {upl['single']:.2f} s to {upl['dual']:.2f} s", upl["single"] - upl["dual"]),
-        (
-            "dual_wer",
-            f"; cut off {cut['single']:.3f} and {cut['dual']:.3f}",
-            rates["dual"] - rates["single"],
-        ),
-    ):
-        detail = f"{policy}, {set_name}{more}"
-        yield {**common, "claim": f"endpointing.{claim}", "detail": detail, "measured": measured}
+    yield {
+        **common,
+        "claim": "endpointing.dual_advance",
+        "detail": f"{policy}, {set_name}",
+        "measured": found.advance_s,
+        **bootstrap_quantile([[one] for one in found.advances_s], 0.5, groups, seed=seed).as_row(),
+    }
+    row = {
+        **common,
+        "claim": "endpointing.dual_upl",
+        "detail": f"{policy}, {set_name}; {p50['single']:.2f} s to {p50['dual']:.2f} s",
+    }
+    try:
+        gain = paired_quantile_difference(upl["single"], upl["dual"], 0.5, groups, seed=seed)
+    except EdgeSpeechError as error:
+        yield {**row, "skipped": str(error)}
+        return
+    yield {**row, "measured": gain.difference, **gain.interval.as_row()}
 
 
 def nothing_said(config: Config, seed: int) -> Iterator[Row]:
@@ -409,7 +439,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
     heard = []
     for name, samples in sounds.items():
         case = Case(id=name, condition="", text="", speaker=None, samples=samples, sos_s=0.0, eos_s=0.0)
-        heard.append(listen(trained, config["beam"], case, known))
+        heard.append(listen(trained, report.search_of(config), case, known))
     texts, durations_s = [one.texts[-1] for one in heard], [one.duration_s for one in heard]
     yield {
         "claim": "endpointing.invented",
@@ -434,7 +464,6 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
 
 def cost(config: Config, seed: int) -> Iterator[Row]:
     """What the scorers compute, and the size of the learned ones."""
-    del seed
     heads = load_heads(heads_file(), recogniser()[1])
     heard = heard_set(config, "tuning")
     audio_s = sum(one.duration_s for one in heard)
@@ -444,12 +473,19 @@ def cost(config: Config, seed: int) -> Iterator[Row]:
             "detail": name,
             "measured": sum(one.compute_s[name] for one in heard) / audio_s,
             "n": len(heard),
+            **bootstrap_ratio(
+                [one.compute_s[name] for one in heard],
+                [one.duration_s for one in heard],
+                [one.case.speaker for one in heard],
+                seed=seed,
+            ).as_row(),
         }
     yield {
         "claim": "endpointing.bytes",
-        "detail": ", ".join(f"{key} {value}" for key, value in sorted(heads.provenance.items())),
+        "detail": "all learned scorers",
         "measured": heads_file().stat().st_size,
         "n": 1,
+        "provenance": heads.provenance,
     }
     for name, reason in known_scorers(config)[1].items():
         yield {"claim": "endpointing.silence_gain", "detail": name, "skipped": reason}
@@ -460,6 +496,7 @@ PAGE = Page(
     records=project_root() / "results" / "endpointing",
     checks=(curves, dual, nothing_said, cost),
     blocks={"points": report.points_table, "dual": report.dual_table, "reset": report.example_table},
+    plots=lambda view: {f"{name}.svg": svg for name, svg in (report.plots(view) if view else {}).items()},
 )
 
 
@@ -472,7 +509,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     given = options.parse_args(words)
     config: Config = {
-        **yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")),
+        **load_yaml(HERE / "config.yaml"),
         "profile": given.profile,
     }
     if given.write is not None:
@@ -486,6 +523,3 @@ def main(words: Sequence[str] | None = None) -> None:
         print(train({**config, "profile": "full"}))  # thresholds for use come from all tuning utterances
     if not given.train:
         run(PAGE, profile=given.profile, render_only=given.render)
-        record = PAGE.newest()
-        for name, svg in (report.plots(record) if record else {}).items():
-            write_atomic(HERE / f"{name}.svg", svg)

@@ -20,7 +20,8 @@ from edgespeech.endpointing.policy import EndPointer, Gate, Scorer
 from edgespeech.endpointing.scorers import Scorers
 from edgespeech.model.checkpoint import Trained
 from edgespeech.records.trace import Stamped, Timeline, Trace
-from edgespeech.search.beam import BeamDecoder
+from edgespeech.search.settings import SearchSettings
+from edgespeech.search.streaming import decoder_of
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -52,21 +53,21 @@ class Heard:
         return Scores(scores=self.scores[scorer], audio_s=self.audio_s, eos_s=self.case.eos_s)
 
 
-def frames_of(trained: Trained, beam: int, case: Case) -> list[Frame]:
+def frames_of(trained: Trained, settings: SearchSettings, case: Case) -> list[Frame]:
     """All frames of an utterance."""
-    return FrameStream(trained, BeamDecoder(trained.model, beam)).accept(case.samples)
+    return FrameStream(trained, decoder_of(trained, settings)).accept(case.samples)
 
 
-def listen(trained: Trained, beam: int, case: Case, scorers: Scorers) -> Heard:
+def listen(trained: Trained, settings: SearchSettings, case: Case, scorers: Scorers) -> Heard:
     """Hear an utterance with every scorer.
 
     Args:
         trained: the recogniser.
-        beam: how many hypotheses its search keeps.
+        settings: how it searches; its own end-point plays no part.
         case: the utterance.
         scorers: by name.
     """
-    frames = frames_of(trained, beam, case)
+    frames = frames_of(trained, settings, case)
     scores: defaultdict[str, Floats] = defaultdict(lambda: np.empty(len(frames)))
     compute_s: dict[str, float] = {}
     for name, make in scorers.items():
@@ -156,18 +157,23 @@ class Early:
         published: share of all utterances with a speculative result.
         advance_s: median of the final result's time minus that of the speculative result that stays (0 without).
         resets: of an utterance, on average.
+        advances_s: of each utterance.
+        each_confirmed: of each utterance; None without a speculative result.
     """
 
     confirmed: float
     published: float
     advance_s: float
     resets: float
+    advances_s: tuple[float, ...]
+    each_confirmed: tuple[bool | None, ...]
 
 
 def early(timelines: Sequence[Timeline]) -> Early:
     """See `Early`; a share of no utterance is 0."""
-    confirmed = published = resets = 0
-    advances = []
+    resets = 0
+    advances: list[float] = []
+    each: list[bool | None] = []
     for timeline in timelines:
         kinds = [one.event.kind for one in timeline.events]
         resets += kinds.count(EventKind.RESET)
@@ -179,12 +185,13 @@ def early(timelines: Sequence[Timeline]) -> Early:
             elif one.event.kind is EventKind.RESET:
                 kept = final
         advances.append(final.t_s - kept.t_s)
-        if EventKind.SPECULATIVE in kinds:
-            published += 1
-            confirmed += EventKind.RESET not in kinds
+        each.append(EventKind.RESET not in kinds if EventKind.SPECULATIVE in kinds else None)
+    published = [confirmed for confirmed in each if confirmed is not None]
     return Early(
-        confirmed=confirmed / published if published else 0.0,
-        published=published / len(timelines),
+        confirmed=sum(published) / len(published) if published else 0.0,
+        published=len(published) / len(timelines),
         advance_s=float(np.median(advances)),
         resets=resets / len(timelines),
+        advances_s=tuple(advances),
+        each_confirmed=tuple(each),
     )

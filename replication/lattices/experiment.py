@@ -19,28 +19,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from replication.lattices import tables
 from replication.lattices.lists import Wire, listed, same_bytes
-from replication.lattices.second_pass import hear, measured, second_pass_table
+from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
-from edgespeech.harness.peer_bench import Spoken, utterances
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
+from edgespeech.harness.peer_bench import Prepared, prepared
 from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, n_best, oracle, prune
 from edgespeech.lattice.search import LatticeDecoder, log_probability
-from edgespeech.metrics.statistics import paired_ratio_difference
+from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.records.records import without_paths
+from edgespeech.report.page import run
 from edgespeech.search.hypothesis import words_of
 from edgespeech.secondpass.folder import LM, second_pass_folder
 from edgespeech.secondpass.model import load_lm
@@ -60,7 +61,7 @@ NORMALISER = "basic"
 class Heard(NamedTuple):
     """An utterance as the search gets it: its transcription, with shape `(T, J)`, and the words that were said."""
 
-    spoken: Spoken
+    spoken: Prepared
     encoded: Tensor
     words: list[str]
 
@@ -93,18 +94,12 @@ class Bench:
         self.missing: list[Row] = []
         amount = config[config["profile"]]["utterances"]
         normalise = normalisers()[NORMALISER]
+        utterances = utterances_of(dict.fromkeys(config["corpora"], NORMALISER), seed=self.seed, count=amount)
+        for corpus, reason in utterances.missing.items():
+            self.missing.append({"part": f"lattices of {corpus}", "skipped": reason})
         with TemporaryDirectory() as scratch:
-            for corpus in config["corpora"]:
-                try:
-                    for item in utterances(corpus, amount, self.seed, Path(scratch)):
-                        self.heard.append(
-                            Heard(item, transcribed(self.trained, item), normalise(item.reference).split())
-                        )
-                except EdgeSpeechError as error:
-                    reason = without_paths(str(error))
-                    self.missing.append({"claim": "lattices.oracle", "detail": corpus, "skipped": reason})
-            if not self.heard:
-                raise EdgeSpeechError("lattices: none of the corpora is here")
+            for item in prepared(utterances, Path(scratch)):
+                self.heard.append(Heard(item, transcribed(self.trained, item), normalise(item.text).split()))
             self.audio = [audio_bytes(one.spoken) for one in self.heard]
         self.found = {
             (beam, merge): [searched(self.trained, one, beam, merge, config["n_best"]) for one in self.heard]
@@ -138,15 +133,25 @@ class Bench:
         """Over all utterances."""
         return sum(errors) / sum(self.words)
 
-    def difference(self, a: Sequence[int], b: Sequence[int]) -> tuple[float, float, float]:
-        """Of two word error rates on the same utterances, A minus B, and the ends of its interval."""
-        groups = [one.spoken.speaker for one in self.heard]
-        paired = paired_ratio_difference(a, b, self.words, groups, seed=self.seed)
-        return paired.difference, paired.interval.low, paired.interval.high
+    def difference(self, a: Sequence[int], b: Sequence[int]) -> Row:
+        """Of two word error rates on the same utterances, A minus B, with its interval, as a row has it."""
+        paired = paired_ratio_difference(a, b, self.words, self.groups, seed=self.seed)
+        return {"measured": paired.difference, **paired.interval.as_row()}
+
+    def ratio(self, a: Sequence[int], b: Sequence[int]) -> Row:
+        """What all of A is of all of B, with its interval, as a row has it; 1 where B sums to nothing."""
+        if not sum(b):
+            return {"measured": 1.0}
+        return {"measured": sum(a) / sum(b), **bootstrap_ratio(a, b, self.groups, seed=self.seed).as_row()}
+
+    @property
+    def groups(self) -> list[str | None]:
+        """The speaker of each utterance."""
+        return [one.spoken.speaker for one in self.heard]
 
 
 @torch.inference_mode()
-def transcribed(trained: Trained, item: Spoken) -> Tensor:
+def transcribed(trained: Trained, item: Prepared) -> Tensor:
     """The whole utterance's transcription, with shape `(T, J)`."""
     stack = trained.model.config.stack
     frames = len(item.features) // stack * stack
@@ -156,7 +161,7 @@ def transcribed(trained: Trained, item: Spoken) -> Tensor:
     return encoded[0]
 
 
-def audio_bytes(item: Spoken) -> dict[str, int]:
+def audio_bytes(item: Prepared) -> dict[str, int]:
     """Bytes of an utterance as Opus (whole packets of a constant rate), FLAC and PCM."""
     with np.load(item.file) as stored:
         samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
@@ -197,32 +202,25 @@ def lattices(config: dict[str, Any], seed: int) -> Iterator[Row]:
         try:
             yield from part(bench)
         except EdgeSpeechError as error:
-            yield {"claim": f"lattices.{part.__name__}", "skipped": without_paths(str(error))}
+            yield {"part": part.__name__, "skipped": without_paths(str(error))}
 
 
 def merging(bench: Bench) -> Iterator[Row]:
     """Every arm against the unmerged one of the same beam, and of all beams."""
-    n, first = len(bench.heard), {"arms": arms(bench)}
+    n = len(bench.heard)
+    yield {"arms": arms(bench)}
     for (beam, merge), found in bench.found.items():
-        plain = bench.found[beam, None]
-        detail = f"beam {beam}, {tables.merged_labels(merge)}"
-        ours, theirs = ([one.oracle for one in some] for some in (found, plain))
-        _, low, high = bench.difference([one.oracle for one in found], [one.best for one in found])
-        yield {"claim": "lattices.order", "detail": detail, "measured": high, "n": n, "low": low, **first}
-        first = {}
         if merge is None:
             continue
-        change, low, high = bench.difference(ours, theirs)
-        points = f"{100 * change:.2f} points, 95 % {100 * low:.2f} to {100 * high:.2f}"
-        gain = 1 - sum(ours) / sum(theirs) if sum(theirs) else 0.0
-        yield {"claim": "lattices.oracle", "detail": f"{detail}; {points}", "measured": gain, "n": n}
-        loss, low, _ = bench.difference([one.errors for one in found], [one.errors for one in plain])
-        yield {
-            "claim": "lattices.no_loss",
-            "detail": f"{detail}; difference {100 * loss:.2f} points",
-            "measured": low,
-            "n": n,
-        }
+        plain, detail = bench.found[beam, None], f"beam {beam}, {tables.merged_labels(merge)}"
+        ours, theirs = ([one.oracle for one in some] for some in (found, plain))
+        common = {"detail": detail, "n": n}
+        yield {"claim": "lattices.oracle", **common, **bench.difference(ours, theirs)}
+        left = bench.ratio(ours, theirs)
+        ends = {"low": 1 - left["high"], "high": 1 - left["low"]} if "high" in left else {}
+        yield {"claim": "lattices.oracle_gain", **common, **left, "measured": 1 - left["measured"], **ends}
+        errors = ([one.errors for one in some] for some in (found, plain))
+        yield {"claim": "lattices.no_loss", **common, **bench.difference(*errors)}
     yield from fewer(bench)
 
 
@@ -239,8 +237,8 @@ def fewer(bench: Bench) -> Iterator[Row]:
             yield {
                 "claim": "lattices.evaluations",
                 "detail": detail,
-                "measured": cost[least] / cost[plain],
                 "n": len(bench.heard),
+                **bench.ratio(*([one.evaluations for one in bench.found[arm]] for arm in (least, plain))),
             }
 
 
@@ -301,6 +299,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
     ]
     kept = [prune(one, ours["width"]) for one in whole]
     here = point("lattice", ours["width"], kept)
+    shares = [[wire.size(one) / sound] for one, sound in zip(kept, opus, strict=True)]
     beside = {codec: statistics.fmean(audio[codec] for audio in bench.audio) for codec in bench.audio[0]}
     detail = (
         f"beam {ours['beam']}, {tables.merged_labels(ours['merge'])}, paths within {ours['width']:g} nats; "
@@ -310,30 +309,29 @@ def sizes(bench: Bench) -> Iterator[Row]:
         "claim": "lattices.bytes",
         "detail": detail,
         "measured": here["share"],
+        **bootstrap_quantile(shares, 0.5, bench.groups, seed=bench.seed).as_row(),
         "n": n,
         "points": points,
         "audio": beside,
     }
-    best, unpruned = (sum(getattr(one, key) for one in bench.ours) for key in ("best", "oracle"))
-    if best > unpruned:
-        gain = (best - here["oracle"]) / (best - unpruned)
-        yield {"claim": "lattices.gain", "detail": detail, "measured": gain, "n": n}
+    least = [oracle(lattice, one.words)[1] for lattice, one in zip(kept, bench.heard, strict=True)]
+    gained, whole_gain = (
+        [one.best - low for one, low in zip(bench.ours, lows, strict=True)]
+        for lows in (least, [one.oracle for one in bench.ours])
+    )
+    if sum(whole_gain):
+        yield {"claim": "lattices.gain", "detail": detail, "n": n, **bench.ratio(gained, whole_gain)}
     # A further path takes at least an arc or an end of its own.
     lists = [
         same_bytes(lattice, wire.size(one), wire, longest=len(one.arcs) + 1)
         for lattice, one in zip(whole, kept, strict=True)
     ]
-    least, theirs = (
-        [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
-        for some in (kept, lists)
-    )
-    change, low, high = bench.difference(least, theirs)
+    theirs = [oracle(lattice, one.words)[1] for lattice, one in zip(lists, bench.heard, strict=True)]
     yield {
         "claim": "lattices.n_best",
-        "detail": f"oracle {100 * bench.rate(least):.2f} % against {100 * bench.rate(theirs):.2f} %; "
-        f"{100 * change:.2f} points, 95 % {100 * low:.2f} to {100 * high:.2f}",
-        "measured": high,
+        "detail": f"oracle {100 * bench.rate(least):.2f} % against {100 * bench.rate(theirs):.2f} %",
         "n": n,
+        **bench.difference(least, theirs),
     }
 
 
@@ -343,7 +341,7 @@ def rounding(bench: Bench) -> Iterator[Row]:
     kept = [prune(one.lattice, ours["width"]) for one in bench.ours]
     plain = [best_path(lattice).text for lattice in kept]
 
-    def tried(precision: Precision) -> Row:
+    def tried(precision: Precision) -> tuple[Row, list[int]]:
         texts = [best_path(rounded(lattice, precision)).text for lattice in kept]
         taken = [len(encode(lattice, bench.vocabulary, precision)) for lattice in kept]
         errors = [word_errors(one.words, [text])[0] for one, text in zip(bench.heard, texts, strict=True)]
@@ -355,15 +353,15 @@ def rounding(bench: Bench) -> Iterator[Row]:
             "changed": sum(a != b for a, b in zip(texts, plain, strict=True)) / len(kept),
             "words": sum(bench.words),
             "errors": sum(errors),
-        }
+        }, errors
 
-    rows = [tried(Precision(step_exponent=exponent)) for exponent in bench.config["step_exponents"]]
-    rows.append(tried(Precision(step_exponent=ours["step_exponent"], prediction=True)))
-    here = tried(bench.wire.precision)
+    rows = [tried(Precision(step_exponent=exponent))[0] for exponent in bench.config["step_exponents"]]
+    rows.append(tried(Precision(step_exponent=ours["step_exponent"], prediction=True))[0])
+    here, errors = tried(bench.wire.precision)
     yield {
         "claim": "lattices.quantised",
         "detail": f"steps of {bench.wire.precision.step:g} nats; {100 * here['changed']:.1f} % have another best path",
-        "measured": bench.rate([here["errors"]]) - bench.rate([one.best for one in bench.ours]),
+        **bench.difference(errors, [one.best for one in bench.ours]),
         "n": len(kept),
         "roundings": rows,
     }
@@ -412,13 +410,10 @@ def second_pass(bench: Bench) -> Iterator[Row]:
     config, ours = bench.config["second_pass"], bench.config["ours"]
     amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
     scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
-    heard = [
-        one
-        for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard)
-        for one in hear(
-            bench.trained, corpus, amount, normalise, beam=ours["beam"], merge=ours["merge"], seed=bench.seed
-        )
-    ]
+    utterances = utterances_of(
+        dict.fromkeys(bench.config["corpora"], NORMALISER), seed=bench.seed, count=amount
+    )
+    heard = heard_with_lattices(bench.trained, utterances, normalise, beam=ours["beam"], merge=ours["merge"])
     internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
     yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
 
@@ -433,23 +428,29 @@ def write_words(config: dict[str, Any]) -> None:
     Vocabulary.of(texts, config["most"]).save(WORDS)
 
 
-def kept(record: Measured | None, key: str) -> Any:
+def kept(record: View | None, key: str) -> Any:
     """What the first row that has something under a key has there, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)
 
 
-def block(key: str, made: Callable[[Any], str]) -> Callable[[Measured | None], str]:
+def block(key: str, made: Callable[[Any], str]) -> Callable[[View | None], str]:
     """A block of the page from what a row has under a key."""
     return lambda record: NO_RECORD if (found := kept(record, key)) is None else made(found)
 
 
-def bytes_block(record: Measured | None) -> str:
+def bytes_block(record: View | None) -> str:
     """Oracles against bytes."""
     points, audio = kept(record, "points"), kept(record, "audio")
     if points is None:
         return NO_RECORD
-    return f"{tables.bytes_table(points, audio)}\n![oracle word error rate against bytes]({PLOT.name})\n"
+    return tables.bytes_table(points, audio)
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Oracles against bytes, by file name."""
+    points = kept(record, "points")
+    return {} if points is None else {PLOT.name: tables.bytes_plot(points, kept(record, "audio"))}
 
 
 PAGE = Page(
@@ -462,6 +463,7 @@ PAGE = Page(
         "rounding": block("roundings", tables.rounding_table),
         "second_pass": block("second_pass", second_pass_table),
     },
+    plots=plots,
 )
 
 
@@ -471,10 +473,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
     given = options.parse_args(words)
     if given.words:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         write_words(config["vocabulary"])
         return
     run(PAGE, profile=given.profile, render_only=given.render)
-    record = PAGE.newest()
-    if (points := kept(record, "points")) is not None:
-        write_atomic(PLOT, tables.bytes_plot(points, kept(record, "audio")))

@@ -9,15 +9,18 @@ from typing import Any
 
 from replication.lattices.lists import ARMS, Wire, rescored, sent
 
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.contracts import Samples
+from edgespeech.corpora.utterances import Utterances
 from edgespeech.errors import bad
+from edgespeech.harness.hear import hear
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import Scales, best_path, oracle
 from edgespeech.lattice.search import lattice_of
-from edgespeech.metrics.statistics import PairedDifference, paired_ratio_difference
+from edgespeech.metrics.statistics import PairedDifference, bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
+from edgespeech.search.settings import SearchSettings
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer, WordScorer
 from edgespeech.text.normalise import Normaliser
 
@@ -43,41 +46,36 @@ class Heard:
     lattice: Lattice
 
 
-def hear(
-    trained: Trained,
-    corpus: str,
-    count: int | None,
-    normalise: Normaliser,
-    *,
-    beam: int,
-    merge: int,
-    seed: int,
-) -> Iterator[Heard]:
-    """The utterances of a corpus, or a seeded subset of so many, as the device hears them.
+def heard_with_lattices(
+    trained: Trained, utterances: Utterances, normalise: Normaliser, *, beam: int, merge: int
+) -> list[Heard]:
+    """Utterances as the device recognises them, with its lattices.
 
     Args:
         trained: the device's model.
-        corpus: a split of speech, or a manifest's file.
-        count: how many; None: all.
+        utterances: which.
         normalise: spells what was said as lattices spell.
         beam: of the search, see `LatticeDecoder`.
         merge: see `LatticeDecoder`.
-        seed: of the subset.
-
-    Raises:
-        EdgeSpeechError: the corpus is not here.
     """
-    manifest = manifest_of(corpus)
-    if count is not None:
-        manifest = manifest.subset(count, seed)
-    for item in manifest.utterances:
-        samples = manifest.read(item)
-        yield Heard(
-            corpus=manifest.name,
-            speaker=item.speaker,
-            words=tuple(normalise(item.text).split()),
-            lattice=lattice_of(trained, samples, beam, merge),
+
+    def recognised(samples: Samples) -> tuple[str, Lattice]:
+        lattice = lattice_of(trained, samples, beam, merge)
+        return best_path(lattice).text, lattice
+
+    settings = SearchSettings(
+        beam=beam, language_model=trained.fusion is not None, final_s=None, chunk_s=None
+    )
+    heard = hear(recognised, utterances, settings=settings)
+    return [
+        Heard(
+            corpus=one.corpus,
+            speaker=one.speaker,
+            words=tuple(normalise(one.text).split()),
+            lattice=lattice,
         )
+        for one, lattice in zip(utterances, heard.beside, strict=True)
+    ]
 
 
 def measured(
@@ -135,30 +133,41 @@ def measured(
     ]
 
     some = [heard[place] for place in places]
+    groups = [one.speaker for one in some]
     errors = {name: [each[place] for place in places] for name, each in errors.items()}
 
     def against(a: Sequence[int], b: Sequence[int]) -> PairedDifference:
-        groups = [one.speaker for one in some]
         return paired_ratio_difference(a, b, [len(one.words) for one in some], groups, seed=seed)
 
     n, before = len(some), errors[device]
     for arm in ARMS:
         here = errors[arm.name]
-        told = against(here, before)
-        points = f"{arm.name}; {_points(told)} against the device alone"
-        row = {"claim": "lattices.second_pass", "detail": points, "n": n}
+        points = f"{100 * against(here, before).difference:.2f} points"
+        row = {
+            "claim": "lattices.second_pass",
+            "detail": f"{arm.name}, {points} against the device alone",
+            "n": n,
+        }
         if arm is FIRST:
             row["second_pass"] = table
         if sum(before):
-            yield {**row, "measured": 1 - sum(here) / sum(before)}
+            left = bootstrap_ratio(here, before, groups, seed=seed)
+            ends = {"low": 1 - left.high, "high": 1 - left.low, "resampled": (f"{left.method}s",)}
+            yield {**row, "measured": 1 - sum(here) / sum(before), **ends}
         else:
             yield {**row, "skipped": "the device alone makes no errors"}
-    told = against(errors[FIRST.name], before)
-    detail = f"{FIRST.name}; {_points(told)}"
-    yield {"claim": "lattices.second_pass_better", "detail": detail, "measured": told.interval.high, "n": n}
-    told = against(errors[FIRST.name], errors[LISTED.name])
-    detail = f"{FIRST.name} against {LISTED.name}; {_points(told)}"
-    yield {"claim": "lattices.second_pass_n_best", "detail": detail, "measured": told.interval.high, "n": n}
+    for claim, other, detail in (
+        ("lattices.second_pass_better", device, FIRST.name),
+        ("lattices.second_pass_n_best", LISTED.name, f"{FIRST.name} against {LISTED.name}"),
+    ):
+        told = against(errors[FIRST.name], errors[other])
+        yield {
+            "claim": claim,
+            "detail": detail,
+            "measured": told.difference,
+            "n": n,
+            **told.interval.as_row(),
+        }
 
 
 def second_pass_table(cells: Sequence[Mapping[str, Any]]) -> str:
@@ -201,8 +210,3 @@ def _cell(
         "oracle": sum(oracles[place] for place in places),
         "bytes": fmean(sizes[place] for place in places),
     }
-
-
-def _points(told: PairedDifference) -> str:
-    low, high = 100 * told.interval.low, 100 * told.interval.high
-    return f"{100 * told.difference:.2f} points, 95 % {low:.2f} to {high:.2f}"

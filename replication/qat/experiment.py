@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import yaml
 
 from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
@@ -26,11 +25,12 @@ from edgespeech.arms.tables import (
     pareto_plot,
     sensitivity_table,
 )
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
+from edgespeech.report.page import run
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "qat"
@@ -94,35 +94,35 @@ def sensitivity(config: dict[str, Any], seed: int) -> Iterator[Row]:
     yield from sensitivity_rows(arms_of(HERE), options, config["sensitivity"], config["profile"], seed)
 
 
-def arms_block(record: Measured | None) -> str:
+def arms_block(record: View | None) -> str:
     """The table of arms, and its plots."""
     rows = kept(record, "arms")
     if rows is None:
         return NO_RECORD
     assert record is not None
-    pictures = "![word errors against bits](bits.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    pictures = "![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
-def distances_block(record: Measured | None) -> str:
+def distances_block(record: View | None) -> str:
     """The picture of distances."""
     return (
         NO_RECORD if not pictures_of(record) else "![weights and their distances to levels](distances.svg)\n"
     )
 
 
-def sensitivity_block(record: Measured | None) -> str:
+def sensitivity_block(record: View | None) -> str:
     """The table of sensitivity."""
     rows = kept(record, "tried")
     return NO_RECORD if rows is None else sensitivity_table(rows)
 
 
-def pictures_of(record: Measured | None) -> list[Row]:
+def pictures_of(record: View | None) -> list[Row]:
     """What the plot of distances shows."""
     return [row["picture"] for row in (record or {}).get("rows", ()) if "picture" in row]
 
 
-def plots(record: Measured | None) -> dict[str, str]:
+def plots(record: View | None) -> dict[str, str]:
     """The page's plots, by file name."""
     drawn: dict[str, str] = {}
     if (rows := kept(record, "arms")) is not None:
@@ -139,6 +139,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, distances, sensitivity),
     blocks={"arms": arms_block, "distances": distances_block, "sensitivity": sensitivity_block},
+    plots=plots,
 )
 
 
@@ -148,8 +149,6 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     given = options.parse_args(words)
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         train_arms(arms_of(HERE), given.only, processes=config["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.newest()).items():
-        write_atomic(HERE / name, drawn)

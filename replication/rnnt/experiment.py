@@ -20,15 +20,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import yaml
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
 from edgespeech.model.average import mean_model
@@ -43,6 +44,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
+from edgespeech.report.page import run
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
@@ -103,10 +105,10 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
         if config["profile"] == "quick":
             manifest = manifest.subset(config["streaming"]["quick"], seed)
         others = []
-        for item in manifest.utterances:
-            samples = manifest.read(item)
+        for spoken in spoken_of(manifest):
+            samples = spoken.samples()
             if said(trained, samples, chunk) != said(trained, samples, len(samples)):
-                others.append(item.id)
+                others.append(spoken.id)
         total = len(manifest.utterances)
         yield {
             "claim": "rnnt.streaming",
@@ -146,9 +148,12 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     return sorted(found, key=lambda record: (record.corpus.n_utterances, record.created), reverse=True)
 
 
-def interval(figure: Figure) -> str:
-    """The ends of a figure's interval, in words."""
-    return "no interval" if figure.low is None else f"95 % {figure.low:.3g} to {figure.high:.3g}"
+def interval(figure: Figure) -> Row:
+    """A figure's interval, as a row of the page has it; empty where it has none."""
+    if figure.low is None or figure.high is None:
+        return {}
+    resampled = [unit for unit in ("speakers", "utterances") if unit in figure.method]
+    return {"low": figure.low, "high": figure.high, "resampled": resampled}
 
 
 def bars(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -181,7 +186,7 @@ def bars(config: dict[str, Any], seed: int) -> Iterator[Row]:
             row["detail"] += f", {normaliser}; {', '.join(others)}"
         yield {
             **row,
-            "detail": f"{row['detail']}; {interval(figure)}",
+            **interval(figure),
             "measured": figure.value,
             "n": record.corpus.n_utterances,
             "record": record.stem,
@@ -205,8 +210,9 @@ def rtf(config: dict[str, Any], seed: int) -> Iterator[Row]:
     yield {
         "claim": "rnnt.rtf",
         "detail": f"{corpus}, clean; {record.provenance.concurrent_jobs} run(s) at once on "
-        f"{record.provenance.cpu_model}; {interval(record.latency['rtf'])}",
+        f"{record.provenance.cpu_model}",
         "measured": record.latency["rtf"].value,
+        **interval(record.latency["rtf"]),
         "n": record.corpus.n_utterances,
         "record": record.stem,
     }
@@ -318,8 +324,10 @@ def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
             found = error_classes(part, normaliser, seed=seed, top=settings["top"])
             yield {
                 **row,
-                "detail": f"{name}, {normaliser}; 95 % {found['low']:.3g} to {found['high']:.3g}",
+                "detail": f"{name}, {normaliser}",
                 "measured": found["wer"],
+                "low": found["low"],
+                "high": found["high"],
                 "n": found["utterances"],
                 "name": name,
                 "errors": found,
@@ -327,7 +335,7 @@ def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
             }
 
 
-def state_block(record: Measured | None) -> str:
+def state_block(record: View | None) -> str:
     """Which model the page is about, or that it is still being made."""
     shown = [row["provenance"] for row in (record or {}).get("rows", ()) if "provenance" in row]
     if not shown:
@@ -339,13 +347,13 @@ def state_block(record: Measured | None) -> str:
     )
 
 
-def errors_block(record: Measured | None) -> str:
+def errors_block(record: View | None) -> str:
     """The table of dominating errors."""
     classes = {row["name"]: row["errors"] for row in (record or {}).get("rows", ()) if "errors" in row}
     return classes_table(classes) if classes else NO_RECORD
 
 
-def runs_block(record: Measured | None) -> str:
+def runs_block(record: View | None) -> str:
     """The training runs and the model, from the runs' files."""
     del record
     configs = [load_train_config(path) for path in training_files()]
@@ -387,7 +395,7 @@ def make() -> None:
     for path in training_files():
         alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)
         _python(*alone, "--module", "edgespeech.cli", "train", str(path))
-    config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml(HERE / "config.yaml")
     publish_model(config["shipped"])
 
 

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgespeech.arms.configuration import arms_of, snapshots_of, train_arms
 from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.harness.checks import NO_RECORD, Measured, Page, Row, parser, run
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
+from edgespeech.report.page import run
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "sparsification"
@@ -43,33 +42,25 @@ def picture(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
         for step, weights in snapshots_of(found, found.arms[settings["arm"]])
     ]
-    yield {
-        "claim": "sparsification.picture",
-        "detail": f"{settings['arm']}, {settings['matrix']}",
-        "measured": pictures[-1]["zeros"],
-        "n": len(pictures),
-        "pictures": pictures,
-    }
+    yield {"arm": settings["arm"], "matrix": settings["matrix"], "pictures": pictures}
 
 
-def arms_block(record: Measured | None) -> str:
+def arms_block(record: View | None) -> str:
     """The table of arms, and its plots."""
     rows = kept(record, "arms")
     if rows is None:
         return NO_RECORD
     assert record is not None
-    pictures = (
-        "![word errors against zeros](zeros.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
-    )
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    pictures = "![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
-def picture_block(record: Measured | None) -> str:
+def picture_block(record: View | None) -> str:
     """The matrix."""
     return NO_RECORD if kept(record, "pictures") is None else "![a weight matrix, step by step](matrix.svg)\n"
 
 
-def plots(record: Measured | None) -> dict[str, str]:
+def plots(record: View | None) -> dict[str, str]:
     """The page's plots, by file name."""
     drawn: dict[str, str] = {}
     if (rows := kept(record, "arms")) is not None:
@@ -86,6 +77,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, picture),
     blocks={"arms": arms_block, "picture": picture_block},
+    plots=plots,
 )
 
 
@@ -95,9 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     given = options.parse_args(words)
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         shown = {config["picture"]["arm"]: config["picture"]["snapshots"]}
         train_arms(arms_of(HERE), given.only, processes=config["processes"], snapshots=shown)
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.newest()).items():
-        write_atomic(HERE / name, drawn)

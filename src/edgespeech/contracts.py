@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -207,6 +206,11 @@ class Recogniser(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     summary: ClassVar[str]
+    languages: ClassVar[tuple[str, ...]] = ()
+    """ISO 639-1 codes of what it recognises; empty where it does not say. Others are refused before a run."""
+    takes_context: ClassVar[bool | None] = None
+    """Whether the phrases of a request change anything; None where it does not say. Phrases that would be ignored are
+    refused before a run."""
 
     def missing(self) -> str | None:
         """Why this recogniser cannot run here (a package, weights), or None when it can. Must be cheap."""
@@ -230,11 +234,14 @@ class Recogniser(ABC):
 
 
 class Verdict(StrEnum):
-    """What became of a claim, or of a published value measured again."""
+    """What became of a claim (`edgespeech.records.claims`), or of a published value measured again."""
 
     REPRODUCED = "reproduced"
     PARTLY = "partly"
     NOT_REPRODUCED = "not reproduced"
+    MET = "met"
+    MISSED = "missed"
+    UNDECIDED = "undecided"
     NOT_RUN = "not run"
 
 
@@ -244,26 +251,3 @@ class Difference(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     TIE = "tie"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """What somebody reports, to stand beside what we measure.
-
-    Attributes:
-        id: unique, e.g. `az_execution.speed`.
-        statement: the claim in our words.
-        source: paper and section, or URL with a pinned revision.
-        reported: the reported value, in `unit`.
-        unit: e.g. `WER`, `ratio`, `ms`.
-        tolerance: how far the measured value may lie from it and still reproduce it, in `unit`.
-        record: where the measured value comes from, relative to `results/`; None: not run.
-    """
-
-    id: str
-    statement: str
-    source: str
-    reported: float
-    unit: str
-    tolerance: float
-    record: Path | None = None

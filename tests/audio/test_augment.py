@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter, change_tempo, spec_augment
+from edgespeech.audio.augment import Augmenter, change_tempo, spec_augment
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
 

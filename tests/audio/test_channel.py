@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.channel import CHANNELS, opus, telephone
 from edgespeech.audio.features import log_mel_at_once, mel_centres_hz
 from edgespeech.audio.rooms import LONGEST_RESPONSE, apply_response, measured_spectrum

@@ -95,6 +95,14 @@ def test_evaluate_writes_one_record_with_its_hypotheses(
     ]
 
 
+def test_evaluate_records_the_band(environment: dict[str, str], manifest: Path, tmp_path: Path) -> None:
+    done = evaluate(environment, manifest, tmp_path / "out", "--network", "wifi", "--band", "telephone")
+    assert done.returncode == 0, done.stderr
+    assert "telephone" in done.stdout
+    (record_file,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(record_file.read_text())["condition"]["band"] == "telephone"
+
+
 def test_two_runs_of_one_seed_pick_the_same_utterances(
     environment: dict[str, str], manifest: Path, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def test_every_corpus_is_described() -> None:
     for name in corpus_names():
         corpus = load_corpus(name)
         for source in corpus.sources:
-            if source.url or source.git:
+            if source.remote:
                 assert source.reader in READERS or source.note, f"{name}: {source}"
             if source.mirror:
                 assert all(split.sha256 for split in corpus.splits.values()), name
@@ -95,7 +95,7 @@ def test_a_new_corpus_is_one_file(folder: Path) -> None:
         ({"sources": [{"mirror": {"folder": "a"}, "splits": ["no"]}]}, "sources that name its splits only"),
         (
             {"sources": [{"git": {"repo": "r", "commit": "1234567"}}, {"mirror": {"folder": "a"}}]},
-            "sources in the order embedded, mirror, package, then url or git",
+            "sources in the order embedded, mirror, package, then url, git or npm",
         ),
         ({"sources": [{"git": {"repo": "r", "commit": "main"}}]}, "sources.0.git.commit is 'main'"),
         ({"sources": [{"url": {"url": "ftp://x/y", "sha256": "0" * 64}}]}, "sources.0.url.url is 'ftp"),

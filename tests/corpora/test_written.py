@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgespeech.corpora.written import written
+from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.text.grammar import split_of
 from edgespeech.text.spoken import plain
@@ -114,3 +114,53 @@ def test_what_is_not_text_is_refused(name: str) -> None:
 def test_an_unknown_split_is_named(mirror: Path) -> None:
     with pytest.raises(EdgeSpeechError, match=r"split is 'letters_dev', expected one of .*letters_devel"):
         written("letters_dev", "train")
+
+
+def described(mirror: Path, **splits: dict[str, object]) -> None:
+    """Another corpus in the same folder, called `other`."""
+    content = {
+        "name": "other", "title": "Other", "kind": "text", "licence": "CC0-1.0", "citation": "none",
+        "homepage": "none", "sources": [{"mirror": {"folder": "letters"}}],
+        "splits": {name: {"evaluation_only": False} | split for name, split in splits.items()},
+    }  # fmt: skip
+    (mirror.parents[1] / "corpora" / "other.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_prose_is_turned_into_words(mirror: Path) -> None:
+    described(mirror, other_prose={"manifest": "prose.txt", "prose": True})
+    lines = ["It was good, and it was so!", "x = 5", "He waited for 12 days."]
+    (mirror / "prose.txt").write_text("\n".join(lines))
+    said = ["it was good and it was so", "he waited for twelve days"]
+    assert lines_of("other_prose") == said
+    assert sorted(
+        text for part in ("train", "dev", "test") for text in written("other_prose", part)
+    ) == sorted(said)
+    (mirror / "prose.txt").write_text("Another one, longer than before, in the same file, today.")
+    assert lines_of("other_prose") == ["another one longer than before in the same file today"]
+
+
+def test_longer_sentences_where_they_are_asked_for(mirror: Path) -> None:
+    line = " ".join(["a"] * 20)
+    (mirror / "lm.txt").write_text(f"{line}\n")
+    assert written("letters_lm", split_of(line)) == []
+    assert written("letters_lm", split_of(line), longest=20) == [line]
+
+
+def test_tables_and_parts_of_a_file_are_read(mirror: Path) -> None:
+    described(
+        mirror,
+        other_table={"manifest": "t.csv"},
+        other_part={"manifest": "p.json", "select": {"split": "train"}},
+    )
+    (mirror / "t.csv").write_text('id;answer_from_anno;x\n1;"wake me";y\n2;stop;y\n')
+    (mirror / "p.json").write_text(json.dumps({"train": [["hello", "greet"]], "test": [["bye", "leave"]]}))
+    assert lines_of("other_table") == ["wake me", "stop"]
+    assert lines_of("other_part") == ["hello"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", "id;x\n1;2\n"), ("p.json", "{}"), ("p.json", "[")])
+def test_another_layout_is_named(mirror: Path, name: str, content: str) -> None:
+    described(mirror, other_split={"manifest": name, "select": {"split": "train"}})
+    (mirror / name).write_text(content)
+    with pytest.raises(EdgeSpeechError, match=rf"{name}: not the layout that its name says"):
+        lines_of("other_split")

@@ -12,16 +12,17 @@ import pytest
 
 from edgespeech.audio.io import write_audio
 from edgespeech.corpora.manifest import Utterance, write_manifest
+from edgespeech.corpora.utterances import utterances_of
 from edgespeech.harness.peer_bench import (
     Contestant,
-    Spoken,
+    Prepared,
     chunk_figures,
     contest,
     equal_share,
     error_rates,
     longer,
+    prepared,
     spread,
-    utterances,
     write_chunks,
 )
 
@@ -43,10 +44,10 @@ for line in sys.stdin:
 """
 
 
-def spoken(name: str, corpus: str = "toy", reference: str = "", speaker: str | None = None) -> Spoken:
-    return Spoken(
+def spoken(name: str, corpus: str = "toy", reference: str = "", speaker: str | None = None) -> Prepared:
+    return Prepared(
         corpus=corpus,
-        reference=reference,
+        text=reference,
         speaker=speaker,
         file=Path(name),
         features=np.zeros((4, 80), np.float32),
@@ -126,8 +127,9 @@ def test_a_longer_tail_leaves_the_audio_as_it_was(tmp_path: Path) -> None:
         for name, start in (("one", 0.0), ("two", 0.5))
     ]
     write_manifest(tmp_path / "c.jsonl", pieces)
-    first, second = utterances(str(tmp_path / "c.jsonl"), None, 0, tmp_path)
-    assert (first.reference, second.speaker, second.duration_s) == ("one", "s", 0.25)
+    both = utterances_of({str(tmp_path / "c.jsonl"): "basic"}, seed=0)
+    first, second = prepared(both, tmp_path)
+    assert (first.text, second.speaker, second.duration_s) == ("one", "s", 0.25)
     assert first.file != second.file
     more = longer(second, 1.0)
     assert len(more.features) == len(second.features) + 84  # 0.84 s more
@@ -135,7 +137,6 @@ def test_a_longer_tail_leaves_the_audio_as_it_was(tmp_path: Path) -> None:
     assert not np.array_equal(first.features[:20], second.features[:20])
     with np.load(more.file) as stored:
         assert stored["sample_chunks"].tolist() == [1920, 1920, 160, 16_000]
-    assert len(list(utterances(str(tmp_path / "c.jsonl"), 1, 0, tmp_path))) == 1
 
 
 def test_some_are_spread_over_all() -> None:
@@ -153,7 +154,7 @@ def test_chunk_figures_are_over_all_chunks() -> None:
 def test_error_rates_are_per_corpus_and_paired() -> None:
     items = [spoken(str(n), "a", "turn on the light", f"s{n % 3}") for n in range(6)]
     items += [spoken("6", "b", "play music")]
-    right = [{"text": item.reference} for item in items]
+    right = [{"text": item.text} for item in items]
     wrong = [{"text": "turn of the light"}] * 6 + [{"text": "Play music!"}]
     corpora = {"a": "basic", "b": "basic", "gone": "basic"}
     found = error_rates(items, wrong, right, corpora, 0)

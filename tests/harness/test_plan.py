@@ -38,6 +38,14 @@ def test_a_plan_expands_to_one_run_per_system_corpus_and_ratio() -> None:
     assert all(run.subset is None for run in full)
 
 
+def test_a_row_in_a_band_is_another_run() -> None:
+    rows = [{"corpora": ["a"], "systems": ["x"], **band} for band in ({}, {"band": "telephone"})]
+    plan = Plan.model_validate(plan_with(rows=rows))
+    runs = expand(plan, "quick", ["x"])
+    assert [run.condition.label for run in runs] == ["clean", "telephone"]
+    assert len({run_key(run, plan, "0" * 64) for run in runs}) == 2
+
+
 def test_the_same_row_twice_is_one_run() -> None:
     plan = Plan.model_validate(plan_with(rows=[GOOD["rows"][0], GOOD["rows"][0]]))  # type: ignore[index]  # a list
     assert len(expand(plan, "quick", ["x"])) == 2

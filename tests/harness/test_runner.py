@@ -68,7 +68,10 @@ def test_a_far_side_must_account_for_every_message() -> None:
     final = Reply(after_message=0, n_bytes=5, event=Event(kind=EventKind.FINAL, text="x"))
     whole = RemoteTrace(compute_s=(0.1,), replies=(final,))
     short = RemoteTrace(compute_s=(), replies=(final,))
-    for remote, failure in [(whole, None), (short, "the far side accounts for 0 messages, 1 were sent")]:
+    for remote, failure in [
+        (whole, None),
+        (short, "raised: the far side accounts for 0 messages, 1 were sent"),
+    ]:
         recogniser = Scripted(script={0: [sent]}, final=None, remote_trace=remote)
         assert run_utterance(recogniser, silence(0.1), REQUEST, chunk_s=0.1).failure == failure
 

@@ -7,11 +7,18 @@ import pytest
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, Request
+from edgespeech.corpora.manifest import Utterance
+from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.workers import GIVE_UP_AFTER, Job, Noise, Worker, prepare_audio, run_jobs
+from edgespeech.harness.workers import GIVE_UP_AFTER, Job, Worker, run_jobs
 from scripted import Scripted, Troubled
 
 SHORT_S, LONG_S = 0.5, 3.0
+
+
+def job_of(path: Path, name: str, seconds: float) -> Job:
+    item = Utterance(id=name, audio_filepath=path.name, duration=seconds, text="")
+    return Job(spoken=Spoken(corpus="toy", item=item, audio=path), request=Request(utterance_id=name))
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     for n, seconds in enumerate([SHORT_S, LONG_S, SHORT_S]):
         path = tmp_path / f"{n}.flac"
         write_audio(path, (0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32))
-        made.append(Job(audio=path, offset_s=0, duration_s=seconds, request=Request(utterance_id=f"u{n}")))
+        made.append(job_of(path, f"u{n}", seconds))
     return made
 
 
@@ -66,8 +73,7 @@ def test_a_recogniser_that_cannot_load_is_one_clear_error(jobs: list[Job]) -> No
 
 
 def test_audio_that_cannot_be_read_is_recorded(jobs: list[Job], tmp_path: Path) -> None:
-    missing = Job(audio=tmp_path / "none.flac", offset_s=0, duration_s=1, request=Request(utterance_id="x"))
-    run = run_jobs(Scripted, {}, [missing, jobs[0]])
+    run = run_jobs(Scripted, {}, [job_of(tmp_path / "none.flac", "x", 1.0), jobs[0]])
     assert "none.flac" in (run.done[0].trace.failure or "")
     assert run.done[1].trace.failure is None
 
@@ -90,26 +96,3 @@ def test_leaving_a_worker_ends_its_process(jobs: list[Job]) -> None:
         assert worker.run(jobs[0]).trace.failure is None
         process = worker._process
     assert process.exitcode is not None
-
-
-def test_noise_is_the_same_for_the_same_seed_and_utterance(jobs: list[Job], tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    noise = tmp_path / "noise.flac"
-    write_audio(noise, (0.1 * rng.standard_normal(10 * SAMPLE_RATE)).astype(np.float32))
-
-    def noisy(seed: int) -> np.ndarray:
-        job = jobs[0]
-        return prepare_audio(
-            Job(
-                audio=job.audio,
-                offset_s=0,
-                duration_s=job.duration_s,
-                request=job.request,
-                noise=Noise(path=noise, snr_db=6, rule="mean"),
-                seed=seed,
-            )
-        )
-
-    assert np.array_equal(noisy(0), noisy(0))
-    assert not np.array_equal(noisy(0), noisy(1))
-    assert not np.array_equal(noisy(0), prepare_audio(jobs[0]))

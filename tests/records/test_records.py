@@ -191,6 +191,10 @@ def test_a_condition_is_whole() -> None:
         Condition(noise="kitchen")
     assert Condition(noise="kitchen", snr_db=6, snr_rule="peak-frame").label == "kitchen 6 dB"
     assert Condition(context=True).label == "clean + context"
+    band = Condition(band="telephone")
+    assert (band.label, band.clean, Condition(context=True).clean) == ("telephone", False, True)
+    both = Condition(noise="kitchen", snr_db=6, snr_rule="mean", band="telephone", context=True)
+    assert both.label == "kitchen 6 dB, telephone + context"
 
 
 def test_run_ids_tell_runs_apart() -> None:

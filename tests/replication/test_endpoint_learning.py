@@ -17,7 +17,8 @@ from replication.endpointing.training import HeadsConfig, Lesson, lesson, token_
 from safetensors import safe_open
 from safetensors.torch import save
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, EventKind, Samples
 from edgespeech.core.labels import BLANK
@@ -38,6 +39,7 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.upl import upl_s
 from edgespeech.model.checkpoint import Trained
 from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.settings import SearchSettings
 from edgespeech.search.streaming import StreamingTranscriber
 from edgespeech.synthesis.pauses import Hesitation
 from helpers_packed import tiny
@@ -363,8 +365,10 @@ class Counting(Scorer):
 
 def test_what_is_played_is_what_was_swept(trained: Trained) -> None:
     case = Case(id="a", condition="", text="", speaker=None, samples=noise(1.0), sos_s=0.0, eos_s=0.5)
-    heard = listen(trained, 2, case, {"count": Counting, "decoder": DecoderSilence})
-    assert len(heard.audio_s) == len(heard.texts) == len(frames_of(trained, 2, case)) == 24
+    heard = listen(trained, SearchSettings(beam=2), case, {"count": Counting, "decoder": DecoderSilence})
+    assert (
+        len(heard.audio_s) == len(heard.texts) == len(frames_of(trained, SearchSettings(beam=2), case)) == 24
+    )
     found = sweep([heard.of("count")], chunk_s=0.12)
     timeline = played(heard, ("count", float(found.thresholds[9])), chunk_s=0.12)
     end, final = timeline.events

@@ -56,7 +56,7 @@ def test_what_the_language_model_repairs_is_seen(
     heard: list[Heard], scorers: tuple[WordScorer, InternalScorer]
 ) -> None:
     found = rows(heard, scorers, STRONG)
-    gains = {row["detail"].partition(";")[0]: row["measured"] for row in found[: len(ARMS)]}
+    gains = {row["detail"].rpartition(", ")[0]: row["measured"] for row in found[: len(ARMS)]}
     assert gains["lattice"] == gains["16-best"] == 1.0
     assert gains["n-best of the lattice's bytes"] < 1.0
     assert gains["4-best"] < 1.0

@@ -14,6 +14,7 @@ from edgespeech.report import timeline
 from edgespeech.report.html import write_page
 from helpers_demo import publish_demo
 
+CLAIMS = "**8 claims of 4 papers: 1 reproduced.** *Mixed* means `this`.\n\n* Reproduced: small.\n"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 REFERENCES = Path(__file__).parents[2] / "results" / "reference"
 
@@ -22,7 +23,7 @@ REFERENCES = Path(__file__).parents[2] / "results" / "reference"
 def page(tmp_path: Path) -> tuple[Path, list[Record]]:
     records = publish_demo(tmp_path / "records")
     path = tmp_path / "page.html"
-    write_page(tmp_path / "records", REFERENCES, path)
+    write_page(tmp_path / "records", REFERENCES, path, claims=CLAIMS)
     return path, records
 
 
@@ -54,7 +55,10 @@ def test_the_page_opens_with_its_content_and_without_errors(
     text = text_of(dom)
     assert f"rendered from {len(records)} records" in text
     for words in (
-        "Accuracy, latency, size and bandwidth on clean audio",
+        "What became of the claims 8 claims of 4 papers: 1 reproduced. Mixed means this . Reproduced: small.",
+        "Every system, corpus by corpus",
+        "Word errors against waiting, coffee_dev",
+        "Word errors against size, coffee_dev",
         "Word errors on clean audio, by corpus and system",
         "Commands understood against noise, coffee_dev",
         "Picovoice Rhino (on device, given the grammar), published",
@@ -85,6 +89,15 @@ for (const title of ["n", "WER whisper-en", "WER whisper-en", "Model"]) {
 const run = document.getElementById("pick-run");
 run.value = [...run.options].find((option) => option.textContent === "cloud-whisper-base, clean").value;
 run.dispatchEvent(new Event("change"));
+const pick = document.getElementById("pick-shown");
+for (const corpus of ["coffee_dev", "an4_test", ""]) {
+  if (corpus !== "coffee_dev") { pick.value = corpus; pick.dispatchEvent(new Event("change")); }
+  const rows = [...document.querySelectorAll("#headline tbody tr")].filter((tr) => !tr.hidden);
+  const names = new Set(rows.map((tr) => tr.cells[1].firstChild.textContent.trim()));
+  const plots = [...document.querySelectorAll("figure.of-corpus")].filter((item) => !item.hidden);
+  console.log("shown " + corpus + ": " + rows.length + " rows of " + [...names].sort().join(" ") + "; "
+    + [...new Set(plots.map((item) => item.dataset.corpus))].join(" "));
+}
 console.log("timeline: " + document.querySelector("#timeline svg").textContent.replace(/\\s+/g, " "));
 console.log("remark: " + document.querySelector("#timeline .caption").textContent);
 document.querySelector("#headline tbody a").click();
@@ -115,7 +128,11 @@ def test_tables_sort_timelines_switch_and_links_open_runs(
     assert "sent" in said["timeline"]
     assert "1500 bytes" in said["timeline"]
     assert "4 messages with 6000 payload bytes" in said["remark"]
-    assert said["open"] == "1"
+    assert said["open"] == "2"  # the list of runs, and the run
+    # The corpus of the first screen is chosen at first.
+    assert said["shown coffee_dev"] == "5 rows of coffee_dev; coffee_dev"
+    assert said["shown an4_test"].endswith("rows of an4_test; an4_test")
+    assert said["shown "] == "15 rows of an4_test assistant_mini coffee_dev; "
 
 
 def test_the_page_is_self_contained_and_the_same_every_time(
@@ -125,7 +142,7 @@ def test_the_page_is_self_contained_and_the_same_every_time(
     text = path.read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:)[^"']*""", text)
     assert not re.findall(r"@import|url\((?!#)", text)
-    write_page(tmp_path / "records", REFERENCES, tmp_path / "again.html")
+    write_page(tmp_path / "records", REFERENCES, tmp_path / "again.html", claims=CLAIMS)
     assert (tmp_path / "again.html").read_text() == text
 
 

@@ -69,7 +69,7 @@ def test_a_system_looks_the_same_everywhere(demo: tuple[Path, list[Record], dict
 
 def test_inline_plots_take_the_pages_colours(demo: tuple[Path, list[Record], dict[str, str]]) -> None:
     for svg in demo[2].values():
-        inline = themed(svg)
+        inline = themed(svg, "one")
         assert inline.startswith("<svg")
         assert "var(--ink)" in inline
         assert not {*re.findall(r"#[0-9a-f]{6}\b", inline)} & {*LIGHT.values()}

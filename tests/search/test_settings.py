@@ -39,6 +39,13 @@ def test_differences_are_named(settings: SearchSettings, differences: dict[str, 
     assert settings.describe() == words
 
 
+def test_what_ships_may_be_another() -> None:
+    hybrid = SearchSettings(beam=8)
+    assert hybrid.describe(hybrid) == "as it ships"
+    assert SearchSettings(beam=4).describe(hybrid) == "beam 4 (ships: 8)"
+    assert GREEDY.differences(GREEDY) == {}
+
+
 def test_the_recognisers_take_the_settings_that_ship() -> None:
     import inspect
 

@@ -104,10 +104,22 @@ def test_a_speed_out_of_range(talker: Kokoro, speed: float) -> None:
         talker.say("hello", one(), speed)
 
 
-@pytest.mark.parametrize("parts", [(), (("a", 0.5),), (("a", 1.5), ("b", -0.5))])
-def test_blends_are_convex(parts: tuple[tuple[str, float], ...]) -> None:
+@pytest.mark.parametrize(
+    "parts", [(), (("a", 0.5),), (("a", 1.6), ("b", -0.6)), (("a", 1.0), ("b", 0.0)), (("a", float("nan")),)]
+)
+def test_blends_lie_within_a_bound(parts: tuple[tuple[str, float], ...]) -> None:
     with pytest.raises(EdgeSpeechError, match="add up to 1"):
         Speaker(parts)
+
+
+def test_a_speaker_may_lie_beyond_the_blends() -> None:
+    beyond = Speaker((("af_one", 1.2), ("bf_two", -0.2)))
+    assert beyond.name == "af_one:1.20+bf_two:-0.20"
+    assert beyond.accent == "en-us"
+
+
+def test_speech_of_another_vocoder_has_another_key(talker: Kokoro) -> None:
+    assert Kokoro(vocoder="onednn").key("hello", one(), 1.0) != talker.key("hello", one(), 1.0)
 
 
 def test_speakers_have_names_and_accents() -> None:

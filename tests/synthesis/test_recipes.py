@@ -10,7 +10,8 @@ from edgespeech.core.places import project_root
 from edgespeech.corpora.corpora import assert_trainable
 from edgespeech.corpora.manifest import load_manifest
 from edgespeech.synthesis.kokoro import load_voices, voices_file
-from edgespeech.synthesis.synthesis import Recipe, load_recipe, plan
+from edgespeech.synthesis.plan import plan
+from edgespeech.synthesis.recipe import Recipe, load_recipe
 from edgespeech.text.grammar import load_grammar
 from edgespeech.training.config import load_train_config
 
@@ -46,7 +47,7 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
     synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
     assert synthetic
     others = {"assistant_dev", "assistant_dev_accents"}
-    assert synthetic == {recipe.name for recipe in recipes.values()} - others
+    assert synthetic <= {recipe.name for recipe in recipes.values()} - others
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
         assert recipe.split == ("dev" if stem.startswith("dev") else "train")
@@ -64,8 +65,9 @@ def test_the_arms_of_compression_go_on_with_a_part_of_what_the_model_heard(
 
 
 def test_every_recipe_draws_by_itself(recipes: dict[str, Recipe]) -> None:
-    """A seed used twice would give the same sentences, voices and noise again, as it is meant to for the arms."""
-    everything = [*(recipe for stem, recipe in recipes.items() if stem != "arms"), load_recipe(MINI)]
+    """A seed used twice would give the same sentences, voices and noise again, as is meant for the first of a part."""
+    parts = {"arms", "train_5_first"}
+    everything = [*(recipe for stem, recipe in recipes.items() if stem not in parts), load_recipe(MINI)]
     assert len({recipe.seed for recipe in everything}) == len(everything)
     assert len({recipe.name for recipe in everything}) == len(everything)
 

@@ -15,9 +15,12 @@ from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.acceptance import accepted
+from edgespeech.synthesis import plan as planning
 from edgespeech.synthesis import synthesis
 from edgespeech.synthesis.kokoro import RATE, Speaker, load_voices, voices_file
-from edgespeech.synthesis.synthesis import Plan, Recipe, load_recipe, main, plan, render, synthesise
+from edgespeech.synthesis.plan import Plan, plan
+from edgespeech.synthesis.recipe import Recipe, load_recipe
+from edgespeech.synthesis.synthesis import main, render, synthesise
 from edgespeech.text.grammar import Sentence, load_grammar, split_of
 from edgespeech.text.spoken import plain
 
@@ -30,7 +33,7 @@ class Beeper:
 
     model_sha256 = MODEL
 
-    def __init__(self) -> None:
+    def __init__(self, vocoder: str = "onnx") -> None:
         self.said: list[str] = []
 
     def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
@@ -104,6 +107,43 @@ def test_speakers_have_as_many_habits_as_asked_for() -> None:
     assert {p.speaker.parts for p in made} & {p.speaker.parts for p in without}
 
 
+def test_speakers_are_blends_of_several_voices_and_lie_beyond_them_by_a_bounded_share() -> None:
+    speakers = {p.speaker for p in plans(speakers=200, blend=5, beyond=0.4, grammars=many(120))}
+    sizes = {len(who.parts) for who in speakers}
+    assert max(sizes) == 5
+    assert min(sizes) <= 2
+    for who in speakers:
+        weights = [weight for _, weight in who.parts]
+        assert sum(weights) == pytest.approx(1)
+        assert weights == sorted(weights, reverse=True)
+        # stretched by 0.4 at most, a weight of 0 among two becomes -0.2
+        assert min(weights) >= -0.2 - 0.02
+    assert any(min(weight for _, weight in who.parts) < 0 for who in speakers)
+    within = {p.speaker for p in plans(speakers=200, blend=5, grammars=many(120))}
+    assert all(weight > 0 for who in within for _, weight in who.parts)
+
+
+def many(sentences: int) -> dict[str, object]:
+    return {"coffee": {"sentences": sentences, "sha256": load_grammar("coffee").sha256}}
+
+
+def test_held_out_sentences_are_not_drawn() -> None:
+    first = plans({"diary": ["we met", "we parted"]}, texts={"diary": 1})
+    said = {plain(p.sentence.text) for p in first}
+    recipe = Recipe.model_validate(recipe_with(texts={"diary": 1}))
+    voices = [name for name, voice in load_voices().items() if voice.split == "test" and name[0] in "ab"]
+    grammars = {name: load_grammar(name) for name in recipe.grammars}
+    again = plan(
+        recipe,
+        grammars,
+        voices,
+        {"diary": ["we met", "we parted", "we wrote"]},
+        said | {"we met", "we parted"},
+    )
+    assert not said & {plain(p.sentence.text) for p in again}
+    assert "we wrote" in {p.sentence.text for p in again}
+
+
 def test_the_said_name_is_in_the_context() -> None:
     with_contact = [p for p in plans() if "contact" in p.sentence.slots]
     assert with_contact
@@ -169,10 +209,10 @@ def test_bad_plans_are_named(changes: dict[str, object], message: str) -> None:
 
 
 def test_a_grammar_with_too_few_sentences_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "_DRAWS_PER_SENTENCE", 1)
+    monkeypatch.setattr(planning, "_DRAWS_PER_SENTENCE", 1)
     volume = load_grammar("volume")
     with pytest.raises(EdgeSpeechError, match=r"grammar volume: sentences is 3000.*no more in test"):
-        synthesis._draw(random.Random(0), volume, 3000, "test", set())
+        planning._draw(random.Random(0), volume, 3000, "test", set())
 
 
 def test_no_voices_is_an_error() -> None:
@@ -195,6 +235,10 @@ def test_no_voices_is_an_error() -> None:
         ({"accents": "french"}, "accents is 'french', expected 'english' or 'all'"),
         ({"audio": "mp3"}, "audio is 'mp3', expected 'opus' or 'flac'"),
         ({"texts": {"slurp_lm": 0}}, r"texts\.slurp_lm is 0"),
+        ({"blend": 6}, "blend is 6"),
+        ({"beyond": 0.6}, r"beyond is 0\.6"),
+        ({"words": 41}, "words is 41"),
+        ({"vocoder": "gpu"}, "vocoder is 'gpu', expected 'onnx' or 'onednn'"),
     ],
 )
 def test_bad_recipes_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -260,7 +304,7 @@ def test_makes_a_corpus_and_makes_it_again(
     trial: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     beeper = Beeper()
-    path = synthesise(trial(), lambda: beeper)
+    path = synthesise(trial(), lambda vocoder: beeper)
     manifest = load_manifest(path)
     assert path.name == "trial.jsonl"
     assert len(manifest.utterances) == 12
@@ -274,7 +318,7 @@ def test_makes_a_corpus_and_makes_it_again(
         assert read_audio(audio).size == round(utterance.duration * SAMPLE_RATE)
         assert utterance.intent in ("orderDrink", "makeCall", "sendMessage", "controlCall")
     before = path.read_bytes()
-    synthesise(trial(), lambda: beeper)
+    synthesise(trial(), lambda vocoder: beeper)
     assert path.read_bytes() == before
     assert len(beeper.said) == 12  # the second time, nothing had to be said
 
@@ -293,7 +337,9 @@ def test_written_sentences_of_the_recipes_part_are_said(
     trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sentences = {"test": ["we met", "we parted"]}
-    monkeypatch.setattr(synthesis, "written", lambda name, split: sentences[split] if name == "diary" else [])
+    monkeypatch.setattr(
+        synthesis, "written", lambda name, split, longest: sentences[split] if name == "diary" else []
+    )
     manifest = load_manifest(synthesise(trial(texts={"diary": 2}), Beeper))
     found = {u.text: u for u in manifest.utterances if u.text in sentences["test"]}
     assert set(found) == set(sentences["test"])
@@ -338,8 +384,39 @@ def test_goes_on_where_it_was_interrupted(trial: Callable[..., Path], tmp_path: 
         synthesise(trial(), Failing)
     assert not (tmp_path / "corpus" / "trial.jsonl").exists()
     beeper = Beeper()
-    synthesise(trial(), lambda: beeper)
+    synthesise(trial(), lambda vocoder: beeper)
     assert len(beeper.said) == 7
+
+
+def test_what_was_said_so_far_is_a_corpus(trial: Callable[..., Path], tmp_path: Path) -> None:
+    class Failing(Beeper):
+        def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
+            if len(self.said) == 5:
+                raise EdgeSpeechError("interrupted")
+            return super().say(text, speaker, speed)
+
+    with pytest.raises(EdgeSpeechError, match="utterances so far is 0, expected at least 1"):
+        synthesise(trial(), Beeper, so_far=True)
+    with pytest.raises(EdgeSpeechError, match="interrupted"):
+        synthesise(trial(), Failing)
+    manifest = load_manifest(synthesise(trial(), Beeper, so_far=True))
+    assert [u.id for u in manifest.utterances] == [f"trial-{n:04d}" for n in range(5)]
+    assert verify_audio(manifest) == 5
+    assert len(load_manifest(synthesise(trial(), Beeper)).utterances) == 12
+
+
+def test_sentences_of_held_out_splits_are_not_said(
+    trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(synthesis, "written", lambda name, split, longest: ["we met", "we parted"])
+    monkeypatch.setattr(synthesis, "lines_of", lambda name: ["We met!"] if name == "exam" else [])
+    manifest = load_manifest(synthesise(trial(texts={"diary": 1}, held_out=["exam"]), Beeper))
+    texts = {u.text for u in manifest.utterances}
+    assert "we parted" in texts
+    assert "we met" not in texts
+    assert "text diary: 1 sentences, 1 held out" in capsys.readouterr().err
+    with pytest.raises(EdgeSpeechError, match="text diary: sentences is 2, expected at most 1"):
+        synthesise(trial(texts={"diary": 2}, held_out=["exam"]), Beeper)
 
 
 def test_audio_of_an_older_run_is_removed(trial: Callable[..., Path], tmp_path: Path) -> None:
@@ -387,7 +464,7 @@ def test_the_command_line_writes_where_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(synthesis, "Kokoro", lambda folder: Beeper())
+    monkeypatch.setattr(synthesis, "Kokoro", lambda folder, vocoder: Beeper())
     recipe, out = trial(), tmp_path / "elsewhere"
     assert main([str(recipe), "--out", str(out), "--jobs", "1"]) == 0
     assert capsys.readouterr().out == f"{out / 'trial.jsonl'}\n"

@@ -65,7 +65,11 @@ def test_speech_gives_partials_and_a_final(samples: Samples, beam: int) -> None:
     recogniser = EdgeFp32(beam=beam, final_s=None)
     info = recogniser.load()
     assert info.config["beam"] == beam
-    assert info.notes == ("ends an utterance with its audio",)
+    search = {1: "greedy search, no language model", 3: "beam 3 (ships: 16)"}[beam]
+    assert info.notes == (
+        "ends an utterance with its audio",
+        f"searches otherwise than it ships: {search}, no end-point",
+    )
     trace = run_utterance(recogniser, samples, REQUEST, chunk_s=info.chunk_s)
     assert trace.failure is None
     assert trace.state_bytes
@@ -73,6 +77,17 @@ def test_speech_gives_partials_and_a_final(samples: Samples, beam: int) -> None:
     assert kinds[-1] is EventKind.FINAL
     assert set(kinds[:-1]) == {EventKind.PARTIAL}
     assert trace.events[-1][1].text
+
+
+@pytest.mark.usefixtures("folder")
+def test_greedy_search_is_a_recogniser_of_its_own(samples: Samples) -> None:
+    greedy, one = find_recogniser("edge-fp32-greedy"), EdgeFp32(beam=1)
+    info = greedy.load()
+    assert (info.name, info.config["beam"]) == ("edge-fp32-greedy", 1)
+    assert info.notes == ("ends an utterance after 0.8 s without word pieces",)
+    assert one.load().notes[1:] == ("searches otherwise than it ships: greedy search, no language model",)
+    traces = [run_utterance(each, samples, REQUEST, chunk_s=info.chunk_s) for each in (greedy, one)]
+    assert traces[0].events == traces[1].events
 
 
 @pytest.mark.usefixtures("folder")

@@ -114,6 +114,16 @@ def test_it_says_what_the_simulated_model_says(
 
 
 @pytest.mark.usefixtures("file")
+def test_greedy_search_is_a_recogniser_of_its_own(samples: Samples) -> None:
+    greedy, one = find_recogniser("edge-packed-greedy"), EdgePacked(beam=1)
+    assert (greedy.load().name, one.load().name) == ("edge-packed-greedy", "edge-packed")
+    traces = [run_utterance(each, samples, REQUEST, chunk_s=0.12) for each in (greedy, one)]
+    assert traces[0].events == traces[1].events
+    greedy.close()
+    one.close()
+
+
+@pytest.mark.usefixtures("file")
 def test_a_pause_ends_an_utterance_and_costs_no_word(samples: Samples) -> None:
     said = []
     for final_s in (0.12, None):

@@ -27,7 +27,7 @@ from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, Processes, train
 from edgespeech.training.precision import faster_precision
-from edgespeech.training.sounds import SoundsHead
+from edgespeech.training.sounds import SoundsHead, ctc_sum
 from edgespeech.training.speech import encode_items, load_speech
 
 Make = Callable[..., TrainConfig]
@@ -334,3 +334,20 @@ def test_a_start_that_stacks_other_frames_is_adapted(settings: Make, tmp_path: P
     model = {**settings().model, "stack": 6}
     train(settings(init=str(tmp_path / "first" / MODEL), model=model), tmp_path / "second", quiet=True)
     assert load_model(tmp_path / "second" / MODEL).model.config.stack == 6
+
+
+def test_without_weight_the_ctc_loss_is_left_out(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    of_all = ctc_sum
+
+    def counting(*given: torch.Tensor) -> torch.Tensor:
+        counted.append(1)
+        return of_all(*given)
+
+    monkeypatch.setattr(loop, "ctc_sum", counting)
+    train(settings(ctc=0.0, ctc_only_steps=2, steps=4), tmp_path / "run")
+    assert len(counted) == 2
+    state = load_file(tmp_path / "run" / STATE)
+    assert torch.isfinite(state["model.model.ctc.weight"]).all()

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from edgespeech.corpora.manifest import Utterance, write_manifest
+from edgespeech.corpora.written import lines_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.text.grammar import split_of
-from edgespeech.training.text import TextSource, assert_unseen, lines_of, load_text
+from edgespeech.training.text import TextSource, assert_unseen, load_text
 
 SENTENCES = [f"{verb} the {thing}" for verb in ("play", "stop") for thing in "abcdefghijklmnopqrstuvwxyz"]
 

@@ -15,11 +15,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgespeech.arms.configuration import Arm, Arms
-from edgespeech.arms.packed_bench import POOLED, Bench, chunk_times, dev_loss, facts_of, say, weights_read
+from edgespeech.arms.packed_bench import Bench, chunk_times, dev_loss, facts_of, say, weights_read
 from edgespeech.arms.sensitivity import Option, layout_of, try_each
+from edgespeech.arms.tables import search_of
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import Measured, Row
+from edgespeech.harness.checks import Row, View
+from edgespeech.metrics.word_errors import POOLED
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import pack
@@ -81,7 +83,7 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
             file = published
         else:
             arms.pack(arm, file)
-        texts = {beam: say(file, bench.spoken, beam) for beam in beams}
+        texts = {beam: say(file, bench, beam) for beam in beams}
         yield Heard(
             arm=arm,
             file=file,
@@ -174,9 +176,8 @@ def comparisons(
     Args:
         found: from `hear`.
         bench: what was said to them.
-        asked: of each comparison the `claim`, the `arm`, what it is `against`, the `figure` (a number of `Compared`),
-            and perhaps `each`: true for a row a corpus in place of one of all together. An arm stands for all of its
-            seeds that the other has too.
+        asked: of each comparison the `claim`, the `arm`, what it is `against`, and perhaps `each`: true for a row a
+            corpus in place of one of all together. An arm stands for all of its seeds that the other has too.
     """
     seeds: dict[str, dict[int, list[int]]] = {}
     for one in found:
@@ -193,13 +194,15 @@ def comparisons(
             continue
         for corpus in list(bench.normaliser) if entry.get("each") else [POOLED]:
             against = bench.compare([ours[seed] for seed in both], [theirs[seed] for seed in both], corpus)
-            ends = f"{100 * against.low:.2f} to {100 * against.high:.2f}"
             yield {
                 **row,
-                "detail": f"{row['detail']}, {corpus}, {len(both)} seed(s): {100 * against.difference:.2f} points, "
-                f"95 % {ends}: {against.verdict}",
-                "measured": getattr(against, entry["figure"]),
+                "detail": f"{row['detail']}, {corpus}",
+                "measured": against.difference,
+                "low": against.low,
+                "high": against.high,
                 "n": against.n,
+                "seeds": against.seeds,
+                "resampled": against.resampled,
                 "compared": against._asdict(),
             }
 
@@ -218,7 +221,7 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
         if before is None or (trained_again and before.facts["edge_sha256"] != one.facts["edge_sha256"]):
             continue
         beam = next(iter(before.texts))
-        now = one.texts[beam] if beam in one.texts else say(one.file, bench.spoken, beam)[0]
+        now = one.texts[beam] if beam in one.texts else say(one.file, bench, beam)[0]
         pairs = zip(before.texts[beam], now, strict=True)
         same += sum(a == b for a, b in pairs)
         total += len(bench.spoken)
@@ -268,7 +271,7 @@ def check_arms(arms: Arms, results: Path, config: Mapping[str, Any], seed: int) 
     with TemporaryDirectory() as scratch:
         bench = Bench(config["corpora"], Path(scratch), seed)
         for corpus, reason in bench.missing.items():
-            yield {"claim": f"{page}.arms", "detail": corpus, "skipped": reason}
+            yield {"part": f"the arms on {corpus}", "skipped": reason}
         found = list(hear(arms, results, bench, config["beams"]))
         rows = list(arm_rows(found, bench, config["control"]))
         files = {
@@ -277,15 +280,8 @@ def check_arms(arms: Arms, results: Path, config: Mapping[str, Any], seed: int) 
             if isinstance(one, Heard) and one.file is not None and one.arm.name == one.arm.first
         }  # another seed has the same layout, and each is a process
         times = chunk_times(files, bench, config[profile])
-        yield {
-            "claim": f"{page}.arms",
-            "detail": ", ".join(
-                f"{len(bench.places(corpus))} utterances {corpus}" for corpus in bench.corpora
-            ),
-            "measured": sum(bool(row.get("measured")) for row in rows),
-            "n": len(rows),
-            "arms": [{**row, **times.get(row["name"], {})} for row in rows],
-        }
+        searched = {"settings": search_of(config).describe()}
+        yield {"arms": [{**row, **searched, **times.get(row["name"], {})} for row in rows]}
         yield from comparisons(found, bench, config["comparisons"])
         share, total = said_again(found, arms, results, bench)
         if total:
@@ -310,7 +306,7 @@ def sensitivity_rows(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bench = Bench({settings["corpus"]: "basic"}, folder, seed, settings[profile])
-        labels = [trained.tokeniser.encode(item.reference) for item in bench.spoken]
+        labels = [trained.tokeniser.encode(item.text) for item in bench.spoken]
 
         def loss(file: Path) -> float:
             return dev_loss(file, bench.spoken, labels)
@@ -322,16 +318,10 @@ def sensitivity_rows(
              "base": base, "utterances": len(bench.spoken)}
             for one in try_each(trained, options, loss, folder)
         ]  # fmt: skip
-    yield {
-        "claim": f"{arms.page}.sensitivity",
-        "detail": f"{len(options)} options each, {len(bench.spoken)} utterances {Path(settings['corpus']).stem}",
-        "measured": len({row["matrix"] for row in tried}),
-        "n": len(tried),
-        "tried": tried,
-    }
+    yield {"tried": tried}
 
 
-def kept(record: Measured | None, key: str) -> Any:
+def kept(record: View | None, key: str) -> Any:
     """What the first row of a page's record that has something under a key has there, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)

@@ -6,73 +6,44 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import work_dir
-from edgespeech.corpora.fetch import manifest_of
-from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.peer_bench import Contestant, Spoken, chunk_figures, contest, spread, utterances
+from edgespeech.corpora.utterances import utterances_of
+from edgespeech.harness.hear import hear
+from edgespeech.harness.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.lm.fusion import TENSORS
-from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import Compared, WordErrors
 from edgespeech.packed.codes import Codes, dequantise
 from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.runtime import PackedModel
-from edgespeech.records.records import without_paths
 from edgespeech.search.hypothesis import words_of
-from edgespeech.text.normalise import normalisers
 
-"""The script that times chunks, in the project's folder."""
-POOLED = "pooled"
-"""All corpora together."""
 _EVICT = 300 << 20
 """Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
 
 
-class Compared(NamedTuple):
-    """One arm's word error rate less another's, on the same utterances.
-
-    Attributes:
-        difference: of the rates.
-        low: end of its 95 % interval; `high` the other one.
-        relative: the difference over the other's rate.
-        verdict: `better`, `worse` or `tie`.
-        seeds: over how many both are pooled.
-        n: utterances.
-    """
-
-    difference: float
-    low: float
-    high: float
-    relative: float
-    verdict: str
-    seeds: int
-    n: int
-
-
-class Bench:
-    """Utterances, and the counting of errors in what is said of them.
+class Bench(WordErrors):
+    """Utterances prepared for the native engine, and the counting of errors in what is recognised of them.
 
     Args:
-        corpora: by name the normaliser of each; a name that ends in `.jsonl` is in the work folder.
+        corpora: see `edgespeech.corpora.utterances.utterances_of`.
         scratch: a folder for files.
         seed: of subsets and intervals.
         count: utterances of each corpus; None for all.
 
     Attributes:
-        spoken: the utterances.
-        missing: rows of the corpora that are not here.
+        utterances: what is measured.
+        spoken: the same, with features.
+        missing: why corpora are not here.
 
     Raises:
         EdgeSpeechError: none is here.
@@ -81,112 +52,32 @@ class Bench:
     def __init__(
         self, corpora: Mapping[str, str], scratch: Path, seed: int, count: int | None = None
     ) -> None:
-        self.scratch, self.seed = scratch, seed
-        self.normaliser: dict[str, str] = {}
-        self.manifests: dict[str, str] = {}
-        self.spoken: list[Spoken] = []
-        self.missing: dict[str, str] = {}
-        for corpus, normaliser in corpora.items():
-            source = str(work_dir() / corpus) if corpus.endswith(".jsonl") else corpus
-            name = Path(corpus).stem
-            try:
-                self.manifests[name] = manifest_of(source).sha256
-                found = utterances(source, count, seed, scratch)
-                self.spoken += [replace(item, corpus=name) for item in found]
-            except EdgeSpeechError as error:
-                self.missing[name] = without_paths(str(error))
-                continue
-            self.normaliser[name] = normaliser
-        if not self.spoken:
-            raise EdgeSpeechError(f"none of these corpora is here: {', '.join(corpora)}")
-        self.words = self._errors([""] * len(self.spoken))  # an empty text has every word wrong
-
-    def places(self, corpus: str) -> list[int]:
-        """The utterances of a corpus, or of all for `POOLED`."""
-        return [at for at, item in enumerate(self.spoken) if corpus in (POOLED, item.corpus)]
-
-    @property
-    def corpora(self) -> list[str]:
-        """Those that are here, and all of them together."""
-        return [*self.normaliser, POOLED]
-
-    def errors(self, texts: Sequence[str]) -> list[int]:
-        """Word errors of each utterance.
-
-        Raises:
-            EdgeSpeechError: there are not as many texts as utterances.
-        """
-        if len(texts) != len(self.spoken):
-            raise bad("arms", "texts", len(texts), f"as many as utterances, {len(self.spoken)}")
-        return self._errors(texts)
-
-    def rate(self, errors: Sequence[int], corpus: str) -> dict[str, float]:
-        """A word error rate, `wer`, with its 95 % interval from `low` to `high`, and `n`, the utterances."""
-        at = self.places(corpus)
-        wrong, words = ([values[place] for place in at] for values in (errors, self.words))
-        found = {"wer": sum(wrong) / sum(words), "n": len(at)}
-        if len(at) < 2:
-            return found
-        interval = bootstrap_ratio(wrong, words, self._speakers(at), seed=self.seed)
-        return {**found, "low": interval.low, "high": interval.high}
-
-    def compare(
-        self, ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], corpus: str
-    ) -> Compared:
-        """The paired difference of two arms, each over the same seeds; errors of an utterance are summed over these.
-
-        Args:
-            ours: errors of each utterance, of each seed.
-            theirs: the same of the other arm.
-            corpus: one, or `POOLED`.
-        """
-        at = self.places(corpus)
-        a, b = (np.sum([[one[place] for place in at] for one in each], axis=0) for each in (ours, theirs))
-        words = np.array([self.words[place] for place in at]) * len(ours)
-        found = paired_ratio_difference(a, b, words, self._speakers(at), seed=self.seed)
-        return Compared(
-            found.difference,
-            found.interval.low,
-            found.interval.high,
-            float((a.sum() - b.sum()) / max(1, b.sum())),
-            found.verdict.value,
-            len(ours),
-            len(at),
-        )
-
-    def _errors(self, texts: Sequence[str]) -> list[int]:
-        counted = [0] * len(self.spoken)
-        for corpus, normaliser in self.normaliser.items():
-            normalise, at = normalisers()[normaliser], self.places(corpus)
-            references = [normalise(self.spoken[place].reference) for place in at]
-            for place, count in zip(
-                at, count_errors(references, [normalise(texts[p]) for p in at]), strict=True
-            ):
-                counted[place] = count.errors
-        return counted
-
-    def _speakers(self, at: Sequence[int]) -> list[str | None]:
-        named = [(self.spoken[place].corpus, self.spoken[place].speaker) for place in at]
-        return [None if speaker is None else f"{corpus} {speaker}" for corpus, speaker in named]
+        self.scratch = scratch
+        self.utterances = utterances_of(corpora, seed=seed, count=count)
+        self.normaliser, self.manifests = self.utterances.normalisers, self.utterances.manifests
+        self.missing = self.utterances.missing
+        self.spoken = list(prepared(self.utterances, scratch))
+        super().__init__(self.spoken, self.normaliser, seed)
 
 
-def say(file: Path, spoken: Sequence[Spoken], beam: int) -> tuple[list[str], int]:
-    """What a packed model says of every utterance, and how many labels these are.
+def say(file: Path, bench: Bench, beam: int) -> tuple[list[str], int]:
+    """What a packed model makes of every utterance, and how many labels these are.
 
     Raises:
         EdgeSpeechError: the file is not a packed model.
     """
-    with PackedModel(file) as model, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with PackedModel(file) as model:
 
-        def one(item: Spoken) -> tuple[str, int]:
+        def one(item: Prepared) -> tuple[str, int]:
             with closing(model.open(beam)) as stream:
                 stream.accept(item.features)
                 best = stream.best
             words = words_of(best, model.pieces, model.config.frame_s, item.duration_s)
             return " ".join(word.text for word in words), len(best.labels)
 
-        said = list(pool.map(one, spoken))  # the engine computes without Python's lock
-    return [text for text, _ in said], sum(labels for _, labels in said)
+        # The engine computes without Python's lock.
+        heard = hear(one, bench.utterances, given=bench.spoken, threads=os.cpu_count() or 1)
+    return list(heard.texts), sum(heard.beside)
 
 
 def added_errors(
@@ -206,7 +97,7 @@ def added_errors(
     """
     with TemporaryDirectory() as scratch:
         bench = Bench(corpora, Path(scratch), seed)
-        a, b = ([bench.errors(say(file, bench.spoken, beam)[0])] for file in (ours, theirs))
+        a, b = ([bench.errors(say(file, bench, beam)[0])] for file in (ours, theirs))
     for corpus in bench.corpora:
         yield corpus, bench.compare(a, b, corpus)
 
@@ -258,7 +149,7 @@ def weights_read(tensors: Mapping[str, Tensor], *, frames: int, labels: int) -> 
     )
 
 
-def dev_loss(file: Path, spoken: Sequence[Spoken], labels: Sequence[Sequence[int]]) -> float:
+def dev_loss(file: Path, spoken: Sequence[Prepared], labels: Sequence[Sequence[int]]) -> float:
     """Transducer loss of a packed model, in nats a label: smoother than word errors, for searches on tuning material.
 
     The transcriber is the engine's; the prediction is the simulating model's, and the joiner's weights are those that
@@ -301,7 +192,7 @@ def chunk_times(
             name=name,
             python=sys.executable,
             spec={
-                "kind": "edge",
+                "kind": "edge-packed",
                 "first": str(bench.spoken[0].file),
                 "file": str(file),
                 "evict_bytes": _EVICT,

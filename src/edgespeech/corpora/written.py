@@ -2,47 +2,94 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from functools import lru_cache
+from pathlib import Path
 
-from edgespeech.corpora.corpora import CorpusKind, assert_trainable, find_split
-from edgespeech.corpora.fetch import fetch
-from edgespeech.errors import bad
-from edgespeech.text.grammar import Split, split_of
+from edgespeech.corpora.corpora import CorpusKind, Split, assert_trainable, find_split
+from edgespeech.corpora.fetch import fetch, manifest_of
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.text.grammar import Split as Part
+from edgespeech.text.grammar import split_of
+from edgespeech.text.speakable import speakable
 from edgespeech.text.spoken import plain
 
-_WORDS = re.compile(r"[a-z']+(?: [a-z']+){0,15}")
-"""One to sixteen words of letters and apostrophes: what the synthesiser says, and no longer than a request."""
+_WORDS = re.compile(r"[a-z']+(?: [a-z']+)*")
+_COLUMN = "answer_from_anno"
 
 
-def written(name: str, split: Split) -> list[str]:
+def written(name: str, split: Part, *, longest: int = 16) -> list[str]:
     """The distinct sentences of a text split that belong to one of our own parts (`split_of`), in file order.
 
-    Left out are lines that are not 1 to 16 plain words, and every sentence that any other split of the same
-    corpus holds: those are kept for evaluation or tuning.
+    Left out are lines that are not 1 to `longest` plain words, and every sentence that any other split of the same
+    corpus holds: those are for evaluation or tuning.
 
     Args:
-        name: of a text split, such as `slurp_lm`: one sentence a line, or JSON lines with `text`.
+        name: of a text split, such as `slurp_lm`.
         split: which part.
+        longest: words in a sentence, at most.
 
     Raises:
-        EdgeSpeechError: an unknown split, one for evaluation only, or one that is not text.
+        EdgeSpeechError: an unknown split, one for evaluation only, one that is not text, or a file in another layout
+            than its name says.
     """
     assert_trainable(name)
     corpus, name = find_split(name)
     if corpus.kind is not CorpusKind.TEXT:
         raise bad(name, "kind", corpus.kind.value, "a text corpus")
-    kept = {plain(line) for other in corpus.splits if other != name for line in _lines(other)}
+    others = {plain(line) for other in corpus.splits if other != name for line in lines_of(other)}
     found = dict.fromkeys(
         line
-        for line in _lines(name)
-        if _WORDS.fullmatch(line) and split_of(line) == split and plain(line) not in kept
+        for line in lines_of(name)
+        if _WORDS.fullmatch(line)
+        and line.count(" ") < longest
+        and split_of(line) == split
+        and plain(line) not in others
     )
     return list(found)
 
 
-def _lines(name: str) -> list[str]:
-    corpus, name = find_split(name)
-    path = fetch(name) / corpus.splits[name].manifest
-    rows = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(row)["text"] for row in rows] if path.suffix == ".jsonl" else rows
+def lines_of(split: str) -> list[str]:
+    """The sentences of a split of text or speech, or of a manifest (`.jsonl`).
+
+    Those of a `prose` split are as they are said (`edgespeech.text.speakable`), without what cannot be; all others are
+    as they are written there.
+
+    Raises:
+        EdgeSpeechError: it is unknown, has no words, or its file has another layout than its name says.
+    """
+    if not split.endswith(".jsonl"):
+        corpus, name = find_split(split)
+        if corpus.kind is CorpusKind.TEXT:
+            described = corpus.splits[name]
+            path = fetch(name) / described.manifest
+            stamp = path.stat()
+            return list(_lines(path, described, stamp.st_mtime_ns, stamp.st_size))
+    return [utterance.text for utterance in manifest_of(split).utterances]
+
+
+@lru_cache(maxsize=64)
+def _lines(path: Path, split: Split, *stamp: int) -> tuple[str, ...]:
+    lines = _read(path, split)
+    if split.prose:
+        return tuple(said for line in lines if (said := speakable(line)) is not None)
+    return tuple(lines)
+
+
+def _read(path: Path, split: Split) -> list[str]:
+    """Lines of a text file; of JSON lines, `text`; of a table, one column; of CLINC150's JSON, the part `select`s."""
+    content = path.read_text(encoding="utf-8")
+    rows = content.splitlines()
+    try:
+        if path.suffix == ".jsonl":
+            return [json.loads(row)["text"] for row in rows]
+        if path.suffix == ".csv":
+            return [row[_COLUMN] for row in csv.DictReader(rows, delimiter=";")]
+        if path.suffix == ".json":
+            parts = [split.select.split] if split.select else []
+            return [text for part in parts for text, _ in json.loads(content)[part]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise EdgeSpeechError(f"{path}: not the layout that its name says: {error!r}") from error
+    return rows

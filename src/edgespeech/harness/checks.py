@@ -1,66 +1,70 @@
-"""A replication's page: its checks measured, kept as one record, and shown beside what is claimed of them.
+"""A technique's measurement: its checks run, and their rows in one record.
 
-A folder `replication/NAME` has `claim.yaml` (a list of `id`, `statement` and, where there is a bar, `low`, `high` or
-both), `config.yaml` (what its checks are given), `README.md` (with a block `<!-- table:NAME -->`) and an
-`experiment.py` that makes a `Page` of its checks. Records go to `results/NAME/`.
+A folder `replication/NAME` has `claim.yaml` (`edgespeech.records.claims`), `config.yaml` (what its checks are given),
+`README.md` (the page, see `edgespeech.report.page`) and an `experiment.py` that makes a `Page` of its checks. Records
+go to `results/NAME/` (`edgespeech.records.pages`).
 
-A check is a function of the configuration and the seed that yields rows: `claim` (an id), `detail`, `measured` and
-`n`, and whatever else the record should keep; or `claim` and `skipped` with the reason, where one row cannot be had.
-A check that raises `EdgeSpeechError` is one such row.
+A check is a function of the configuration and the seed that yields rows: `claim` (an id), `detail` (the condition),
+`measured`, `n`, where there is an interval `low` and `high`, `resampled` (over what) and `seeds`, and whatever the
+page's tables need; or `claim` and `skipped` with the reason. A row without `claim` is data for tables alone; one with
+`part` and `skipped` says what could not run. A check that raises `EdgeSpeechError` is one such part.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-import yaml
-
-from edgespeech.contracts import Verdict
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.records import provenance
+from edgespeech.records.claims import Claims, load_claims
+from edgespeech.records.code import measuring_sha256
+from edgespeech.records.pages import Machine, NotRun, PageRecord, PageRow, newest, row_of
 from edgespeech.records.records import without_paths
+from edgespeech.records.used import noting
 
 Row = dict[str, Any]
-Measured = dict[str, Any]
-"""A record as it is in its file: where it comes from, the configuration, and the `rows`."""
+View = dict[str, Any]
+"""A record as blocks get it: its `config` and its flat `rows` (`PageRecord.view`)."""
 Check = Callable[[dict[str, Any], int], Iterator[Row]]
-Block = Callable[[Measured | None], str]
+Block = Callable[[View | None], str]
 """Makes the Markdown of a further block of the page; there may be no record yet."""
+Plots = Callable[[View | None], dict[str, str]]
+"""Makes the page's pictures by their file names; none without a record."""
+Profile = Literal["quick", "full"]
 
-PROFILES = ("quick", "full")
-END = "<!-- /table -->"
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 NO_RECORD = "No record yet.\n"
-_NO_BAR = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """A replication's folder with its checks.
+    """A technique's folder with its checks.
 
     Attributes:
-        folder: with `claim.yaml`, `config.yaml` and `README.md`; its name is the replication's.
+        folder: with `claim.yaml`, `config.yaml` and `README.md`; its name is the technique's.
         records: where the records go.
         checks: in the order of the table. The configuration that they get has the profile under `profile`.
         blocks: further blocks of the README, by the name in their marker.
+        plots: the page's pictures.
     """
 
     folder: Path
     records: Path
     checks: tuple[Check, ...]
     blocks: Mapping[str, Block] = field(default_factory=dict)
+    plots: Plots = lambda view: {}  # a default, and no name of its own
 
     @property
     def name(self) -> str:
-        """Of the replication."""
+        """Of the technique."""
         return self.folder.name
 
     @property
@@ -68,83 +72,97 @@ class Page:
         """The page itself."""
         return self.folder / "README.md"
 
-    def newest(self) -> Measured | None:
-        """The newest record, or None where there is none."""
-        files = sorted(self.records.glob("*.json"))
-        if not files:
-            return None
-        record: Measured = json.loads(files[-1].read_text(encoding="utf-8"))
-        return record
+    def claims(self) -> Claims:
+        """What is claimed, from `claim.yaml`.
+
+        Raises:
+            EdgeSpeechError: as `load_claims`.
+        """
+        return load_claims(self.folder / "claim.yaml")
+
+    def config(self) -> dict[str, Any]:
+        """What the checks are given, from `config.yaml`; every claim that it names is one of the page's.
+
+        Raises:
+            EdgeSpeechError: a claim is not known.
+        """
+        found: dict[str, Any] = load_yaml(self.folder / "config.yaml")
+        self.claims().check_names(f"{self.name}/config.yaml", found)
+        return found
+
+    def code_sha256(self) -> str:
+        """Of the code that measures this page."""
+        root = project_root()
+        entries = [*self.folder.glob("*.py")]
+        return measuring_sha256(entries, root / "src" / "edgespeech", root / "CMakeLists.txt")
+
+    def newest(self) -> PageRecord | None:
+        """The newest record, or None where there is none.
+
+        Raises:
+            EdgeSpeechError: it is no record of this page.
+        """
+        return newest(self.records, self.claims())
+
+    def view(self) -> View | None:
+        """The newest record as blocks and plots get it."""
+        record = self.newest()
+        return None if record is None else record.view()
 
 
-def measure(page: Page, profile: str = PROFILES[0]) -> Measured:
+def measure(page: Page, profile: Profile = "quick") -> PageRecord:
     """Run every check; one that cannot run here says why.
 
     Args:
         page: whose checks.
         profile: `quick` or `full`.
-    """
-    config = {**_yaml(page.folder / "config.yaml"), "profile": profile}
-    rows: list[Row] = []
-    for check in page.checks:
-        try:
-            for row in check(config, config["seed"]):
-                rows.append(row)  # noqa: PERF402  # the rows before an error are kept
-        except EdgeSpeechError as error:
-            rows.append({"claim": f"{page.name}.{check.__name__}", "skipped": without_paths(str(error))})
-        print(f"{check.__name__}: done", flush=True)
-    commit, dirty = provenance.git_state(project_root())
-    return {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": commit,
-        "dirty": dirty,
-        "config": config,
-        "versions": provenance.package_versions(),
-        "cpu_model": provenance.processor()[0],
-        "cores": provenance.cores(),
-        "python": platform.python_version(),
-        "rows": rows,
-    }
-
-
-def table(record: Measured, claims: Sequence[dict[str, Any]]) -> str:
-    """The record beside what is claimed, as Markdown."""
-    known = {claim["id"]: claim for claim in claims}
-    lines = ["| check | claimed | measured | n | verdict |", "|---|---|---|---|---|"]
-    for row in record["rows"]:
-        claim = known.get(row["claim"])
-        name = row["claim"] if claim is None else claim["statement"]
-        if "detail" in row:
-            name += f" ({row['detail']})"
-        claimed = "" if claim is None else _claimed(claim)
-        if "skipped" in row or claim is None:
-            cells = (name, claimed, "", "", f"{Verdict.NOT_RUN}: {row.get('skipped', 'no claim')}")
-        else:
-            measured, verdict = row["measured"], _verdict(claim, row["measured"])
-            cells = (name, claimed, _number(measured), str(row["n"]), verdict)
-        lines.append(f"| {' | '.join(' '.join(cell.split()).replace('|', '/') for cell in cells)} |")
-    stamp = f"Measured {record['created']} at commit {record['commit'][:12]}{' (dirty)' if record['dirty'] else ''}"
-    return "\n".join([*lines, "", f"{stamp}, {record['cpu_model']}, {record['cores']} cores."]) + "\n"
-
-
-def render(page: Page, record: Measured | None) -> str:
-    """The page's text with all its blocks filled in.
 
     Raises:
-        EdgeSpeechError: the README has no such block.
+        EdgeSpeechError: the page's files are not right, or a check's row is about a claim that is not known.
     """
-    claims = _yaml(page.folder / "claim.yaml")
-    blocks = {page.name: NO_RECORD if record is None else table(record, claims)}
-    blocks |= {name: block(record) for name, block in page.blocks.items()}
-    text = page.readme.read_text(encoding="utf-8")
-    for name, body in blocks.items():
-        begin = f"<!-- table:{name} -->\n"
-        head, found, rest = text.partition(begin)
-        _, ended, tail = rest.partition(END)
-        if not found or not ended:
-            raise bad(f"{page.name}/README.md", "block", name, f"{begin.strip()} and {END} around it")
-        text = f"{head}{begin}\n{body}\n{END}{tail}"
-    return text
+    claims, own = page.claims(), page.config()
+    config = {**own, "profile": profile}
+    rows: list[PageRow] = []
+    not_run: list[NotRun] = []
+    with noting() as used:
+        for check in page.checks:
+            told: list[Row] = []
+            try:
+                for row in check(config, config["seed"]):
+                    told.append(row)  # noqa: PERF402  # the rows before an error are kept
+            except EdgeSpeechError as error:
+                told.append({"part": check.__name__, "skipped": without_paths(str(error))})
+            for row in told:
+                made = row_of(row, check.__name__)
+                if isinstance(made, NotRun):
+                    not_run.append(made)
+                    continue
+                if made.claim is not None:
+                    claims[made.claim]
+                rows.append(made)
+            print(f"{check.__name__}: done", flush=True)
+    commit, dirty = provenance.git_state(project_root())
+    return PageRecord(
+        technique=page.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        profile=profile,
+        utterances=used.utterances,
+        code_sha256=page.code_sha256(),
+        manifests=used.manifests,
+        models=used.models,
+        commit=commit,
+        dirty=dirty,
+        machine=Machine(
+            cpu_model=provenance.processor()[0],
+            cores=provenance.cores(),
+            python=platform.python_version(),
+            platform=f"{platform.system()} {platform.machine()}",
+        ),
+        versions=provenance.package_versions(),
+        config=config,
+        rows=tuple(rows),
+        not_run=tuple(not_run),
+    )
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
@@ -153,43 +171,3 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     made.add_argument("--render", action="store_true", help="render the newest record only")
     made.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="how much is measured")
     return made
-
-
-def run(page: Page, *, profile: str = PROFILES[0], render_only: bool = False) -> None:
-    """Measure, unless told to render only; keep the record, write the page, print its table.
-
-    Raises:
-        EdgeSpeechError: a file of the page is wrong or cannot be written.
-    """
-    if not render_only:
-        record = measure(page, profile)
-        name = record["created"].replace(":", "").replace("-", "")
-        write_atomic(page.records / f"{name}.json", json.dumps(record, indent=1) + "\n")
-    text = render(page, page.newest())
-    write_atomic(page.readme, text)
-    print(text.partition(f"<!-- table:{page.name} -->\n")[2].partition(END)[0])
-
-
-def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _claimed(claim: dict[str, Any]) -> str:
-    """The bar in words: `0.9 to 1.1`, `1`, `at most 0.1`, `at least 100`; a dash where there is none."""
-    low, high = (None if claim.get(end) is None else _number(claim[end]) for end in ("low", "high"))
-    if low is None or high is None:
-        return f"at most {high}" if high is not None else f"at least {low}" if low is not None else _NO_BAR
-    return low if low == high else f"{low} to {high}"
-
-
-def _verdict(claim: dict[str, Any], measured: float) -> str:
-    low, high = claim.get("low"), claim.get("high")
-    if low is None and high is None:
-        return _NO_BAR
-    kept = (low is None or low <= measured) and (high is None or measured <= high)
-    return Verdict.REPRODUCED if kept else Verdict.NOT_REPRODUCED
-
-
-def _number(value: float) -> str:
-    """Four digits, or a whole number with its thousands apart."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

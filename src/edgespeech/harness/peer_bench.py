@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 
 from edgespeech.audio.features import Features, StreamingLogMel
-from edgespeech.contracts import SAMPLE_RATE, Request, Samples
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.core.threads import THREAD_VARIABLES
+from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.workers import THREAD_VARIABLES, Job, prepare_audio
-from edgespeech.metrics.statistics import paired_ratio_difference, quantile
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.statistics import quantile
+from edgespeech.metrics.word_errors import WordErrors
 from edgespeech.search.partials import TAIL_S
 from edgespeech.search.settings import CHUNK_S
-from edgespeech.text.normalise import normalisers
 
 Answer = dict[str, Any]
 
@@ -57,12 +56,12 @@ class Contestant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spoken:
+class Prepared:
     """An utterance, as contestants get it.
 
     Attributes:
         corpus: whose it is.
-        reference: what is said.
+        text: what is said.
         speaker: who says it.
         file: see `write_chunks`.
         features: with shape `(F, 80)`, those of the tail of silence among them.
@@ -70,36 +69,22 @@ class Spoken:
     """
 
     corpus: str
-    reference: str
+    text: str
     speaker: str | None
     file: Path
     features: Features
     duration_s: float
 
 
-def utterances(corpus: str, count: int | None, seed: int, folder: Path) -> Iterator[Spoken]:
-    """The utterances of a corpus, or a seeded subset of so many, with their files in a folder.
-
-    Raises:
-        EdgeSpeechError: the corpus is not here.
-    """
-    manifest = manifest_of(corpus)
-    if count is not None:
-        manifest = manifest.subset(count, seed)
-    for number, item in enumerate(manifest.utterances):
-        job = Job(
-            audio=manifest.audio_path(item),
-            offset_s=item.offset,
-            duration_s=item.duration,
-            request=Request(utterance_id=item.id),
-            sha256=item.sha256,
-        )
-        samples = prepare_audio(job)
-        file = folder / f"{manifest.name}-{number}.npz"
-        yield Spoken(
-            corpus=corpus,
-            reference=item.text,
-            speaker=item.speaker,
+def prepared(utterances: Iterable[Spoken], folder: Path) -> Iterator[Prepared]:
+    """Utterances with their files in a folder."""
+    for number, one in enumerate(utterances):
+        samples = one.samples()
+        file = folder / f"{one.corpus}-{number}.npz"
+        yield Prepared(
+            corpus=one.corpus,
+            text=one.text,
+            speaker=one.speaker,
             file=file,
             features=write_chunks(samples, file),
             duration_s=len(samples) / SAMPLE_RATE,
@@ -139,7 +124,7 @@ def write_chunks(
     return whole
 
 
-def longer(item: Spoken, tail_s: float) -> Spoken:
+def longer(item: Prepared, tail_s: float) -> Prepared:
     """The same utterance with another tail of silence, in a file beside its own."""
     with np.load(item.file) as stored:
         samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
@@ -147,7 +132,7 @@ def longer(item: Spoken, tail_s: float) -> Spoken:
     return replace(item, file=file, features=write_chunks(samples, file, tail_s, tail_s))
 
 
-def spread(spoken: Sequence[Spoken], count: int | None) -> Sequence[Spoken]:
+def spread(spoken: Sequence[Prepared], count: int | None) -> Sequence[Prepared]:
     """So many of the utterances, evenly spread; all for None or where there are fewer."""
     if count is None or count >= len(spoken):
         return spoken
@@ -157,8 +142,8 @@ def spread(spoken: Sequence[Spoken], count: int | None) -> Sequence[Spoken]:
 def contest(
     contestants: Sequence[Contestant],
     *,
-    warm: Sequence[Spoken],
-    cold: Sequence[Spoken] = (),
+    warm: Sequence[Prepared],
+    cold: Sequence[Prepared] = (),
     alone: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Answer]:
     """All contestants over the same utterances, in turns, on one thread each.
@@ -212,7 +197,7 @@ def chunk_figures(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def error_rates(
-    spoken: Sequence[Spoken],
+    spoken: Sequence[Prepared],
     answers: Sequence[Answer],
     reference: Sequence[Answer] | None,
     corpora: Mapping[str, str],
@@ -231,27 +216,19 @@ def error_rates(
         By corpus `wer`, `n` (utterances), and `difference` to the reference with its 95 % interval from `low` to
         `high`.
     """
+    counter = WordErrors(spoken, corpora, seed)
+    ours = counter.errors([answer["text"] for answer in answers])
+    theirs = None if reference is None else counter.errors([answer["text"] for answer in reference])
     rates: dict[str, dict[str, float]] = {}
-    for corpus, normaliser in corpora.items():
-        places = [place for place, item in enumerate(spoken) if item.corpus == corpus]
-        normalise = normalisers()[normaliser]
-        said = [normalise(spoken[place].reference) for place in places]
-        counts = count_errors(said, [normalise(answers[place]["text"]) for place in places])
-        words, errors = [count.ref_words for count in counts], [count.errors for count in counts]
-        if not sum(words):
+    for corpus in corpora:
+        places = counter.places(corpus)
+        if not sum(counter.words[place] for place in places):
             continue
-        rates[corpus] = {"wer": sum(errors) / sum(words), "n": len(places)}
-        if reference is not None and len(places) > 1:
-            theirs = count_errors(said, [normalise(reference[place]["text"]) for place in places])
-            paired = paired_ratio_difference(
-                errors,
-                [count.errors for count in theirs],
-                words,
-                [spoken[place].speaker for place in places],
-                seed=seed,
-            )
-            ends = {"low": paired.interval.low, "high": paired.interval.high}
-            rates[corpus] |= {"difference": paired.difference, **ends}
+        rate = counter.rate(ours, corpus)
+        rates[corpus] = {"wer": rate["wer"], "n": rate["n"]}
+        if theirs is not None and len(places) > 1:
+            found = counter.compare([ours], [theirs], corpus)
+            rates[corpus] |= {"difference": found.difference, "low": found.low, "high": found.high}
     return rates
 
 

@@ -14,12 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.records import Condition, sha256_json
+from edgespeech.records.schema import Band
 
 Profile = Literal["quick", "full"]
 _SOURCE = {".py", ".cpp", ".cc", ".c", ".hpp", ".h", ".yaml"}
@@ -39,11 +40,12 @@ class NoisePlan(_Strict):
 
 
 class RowPlan(_Strict):
-    """Rows of one kind: every named system on every named corpus, clean or at each ratio."""
+    """Rows of one kind: every named system on every named corpus, clean or at each ratio, perhaps in a band alone."""
 
     corpora: list[str] = Field(min_length=1)
     systems: Literal["all"] | list[str]
     noise: NoisePlan | None = None
+    band: Band | None = None
     context: str | None = None
     subset: dict[Profile, int] = {}
     profiles: list[Profile] = ["quick", "full"]
@@ -65,7 +67,7 @@ class Run:
     """One run of the plan: a recogniser on a corpus under a condition.
 
     `context` names a phrase list of `data_manifests/contexts/`, or is `manifest` for each utterance's own.
-    `subset` is the number of utterances, None for all.
+    `subset` is the number of utterances, None for all. `band` is what a channel leaves of the audio, None for all.
     """
 
     system: str
@@ -75,12 +77,17 @@ class Run:
     snr_rule: str | None
     context: str | None
     subset: int | None
+    band: Band | None = None
 
     @property
     def condition(self) -> Condition:
         """As the record has it."""
         return Condition(
-            noise=self.noise, snr_db=self.snr_db, snr_rule=self.snr_rule, context=self.context is not None
+            noise=self.noise,
+            snr_db=self.snr_db,
+            snr_rule=self.snr_rule,
+            band=self.band,
+            context=self.context is not None,
         )
 
 
@@ -91,11 +98,9 @@ def load_plan(path: Path) -> Plan:
         EdgeSpeechError: not readable, not YAML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path)
     except OSError as error:
         raise EdgeSpeechError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -138,6 +143,7 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
                         snr_rule=row.noise.rule if row.noise else None,
                         context=row.context,
                         subset=row.subset.get(profile),
+                        band=row.band,
                     )
                     runs[run] = None
     return list(runs)

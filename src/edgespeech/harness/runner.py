@@ -23,7 +23,11 @@ from edgespeech.contracts import (
     Stream,
 )
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.boundary import checked_events, checked_remote, checked_state_bytes
 from edgespeech.records.trace import Chunk, Trace
+
+MAX_FAILURE = 500
+"""Characters of a failure's message."""
 
 
 def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
@@ -59,7 +63,7 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
         said = call()
         compute_s = perf_counter() - start
         chunks.append(Chunk(ready_s=ready_s, compute_s=compute_s))
-        events.extend((len(chunks) - 1, event) for event in said)
+        events.extend((len(chunks) - 1, event) for event in checked_events(said, len(events)))
 
     try:
         stream = recogniser.open(request)
@@ -68,17 +72,18 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
             fed += len(piece)
             timed(lambda piece=piece: stream.accept(piece), fed / SAMPLE_RATE)  # type: ignore[misc]  # bound by default
         timed(stream.finish, fed / SAMPLE_RATE)
-        state_bytes = stream.state_bytes()
-        remote = stream.remote()
+        state_bytes = checked_state_bytes(stream.state_bytes())
+        sent = sum(event.kind is EventKind.SENT for _, event in events)
+        remote = checked_remote(stream.remote(), sent)
         failure = _fault(events, remote)
-    except EdgeSpeechError as error:
-        failure = f"raised: {error}"
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        failure = f"raised: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        failure = _reason(error)
     finally:
-        if stream is not None:
-            stream.close()
+        try:
+            if stream is not None:
+                stream.close()
+        except Exception as error:
+            failure = failure or _reason(error)
     return Trace(
         utterance_id=request.utterance_id,
         duration_s=len(samples) / SAMPLE_RATE,
@@ -90,15 +95,28 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
     )
 
 
+def _reason(error: Exception) -> str:
+    """An exception as a failure: one line that JSON can hold, not too long."""
+    if isinstance(error, EdgeSpeechError):
+        return printable(f"raised: {error}")
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    try:
+        told = str(error)
+    except Exception:  # anybody's exception may fail at this too
+        told = "(its message cannot be made)"
+    return printable(f"raised: {type(error).__name__}: {told} ({where.name}, line {where.lineno})")
+
+
+def printable(text: str) -> str:
+    """A message as one line that JSON can hold, of at most `MAX_FAILURE` characters."""
+    line = " ".join(text.encode(errors="replace").decode().split())
+    return line if len(line) <= MAX_FAILURE else line[: MAX_FAILURE - 3] + "..."
+
+
 def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> str | None:
     """What is wrong with a stream that ended without raising, or None."""
-    sent = sum(event.kind is EventKind.SENT for _, event in events)
     finals = sum(event.kind is EventKind.FINAL for _, event in events)
     if remote is not None:
-        if len(remote.compute_s) != sent:
-            return f"the far side accounts for {len(remote.compute_s)} messages, {sent} were sent"
-        if any(not 0 <= reply.after_message < sent for reply in remote.replies):
-            return "a reply belongs to no message that was sent"
         finals += sum(reply.event.kind is EventKind.FINAL for reply in remote.replies)
     if finals == 0:
         return "never finalised"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from edgespeech.contracts import EventKind, LinkProfile
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.hear import text_of
 from edgespeech.harness.replay import replay
 from edgespeech.harness.workers import Loaded, Run
 from edgespeech.metrics.acceptance import accepted
@@ -16,6 +17,7 @@ from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
 from edgespeech.metrics.registry import Metric, Scored, measure
 from edgespeech.metrics.wer import count_errors, n_empty, total
 from edgespeech.records.records import (
+    HOST_KEYS,
     AccuracyRow,
     EventRow,
     Figure,
@@ -90,7 +92,7 @@ def score(
         for name, profile in links.items()
     }
     # Accuracy is that of a network that works: a trace's own failure counts, an outage does not.
-    texts = ["" if trace.failure is not None else _text(trace) for trace in traces]
+    texts = ["" if trace.failure is not None else text_of(trace) for trace in traces]
     parses = _parse(grammar, utterances, texts)
     judged = [
         None if item.intent is None else accepted(parse, item.intent, item.slots or {})
@@ -138,14 +140,6 @@ def _stored(trace: Trace) -> Trace:
 def replay_seed(seed: int, trace: Trace) -> int:
     """A seed of its own for every utterance: otherwise all would meet the same outages."""
     return int(sha256_json([seed, trace.utterance_id])[:8], 16)
-
-
-def _text(trace: Trace) -> str:
-    """The last final, the far side's included, whatever the network."""
-    finals = [event for _, event in trace.events if event.kind is EventKind.FINAL]
-    if trace.remote is not None:
-        finals += [reply.event for reply in trace.remote.replies if reply.event.kind is EventKind.FINAL]
-    return finals[-1].text if finals else ""
 
 
 def _parse(grammar: str | None, utterances: Sequence[Utterance], texts: Sequence[str]) -> list[Parse | None]:
@@ -300,7 +294,23 @@ def _row(
         slots=None if parse is None else dict(parse.slots),
         accepted=judged,
         failure=trace.failure and without_paths(trace.failure),
+        fields=publishable(fields_of(utterance)),
     )
+
+
+def fields_of(utterance: Utterance) -> dict[str, Any]:
+    """What a manifest says of an utterance that no other field of its row holds."""
+    ours = {name: getattr(utterance, name) for name in ("gender", "age", "split", "kind")}
+    return {**{name: value for name, value in ours.items() if value is not None}, **utterance.foreign}
+
+
+def publishable(value: Any) -> Any:
+    """JSON without paths of this machine, and without the keys that a record must not have."""
+    if isinstance(value, str):
+        return without_paths(value)
+    if isinstance(value, dict):
+        return {without_paths(k): publishable(v) for k, v in value.items() if k.lower() not in HOST_KEYS}
+    return [publishable(item) for item in value] if isinstance(value, list) else value
 
 
 def _events(timeline: Timeline) -> tuple[EventRow, ...]:

@@ -14,28 +14,36 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 from edgespeech.audio.codec import flac_bytes, pcm_bytes
-from edgespeech.audio.io import MONO, read_audio
-from edgespeech.audio.mix import mix_at_snr
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
+from edgespeech.core.threads import THREAD_VARIABLES
+from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.memory import MemoryFigures, MemoryMeter
-from edgespeech.harness.runner import run_utterance, warm_up
+from edgespeech.harness.runner import printable, run_utterance, warm_up
 from edgespeech.records.trace import Trace
 
 _log = logging.getLogger(__name__)
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
 GIVE_UP_AFTER = 3
-"""Process failures in a row after which the remaining utterances are recorded as failed without a try."""
+"""Process failures in a row after which the remaining utterances are recorded as failed without a try. A file that
+cannot be read is no failure of the process."""
 
 
 T = TypeVar("T")
+
+
+GIVEN_UP = "not tried: "
+"""How the failure of an utterance begins that was not run because the process had failed too often before."""
+
+
+class CannotLoadError(EdgeSpeechError):
+    """The recogniser cannot be loaded; the message says why."""
 
 
 class ProcessFailureError(EdgeSpeechError):
@@ -43,42 +51,16 @@ class ProcessFailureError(EdgeSpeechError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Noise:
-    """Noise to mix in: the file, the ratio in dB, the rule that defines it (`audio.mix.SnrRule`), the file's hash."""
-
-    path: Path
-    snr_db: float
-    rule: str
-    sha256: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One utterance to run: its audio, what comes with it, and the noise to add.
+    """One utterance to run, and what comes with it."""
 
-    Attributes:
-        audio: the file; `sha256` its hash, where it is known.
-        offset_s: where the utterance starts in it; None: it is the whole file.
-        duration_s: of the utterance.
-        request: what comes with it.
-        noise: to mix in.
-        seed: of the noise's segment.
-        channels: what to do with several (`audio.io.check_channels`).
-    """
-
-    audio: Path
-    offset_s: float | None
-    duration_s: float
+    spoken: Spoken
     request: Request
-    noise: Noise | None = None
-    seed: int = 0
-    sha256: str | None = None
-    channels: str = MONO
 
     @property
     def timeout_s(self) -> float:
         """Longest wait for its result: far slower than real time is a hang."""
-        return max(60.0, 30.0 * self.duration_s)
+        return max(60.0, 30.0 * self.spoken.item.duration)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,28 +80,6 @@ class Done:
     audio_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
-def prepare_audio(job: Job) -> Samples:
-    """The samples that the recogniser will hear, with shape `(N,)`: read, and noise mixed in by the job's seed."""
-    samples = read_audio(
-        job.audio,
-        offset=job.offset_s,
-        duration=job.duration_s,
-        channels=job.channels,
-        sha256=job.sha256,
-    )
-    if job.noise is None:
-        return samples
-    noise = read_audio(job.noise.path, sha256=job.noise.sha256)
-    return mix_at_snr(
-        samples,
-        noise,
-        job.noise.snr_db,
-        rule=job.noise.rule,  # type: ignore[arg-type]  # mix_at_snr validates it
-        seed=job.seed,
-        utterance_id=job.request.utterance_id,
-    )
-
-
 def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
     sent = [event.n_bytes for _, event in trace.events if event.kind is EventKind.SENT]
     if not sent:
@@ -130,19 +90,31 @@ def _audio_bytes(samples: Samples, trace: Trace) -> dict[str, int]:
 def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
     meter = MemoryMeter()
     meter.before()
-    start = perf_counter()
-    info = recogniser.load()
+    start, process = perf_counter(), os.getpid()
+    info = checked_info(recogniser.load(), type(recogniser).name)
     load_s = perf_counter() - start
     warmup_s = warm_up(recogniser, chunk_s=info.chunk_s)
+    _end_fork(process)
     meter.after_load()
     pipe.send(Loaded(info=info, load_s=load_s, warmup_s=warmup_s))
     while (job := pipe.recv()) is not None:
         if job == "memory":
             pipe.send(meter.peak(recogniser.helper_pids()))
             continue
-        samples = prepare_audio(job)
+        try:
+            samples = job.spoken.samples()
+        except (EdgeSpeechError, MemoryError) as error:
+            pipe.send(_failed(job, printable(f"audio: {error}")))
+            continue
         trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
+        _end_fork(process)
         pipe.send(Done(trace=trace, audio_bytes=_audio_bytes(samples, trace)))
+
+
+def _end_fork(process: int) -> None:
+    """End here where the recogniser forked and this is the child, which must not answer beside its parent."""
+    if os.getpid() != process:
+        os._exit(1)
 
 
 def _worker(pipe: Connection, factory: type[Recogniser], options: Mapping[str, Any]) -> None:
@@ -196,7 +168,7 @@ class Worker:
             self.loaded: Loaded = self._answer(Loaded, LOAD_TIMEOUT_S)
         except EdgeSpeechError as error:
             self.kill()
-            raise EdgeSpeechError(f"{factory.name} cannot be loaded: {error}") from error
+            raise CannotLoadError(f"{factory.name} cannot be loaded: {error}") from error
 
     def _answer(self, kind: type[T], timeout_s: float) -> T:
         """The process's next answer, which must be of this kind.
@@ -212,7 +184,7 @@ class Worker:
             self._process.join(5)
             raise ProcessFailureError(f"died: exit code {self._process.exitcode}") from None
         if not isinstance(answer, kind):
-            raise ProcessFailureError(f"raised: {answer}")
+            raise ProcessFailureError(printable(f"raised: {answer}"))
         return answer
 
     def run(self, job: Job) -> Done:
@@ -222,7 +194,10 @@ class Worker:
             ProcessFailureError: the process hung, died or could not prepare the audio.
         """
         self._send(job)
-        return self._answer(Done, job.timeout_s)
+        done = self._answer(Done, job.timeout_s)
+        if done.trace.utterance_id != job.request.utterance_id:
+            raise ProcessFailureError(f"answered for another utterance, {done.trace.utterance_id}")
+        return done
 
     def memory(self) -> MemoryFigures:
         """Memory of the process and its helpers up to now."""
@@ -270,9 +245,18 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     threads: int = 1,
+    on_loaded: Callable[[Loaded], None] = lambda _: None,
     on_done: Callable[[Done], None] = lambda _: None,
 ) -> Run:
     """Run every job in a process of its own; a process that fails is replaced and its utterance recorded as failed.
+
+    Args:
+        factory: the recogniser's class.
+        options: its constructor's keyword arguments.
+        jobs: the utterances.
+        threads: pinned for every library.
+        on_loaded: called before the first utterance.
+        on_done: called after each.
 
     Raises:
         EdgeSpeechError: the recogniser cannot be loaded.
@@ -284,10 +268,11 @@ def run_jobs(
     _log.info("%s is loaded in %.2f s: %s", factory.name, first.loaded.load_s, first.loaded.info.citation)
     worker: Worker | None = first
     try:
+        on_loaded(first.loaded)
         for job in jobs:
             _log.debug("%s: %s", factory.name, job.request.utterance_id)
             if failures_in_a_row >= GIVE_UP_AFTER:
-                result = _failed(job, f"not tried: the process failed {failures_in_a_row} times in a row")
+                result = _failed(job, f"{GIVEN_UP}the process failed {failures_in_a_row} times in a row")
             else:
                 try:
                     worker = worker or Worker(factory, options, threads=threads)
@@ -315,7 +300,7 @@ def _failed(job: Job, reason: str) -> Done:
     return Done(
         trace=Trace(
             utterance_id=job.request.utterance_id,
-            duration_s=job.duration_s,
+            duration_s=job.spoken.item.duration,
             chunks=(),
             events=(),
             failure=reason,

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,10 @@ class Interval:
     def describe(self) -> str:
         """One line for a record, e.g. `bootstrap over 40 speakers, 2000 resamples`."""
         return f"bootstrap over {self.n_units} {self.method}s, {self.resamples} resamples"
+
+    def as_row(self) -> dict[str, Any]:
+        """As a row of a page's record has it: `low`, `high`, `resampled`."""
+        return {"low": self.low, "high": self.high, "resampled": (f"{self.method}s",)}
 
 
 class PairedDifference(NamedTuple):
@@ -223,14 +227,56 @@ def paired_ratio_difference(
         raise bad("bootstrap", "numerators_b", b.size, f"as many as numerators_a, {a.size}")
     difference = a - b
     interval = bootstrap_ratio(difference, denominators, groups, seed=seed, resamples=resamples)
-    verdict = Difference.TIE
-    if interval.high < 0:
-        verdict = Difference.BETTER
-    elif interval.low > 0:
-        verdict = Difference.WORSE
-    return PairedDifference(
-        float(difference.sum() / _vector("denominators", denominators).sum()), interval, verdict
-    )
+    point = float(difference.sum() / _vector("denominators", denominators).sum())
+    return PairedDifference(point, interval, _verdict(interval))
+
+
+def paired_quantile_difference(
+    values_a: ArrayLike,
+    values_b: ArrayLike,
+    q: float,
+    groups: Groups,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> PairedDifference:
+    """Difference of a quantile, A's minus B's, of one value an utterance and system on the same utterances.
+
+    Args:
+        values_a: system A's, with shape `(N,)`, infinities allowed.
+        values_b: system B's, for the same utterances in the same order.
+        q: above 0, at most 1.
+        groups: per utterance its speaker, or None.
+        seed: as for `bootstrap_ratio`.
+        resamples: how many. One in which both quantiles are infinite says nothing and is left out.
+
+    Raises:
+        EdgeSpeechError: lengths differ, a value is NaN, `q` is out of range, there are fewer than 2 utterances, or both
+            quantiles are infinite.
+    """
+    both = [_vector("values_a", values_a), _vector("values_b", values_b)]
+    if {item.size for item in both} != {len(groups)}:
+        raise bad(
+            "bootstrap", "values", [item.size for item in both], f"as many as utterances, {len(groups)}"
+        )
+    points = [quantile(item, q) for item in both]
+    if np.isnan(points[0] - points[1]):
+        raise bad("bootstrap", "quantiles", points, "at least one that is finite")
+    units = Units.of(groups)
+    orders = [np.argsort(item, kind="stable") for item in both]
+    draws = []
+    for weights in units.weights(seed, resamples):
+        each = weights[:, units.index]
+        found = []
+        for item, order in zip(both, orders, strict=True):
+            reached = each[:, order].cumsum(axis=1)
+            wanted = np.ceil(_checked(q) * reached[:, -1:] - _ROUNDING)
+            found.append(item[order][(reached < wanted).sum(axis=1)])
+        with np.errstate(invalid="ignore"):
+            draws.append(found[0] - found[1])
+    drawn = np.concatenate(draws)
+    interval = units.interval(drawn[~np.isnan(drawn)], resamples)
+    return PairedDifference(points[0] - points[1], interval, _verdict(interval))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +321,13 @@ class Units:
             n_units=self.n,
             resamples=resamples,
         )
+
+
+def _verdict(interval: Interval) -> Difference:
+    """On A, of which lower is better: `tie` when the interval holds 0."""
+    if interval.high < 0:
+        return Difference.BETTER
+    return Difference.WORSE if interval.low > 0 else Difference.TIE
 
 
 def _ratio_sums(

@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import FUSION, Fusion, load_fusion, save_fusion
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.records.used import note_model
 
 WEIGHTS = "model.safetensors"
 TOKENS = "tokens.model"
@@ -92,6 +93,7 @@ def load_model(folder: Path) -> Trained:
         raise EdgeSpeechError(f"{path}: not a readable model: {error}") from error
     if not isinstance(about, dict) or about.get("format") != _FORMAT:
         raise bad(str(path), "format", about, _FORMAT)
+    note_model(f"{folder.parent.name}/{folder.name}/{WEIGHTS}", lambda: sha256_file(path))
     config = ModelConfig.from_mapping(about["config"], str(path))
     model = Transducer(config)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if _deployed(name)}

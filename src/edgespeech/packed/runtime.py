@@ -14,10 +14,12 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 from edgespeech.packed.loader import native_errors
+from edgespeech.records.used import note_model
 from edgespeech.search.hypothesis import Hypothesis
 
 FORMAT = "edgespeech-model-1"
@@ -46,6 +48,7 @@ class PackedModel:
             told: str = self._model.meta
             shape: dict[str, int] = self._model.shape
         self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
+        note_model(path.name, lambda: sha256_file(path))
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import visible, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import (
     AccuracyRow,
@@ -67,18 +67,23 @@ __all__ = [
     "SystemRow",
     "Timing",
     "UplinkRow",
+    "guard",
     "load_record",
     "load_records",
     "load_rows",
     "make_run_id",
+    "plain",
     "publish_record",
     "sha256_json",
     "without_paths",
+    "write_once",
     "write_record",
 ]
 
 PACKED = ".xz"
 """Behind the name of a rows' file that is compressed."""
+MAX_ROWS_BYTES = 512 << 20
+"""Of a record or its rows, unpacked; the largest published are some megabytes."""
 HOST_KEYS = frozenset({"host", "hostname", "node", "fqdn", "user", "username", "login", "home", "ip", "mac"})
 _PATH = re.compile(
     r"(?:(?<=[\s\"'`(<\[{=,;|])|(?<=\w:)|^)(?:file://)?(?:[A-Za-z]:\\|~/|/[\w.@+~-]+/)[^\s\"'`,;)>\]}:]*"
@@ -137,11 +142,7 @@ class Record(Strict):
             raise ValueError(f"a {self.status} record says why")
         if self.corpus.n_failed > self.corpus.n_utterances:
             raise ValueError("more utterances failed than were run")
-        for where, value in _strings(self.model_dump(mode="json")):
-            if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
-                raise ValueError(f"{where} looks like a machine or a person: leave it out")
-            if _PATH.search(value):
-                raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+        guard(self.model_dump(mode="json"))
         return self
 
     @property
@@ -152,14 +153,31 @@ class Record(Strict):
         return ".".join([*safe, self.run_id])
 
 
+def guard(content: object) -> None:
+    """Refuse what would tell where or by whom something was measured.
+
+    Raises:
+        ValueError: a key looks like a host or a person, or a string holds an absolute path.
+    """
+    for where, value in _strings(content):
+        if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
+            raise ValueError(f"{where} looks like a machine or a person: leave it out")
+        if _PATH.search(value):
+            raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+
+
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part, so that a message may enter a record."""
-    return _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    for _ in range(10):  # what is left may look like a path again
+        if _PATH.search(text) is None:
+            return text
+        text = _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
+    return "(a message that is all paths)"
 
 
 def sha256_json(value: object) -> str:
     """Hash of a JSON-serialisable value (infinity allowed), the same whatever the order of its keys."""
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -173,8 +191,12 @@ def make_run_id(
     seed: int,
     config_sha256: str,
     commit: str,
+    nonce: str = "",
 ) -> str:
-    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one."""
+    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one.
+
+    `nonce` tells equal runs of one second apart.
+    """
     return sha256_json(
         {
             "created": created,
@@ -185,6 +207,7 @@ def make_run_id(
             "seed": seed,
             "config": config_sha256,
             "commit": commit,
+            "nonce": nonce,
         }
     )[:12]
 
@@ -208,15 +231,15 @@ def write_record(record: Record, rows: Sequence[Row], folder: Path) -> Path:
     if rows:
         hyps = folder / f"{record.stem}.hyps.jsonl"
         text = _rows_text(hyps, record, rows)
-        _write_once(hyps, text)
+        write_once(hyps, text)
         record = record.model_copy(
             update={
                 "utterances_file": hyps.name,
                 "utterances_sha256": hashlib.sha256(text.encode()).hexdigest(),
             }
         )
-    dump = _plain(record.model_dump(mode="json"))
-    _write_once(path, json.dumps(dump, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    dump = plain(record.model_dump(mode="json"))
+    write_once(path, json.dumps(dump, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
@@ -254,7 +277,7 @@ def publish_record(path: Path, folder: Path) -> None:
             write_atomic(packed, lzma.compress(rows.encode(), preset=9 | lzma.PRESET_EXTREME))
         elif _rows_read(folder, name) != rows:
             raise EdgeSpeechError(f"{name} exists with another content: records are append-only")
-    _write_once(folder / path.name, _read(path))
+    write_once(folder / path.name, _read(path))
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -264,7 +287,7 @@ def load_records(folder: Path) -> list[Record]:
         EdgeSpeechError: as `load_record`, for the first file that is not right, or two records of one run id.
     """
     records: dict[str, Record] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in visible(folder, "*.json"):
         record = load_record(path)
         if path.name != f"{record.stem}.json":
             raise bad(path.name, "file name", path.name, f"{record.stem}.json")
@@ -292,7 +315,13 @@ def _rows_read(folder: Path, name: str) -> str:
     if plain.is_file():
         return _read(plain)
     try:
-        return lzma.decompress(packed.read_bytes(), lzma.FORMAT_XZ).decode()
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_ROWS_BYTES)
+        rows = unpacker.decompress(packed.read_bytes(), max_length=MAX_ROWS_BYTES + 1)
+        if len(rows) > MAX_ROWS_BYTES:
+            raise bad(packed.name, "size in bytes, unpacked", f"over {MAX_ROWS_BYTES}", "at most so many")
+        if not unpacker.eof or unpacker.unused_data:
+            raise EdgeSpeechError(f"{packed}: cannot be read: cut, or something behind its end")
+        return rows.decode()
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(f"{packed}: cannot be read: {error}") from error
 
@@ -306,23 +335,23 @@ def _rows_text(path: Path, record: Record, rows: Sequence[Row]) -> str:
         if row.failure is not None and _PATH.search(row.failure):
             where = f"{path.name}:{number}"
             raise bad(where, "failure", row.failure, "a message without an absolute path")
-        dump = _plain(row.model_dump(mode="json", exclude_defaults=True), digits=6)
+        dump = plain(row.model_dump(mode="json", exclude_defaults=True), digits=6)
         lines.append(json.dumps(dump, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
     if len({row.id for row in rows}) != len(rows):
         raise bad(path.name, "rows", "an id that occurs twice", "unique utterance ids")
     return "".join(lines)
 
 
-def _plain(value: Any, digits: int | None = None) -> Any:
+def plain(value: Any, digits: int | None = None) -> Any:
     """JSON without infinities, which it has no word for, and with floats rounded if asked."""
     if isinstance(value, float):
         if math.isinf(value):
             return "inf" if value > 0 else "-inf"
         return value if digits is None else round(value, digits)
     if isinstance(value, Mapping):
-        return {key: _plain(item, digits) for key, item in value.items()}
+        return {key: plain(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, digits) for item in value]
+        return [plain(item, digits) for item in value]
     return value
 
 
@@ -341,7 +370,12 @@ def _strings(value: object, where: str = "record") -> Iterator[tuple[str, str]]:
         yield from _strings(item, f"{where}.{key}")
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
+    """Write a file that no later one replaces.
+
+    Raises:
+        EdgeSpeechError: it is there with another content, or cannot be written.
+    """
     if path.exists():
         if _read(path) != text:
             raise EdgeSpeechError(f"{path.name} exists with another content: records are append-only")
@@ -351,6 +385,8 @@ def _write_once(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     try:
+        if (size := path.stat().st_size) > MAX_ROWS_BYTES:
+            raise bad(path.name, "size in bytes", size, f"at most {MAX_ROWS_BYTES}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(f"{path}: cannot be read: {error}") from error
@@ -359,7 +395,10 @@ def _read(path: Path) -> str:
 def _parse(model: type[M], text: str, where: str) -> M:
     try:
         return model.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise EdgeSpeechError(f"{where}: not JSON: {error}") from error
     except ValidationError as error:
         raise explain(where, error, tuple(model.model_fields)) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not JSON, integers of thousands of digits, endless nesting
+        raise EdgeSpeechError(f"{where}: not JSON: {error}") from error

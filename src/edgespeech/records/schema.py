@@ -24,6 +24,8 @@ Number = Annotated[float, AfterValidator(_not_nan)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Band = Literal["telephone"]
+"""What a channel leaves of audio; `telephone`: 300 Hz to 3.4 kHz, in 8 bit mu-law at 8 kHz."""
 
 
 class Strict(BaseModel):
@@ -110,11 +112,18 @@ class CorpusRow(Strict):
 
 
 class Condition(Strict):
-    """What was done to the audio, and what the request brought along."""
+    """What was done to the audio, and what the request brought along.
+
+    Attributes:
+        noise: mixed in at `snr_db`, as `snr_rule` defines that.
+        band: what a channel then left of it; None for all.
+        context: whether the request had phrases that are likely to be said.
+    """
 
     noise: str | None = None
     snr_db: float | None = None
     snr_rule: str | None = None
+    band: Band | None = None
     context: bool = False
 
     @model_validator(mode="after")
@@ -124,9 +133,15 @@ class Condition(Strict):
         return self
 
     @property
+    def clean(self) -> bool:
+        """Whether nothing was done to the audio."""
+        return self.noise is None and self.band is None
+
+    @property
     def label(self) -> str:
-        """As in the tables: `clean`, `kitchen 6 dB`, with `+ context` behind it."""
-        sound = "clean" if self.noise is None else f"{self.noise} {self.snr_db:g} dB"
+        """As in the tables: `clean`, `kitchen 6 dB`, `telephone`, `kitchen 6 dB, telephone`, `+ context` behind it."""
+        sounds = [] if self.noise is None else [f"{self.noise} {self.snr_db:g} dB"]
+        sound = ", ".join([*sounds, *([self.band] if self.band else [])]) or "clean"
         return sound + (" + context" if self.context else "")
 
 
@@ -261,6 +276,7 @@ class Row(Strict):
         intent: what the grammar made of the hypothesis, with its `slots`; None when it made nothing of it.
         accepted: intent and every labelled slot value exactly right; None when the corpus has no intents.
         failure: why there is no result, or None.
+        fields: what else the manifest says of the utterance: its gender, split and kind, and fields of other tools.
     """
 
     id: str
@@ -277,3 +293,4 @@ class Row(Strict):
     slots: Mapping[str, str] | None = None
     accepted: bool | None = None
     failure: str | None = None
+    fields: Mapping[str, Any] = {}

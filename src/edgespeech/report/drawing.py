@@ -46,6 +46,7 @@ _MARKERS = "os^DvPX"
 _SETTINGS: Any = {
     "svg.hashsalt": "edgespeech",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -91,12 +92,18 @@ def looks_of(records: Sequence[Record]) -> dict[str, Look]:
     return looks
 
 
-def themed(svg: str) -> str:
-    """The SVG for inline use, its colours replaced by the page's CSS variables."""
+def themed(svg: str, name: str) -> str:
+    """The SVG for inline use: the page's CSS variables as colours, and ids that no other plot of the page has.
+
+    Args:
+        svg: as `svg` makes it.
+        name: of the plot, unique on the page.
+    """
     roles = {colour: role for role, colour in LIGHT.items()}
     svg = re.sub(
         r"#[0-9a-f]{6}", lambda found: f"var(--{roles[found[0]]})" if found[0] in roles else found[0], svg
     )
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return svg[svg.index("<svg") :]
 
 

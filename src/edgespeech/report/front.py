@@ -8,7 +8,17 @@ from pathlib import Path
 from edgespeech.contracts import Difference
 from edgespeech.records.records import Record, load_rows
 from edgespeech.report.compare import Paired, Pairs, acceptance, pair, records_comparable, word_errors
-from edgespeech.report.table import NETWORK, NORMALISER, Cell, Table, several, uses_network, wer
+from edgespeech.report.table import (
+    NETWORK,
+    NORMALISER,
+    USELESS_WER,
+    Cell,
+    Table,
+    has_latency,
+    several,
+    uses_network,
+    wer,
+)
 from edgespeech.report.tables import NULL, latest
 from edgespeech.report.text import NONE, figure, number
 
@@ -19,8 +29,6 @@ OPEN_CORPUS = "commonvoice_en"
 DEVICE, CLOUD = "edge-packed", "cloud-whisper-base"
 """The two systems that the findings compare."""
 MOST_ROWS = 7
-USELESS_WER = 0.5
-"""Above this WER a result that comes soon is worth nothing, so its latency is not shown."""
 HEAD = (
     "System",
     f"WER {NORMALISER} [95 %]",
@@ -38,19 +46,13 @@ def front_records(records: Sequence[Record], corpus: str = CORPUS) -> list[Recor
         record
         for record in latest(records)
         if record.corpus.name == corpus
-        and record.condition.noise is None
+        and record.condition.clean
         and not record.condition.context
         and record.status == "passed"
         and record.system.name != NULL
         and NORMALISER in record.accuracy
     ]
     return sorted(found, key=lambda record: record.accuracy[NORMALISER].wer.value)[:MOST_ROWS]
-
-
-def has_latency(record: Record) -> bool:
-    """Whether a run's latency over the network of the tables may be shown."""
-    useful = record.accuracy[NORMALISER].wer.value <= USELESS_WER
-    return useful and NETWORK in record.networks and "upl_p50" in record.networks[NETWORK].latency
 
 
 def machines_remark(shown: Sequence[Record]) -> str | None:
@@ -182,7 +184,7 @@ def _by_system(records: Sequence[Record], corpus: str) -> dict[str, Record]:
         record
         for record in latest(records)
         if record.corpus.name == corpus
-        and (record.condition.noise, record.condition.context) == (None, False)
+        and (record.condition.clean, record.condition.context) == (True, False)
         and record.status == "passed"
         and NORMALISER in record.accuracy
     ]

@@ -19,7 +19,7 @@ Setting = tuple[str, str | None, str | None]
 def noise(records: Sequence[Record], references: Sequence[Reference]) -> Table:
     """Acceptance and word errors against the signal-to-noise ratios run, beside published values."""
     notes = Footnotes()
-    noisy = [record for record in records if record.condition.noise is not None]
+    noisy = [record for record in records if record.condition.noise is not None and not record.condition.band]
     settings = sorted({(r.corpus.name, r.condition.noise, r.condition.snr_rule) for r in noisy}, key=str)
     ratios = sorted({r.condition.snr_db for r in noisy if r.condition.snr_db is not None}, reverse=True)
     body = []
@@ -52,7 +52,8 @@ def against_noise(records: Sequence[Record], setting: Setting) -> dict[str, dict
     runs: dict[str, dict[float | None, Record]] = {}
     for record in records:
         condition = record.condition
-        if record.corpus.name == corpus and [condition.noise, condition.snr_rule] in ([None, None], sound):
+        here = record.corpus.name == corpus and condition.band is None
+        if here and [condition.noise, condition.snr_rule] in ([None, None], sound):
             runs.setdefault(label_of(record), {})[condition.snr_db] = record
     return runs
 
@@ -73,7 +74,7 @@ def published_by_others(records: Sequence[Record], references: Sequence[Referenc
                 name = Cell(f"{system} (published)", None, mark)
                 body.append((name, Cell(ref.corpus), Cell(_THEIR_METRICS[metric]), value))
         for record in records:
-            if record.corpus.name == ref.corpus and record.condition.noise is None and ref.noise is None:
+            if record.corpus.name == ref.corpus and record.condition.clean and ref.noise is None:
                 ours = (Cell(ref.corpus), Cell(METRICS[ref.metric]), _here(record, ref.metric))
                 body.append((Cell(label_of(record)), *ours))
     return Table(

@@ -47,7 +47,7 @@ def all_plots(
 
 
 def _wer(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
-    clean = [r for r in records if r.condition.noise is None and NORMALISER in r.accuracy]
+    clean = [r for r in records if r.condition.clean and NORMALISER in r.accuracy]
     corpora = sorted({record.corpus.name for record in clean})
     if not clean:
         return None
@@ -85,7 +85,11 @@ def _wer(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
 def _acceptance(
     records: Sequence[Record], references: Sequence[Reference], looks: Mapping[str, Look]
 ) -> str | None:
-    noisy = [r for r in records if r.condition.noise is not None and r.acceptance is not None]
+    noisy = [
+        r
+        for r in records
+        if r.condition.noise is not None and not r.condition.band and r.acceptance is not None
+    ]
     if not noisy:
         return None
     first = noisy[0]
@@ -144,7 +148,7 @@ def _acceptance(
 def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
     panels: dict[str, list[tuple[Record, str]]] = {}
     for record in records:
-        if record.condition.noise is None and NETWORK in record.networks:
+        if record.condition.clean and NETWORK in record.networks:
             panels.setdefault(record.corpus.name, []).append((record, NETWORK))
     title = (
         f"How long users wait after they stop speaking, over {NETWORK}: further left is better\n"
@@ -155,7 +159,7 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
 
 def _networks(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
     """Of the corpus with most systems that use a network, those systems over every network."""
-    clean = [record for record in records if record.condition.noise is None and uses_network(record)]
+    clean = [record for record in records if record.condition.clean and uses_network(record)]
     online = Counter(record.corpus.name for record in clean)
     if not online:
         return None
@@ -234,7 +238,7 @@ def _uplink(records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
     by_corpus: dict[str, Record] = {}
     sent: list[Record] = []
     for record in records:
-        if record.condition.noise is None and record.uplink is not None:
+        if record.condition.clean and record.uplink is not None:
             by_corpus.setdefault(record.corpus.name, record)
             if NETWORK in record.networks and record.networks[NETWORK].up_bytes.value > 0:
                 sent.append(record)

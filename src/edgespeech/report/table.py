@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgespeech.records.records import Figure, Provenance, Record
-from edgespeech.report.text import Footnotes, Style, figure, markdown_table
+from edgespeech.report.text import Footnotes, Style, escaped, figure, markdown_table
 
 NETWORK = "lte"
 """The network of the tables that show one; the others are in the table `networks`."""
 NORMALISER = "whisper-en"
 """The normaliser of the tables that show one; the table `accuracy` has all."""
+USELESS_WER = 0.5
+"""Above this WER a result that comes soon is worth nothing, so its latency is not shown."""
 NORMALISERS = (NORMALISER, "basic", "spelled-en")
 """The normalisers of the headline table."""
 
@@ -50,13 +52,15 @@ class Table:
         if not self.rows:
             return "No record yet.\n"
         rows = [[_markdown_cell(cell, link) for cell in row] for row in self.rows]
-        notes = "".join(f"{number}. {note}\n" for number, note in enumerate(self.notes, 1))
+        notes = "".join(f"{number}. {escaped(note)}\n" for number, note in enumerate(self.notes, 1))
         parts = [markdown_table(self.head, rows), *(f"{line}\n" for line in self.caption), notes]
         return "\n".join(part for part in parts if part)
 
 
 def _markdown_cell(cell: Cell, link: Callable[[Record], str] | None) -> str:
-    text = cell.text if cell.record is None or link is None else f"[{cell.text}]({link(cell.record)})"
+    text = escaped(cell.text)
+    if cell.record is not None and link is not None:
+        text = f"[{text}]({link(cell.record)})"
     return text + cell.marks
 
 
@@ -74,6 +78,13 @@ def wer(record: Record, normaliser: str) -> str:
     """The WER under one normaliser, with its interval."""
     row = record.accuracy.get(normaliser)
     return figure(None if row is None else row.wer, "percent")
+
+
+def has_latency(record: Record, network: str = NETWORK) -> bool:
+    """Whether a run's user-perceived latency over a network may be shown: not if most of its words are wrong."""
+    found, row = record.networks.get(network), record.accuracy.get(NORMALISER)
+    useful = row is None or row.wer.value <= USELESS_WER
+    return useful and found is not None and "upl_p50" in found.latency
 
 
 def uses_network(record: Record) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from edgespeech.contracts import Kind
-from edgespeech.records.records import Condition, Record
+from edgespeech.harness.rescore import current
+from edgespeech.records.records import Condition, Record, load_records
 from edgespeech.report.noise import noise, published_by_others
 from edgespeech.report.reference import Reference
 from edgespeech.report.table import (
@@ -15,6 +17,7 @@ from edgespeech.report.table import (
     Cell,
     Table,
     caption,
+    has_latency,
     leading,
     several,
     uses_network,
@@ -22,6 +25,7 @@ from edgespeech.report.table import (
 )
 from edgespeech.report.text import NONE, Footnotes, figure, number
 
+LATENCY = "UPL is left out where WER is above 50 %. Cut off: utterances ended before the end of speech."
 NULL = "null"
 """The recogniser that does nothing: its row is the harness's own cost and has a table of its own."""
 _KINDS = list(Kind)
@@ -48,9 +52,20 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return sorted(shown.values(), key=_order)
 
 
+def load_published(folder: Path) -> list[Record]:
+    """Every record of a folder; those that are shown have their word errors under today's normalisers.
+
+    Raises:
+        EdgeSpeechError: a record or its rows are not right.
+    """
+    records = load_records(folder)
+    shown = {record.run_id for record in latest(records)}
+    return [current(folder, record) if record.run_id in shown else record for record in records]
+
+
 def _order(record: Record) -> tuple[object, ...]:
     condition = record.condition
-    noise = (condition.noise or "", -(condition.snr_db or 0.0))
+    noise = (condition.band or "", condition.noise or "", -(condition.snr_db or 0.0))
     kind = _KINDS.index(record.system.kind)
     return (
         record.corpus.name,
@@ -99,13 +114,13 @@ def headline(records: Sequence[Record]) -> Table:
     """One row per clean run: accuracy, speed, size, bytes."""
     notes = Footnotes()
     body = []
-    shown = [record for record in records if record.condition.noise is None]
+    shown = [record for record in records if record.condition.clean]
     for record in shown:
         start = leading(record, notes)
         if record.status != "passed":
-            body.append(_unfinished(start, record, 7 + len(NORMALISERS)))
+            body.append(_unfinished(start, record, 8 + len(NORMALISERS)))
             continue
-        upl = record.networks[NETWORK].latency if NETWORK in record.networks else {}
+        upl = record.networks[NETWORK].latency if has_latency(record) else {}
         up_bytes = record.networks[NETWORK].up_bytes if NETWORK in record.networks else None
         body.append(
             (
@@ -116,19 +131,27 @@ def headline(records: Sequence[Record]) -> Table:
                 Cell(figure(record.latency.get("rtf"), "ratio", interval=False)),
                 Cell(several(record.latency, ("chunk_p50", "chunk_p99"), "ms")),
                 Cell(several(upl, ("upl_p50", "upl_p90", "upl_p99"), "s")),
+                Cell(figure(upl.get("cut_off_rate"), "percent", interval=False)),
                 Cell(number(record.system.model_bytes, "bytes")),
                 Cell(_peak_rss(record)),
                 Cell(figure(up_bytes, "bytes", interval=False)),
             )
         )
     head = ("System", "Corpus", "Condition", "n", *(f"WER {name}" for name in NORMALISERS), "Accepted", "RTF")
-    cost = ("Chunk P50 / P99", f"UPL P50 / P90 / P99 ({NETWORK})", "Model", "Peak RSS", "Uplink / utterance")
+    cost = (
+        "Chunk P50 / P99",
+        f"UPL P50 / P90 / P99 ({NETWORK})",
+        "Cut off",
+        "Model",
+        "Peak RSS",
+        "Uplink / utterance",
+    )
     return Table(
         name="headline",
         title="Accuracy, latency, size and bandwidth on clean audio",
         head=(*head, *cost),
         rows=tuple(body),
-        caption=caption(shown),
+        caption=(LATENCY, *caption(shown)),
         notes=notes.text(),
     )
 
@@ -169,13 +192,15 @@ def networks(records: Sequence[Record]) -> Table:
     for record in records:
         rows = dict(record.networks) if uses_network(record) else dict(list(record.networks.items())[:1])
         for name, row in rows.items():
+            upl = row.latency if has_latency(record, name) else {}
             body.append(
                 (
                     *leading(record, notes),
                     Cell(str(record.corpus.n_utterances)),
                     Cell(name if uses_network(record) else "any: sends nothing"),
                     Cell(figure(row.available, "percent", interval=False)),
-                    *(Cell(figure(row.latency.get(key), "s")) for key in ("upl_p50", "upl_p90", "upl_p99")),
+                    *(Cell(figure(upl.get(key), "s")) for key in ("upl_p50", "upl_p90", "upl_p99")),
+                    Cell(figure(row.latency.get("cut_off_rate"), "percent", interval=False)),
                     Cell(figure(row.up_bytes, "bytes", interval=False)),
                     Cell(figure(row.down_bytes, "bytes", interval=False)),
                 )
@@ -184,9 +209,9 @@ def networks(records: Sequence[Record]) -> Table:
     return Table(
         name="networks",
         title="User-perceived latency and bytes over each network",
-        head=(*head, "Up / utterance", "Down / utterance"),
+        head=(*head, "Cut off", "Up / utterance", "Down / utterance"),
         rows=tuple(body),
-        caption=caption(records),
+        caption=(LATENCY, *caption(records)),
         notes=notes.text(),
     )
 

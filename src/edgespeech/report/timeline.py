@@ -52,9 +52,10 @@ def timelines(records_dir: Path, records: Sequence[Record]) -> list[dict[str, An
 def envelopes(shown: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[int]]]:
     """Per corpus and utterance the waveform's envelope, 0 to 100, where its audio is on this machine."""
     found: dict[str, dict[str, list[int]]] = {}
+    here = {corpus: _is_here(corpus) for corpus in {item["corpus"] for item in shown}}
     for item in shown:
         corpus = item["corpus"]
-        if not _is_here(corpus):
+        if not here[corpus]:
             continue
         for utterance in item["utterances"]:
             if points := _envelope(corpus, utterance["id"]):

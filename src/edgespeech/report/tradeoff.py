@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgespeech.records.records import Record
 from edgespeech.report.drawing import LIGHT, Look, svg
-from edgespeech.report.front import CORPUS, front_records, has_latency, machines_remark
-from edgespeech.report.table import NETWORK, NORMALISER
+from edgespeech.report.front import CORPUS, front_records, machines_remark
+from edgespeech.report.table import NETWORK, NORMALISER, has_latency
 from edgespeech.report.text import number
 
 if TYPE_CHECKING:
@@ -35,14 +35,17 @@ _AREA_PER_BYTE = 1500 / 150e6
 _LEAST_AREA = 30.0
 
 
-def tradeoff_plots(records: Sequence[Record], looks: Mapping[str, Look]) -> dict[str, str]:
-    """WER against latency and against size on the corpus of the first screen, by the plots' names.
+def tradeoff_plots(
+    records: Sequence[Record], looks: Mapping[str, Look], corpus: str = CORPUS
+) -> dict[str, str]:
+    """WER against latency and against size on one corpus, by the plots' names; without data there is no plot.
 
     Args:
         records: all records.
         looks: colours by system.
+        corpus: the corpus.
     """
-    shown = front_records(records)
+    shown = front_records(records, corpus)
     drawn = {}
     waiting = [record for record in shown if has_latency(record)]
     if waiting:
@@ -52,7 +55,7 @@ def tradeoff_plots(records: Sequence[Record], looks: Mapping[str, Look]) -> dict
             across=lambda record: record.networks[NETWORK].latency["upl_p50"].value,
             size=lambda record: max(_LEAST_AREA, _AREA_PER_BYTE * record.system.model_bytes),
             label=f"median user-perceived latency over {NETWORK}, s" + _machines(waiting),
-            title=f"Word errors against waiting, {CORPUS}: lower left is better (area: bytes on disk)",
+            title=f"Word errors against waiting, {corpus}: lower left is better (area: bytes on disk)",
         )
     sized = [record for record in shown if record.system.model_bytes > 0]
     if sized:
@@ -62,7 +65,7 @@ def tradeoff_plots(records: Sequence[Record], looks: Mapping[str, Look]) -> dict
             across=lambda record: record.system.model_bytes / 1e6,
             size=lambda record: 40.0,
             label="model on disk, MB",
-            title=f"Word errors against size, {CORPUS}: lower left is better",
+            title=f"Word errors against size, {corpus}: lower left is better",
         )
     return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 CHUNK_S = 0.12
@@ -11,6 +11,8 @@ CHUNK_S = 0.12
 BEAM = 16
 """Hypotheses that the search keeps by default, chosen on tuning speech (`replication/rnnt/tune_mean.py`): half as
 many make more errors, in noise above all; more gain little for the time that they take."""
+MAX_LABELS = 4
+"""Most labels of one transcriber frame: 100 a second at 40 ms."""
 FINAL_S = 0.8
 """Pause of the decoder after which the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with
 noise behind them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
@@ -37,22 +39,32 @@ class SearchSettings:
         """Whether a language model adds to the scores in fact."""
         return self.language_model and self.beam > 1
 
-    def differences(self) -> dict[str, float | bool | None]:
+    def differences(self, shipped: SearchSettings | None = None) -> dict[str, float | bool | None]:
         """The settings that are not those that ship, by their names.
 
         `beam=1` alone is both: another beam, and no language model.
-        """
-        found = {
-            name: getattr(self, name) for name in _NAMES if getattr(self, name) != getattr(SHIPPED, name)
-        }
-        if self.fused != SHIPPED.fused:
-            found["language_model"] = self.fused
-        return found
 
-    def describe(self) -> str:
+        Args:
+            shipped: what ships; None: `SHIPPED`.
+        """
+        ours, theirs = self._values(), (shipped or SHIPPED)._values()
+        return {name: value for name, value in ours.items() if value != theirs[name]}
+
+    def describe(self, shipped: SearchSettings | None = None) -> str:
         """`as it ships`, or what differs from that, such as `beam 4 (ships: 16), no language model`."""
-        words = [_WORDS[name](value) for name, value in self.differences().items()]
+        shipped = shipped or SHIPPED
+        words = [
+            _WORDS[name](value, getattr(shipped, name)) for name, value in self.differences(shipped).items()
+        ]
         return ", ".join(words) if words else "as it ships"
+
+    def _values(self) -> dict[str, float | bool | None]:
+        return {
+            "beam": self.beam,
+            "language_model": self.fused,
+            "final_s": self.final_s,
+            "chunk_s": self.chunk_s,
+        }
 
 
 SHIPPED = SearchSettings()
@@ -60,14 +72,13 @@ SHIPPED = SearchSettings()
 GREEDY = SearchSettings(beam=1, language_model=False)
 """Greedy search without a language model: what the network alone recognises."""
 
-_NAMES = [field.name for field in fields(SearchSettings)]
-_WORDS: dict[str, Callable[[Any], str]] = {
-    "beam": lambda value: "greedy search" if value == 1 else f"beam {value} (ships: {BEAM})",
-    "language_model": lambda value: "with the language model" if value else "no language model",
-    "final_s": lambda value: (
-        "no end-point" if value is None else f"end-point after {value:g} s (ships: {FINAL_S:g} s)"
+_WORDS: dict[str, Callable[[Any, Any], str]] = {
+    "beam": lambda value, shipped: "greedy search" if value == 1 else f"beam {value} (ships: {shipped})",
+    "language_model": lambda value, _: "with the language model" if value else "no language model",
+    "final_s": lambda value, shipped: (
+        "no end-point" if value is None else f"end-point after {value:g} s (ships: {shipped:g} s)"
     ),
-    "chunk_s": lambda value: (
-        "whole utterances at once" if value is None else f"chunks of {value:g} s (ships: {CHUNK_S:g} s)"
+    "chunk_s": lambda value, shipped: (
+        "whole utterances at once" if value is None else f"chunks of {value:g} s (ships: {shipped:g} s)"
     ),
 }

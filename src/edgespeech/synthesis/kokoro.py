@@ -1,4 +1,4 @@
-"""Speech from text by Kokoro-82M through onnxruntime: 54 voices, and any convex blend of their style vectors.
+"""Speech from text by Kokoro-82M: 54 voices, blends of their style vectors, and speakers a little beyond these blends.
 
 The model comes from a folder (an argument, or the environment variable EDGESPEECH_KOKORO) or from installed
 packages; the voices from the same folder or from `.work/kokoro`, as `voices/*.bin` or as the npm package
@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.contracts import Samples
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.places import manifests_dir, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits
@@ -33,6 +33,8 @@ from edgespeech.synthesis.habits import with_habits
 RATE = 24_000
 """Samples per second that come out."""
 MAX_TOKENS = 509
+BEYOND = 0.5
+"""A speaker's weights lie between minus this and one plus this."""
 _STYLES = 510
 _STYLE_SIZE = 256
 _ARCHIVE = "kokoro-js-1.2.1.tgz"
@@ -70,7 +72,7 @@ def load_voices() -> dict[str, VoiceSpec]:
     """
     path = voices_file()
     try:
-        return VoiceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).voices
+        return VoiceList.model_validate(load_yaml(path)).voices
     except OSError as error:
         raise bad("voices", "file", str(path), "the list of voices") from error
     except ValidationError as error:
@@ -79,15 +81,16 @@ def load_voices() -> dict[str, VoiceSpec]:
 
 def voices_file() -> Path:
     """Where the list of voices is."""
-    return project_root() / "data_manifests" / "voices" / "kokoro.yaml"
+    return manifests_dir() / "voices" / "kokoro.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice, or a convex blend of voices, and how it pronounces.
+    """A voice, or a blend of voices, and how it pronounces.
 
     Attributes:
-        parts: the voices' names with weights that add up to 1, the heaviest first.
+        parts: the voices' names with weights that add up to 1, the heaviest first. A negative weight takes a speaker
+            beyond the blends, away from that voice.
         habits: what it says otherwise than the pronunciation rules (`edgespeech.synthesis.habits`).
     """
 
@@ -96,8 +99,9 @@ class Speaker:
 
     def __post_init__(self) -> None:
         weights = [weight for _, weight in self.parts]
-        if not weights or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
-            raise bad("speaker", "weights", weights, "positive numbers that add up to 1")
+        within = all(weight and -BEYOND <= weight <= 1 + BEYOND for weight in weights)
+        if not weights or not within or abs(sum(weights) - 1) > 1e-6:
+            raise bad("speaker", "weights", weights, f"-{BEYOND} to {1 + BEYOND}, not 0, that add up to 1")
 
     @property
     def name(self) -> str:
@@ -136,15 +140,18 @@ class Kokoro:
 
     Args:
         folder: where the model and the voices are; EDGESPEECH_KOKORO, packages and `.work/kokoro` otherwise.
+        vocoder: `onnx` for the whole graph in onnxruntime; `onednn` for the last part in
+            `edgespeech.synthesis.vocoder`, which sets torch to one thread.
 
     Raises:
         EdgeSpeechError: the model or the voices are nowhere, or not the right ones.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, vocoder: Literal["onnx", "onednn"] = "onnx") -> None:
         if folder is None and (named := os.environ.get("EDGESPEECH_KOKORO")):
             folder = Path(named)
         self._folder = folder
+        self._fast = vocoder == "onednn"
         own = folder if folder is not None and (folder / "model.onnx").is_file() else None
         weights = resolve_weights("kokoro", own)
         self.model_sha256 = weights.files["model.onnx"]
@@ -153,16 +160,33 @@ class Kokoro:
         self._styles: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
-    def _session(self) -> Any:
+    def _graph(self) -> Callable[[dict[str, Any]], Samples]:
         import onnx
         import onnxruntime
 
         from edgespeech.synthesis.integer_graph import fast
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        graph = fast(onnx.load(self._model)).SerializeToString()
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        def session(model: Any) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            graph = fast(model).SerializeToString()
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+        model = onnx.load(self._model)
+        if not self._fast:
+            whole = session(model)
+            return lambda inputs: np.asarray(whole.run(None, inputs)[0], dtype=np.float32).ravel()
+        import torch
+
+        from edgespeech.synthesis.vocoder import Vocoder, cut
+
+        torch.set_num_threads(1)
+        vocoder = Vocoder(
+            {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer},
+            {node.name: list(node.input) for node in model.graph.node},
+        )
+        front = session(cut(model))
+        return lambda inputs: vocoder(*front.run(None, inputs))
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -222,8 +246,7 @@ class Kokoro:
             "style": style,
             "speed": np.array([speed], dtype=np.float32),
         }
-        samples: Samples = np.asarray(self._session.run(None, inputs)[0], dtype=np.float32).ravel()
-        return samples
+        return self._graph(inputs)
 
     def key(self, text: str, speaker: Speaker, speed: float) -> str:
         """A hash of everything that `say` depends on, for a cache."""
@@ -231,6 +254,10 @@ class Kokoro:
         what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
         # With what its habits make of the words: speech without any keeps the key from before there were habits.
         said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
+        if self._fast:
+            from edgespeech.synthesis.vocoder import VERSION
+
+            return hashlib.sha256(repr((VERSION, said)).encode()).hexdigest()
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
     def _spec(self, voice: str) -> VoiceSpec:

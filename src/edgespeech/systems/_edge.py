@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S
+from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S, SHIPPED, SearchSettings
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
@@ -27,10 +27,18 @@ def ending(final_s: float | None) -> str:
     return f"ends an utterance after {final_s:g} s without word pieces"
 
 
+MAX_BEAM = 1024
+"""Hypotheses of any use are some dozens; far more only take memory and time."""
+
+
 class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
+    languages = ("en",)
+    takes_context = False
+    shipped: ClassVar[SearchSettings] = SHIPPED
+    """How it searches by default."""
 
     def __init__(self, *, beam: int = BEAM, final_s: float | None = FINAL_S) -> None:
         """Set the options.
@@ -43,13 +51,24 @@ class EdgeRecogniser(Recogniser):
         Raises:
             EdgeSpeechError: one of them is out of range.
         """
-        if not isinstance(beam, int) or beam < 1:
-            raise bad(self.name, "beam", beam, "a whole number of at least 1")
+        if not isinstance(beam, int) or isinstance(beam, bool) or not 1 <= beam <= MAX_BEAM:
+            raise bad(self.name, "beam", beam, f"a whole number, at least 1, at most {MAX_BEAM}")
         if final_s is not None and not (isinstance(final_s, int | float) and final_s > 0):
             raise bad(self.name, "final_s", final_s, "seconds, above 0, or null")
         self._beam = beam
         self._final_s = final_s
         self._stream: Callable[[], Stream] | None = None
+
+    @property
+    def settings(self) -> SearchSettings:
+        """How it searches; greedy search goes without the language model."""
+        return SearchSettings(beam=self._beam, final_s=self._final_s)
+
+    def _differences(self) -> tuple[str, ...]:
+        """What a reader of a row must know of settings that are not those that ship."""
+        if not self.settings.differences(self.shipped):
+            return ()
+        return (f"searches otherwise than it ships: {self.settings.describe(self.shipped)}",)
 
     def open(self, request: Request) -> Stream:
         """Start an utterance.
@@ -103,8 +122,8 @@ class EdgeTransducer(EdgeRecogniser):
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
         from edgespeech.model.checkpoint import load_model
-        from edgespeech.search.greedy import MAX_LABELS
         from edgespeech.search.partials import TAIL_S
+        from edgespeech.search.settings import MAX_LABELS
         from edgespeech.search.streaming import TransducerStream
 
         trained, files = load_model(self.folder()), self.files()
@@ -127,5 +146,5 @@ class EdgeTransducer(EdgeRecogniser):
                 **grammar,
             },
             model_sha256={name: sha256_file(file) for name, file in files.items()},
-            notes=(ending(self._final_s), *self._notes()),
+            notes=(ending(self._final_s), *self._differences(), *self._notes()),
         )

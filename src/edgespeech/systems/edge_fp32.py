@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgespeech.core.places import edge_model
+from edgespeech.search.settings import FINAL_S, GREEDY
 from edgespeech.systems._edge import EdgeTransducer
 
 
@@ -17,3 +18,15 @@ class EdgeFp32(EdgeTransducer):
     def folder(self) -> Path:
         """The folder that the environment names, else the shipped model's."""
         return edge_model()
+
+
+class EdgeFp32Greedy(EdgeFp32):
+    """The same model by greedy search without its language model: what the network alone recognises."""
+
+    name = "edge-fp32-greedy"
+    summary = "edge-fp32 by greedy search, without a language model"
+    shipped = GREEDY
+
+    def __init__(self, *, final_s: float | None = FINAL_S) -> None:
+        """`final_s`: see `EdgeFp32`."""
+        super().__init__(beam=1, final_s=final_s)

@@ -14,7 +14,7 @@ from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.partials import TAIL_S, PartialsStream
-from edgespeech.search.settings import CHUNK_S
+from edgespeech.search.settings import CHUNK_S, FINAL_S, GREEDY
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class EdgePacked(EdgeRecogniser):
     def path(self) -> Path:
         """The file that the environment names, else the shipped one."""
         named = os.environ.get(MODEL_VARIABLE)
-        return Path(named) if named else shipped_models() / self.name / PACKED
+        return Path(named) if named else shipped_models() / EdgePacked.name / PACKED
 
     def missing(self) -> str | None:
         """That there is no engine, or no model."""
@@ -83,7 +83,7 @@ class EdgePacked(EdgeRecogniser):
                 "provenance": model.provenance,
             },
             model_sha256={path.name: sha256_file(path)},
-            notes=(ending(self._final_s),),
+            notes=(ending(self._final_s), *self._differences()),
         )
 
     def close(self) -> None:
@@ -92,6 +92,18 @@ class EdgePacked(EdgeRecogniser):
         if self._model is not None:
             self._model.close()
         self._model = None
+
+
+class EdgePackedGreedy(EdgePacked):
+    """The same file by greedy search without its language model: what the network alone recognises."""
+
+    name = "edge-packed-greedy"
+    summary = "edge-packed by greedy search, without a language model"
+    shipped = GREEDY
+
+    def __init__(self, *, final_s: float | None = FINAL_S) -> None:
+        """`final_s`: see `EdgePacked`."""
+        super().__init__(beam=1, final_s=final_s)
 
 
 class _PackedStream(PartialsStream):

@@ -10,7 +10,7 @@ from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
 from edgespeech.core.places import heads_file
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.search.settings import CHUNK_S, FINAL_S
+from edgespeech.search.settings import CHUNK_S, FINAL_S, SearchSettings
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
@@ -36,6 +36,7 @@ class Hybrid(EdgeRecogniser):
     name = "hybrid"
     kind = Kind.HYBRID
     summary = "our RNN-T on the device; its lattices go to a language model in the cloud"
+    shipped = SearchSettings(beam=BEAM)
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter, spec_augment
+from edgespeech.audio.augment import Augmenter, spec_augment
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.vocal_tract import warp_vocal_tract
 from edgespeech.contracts import Samples

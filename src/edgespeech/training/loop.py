@@ -312,8 +312,9 @@ def _losses(
             blank=BLANK,
             memory_mib=config.loss_mib,
         ).sum()
-    # An augmented utterance can be too fast for CTC: it then says nothing.
-    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) else zero
+    # An augmented utterance can be too fast for CTC: it then says nothing. Without weight it only costs time.
+    uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
+    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) and uses_ctc else zero
     sounds = zero.detach()
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)

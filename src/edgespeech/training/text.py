@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -13,9 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from edgespeech.core.config import Strict
-from edgespeech.corpora.corpora import CorpusKind, find_split
-from edgespeech.corpora.fetch import fetch, manifest_of
-from edgespeech.corpora.written import written
+from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.text.grammar import load_grammar
 from edgespeech.text.spoken import plain
@@ -112,21 +109,6 @@ def assert_unseen(sentences: Iterable[str], kept_away: Collection[str]) -> None:
     for sentence in set(sentences):
         if plain(sentence) in kept_away:
             raise EdgeSpeechError(f"language model: {sentence!r} is a sentence for evaluation")
-
-
-def lines_of(split: str) -> list[str]:
-    """The sentences of a split of text or speech, or of a manifest (`.jsonl`), as they are written there.
-
-    Raises:
-        EdgeSpeechError: it is unknown, or has no words.
-    """
-    if not split.endswith(".jsonl"):
-        corpus, name = find_split(split)
-        if corpus.kind is CorpusKind.TEXT:
-            path = fetch(name) / corpus.splits[name].manifest
-            rows = path.read_text(encoding="utf-8").splitlines()
-            return [json.loads(row)["text"] for row in rows] if path.suffix == ".jsonl" else rows
-    return [utterance.text for utterance in manifest_of(split).utterances]
 
 
 def _drawn(source: TextSource, rng: random.Random) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgespeech.audio.augment import AugmentConfig, Augmenter
+from edgespeech.audio.augment import Augmenter
+from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.places import work_dir

@@ -1,0 +1,150 @@
+"""The one loop from utterances to word errors, by a recogniser or any function from audio to text.
+
+`edgespeech evaluate` runs a recogniser in a process of its own and in virtual real time, since it measures latency and
+memory too; what only needs words is measured here. Both take their audio from `corpora.utterances`, and count by
+`metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from edgespeech.contracts import EventKind, Recogniser, Request
+from edgespeech.corpora.utterances import Utterances
+from edgespeech.errors import bad
+from edgespeech.harness.runner import run_utterance
+from edgespeech.metrics.word_errors import POOLED, Compared, WordErrors
+from edgespeech.records.trace import Trace
+from edgespeech.search.settings import SHIPPED, SearchSettings
+
+Given = TypeVar("Given")
+Said = str | tuple[str, Any]
+"""A transcript, or one and whatever a measurement needs beside it: a lattice, times, a number of labels."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recogniser made of a measurement's utterances.
+
+    Attributes:
+        utterances: which.
+        texts: the raw transcript of each.
+        beside: what came with each transcript; None where nothing did.
+        settings: `as it ships`, or what differs from that (`SearchSettings.describe`).
+        failed: by number of the utterance, why there is no transcript: it counts as an empty one.
+    """
+
+    utterances: Utterances
+    texts: tuple[str, ...]
+    beside: tuple[Any, ...]
+    settings: str
+    failed: dict[int, str]
+
+    @cached_property
+    def word_errors(self) -> WordErrors:
+        """Counts errors of transcripts of these utterances."""
+        return word_errors(self.utterances)
+
+    @cached_property
+    def errors(self) -> list[int]:
+        """Word errors of each utterance."""
+        return self.word_errors.errors(self.texts)
+
+    def rate(self, corpus: str = POOLED) -> dict[str, Any]:
+        """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, what differs from what ships."""
+        return {**self.word_errors.rate(self.errors, corpus), "settings": self.settings}
+
+    def compare(self, other: Heard, corpus: str = POOLED) -> Compared:
+        """This word error rate less another's of the same utterances.
+
+        Raises:
+            EdgeSpeechError: the utterances are others.
+        """
+        ours, theirs = ([(one.corpus, one.id) for one in heard.utterances] for heard in (self, other))
+        if ours != theirs:
+            raise bad("hear", "utterances", len(theirs), f"the same {len(ours)} as those compared with")
+        return self.word_errors.compare([self.errors], [other.errors], corpus)
+
+
+def word_errors(utterances: Utterances) -> WordErrors:
+    """Counts errors of transcripts of these utterances."""
+    return WordErrors(utterances.items, utterances.normalisers, utterances.seed)
+
+
+def hear(
+    recognise: Recogniser | Callable[[Any], Said],
+    utterances: Utterances,
+    *,
+    given: Iterable[Any] | None = None,
+    settings: SearchSettings = SHIPPED,
+    threads: int = 1,
+) -> Heard:
+    """Let every utterance be recognised.
+
+    Args:
+        recognise: a recogniser, which is loaded and closed here, or a function from an utterance's samples, with shape
+            `(N,)`, or from what is `given` of it.
+        utterances: which.
+        given: what the function gets of each utterance in place of its samples, such as features made before.
+        settings: how the function searches. A recogniser says so itself.
+        threads: that call the function at once.
+
+    Raises:
+        EdgeSpeechError: the recogniser cannot be loaded; a function's own errors. What goes wrong with a recogniser on
+            single utterances is in `Heard.failed`.
+    """
+    items: Iterable[Any] = (one.samples() for one in utterances) if given is None else given
+    if isinstance(recognise, Recogniser):
+        found = _recognised(recognise, utterances)
+        texts = ["" if trace.failure is not None else text_of(trace) for trace in found]
+        failed = {at: trace.failure for at, trace in enumerate(found) if trace.failure is not None}
+        return Heard(utterances, tuple(texts), (None,) * len(texts), _settings_of(recognise), failed)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            said = list(pool.map(recognise, items))
+    else:
+        said = [recognise(item) for item in items]
+    pairs = [one if isinstance(one, tuple) else (one, None) for one in said]
+    if len(pairs) != len(utterances):
+        raise bad("hear", "given", len(pairs), f"as many as utterances, {len(utterances)}")
+    return Heard(
+        utterances,
+        tuple(text for text, _ in pairs),
+        tuple(other for _, other in pairs),
+        settings.describe(),
+        {},
+    )
+
+
+def text_of(trace: Trace) -> str:
+    """The last final of an utterance, the far side's included, whatever the network; empty without any."""
+    finals = [event for _, event in trace.events if event.kind is EventKind.FINAL]
+    if trace.remote is not None:
+        finals += [reply.event for reply in trace.remote.replies if reply.event.kind is EventKind.FINAL]
+    return finals[-1].text if finals else ""
+
+
+def _recognised(recogniser: Recogniser, utterances: Utterances) -> Sequence[Trace]:
+    try:
+        info = recogniser.load()
+        return [
+            run_utterance(
+                recogniser,
+                one.samples(),
+                Request(utterance_id=one.id, language=one.item.lang, seed=utterances.seed),
+                chunk_s=info.chunk_s,
+            )
+            for one in utterances
+        ]
+    finally:
+        recogniser.close()
+
+
+def _settings_of(recogniser: Recogniser) -> str:
+    """As our own recognisers say; of others no settings are known but those that they come with."""
+    found, shipped = (getattr(recogniser, name, None) for name in ("settings", "shipped"))
+    return (found if isinstance(found, SearchSettings) else SHIPPED).describe(shipped)

@@ -1,0 +1,237 @@
+"""Word errors of whole corpora: counted once, in one way, for every measurement.
+
+`WordErrors` is made of what was said (references with their corpus, its normaliser, and their speaker) and then
+counts the errors of any number of transcripts of it, with rates, intervals and paired differences. Nothing here
+knows how the transcripts came about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgespeech.contracts import Difference
+from edgespeech.errors import bad
+from edgespeech.metrics.statistics import (
+    Groups,
+    PairedDifference,
+    bootstrap_ratio,
+    paired_ratio_difference,
+)
+from edgespeech.metrics.wer import ErrorCounts, count_errors
+from edgespeech.text.normalise import normalisers
+
+POOLED = "pooled"
+"""All corpora together."""
+MARGIN_ONE_SET, MARGIN_POOLED = 0.01, 0.005
+"""Margins of non-inferiority that hold where none is stated: WER on one set, and on all sets pooled."""
+_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's quantile for 97.5 % by degrees of freedom, from 1 on; beyond these the next is close enough."""
+
+
+class Reference(Protocol):
+    """What was said in an utterance (`edgespeech.corpora.utterances.Spoken`)."""
+
+    @property
+    def corpus(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """As the corpus writes it."""
+        ...
+
+    @property
+    def speaker(self) -> str | None:
+        """Who says it; None where that is not known."""
+        ...
+
+
+class Compared(NamedTuple):
+    """One system's word error rate less another's, on the same utterances.
+
+    Attributes:
+        difference: of the rates.
+        low: end of its 95 % interval; `high` the other one.
+        relative: the difference over the other's rate.
+        verdict: `better`, `worse` or `tie`.
+        seeds: how many trainings of each there are.
+        n: utterances.
+        resampled: what the interval is over: `speakers` or `utterances`, and `seeds` where there are several.
+    """
+
+    difference: float
+    low: float
+    high: float
+    relative: float
+    verdict: str
+    seeds: int
+    n: int
+    resampled: tuple[str, ...]
+
+    def non_inferior(self, margin: float) -> bool | None:
+        """Whether the system loses nothing: its interval ends at or below a margin that was stated beforehand.
+
+        Returns:
+            None where that is undecided: the interval holds the margin.
+        """
+        if self.high <= margin:
+            return True
+        return None if self.low <= margin else False
+
+
+class WordErrors:
+    """Counts word errors of transcripts of the same utterances.
+
+    Args:
+        references: what was said, in the order of the transcripts.
+        corpora: by corpus the name of its normaliser.
+        seed: of the intervals.
+
+    Attributes:
+        words: reference words of each utterance.
+
+    Raises:
+        EdgeSpeechError: a normaliser, or the corpus of a reference, is unknown.
+    """
+
+    def __init__(self, references: Sequence[Reference], corpora: Mapping[str, str], seed: int) -> None:
+        known = normalisers()
+        for corpus, name in corpora.items():
+            if name not in known:
+                raise bad(corpus, "normaliser", name, "one of " + ", ".join(known))
+        self.seed = seed
+        self._normalise = {corpus: known[name] for corpus, name in corpora.items()}
+        for one in references:
+            if one.corpus not in corpora:
+                raise bad("word errors", "corpus", one.corpus, "one of " + ", ".join(corpora))
+        self._corpora = [one.corpus for one in references]
+        self._texts = [self._normalise[one.corpus](one.text) for one in references]
+        self._speakers = [
+            None if one.speaker is None else f"{one.corpus} {one.speaker}" for one in references
+        ]
+        self.words = [len(text.split()) for text in self._texts]
+
+    @property
+    def corpora(self) -> list[str]:
+        """Every corpus, and all of them together."""
+        return [*self._normalise, POOLED]
+
+    def places(self, corpus: str) -> list[int]:
+        """The utterances of a corpus, or of all for `POOLED`."""
+        return [at for at, name in enumerate(self._corpora) if corpus in (POOLED, name)]
+
+    def counts(self, texts: Sequence[str]) -> list[ErrorCounts]:
+        """Errors of each utterance by kind.
+
+        Args:
+            texts: raw transcripts, one an utterance; empty for a recogniser that failed.
+
+        Raises:
+            EdgeSpeechError: there are not as many texts as utterances.
+        """
+        if len(texts) != len(self._texts):
+            raise bad("word errors", "texts", len(texts), f"as many as utterances, {len(self._texts)}")
+        normalised = [
+            self._normalise[corpus](text) for corpus, text in zip(self._corpora, texts, strict=True)
+        ]
+        return count_errors(self._texts, normalised)
+
+    def errors(self, texts: Sequence[str]) -> list[int]:
+        """Errors of each utterance; see `counts`."""
+        return [count.errors for count in self.counts(texts)]
+
+    def rate(self, errors: Sequence[int], corpus: str = POOLED) -> dict[str, float]:
+        """A word error rate, `wer`, with its 95 % interval from `low` to `high`, and `n`, the utterances.
+
+        Of a single utterance there is no interval. Without any reference word `wer` is infinite, or 0 without errors.
+        """
+        at = self.places(corpus)
+        wrong, words = ([values[place] for place in at] for values in (errors, self.words))
+        if not sum(words):
+            return {"wer": math.inf if sum(wrong) else 0.0, "n": len(at)}
+        found = {"wer": sum(wrong) / sum(words), "n": len(at)}
+        if len(at) < 2:
+            return found
+        interval = bootstrap_ratio(wrong, words, self._groups(at), seed=self.seed)
+        return {**found, "low": interval.low, "high": interval.high}
+
+    def compare(
+        self, ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], corpus: str = POOLED
+    ) -> Compared:
+        """The paired difference of two systems, ours less theirs.
+
+        Args:
+            ours: errors of each utterance, of each training's seed; one list where nothing was trained.
+            theirs: the same of the other system, of the same seeds.
+            corpus: one, or `POOLED`.
+
+        Raises:
+            EdgeSpeechError: the numbers of seeds differ, or there are fewer than two utterances.
+        """
+        if len(ours) != len(theirs) or not ours:
+            raise bad("word errors", "seeds", (len(ours), len(theirs)), "as many of both, at least one")
+        at = self.places(corpus)
+        a, b = (np.array([[one[place] for place in at] for one in each]) for each in (ours, theirs))
+        words = np.array([self.words[place] for place in at])
+        found, resampled = paired_over_seeds(a, b, words, self._groups(at), seed=self.seed)
+        return Compared(
+            found.difference,
+            found.interval.low,
+            found.interval.high,
+            float((a.sum() - b.sum()) / max(1, b.sum())),
+            found.verdict.value,
+            len(ours),
+            len(at),
+            resampled,
+        )
+
+    def _groups(self, at: Sequence[int]) -> list[str | None]:
+        return [self._speakers[place] for place in at]
+
+
+def paired_over_seeds(
+    ours: ArrayLike, theirs: ArrayLike, words: ArrayLike, groups: Groups, *, seed: int
+) -> tuple[PairedDifference, tuple[str, ...]]:
+    """The paired difference of two ways of training, each trained with the same S seeds, over N utterances.
+
+    Errors of an utterance are summed over the seeds and its units resampled (`paired_ratio_difference`). Several
+    seeds add a second component: the mean over seeds is known within Student's t times its standard error, since of
+    three or four seeds resamples would claim far too much. The ends of both are joined by the square-and-add rule
+    (Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27:10, 2008).
+
+    Args:
+        ours: errors with shape `(S, N)`.
+        theirs: the same of the other.
+        words: reference words with shape `(N,)`.
+        groups: per utterance its speaker, or None.
+        seed: of the resamples.
+
+    Returns:
+        The difference with its interval, and what that is over.
+    """
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    weights = np.asarray(words, np.float64)
+    found = paired_ratio_difference(a.sum(axis=0), b.sum(axis=0), weights * len(a), groups, seed=seed)
+    unit = f"{found.interval.method}s"
+    if len(a) < 2:
+        return found, (unit,)
+    each = (a - b).sum(axis=1) / weights.sum()
+    t = _T_975[min(len(a) - 1, len(_T_975)) - 1]
+    half = t * float(each.std(ddof=1)) / math.sqrt(len(a))
+    point = found.difference
+    interval = replace(
+        found.interval,
+        low=point - math.hypot(point - found.interval.low, half),
+        high=point + math.hypot(found.interval.high - point, half),
+    )
+    verdict = Difference.TIE
+    if interval.high < 0 or interval.low > 0:
+        verdict = Difference.BETTER if interval.high < 0 else Difference.WORSE
+    return PairedDifference(point, interval, verdict), (unit, "seeds")

@@ -1,0 +1,102 @@
+"""Recipes: what a synthetic corpus is made of. One YAML file describes one corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from edgespeech.core.config import Strict, explain
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import bad
+from edgespeech.text.grammar import Split
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Between = tuple[float, float]
+
+
+class GrammarUse(Strict):
+    """How many sentences of a grammar, and which version of it (`Grammar.sha256`)."""
+
+    sentences: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+
+class Recipe(Strict):
+    """A recipe. Ranges are drawn from evenly.
+
+    Attributes:
+        name: of the corpus and its manifest.
+        about: one line for readers.
+        split: which sentences (by `split_of`) and which voices may be used.
+        seed: everything is drawn from it.
+        speakers: how many; each of the split's voices, then blends.
+        blend: at most so many voices are blended.
+        beyond: how far a speaker may lie outside the blends of its voices: each weight's distance from the even
+            blend is stretched by up to this share of itself.
+        accents: `english` for the voices made for English alone, `all` for the foreign ones too.
+        habits: how many habits of pronunciation a speaker has (`edgespeech.synthesis.habits`), from and to.
+        grammars: by name.
+        texts: sentences from written corpora: the name of a text split to the number of sentences.
+        words: at most so many in a sentence of a written corpus.
+        held_out: splits of text or speech whose sentences are not said.
+        take: the first so many utterances of all that are drawn; none takes all.
+        context: slot to the number of phrases from its vocabulary that an utterance with this slot brings
+            along, the one that is said among them.
+        vocoder: what computes the last part of the model: `onnx` for the graph in onnxruntime, `onednn` for
+            `edgespeech.synthesis.vocoder`.
+        model_sha256: of Kokoro's `model.onnx`.
+        voices_sha256: of `data_manifests/voices/kokoro.yaml`, which holds each voice's hash.
+        speed: of speech; 1 is the voice's own.
+        level_db: root mean square of the speech, dB of full scale.
+        silence_s: before and after the speech.
+        noise_db: root mean square of the noise under everything, dB of full scale.
+        audio: how it is stored; `flac` keeps every sample.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    about: str
+    split: Split
+    seed: Annotated[int, Field(ge=0)]
+    speakers: Annotated[int, Field(gt=0)]
+    blend: Annotated[int, Field(ge=2, le=5)] = 2
+    beyond: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    accents: Literal["english", "all"] = "english"
+    habits: tuple[Annotated[int, Field(ge=0)], int] = (0, 0)
+    grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
+    texts: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    words: Annotated[int, Field(gt=0, le=40)] = 16
+    held_out: tuple[str, ...] = ()
+    take: Annotated[int, Field(gt=0)] | None = None
+    context: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    vocoder: Literal["onnx", "onednn"] = "onnx"
+    model_sha256: Sha256
+    voices_sha256: Sha256
+    speed: Between
+    level_db: Between
+    silence_s: Between
+    noise_db: Between
+    audio: Literal["opus", "flac"] = "opus"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("habits", "speed", "level_db", "silence_s", "noise_db"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name}: {low} must not be above {high}")
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        EdgeSpeechError: missing, not YAML, an unknown key or a value out of range.
+    """
+    try:
+        return Recipe.model_validate(load_yaml(path))
+    except OSError as error:
+        raise bad("synthesis", "recipe", path.name, "a recipe that exists") from error
+    except ValidationError as error:
+        raise explain(str(path), error) from error

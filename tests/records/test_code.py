@@ -1,0 +1,94 @@
+"""The hash of the code that measures: behaviour changes it, words and places do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgespeech.records.code import measuring_sha256
+
+FILES = {
+    "replication/demo/replicate.py": "from edgespeech.harness.runner import drive\n\n\ndef check():\n    drive()\n",
+    "edgespeech/harness/runner.py": "def drive():\n    from edgespeech.packed import run\n    return run\n",
+    "edgespeech/packed/__init__.py": "from edgespeech.report import table\nX = 1\n",
+    "edgespeech/packed/run.py": "import edgespeech.engine.native\n",
+    "edgespeech/engine/native.py": "SPEED = 1\n",
+    "edgespeech/engine/csrc/kernel.hpp": "int x = 1;\n",
+    "edgespeech/report/table.py": "WIDTH = 1\n",
+    "edgespeech/other.py": "Y = 1\n",
+    "CMakeLists.txt": "add(x)\n",
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def hashed(tree: Path) -> str:
+    entries = (tree / "replication" / "demo").glob("*.py")
+    return measuring_sha256(entries, tree / "edgespeech", tree / "CMakeLists.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "replication/demo/replicate.py",
+            "from edgespeech.harness.runner import drive\n\n\ndef check():\n    drive(2)\n",
+        ),
+        ("edgespeech/packed/__init__.py", "X = 2\n"),
+        ("edgespeech/engine/native.py", "SPEED = 2\n"),
+        ("edgespeech/engine/csrc/kernel.hpp", "int x = 2;\n"),
+        ("CMakeLists.txt", "add(y)\n"),
+    ],
+)
+def test_a_change_of_what_measures_changes_the_hash(tree: Path, name: str, text: str) -> None:
+    before = hashed(tree)
+    (tree / name).write_text(text)
+    assert hashed(tree) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("edgespeech/other.py", "Y = 2\n"),
+        ("edgespeech/report/table.py", "WIDTH = 2\n"),
+        ("edgespeech/packed/__init__.py", '"""Said anew."""\n\nX  =  1  # one\n'),
+        ("edgespeech/engine/native.py", "SPEED = 1\n\n'''A string that nobody takes.'''\n"),
+    ],
+)
+def test_words_form_and_what_only_renders_do_not(tree: Path, name: str, text: str) -> None:
+    before = hashed(tree)
+    (tree / name).write_text(text)
+    assert hashed(tree) == before
+
+
+def test_a_module_that_moves_has_the_hash_that_it_had(tree: Path) -> None:
+    before = hashed(tree)
+    moved = tree / "edgespeech" / "core" / "running.py"
+    moved.parent.mkdir()
+    (tree / "edgespeech" / "harness" / "runner.py").rename(moved)
+    replicate = tree / "replication" / "demo" / "replicate.py"
+    replicate.write_text(replicate.read_text().replace("harness.runner", "core.running"))
+    assert hashed(tree) == before
+
+
+def test_discovered_recognisers_count(tree: Path) -> None:
+    (tree / "edgespeech" / "harness" / "discovery.py").write_text("A = 1\n")
+    (tree / "edgespeech" / "systems").mkdir()
+    system = tree / "edgespeech" / "systems" / "one.py"
+    system.write_text("BEAM = 4\n")
+    before = hashed(tree)
+    system.write_text("BEAM = 8\n")
+    assert hashed(tree) == before  # nothing discovers it
+    runner = tree / "edgespeech" / "harness" / "runner.py"
+    runner.write_text("from edgespeech.harness import discovery\n" + runner.read_text())
+    before = hashed(tree)
+    system.write_text("BEAM = 16\n")
+    assert hashed(tree) != before
