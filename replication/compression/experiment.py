@@ -306,7 +306,7 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    return f"{arms_table(rows, record['config'])}\n![word errors against bytes and time](pareto.svg)\n"
+    return arms_table(rows, record["config"])
 
 
 def search_block(record: View | None) -> str:
@@ -326,6 +326,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, search, ships),
     blocks={"arms": arms_block, "search": search_block},
+    plots=plots,
 )
 
 
@@ -344,5 +345,3 @@ def main(words: Sequence[str] | None = None) -> None:
         make_search(given.profile)
         train_arms(the_arms(), given.only, processes=settings()["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.view()).items():
-        write_atomic(HERE / name, drawn)

@@ -28,7 +28,6 @@ from torch import Tensor
 from edgespeech.arms.configuration import start_model
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
@@ -445,7 +444,13 @@ def bytes_block(record: View | None) -> str:
     points, audio = kept(record, "points"), kept(record, "audio")
     if points is None:
         return NO_RECORD
-    return f"{tables.bytes_table(points, audio)}\n![oracle word error rate against bytes]({PLOT.name})\n"
+    return tables.bytes_table(points, audio)
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Oracles against bytes, by file name."""
+    points = kept(record, "points")
+    return {} if points is None else {PLOT.name: tables.bytes_plot(points, kept(record, "audio"))}
 
 
 PAGE = Page(
@@ -458,6 +463,7 @@ PAGE = Page(
         "rounding": block("roundings", tables.rounding_table),
         "second_pass": block("second_pass", second_pass_table),
     },
+    plots=plots,
 )
 
 
@@ -471,6 +477,3 @@ def main(words: Sequence[str] | None = None) -> None:
         write_words(config["vocabulary"])
         return
     run(PAGE, profile=given.profile, render_only=given.render)
-    record = PAGE.view()
-    if (points := kept(record, "points")) is not None:
-        write_atomic(PLOT, tables.bytes_plot(points, kept(record, "audio")))

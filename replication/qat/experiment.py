@@ -26,7 +26,6 @@ from edgespeech.arms.tables import (
     pareto_plot,
     sensitivity_table,
 )
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.packed.codes import Codes
@@ -101,7 +100,7 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    pictures = "![word errors against bits](bits.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
+    pictures = "![word errors against bytes and time](pareto.svg)\n"
     return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
@@ -140,6 +139,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, distances, sensitivity),
     blocks={"arms": arms_block, "distances": distances_block, "sensitivity": sensitivity_block},
+    plots=plots,
 )
 
 
@@ -152,5 +152,3 @@ def main(words: Sequence[str] | None = None) -> None:
         config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
         train_arms(arms_of(HERE), given.only, processes=config["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.view()).items():
-        write_atomic(HERE / name, drawn)

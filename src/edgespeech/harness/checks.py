@@ -37,6 +37,8 @@ View = dict[str, Any]
 Check = Callable[[dict[str, Any], int], Iterator[Row]]
 Block = Callable[[View | None], str]
 """Makes the Markdown of a further block of the page; there may be no record yet."""
+Plots = Callable[[View | None], dict[str, str]]
+"""Makes the page's pictures by their file names; none without a record."""
 Profile = Literal["quick", "full"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -52,12 +54,14 @@ class Page:
         records: where the records go.
         checks: in the order of the table. The configuration that they get has the profile under `profile`.
         blocks: further blocks of the README, by the name in their marker.
+        plots: the page's pictures.
     """
 
     folder: Path
     records: Path
     checks: tuple[Check, ...]
     blocks: Mapping[str, Block] = field(default_factory=dict)
+    plots: Plots = lambda view: {}  # a default, and no name of its own
 
     @property
     def name(self) -> str:

@@ -31,6 +31,8 @@ class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
+    languages = ("en",)
+    takes_context = False
     shipped: ClassVar[SearchSettings] = SHIPPED
     """How it searches by default."""
 
