@@ -127,6 +127,11 @@ def test_non_inferiority_is_read_from_the_upper_end(low: float, high: float, exp
     assert found.non_inferior(0.005) is expected
 
 
+def test_capitals_of_one_writer_say_nothing() -> None:
+    counter = word_errors_of(["I AM HERE", "TURN IT UP"], "spelled-en")
+    assert counter.errors(["i am here", "turn it up"]) == [0, 0]
+
+
 def test_one_corpus_by_itself() -> None:
     counter = word_errors_of(["One two.", "three"], speakers=["a", "b"], seed=1)
     texts = ["one too many", ""]

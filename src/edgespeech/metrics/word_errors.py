@@ -112,7 +112,7 @@ class WordErrors:
             if one.corpus not in corpora:
                 raise bad("word errors", "corpus", one.corpus, "one of " + ", ".join(corpora))
         self._corpora = [one.corpus for one in references]
-        self._texts = [self._normalise[one.corpus](one.text) for one in references]
+        self._texts = self._normalised([one.text for one in references])
         self._speakers = [
             None if one.speaker is None else f"{one.corpus} {one.speaker}" for one in references
         ]
@@ -138,10 +138,7 @@ class WordErrors:
         """
         if len(texts) != len(self._texts):
             raise bad("word errors", "texts", len(texts), f"as many as utterances, {len(self._texts)}")
-        normalised = [
-            self._normalise[corpus](text) for corpus, text in zip(self._corpora, texts, strict=True)
-        ]
-        return count_errors(self._texts, normalised)
+        return count_errors(self._texts, self._normalised(texts))
 
     def errors(self, texts: Sequence[str]) -> list[int]:
         """Errors of each utterance; see `counts`."""
@@ -203,6 +200,15 @@ class WordErrors:
             len(at),
             resampled,
         )
+
+    def _normalised(self, texts: Sequence[str]) -> list[str]:
+        """The texts of one writer, corpus by corpus (`Normaliser.all`)."""
+        found = list(texts)
+        for corpus, normalise in self._normalise.items():
+            at = self.places(corpus)
+            for place, text in zip(at, normalise.all([texts[place] for place in at]), strict=True):
+                found[place] = text
+        return found
 
     def _groups(self, at: Sequence[int]) -> list[str | None]:
         return [self._speakers[place] for place in at]
