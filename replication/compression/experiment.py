@@ -306,7 +306,7 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    return f"{arms_table(rows, record['config']['control'])}\n![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config'])}\n![word errors against bytes and time](pareto.svg)\n"
 
 
 def search_block(record: View | None) -> str:

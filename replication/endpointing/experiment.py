@@ -48,6 +48,7 @@ from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.report.page import run
+from edgespeech.search.settings import SearchSettings
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -90,11 +91,12 @@ def train(config: Config) -> Path:
         seed,
     )
     hesitation = Hesitation.model_validate(settings["hesitation"])
+    lessons_search = SearchSettings(beam=config["beam"], language_model=False)
     lessons: list[Lesson] = []
     for source in settings["speech"]:
         manifest = trainable(source["corpus"]).subset(source["utterances"], seed)
         lessons += [
-            lesson(frames_of(trained, config["beam"], case), case.eos_s, how.after_s)
+            lesson(frames_of(trained, lessons_search, case), case.eos_s, how.after_s)
             for case in lessons_cases(manifest, hesitation, trained, augment, seed, gate=settings["gate"])
         ]
         print(f"{manifest.name}: heard, {len(lessons)} utterances in all", flush=True)
@@ -171,7 +173,9 @@ def heard_set(config: Config, name: str) -> list[Heard]:
     if key not in _heard:
         trained, known = recogniser()[0], known_scorers(config)[0]
         values = config["tuning"] if name == "tuning" else config["sets"][name]
-        _heard[key] = [listen(trained, config["beam"], case, known) for case in set_cases(config, values)]
+        _heard[key] = [
+            listen(trained, report.search_of(config), case, known) for case in set_cases(config, values)
+        ]
         print(f"{name}: {len(_heard[key])} utterances heard", flush=True)
     return _heard[key]
 
@@ -217,6 +221,7 @@ def curves(config: Config, seed: int) -> Iterator[Row]:
         }
         for name in swept:
             row: Row = {"set": set_name, "scorer": name, "n": len(heard), "curve": report.curve(swept[name])}
+            row["settings"] = report.search_of(config).describe()
             place = tuned[name].at(config["cut_off_rate"]) if name in tuned else None
             if place is not None:
                 thresholds = tuned[name].thresholds[place : place + 1]
@@ -434,7 +439,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
     heard = []
     for name, samples in sounds.items():
         case = Case(id=name, condition="", text="", speaker=None, samples=samples, sos_s=0.0, eos_s=0.0)
-        heard.append(listen(trained, config["beam"], case, known))
+        heard.append(listen(trained, report.search_of(config), case, known))
     texts, durations_s = [one.texts[-1] for one in heard], [one.duration_s for one in heard]
     yield {
         "claim": "endpointing.invented",

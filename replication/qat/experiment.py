@@ -102,7 +102,7 @@ def arms_block(record: View | None) -> str:
         return NO_RECORD
     assert record is not None
     pictures = "![word errors against bits](bits.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
 def distances_block(record: View | None) -> str:

@@ -56,7 +56,7 @@ def arms_block(record: View | None) -> str:
     pictures = (
         "![word errors against zeros](zeros.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
     )
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
 def picture_block(record: View | None) -> str:

@@ -159,15 +159,19 @@ class Arms:
 
     def sha256(self, arm: Arm) -> str:
         """A hash of what the configuration says of an arm and of those that it starts from."""
+        return self._sha256(arm, fused=self._fused)
+
+    def _sha256(self, arm: Arm, *, fused: bool) -> str:
         run = None if arm.config is None else arm.config.model_dump(mode="json", exclude_unset=True)
         parents = []
         for reference in (arm.of, arm.init_of):
             if reference is not None and reference != INIT:
                 owner, other = self._other(reference, arm.seed)
-                parents.append(owner.sha256(other))
+                # Of another page's arm the training counts, not what that page packs beside it.
+                parents.append(owner._sha256(other, fused=fused and owner is self))
         layout = arm.layout.to_mapping()
         told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
-        return sha256_json(told | ({"fusion": True} if self._fused else {}))
+        return sha256_json(told | ({"fusion": True} if fused else {}))
 
     def run_folder(self, arm: Arm) -> Path:
         """Where an arm's run is, or would be.

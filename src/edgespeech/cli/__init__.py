@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from edgespeech.cli import corpora, lattice, models, recognisers, results, training
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.core.extras import missing
+from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,4 +46,12 @@ def main() -> None:
         app()
     except EdgeSpeechError as error:
         typer.echo(f"edgespeech: {error}", err=True)
+        sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
+    except ModuleNotFoundError as error:
+        if error.name is None or (line := missing(error.name.partition(".")[0])) is None:
+            raise
+        typer.echo(f"edgespeech: {line}", err=True)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has enough
+        sys.stderr.close()
+        sys.exit(141)

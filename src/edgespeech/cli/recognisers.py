@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgespeech.cli.shared import Band, Context, Options, Rule, Seed, System, options_of
+from edgespeech.cli.shared import Band, Channels, Context, Options, Rule, Seed, System, Threads, options_of
 from edgespeech.errors import EdgeSpeechError
 
 app = typer.Typer()
@@ -16,22 +17,39 @@ app = typer.Typer()
 
 @app.command()
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    files: Annotated[list[Path], typer.Argument(help="Audio files; - reads one from stdin.")],
     system: System,
     option: Options = [],  # noqa: B006  # typer reads the default, nobody writes it
     context: Context = None,
+    language: Annotated[str, typer.Option(help="ISO 639-1 code of what is spoken.")] = "en",
+    channels: Channels = "average",
+    threads: Threads = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file, with every event.")
     ] = False,
 ) -> None:
-    """Print what a recogniser makes of audio files."""
+    """Print what a recogniser makes of audio files; one that cannot be read does not stop the others."""
+    from edgespeech.core.threads import pin_threads
+
+    pin_threads(threads)
     from edgespeech.harness.transcribe import as_dict, as_text, transcribe_files
 
-    for path, timeline in transcribe_files(files, system, options_of(option), context=context):
-        if as_json:
-            typer.echo(json.dumps(as_dict(path, timeline), ensure_ascii=False))
+    failed = 0
+    found = transcribe_files(
+        files, system, options_of(option), context=context, language=language, channels=channels
+    )
+    for path, result in found:
+        for line in result.remarks:
+            typer.echo(f"edgespeech: {line}", err=True)
+        if result.timeline is None:
+            failed += 1
+        elif as_json:
+            typer.echo(json.dumps(as_dict(path, result.timeline), ensure_ascii=False))
         else:
-            typer.echo(as_text(path, timeline))
+            typer.echo(as_text(path, result.timeline))
+        sys.stdout.flush()
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -82,23 +100,26 @@ def evaluate(
         Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
     ] = None,
     context: Context = None,
+    channels: Channels = "mono",
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
     ] = None,
     network: Annotated[list[str], typer.Option(help="Network profiles to replay over; all by default.")] = [],  # noqa: B006  # as above
     limit: Annotated[int | None, typer.Option(min=1, help="Run a seeded subset of this size.")] = None,
     seed: Seed = 0,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")] = 1,
+    threads: Threads = 1,
     cloud_speedup: Annotated[
         float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")
     ] = 10.0,
     option: Options = [],  # noqa: B006  # as above
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    by: Annotated[str | None, typer.Option(help="Also print word errors by a field of the manifest.")] = None,
 ) -> None:
     """Run one recogniser over one manifest and write one record with its hypotheses."""
     from edgespeech.cloud.link import load_profiles
     from edgespeech.harness.evaluate import Settings, evaluate_run
     from edgespeech.harness.plan import Run
-    from edgespeech.records.records import write_record
+    from edgespeech.report.groups import groups_table
     from edgespeech.report.tables import one_line
 
     if (noise is None) != (snr is None):
@@ -110,6 +131,7 @@ def evaluate(
         networks=tuple(network or load_profiles()),
         profile="full" if limit is None else "quick",
         concurrent_jobs=1,
+        channels=channels,
     )
     run = Run(
         system=system,
@@ -121,10 +143,13 @@ def evaluate(
         subset=limit,
         band=None if band is None else Band.TELEPHONE.value,
     )
-    record, rows = evaluate_run(run, settings, options=options_of(option), grammar=grammar)
-    path = write_record(record, rows, out)
+    record, rows = evaluate_run(
+        run, settings, options=options_of(option), grammar=grammar, out=out, resume=resume
+    )
     typer.echo(one_line(record))
-    typer.echo(str(path))
+    typer.echo(str(out / f"{record.stem}.json"))
+    if by is not None:
+        typer.echo(groups_table(rows, by))
     if record.status != "passed":
         raise typer.Exit(1)
 
@@ -160,8 +185,15 @@ def serve(
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help="Rescore lattices too, for the system `hybrid`.")
     ] = False,
+    threads: Threads = 1,
 ) -> None:
     """Serve the cloud baseline over WebSocket."""
+    from edgespeech.core.extras import need
+    from edgespeech.core.threads import pin_threads
+
+    pin_threads(threads)
+    for module in ("websockets", "av", "faster_whisper"):
+        need(module, "serve")
     from edgespeech.cloud.access import address_of, read_tokens, tls_context
     from edgespeech.cloud.server import serve as run_server
     from edgespeech.cloud.server import whisper

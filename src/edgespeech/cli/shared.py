@@ -60,6 +60,13 @@ Context = Annotated[
     ),
 ]
 
+Channels = Annotated[
+    str,
+    typer.Option(help="Of audio with several: mono (refuse it), average, or the number of one, from 1 on."),
+]
+
+Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")]
+
 Words = Annotated[
     Path | None,
     typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
@@ -78,7 +85,7 @@ def options_of(given: list[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise bad("command line", "--option", item, "NAME=VALUE")
         try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
+            options[name] = json.loads(value, parse_constant=str)
+        except (ValueError, RecursionError):
             options[name] = value
     return options

@@ -189,8 +189,12 @@ def make_run_id(
     seed: int,
     config_sha256: str,
     commit: str,
+    nonce: str = "",
 ) -> str:
-    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one."""
+    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one.
+
+    `nonce` tells equal runs of one second apart.
+    """
     return sha256_json(
         {
             "created": created,
@@ -201,6 +205,7 @@ def make_run_id(
             "seed": seed,
             "config": config_sha256,
             "commit": commit,
+            "nonce": nonce,
         }
     )[:12]
 

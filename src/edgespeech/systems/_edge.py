@@ -31,6 +31,8 @@ class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
+    languages = ("en",)
+    takes_context = False
     shipped: ClassVar[SearchSettings] = SHIPPED
     """How it searches by default."""
 
@@ -116,8 +118,8 @@ class EdgeTransducer(EdgeRecogniser):
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
         from edgespeech.model.checkpoint import load_model
-        from edgespeech.search.greedy import MAX_LABELS
         from edgespeech.search.partials import TAIL_S
+        from edgespeech.search.settings import MAX_LABELS
         from edgespeech.search.streaming import TransducerStream
 
         trained, files = load_model(self.folder()), self.files()

@@ -20,7 +20,7 @@ from edgespeech.corpora.manifest import Manifest
 from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
-from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.search.settings import MAX_LABELS
 from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
