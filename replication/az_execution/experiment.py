@@ -30,7 +30,6 @@ from replication.az_execution.truth import bars, product_bars, products_table, s
 
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.core.exported import PARTS, TOKENS, onnx_file
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, shipped_models
 from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.utterances import utterances_of
@@ -463,11 +462,16 @@ def accelerator_block(record: View | None) -> str:
         [
             processors.accelerator_table(rows),
             processors.limits_table(rows),
-            f"![time and modelled energy against sparsity]({PLOT.name})\n",
             processors.claims_table(numbers.claims, rows, record["config"]["accelerator"]["baseline"]),
             processors.numbers_table(numbers.processors),
         ]
     )
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Time and modelled energy against sparsity, by file name."""
+    rows = kept(record, "modelled")
+    return {} if rows is None else {PLOT.name: processors.accelerator_plot(rows)}
 
 
 PAGE = Page(
@@ -475,6 +479,7 @@ PAGE = Page(
     records=project_root() / "results" / "az_execution",
     checks=(execution, products),
     blocks={"truth": truth_block, "products": products_block, "accelerator": accelerator_block},
+    plots=plots,
 )
 
 
@@ -482,6 +487,3 @@ def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)
-    rows = kept(PAGE.view(), "modelled")
-    if rows is not None:
-        write_atomic(PLOT, processors.accelerator_plot(rows))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from replication.endpointing import tables as report
 from replication.endpointing.curves import Sweep, median_difference, sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
@@ -27,8 +26,9 @@ from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file
 from edgespeech.core.places import heads_file, project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
@@ -496,6 +496,7 @@ PAGE = Page(
     records=project_root() / "results" / "endpointing",
     checks=(curves, dual, nothing_said, cost),
     blocks={"points": report.points_table, "dual": report.dual_table, "reset": report.example_table},
+    plots=lambda view: {f"{name}.svg": svg for name, svg in (report.plots(view) if view else {}).items()},
 )
 
 
@@ -508,7 +509,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     given = options.parse_args(words)
     config: Config = {
-        **yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")),
+        **load_yaml(HERE / "config.yaml"),
         "profile": given.profile,
     }
     if given.write is not None:
@@ -522,6 +523,3 @@ def main(words: Sequence[str] | None = None) -> None:
         print(train({**config, "profile": "full"}))  # thresholds for use come from all tuning utterances
     if not given.train:
         run(PAGE, profile=given.profile, render_only=given.render)
-        record = PAGE.view()
-        for name, svg in (report.plots(record) if record else {}).items():
-            write_atomic(HERE / f"{name}.svg", svg)

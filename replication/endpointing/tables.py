@@ -123,7 +123,6 @@ def points_table(record: Mapping[str, Any] | None) -> str:
         "on the right at the one that does so on the tuning set. Latencies over utterances that are not cut off, in "
         "seconds after the end of speech, at the end of the chunk; ∞: the end-point never came. The recogniser "
         f"searched: {search_of(record['config']).describe()}.\n"
-        "\n![early cut-offs against latency](curves.svg)\n"
     )
 
 

@@ -128,7 +128,6 @@ def test_whole_models_are_measured_and_what_is_missing_is_told(
     assert measured["az_execution.shared"]["n"] == 10
     record = {"rows": rows, "config": config}
     assert "| ONNX Runtime int8 |" in page.truth_block(record)
-    assert "accelerator.svg" in page.accelerator_block(record)
 
 
 def test_the_export_is_held_against_torch(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from edgespeech.contracts import Verdict
@@ -245,6 +246,16 @@ def render(page: Page, record: PageRecord | None) -> str:
     return text
 
 
+def files(page: Page, record: PageRecord | None) -> dict[Path, str]:
+    """The README and the pictures of a page, as rendered from a record.
+
+    Raises:
+        EdgeSpeechError: as `render`.
+    """
+    drawn = page.plots(None if record is None else record.view())
+    return {page.readme: render(page, record)} | {page.folder / name: svg for name, svg in drawn.items()}
+
+
 def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) -> None:
     """Measure, unless told to render only; write the record and the page, print what was found.
 
@@ -254,7 +265,8 @@ def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) ->
     if not render_only:
         write_page(measure(page, profile), page.records)
     record = page.newest()
-    write_atomic(page.readme, render(page, record))
+    for path, text in files(page, record).items():
+        write_atomic(path, text)
     print(NO_RECORD if record is None else summary(page, record))
 
 
