@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from replication.endpointing import tables as report
 from replication.endpointing.curves import Sweep, median_difference, sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
@@ -29,6 +28,7 @@ from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import heads_file, project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
@@ -509,7 +509,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     given = options.parse_args(words)
     config: Config = {
-        **yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")),
+        **load_yaml(HERE / "config.yaml"),
         "profile": given.profile,
     }
     if given.write is not None:

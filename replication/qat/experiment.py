@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import yaml
 
 from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
@@ -29,6 +28,7 @@ from edgespeech.arms.tables import (
     sensitivity_table,
 )
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
@@ -157,6 +157,6 @@ def main(words: Sequence[str] | None = None) -> None:
         rescore_newest(PAGE)
         given.render = True
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         train_arms(arms_of(HERE), given.only, processes=config["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)

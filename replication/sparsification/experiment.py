@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgespeech.arms.configuration import arms_of, snapshots_of, train_arms
 from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.report.page import run
 
@@ -88,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     given = options.parse_args(words)
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         shown = {config["picture"]["arm"]: config["picture"]["snapshots"]}
         train_arms(arms_of(HERE), given.only, processes=config["processes"], snapshots=shown)
     run(PAGE, profile=given.profile, render_only=given.render)

@@ -42,6 +42,7 @@ from safetensors import SafetensorError, safe_open
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
@@ -113,7 +114,7 @@ class Arms:
     def __init__(self, folder: Path, config: Mapping[str, Any], init: Path) -> None:
         self.folder = folder
         self.init = init
-        self._base: dict[str, Any] = yaml.safe_load((folder / config["base"]).read_text(encoding="utf-8"))
+        self._base: dict[str, Any] = load_yaml(folder / config["base"])
         self._fused = bool(config.get("fusion", False))
         self._tuning = {
             part["corpus"] for part in config.values() if isinstance(part, dict) and "corpus" in part
@@ -325,7 +326,7 @@ class Arms:
         if page and page != self.page:
             if page not in self._others:
                 folder = self.folder.parent / page
-                config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                config = load_yaml(folder / "config.yaml")
                 self._others[page] = Arms(folder, config, self.init)
             owner = self._others[page]
         for wanted in (f"{name}_seed{seed}", name):
@@ -391,7 +392,7 @@ def arms_of(folder: Path) -> Arms:
     Raises:
         EdgeSpeechError: as `Arms` and `arms_start` do.
     """
-    return Arms(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), arms_start())
+    return Arms(folder, load_yaml(folder / "config.yaml"), arms_start())
 
 
 def train_arms(

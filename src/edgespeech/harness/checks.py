@@ -20,9 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records import provenance
 from edgespeech.records.claims import Claims, load_claims
@@ -87,7 +86,7 @@ class Page:
         Raises:
             EdgeSpeechError: a claim is not known.
         """
-        found: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        found: dict[str, Any] = load_yaml(self.folder / "config.yaml")
         self.claims().check_names(f"{self.name}/config.yaml", found)
         return found
 
