@@ -25,6 +25,7 @@ from replication.lattices.second_pass import heard_with_lattices, measured, seco
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
+from edgespeech.arms.peer_bench import Prepared, prepared
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.places import project_root, work_dir
@@ -32,7 +33,6 @@ from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
-from edgespeech.harness.peer_bench import Prepared, prepared
 from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, n_best, oracle, prune

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespeech.arms.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.harness.hear import hear
-from edgespeech.harness.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.lm.fusion import TENSORS
 from edgespeech.metrics.word_errors import Compared, WordErrors
 from edgespeech.packed.codes import Codes, dequantise
