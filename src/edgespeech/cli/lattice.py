@@ -23,7 +23,7 @@ def make_lattice(
     audio: Annotated[Path, typer.Argument(help="An audio file.")],
     out: Annotated[Path, typer.Argument(help="`.lattice`, as it is sent, or `.txt` for Kaldi.")],
     model: Annotated[Path | None, typer.Option(help="A trained model's folder; the shipped one.")] = None,
-    beam: Annotated[int, typer.Option(min=1, help="States that the search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, max=1024, help="States that the search keeps.")] = 8,
     merge: Annotated[int, typer.Option(min=0, help="Last labels that make a state; 0: all.")] = 2,
     width: Annotated[float, typer.Option(min=0, help="How much less than the best a path is worth.")] = 8.0,
     words: Words = None,

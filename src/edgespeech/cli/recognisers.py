@@ -168,6 +168,18 @@ def systems() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what this machine has of what EdgeSpeech needs."""
+    from edgespeech.harness.doctor import doctor as look
+
+    lines, good = look()
+    for line in lines:
+        typer.echo(line)
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     host: Annotated[

@@ -25,6 +25,26 @@ def compare(
 
 
 @app.command()
+def verify(
+    records: Annotated[list[Path], typer.Argument(help="Records, each with its rows beside it.")],
+) -> None:
+    """Recompute records' figures from their rows, and say which are others."""
+    from edgespeech.harness.verify import verify_record
+
+    wrong = 0
+    for path in records:
+        found = verify_record(path)
+        wrong += len(found.wrong)
+        typer.echo(
+            f"{path.name}: " + ("; ".join(found.wrong) if found.wrong else "its figures are its rows'")
+        )
+        for remark in found.remarks:
+            typer.echo(f"  {remark}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if a table would change.")
@@ -32,6 +52,10 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
+    from edgespeech.core.extras import need
+
+    for module in ("matplotlib", "jinja2"):
+        need(module, "report")
     from edgespeech.pipeline.summary import render_all
 
     changed = render_all(check=check, html=html)
@@ -52,6 +76,9 @@ def claims() -> None:
 @app.command()
 def bench() -> None:
     """Run asv on the working tree and build the history pages."""
+    from edgespeech.core.extras import need
+
+    need("asv", "bench")
     from edgespeech.harness.bench import run_asv
 
     raise typer.Exit(run_asv())

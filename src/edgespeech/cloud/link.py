@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import LinkProfile
+from edgespeech.core.files import visible
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -44,7 +45,7 @@ def load_profiles(folder: Path | None = None) -> dict[str, LinkProfile]:
     if folder is not None:
         if not folder.is_dir():
             raise bad(PROFILES_ENV, "folder", str(folder), "an existing folder")
-        files += sorted(folder.glob("*.yaml"))
+        files += visible(folder, "*.yaml")
     profiles: dict[str, LinkProfile] = {}
     for file in files:
         for name, values in _read(file).items():

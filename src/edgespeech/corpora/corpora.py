@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
+from edgespeech.core.files import visible
 from edgespeech.core.places import manifests_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.manifest import Sha256
@@ -273,7 +274,7 @@ def _yaml_files() -> dict[str, Path]:
         folders.append(Path(extra))
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
+        for path in visible(folder, "*.yaml"):
             if path.stem in found:
                 raise bad(str(path), "name", path.stem, f"a new name: {found[path.stem]} has this one")
             found[path.stem] = path

@@ -22,7 +22,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.files import sha256_file
+from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
@@ -106,7 +106,7 @@ class Weights:
 
 def model_names() -> list[str]:
     """The models that have a specification, sorted."""
-    return sorted(path.stem for path in _specs_folder().glob("*.yaml"))
+    return [path.stem for path in visible(_specs_folder(), "*.yaml")]
 
 
 def load_spec(name: str) -> ModelSpec:

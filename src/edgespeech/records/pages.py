@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
+from edgespeech.core.files import visible
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records import earlier
 from edgespeech.records.claims import Claims, Judgement, Measured, judge
@@ -78,6 +79,7 @@ class PageRecord(Strict):
         config: the technique's whole configuration.
         rows: in the order in which they were measured.
         not_run: parts that could not run.
+        rescored: the record whose transcripts were scored again, its other rows repeated; None: measured anew.
     """
 
     schema_version: Literal[0, 1] = 1
@@ -95,11 +97,13 @@ class PageRecord(Strict):
     config: Mapping[str, Any]
     rows: tuple[PageRow, ...]
     not_run: tuple[NotRun, ...] = ()
+    rescored: str | None = None
 
     @model_validator(mode="after")
     def _honest(self) -> Self:
         if self.schema_version != EARLIER:
-            if self.profile is None or self.utterances is None or self.code_sha256 is None:
+            hashed = self.code_sha256 is not None or self.rescored is not None
+            if self.profile is None or self.utterances is None or not hashed:
                 raise ValueError("a record names its profile, its utterances and the hash of its code")
             guard(self.model_dump(mode="json"))
         return self
@@ -215,7 +219,7 @@ def newest(folder: Path, claims: Claims) -> PageRecord | None:
     Raises:
         EdgeSpeechError: as `load_page`.
     """
-    files = sorted(folder.glob("*.json"))
+    files = visible(folder, "*.json")
     return load_page(files[-1], claims) if files else None
 
 

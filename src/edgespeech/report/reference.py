@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from edgespeech.core.config import explain
+from edgespeech.core.files import visible
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.records.records import Share, Strict
 
@@ -43,7 +44,7 @@ def load_references(folder: Path) -> list[Reference]:
         EdgeSpeechError: not YAML, an unknown key, a wrong type, a share that is none.
     """
     found = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in visible(folder, "*.yaml"):
         try:
             found.append(Reference.model_validate(load_yaml(path)))
         except ValidationError as error:

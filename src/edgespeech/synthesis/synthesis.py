@@ -25,7 +25,7 @@ from rich.progress import track
 from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, visible, write_atomic
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.corpora.written import lines_of, written
@@ -180,7 +180,7 @@ def make_corpora(names: Iterable[str]) -> None:
     """
     wanted = {Path(name).stem for name in names if name.startswith(f"{CORPORA}/")}
     folder = manifests_dir() / RECIPES
-    recipes = {load_recipe(path).name: path for path in sorted(folder.glob("*.yaml"))}
+    recipes = {load_recipe(path).name: path for path in visible(folder, "*.yaml")}
     for name in sorted(wanted):
         if name not in recipes:
             raise bad(str(folder), "recipe", name, "one of " + ", ".join(recipes))
