@@ -178,7 +178,12 @@ class Kokoro:
         if self._vocoder == "envelope":
             filtered = envelope.EnvelopeVocoder(envelope.load_network())
             front = session(vocoder.cut(model, envelope.INPUTS))
-            return lambda inputs, seed: filtered(*front.run(None, inputs), seed=seed)
+
+            def say(inputs: dict[str, Any], seed: int) -> Samples:
+                features, style, pitch = front.run(None, inputs)
+                return filtered(features, style, pitch, seed)
+
+            return say
         exact = vocoder.Vocoder(
             {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer},
             {node.name: list(node.input) for node in model.graph.node},
