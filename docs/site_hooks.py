@@ -24,10 +24,22 @@ OUTSIDE = (
     "results/plots/*.svg",
 )
 """What joins the site."""
+REPLICATIONS = "Replications"
+"""The part of the navigation that lists the pages of the techniques."""
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"^ *(```|~~~)")
 _AWAY = re.compile(r"[a-z][a-z0-9+.-]*:|#")
 """Starts a target that is no path: an address or an anchor of the same page."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List every replication page in the navigation, so that a new technique edits no file of the site."""
+    pages = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("replication/*/README.md"))
+    assert config.nav is not None
+    for entry in config.nav:
+        if isinstance(entry, dict) and REPLICATIONS in entry:
+            entry[REPLICATIONS] = pages
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

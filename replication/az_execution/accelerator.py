@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.config import explain
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.packed.codes import Codes, dequantise, quantise
 from edgespeech.packed.edge_file import Tensor, sections
@@ -256,11 +256,9 @@ def load_numbers(path: Path) -> Numbers:
         EdgeSpeechError: not YAML, an unknown or missing number, one without a source or out of range.
     """
     try:
-        file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        file = _File.model_validate(load_yaml(path))
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:
         raise explain(str(path), error, tuple(_File.model_fields)) from error
     known = tuple(name for name in Processor.model_fields if name not in ("name", "sources"))

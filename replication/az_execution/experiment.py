@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +29,9 @@ from replication.az_execution.accelerator_trace import listen
 from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
-from edgespeech.core.files import write_atomic
+from edgespeech.core.exported import PARTS, TOKENS, onnx_file
 from edgespeech.core.places import project_root, shipped_models
+from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
@@ -45,9 +47,8 @@ from edgespeech.harness.peer_bench import (
     prepared,
     spread,
 )
-from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
-from edgespeech.model.export_onnx import PARTS, TOKENS, export_onnx, onnx_file, quantise_onnx
+from edgespeech.model.export_onnx import export_onnx, quantise_onnx
 from edgespeech.packed.edge_file import Tensor, read_edge, sections
 from edgespeech.packed.layout_search import this_machine
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tensors
@@ -55,15 +56,15 @@ from edgespeech.packed.runtime import PackedModel
 from edgespeech.packed.simulate import simulate, transcriptions
 from edgespeech.records.records import without_paths
 from edgespeech.report.page import run
-from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
-from edgespeech.search.settings import BEAM, CHUNK_S
+from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.settings import BEAM, CHUNK_S, MAX_LABELS
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 HERE = Path(__file__).parent
 PRODUCTS = HERE / "products.py"
 PLOT = HERE / "accelerator.svg"
 PEER_VARIABLE = "EDGESPEECH_SHERPA_PYTHON"
-"""Environment variable that names an interpreter that imports sherpa_onnx, in an environment of its own."""
+"""Environment variable that names an interpreter that imports sherpa_onnx, where that is another environment."""
 FEATURES = "features alone"
 SHERPA_TAIL_S = 0.4
 """Seconds of silence after the utterances that are compared with sherpa-onnx, which runs whole chunks alone."""
@@ -195,18 +196,19 @@ def exported_process(
     """ONNX Runtime or sherpa-onnx on exported files; `stack`: chunks that are run together at the least.
 
     Raises:
-        EdgeSpeechError: no interpreter for sherpa-onnx is named.
+        EdgeSpeechError: there is no sherpa-onnx.
     """
     files = {part: str(onnx_file(folder, part, int8=int8)) for part in PARTS}
     files["tokens"] = str(folder / TOKENS)
-    if kind == "sherpa":
-        python = os.environ.get(PEER_VARIABLE)
-        if not python:
-            raise EdgeSpeechError(f"{PEER_VARIABLE} names no interpreter that imports sherpa_onnx")
+    if kind == "sherpa-onnx":
+        python = os.environ.get(PEER_VARIABLE) or (sys.executable if find_spec("sherpa_onnx") else None)
+        if python is None:
+            raise EdgeSpeechError(
+                f"package sherpa-onnx is not installed, and {PEER_VARIABLE} names no interpreter that imports it"
+            )
         return process(bench, name, kind, python=python, files=files)
-    frames = bench.trained.model.config.stack
-    chunk = bench.chunk * frames
-    return process(bench, name, kind, files=files, stack=stack * frames, chunk=chunk, max_labels=MAX_LABELS)
+    multiple = stack * bench.trained.model.config.stack
+    return process(bench, name, kind, files=files, multiple=multiple, max_labels=MAX_LABELS)
 
 
 def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None]:
@@ -216,7 +218,7 @@ def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None
         EdgeSpeechError: it cannot run here.
     """
     name, kind, int8 = entry["name"], entry["kind"], entry["int8"]
-    if kind == "torch":
+    if kind == "edge-fp32":
         size = None if int8 else (bench.model / WEIGHTS).stat().st_size
         return process(bench, name, kind, folder=str(bench.model), int8=int8), size
     size = sum(onnx_file(bench.exported, part, int8=int8).stat().st_size for part in PARTS)
@@ -232,7 +234,7 @@ def truth(bench: Bench) -> Iterator[Row]:
     for name, path in bench.layouts.items():
         stored[name] = networks(read_edge(path).tensors)
         rows[name] = {"name": name, "ours": True, "file_bytes": path.stat().st_size, **sizes(stored[name])}
-        contestants.append(process(bench, name, "edge", file=str(path)))
+        contestants.append(process(bench, name, "edge-packed", file=str(path)))
     for entry in config["peers"]:
         name = entry["name"]
         rows[name] = {"name": name, "ours": False}
@@ -354,13 +356,13 @@ def onnx(bench: Bench) -> Iterator[Row]:
 def sherpa(bench: Bench) -> Iterator[Row]:
     """sherpa-onnx on the exported files against our greedy search, by torch in fp32 and by ONNX Runtime in int8."""
     folder = bench.export(labels=MAX_LABELS)
-    contestants = [process(bench, "ours fp32", "torch", folder=str(bench.model), int8=False)]
+    contestants = [process(bench, "ours fp32", "edge-fp32", folder=str(bench.model), int8=False)]
     contestants.append(
-        exported_process(bench, "ours int8", "onnx", bench.exported, int8=True, stack=bench.chunk)
+        exported_process(bench, "ours int8", "onnxruntime", bench.exported, int8=True, stack=bench.chunk)
     )
     for int8 in (False, True):
         name = "theirs int8" if int8 else "theirs fp32"
-        contestants.append(exported_process(bench, name, "sherpa", folder, int8=int8))
+        contestants.append(exported_process(bench, name, "sherpa-onnx", folder, int8=int8))
     spoken = [longer(item, SHERPA_TAIL_S) for item in bench.some("sherpa")]
     results = contest(contestants, warm=spoken)
     for name, found in results.items():
@@ -460,11 +462,16 @@ def accelerator_block(record: View | None) -> str:
         [
             processors.accelerator_table(rows),
             processors.limits_table(rows),
-            f"![time and modelled energy against sparsity]({PLOT.name})\n",
             processors.claims_table(numbers.claims, rows, record["config"]["accelerator"]["baseline"]),
             processors.numbers_table(numbers.processors),
         ]
     )
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Time and modelled energy against sparsity, by file name."""
+    rows = kept(record, "modelled")
+    return {} if rows is None else {PLOT.name: processors.accelerator_plot(rows)}
 
 
 PAGE = Page(
@@ -472,6 +479,7 @@ PAGE = Page(
     records=project_root() / "results" / "az_execution",
     checks=(execution, products),
     blocks={"truth": truth_block, "products": products_block, "accelerator": accelerator_block},
+    plots=plots,
 )
 
 
@@ -479,6 +487,3 @@ def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)
-    rows = kept(PAGE.view(), "modelled")
-    if rows is not None:
-        write_atomic(PLOT, processors.accelerator_plot(rows))

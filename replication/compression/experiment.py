@@ -24,6 +24,7 @@ from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
 from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root, records_dir, shipped_models
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
@@ -45,7 +46,7 @@ SEARCH = RESULTS / "search.yaml"
 
 def settings() -> dict[str, Any]:
     """The page's configuration."""
-    found: dict[str, Any] = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = load_yaml(HERE / "config.yaml")
     return found
 
 
@@ -77,7 +78,7 @@ def searched(root_sha256: str) -> dict[str, Option] | None:
     """What the search chose for the model with these weights; None if it did not run on them."""
     if not SEARCH.is_file():
         return None
-    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    told = load_yaml(SEARCH)
     if told["root_sha256"] != root_sha256:
         return None
     return {name: Option(**one) for name, one in told["matrices"].items()}
@@ -137,7 +138,7 @@ def search(config: dict[str, Any], seed: int) -> Iterator[Row]:
     del config, seed
     if searched(the_arms().root_sha256) is None:
         raise EdgeSpeechError("no search was made for this model: `--profile full` makes it")
-    told = yaml.safe_load(SEARCH.read_text(encoding="utf-8"))
+    told = load_yaml(SEARCH)
     yield {
         "claim": "compression.search",
         "detail": f"{told['file_bytes']} bytes; {told['added_loss']:.4f} added, {told['expected_loss']:.4f} expected",
@@ -306,7 +307,7 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    return f"{arms_table(rows, record['config']['control'])}\n![word errors against bytes and time](pareto.svg)\n"
+    return arms_table(rows, record["config"])
 
 
 def search_block(record: View | None) -> str:
@@ -326,6 +327,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, search, ships),
     blocks={"arms": arms_block, "search": search_block},
+    plots=plots,
 )
 
 
@@ -344,5 +346,3 @@ def main(words: Sequence[str] | None = None) -> None:
         make_search(given.profile)
         train_arms(the_arms(), given.only, processes=settings()["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.view()).items():
-        write_atomic(HERE / name, drawn)

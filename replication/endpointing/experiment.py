@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from replication.endpointing import tables as report
 from replication.endpointing.curves import Sweep, median_difference, sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
@@ -27,8 +26,9 @@ from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file
 from edgespeech.core.places import heads_file, project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
@@ -48,6 +48,7 @@ from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.report.page import run
+from edgespeech.search.settings import SearchSettings
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -90,11 +91,12 @@ def train(config: Config) -> Path:
         seed,
     )
     hesitation = Hesitation.model_validate(settings["hesitation"])
+    lessons_search = SearchSettings(beam=config["beam"], language_model=False)
     lessons: list[Lesson] = []
     for source in settings["speech"]:
         manifest = trainable(source["corpus"]).subset(source["utterances"], seed)
         lessons += [
-            lesson(frames_of(trained, config["beam"], case), case.eos_s, how.after_s)
+            lesson(frames_of(trained, lessons_search, case), case.eos_s, how.after_s)
             for case in lessons_cases(manifest, hesitation, trained, augment, seed, gate=settings["gate"])
         ]
         print(f"{manifest.name}: heard, {len(lessons)} utterances in all", flush=True)
@@ -171,7 +173,9 @@ def heard_set(config: Config, name: str) -> list[Heard]:
     if key not in _heard:
         trained, known = recogniser()[0], known_scorers(config)[0]
         values = config["tuning"] if name == "tuning" else config["sets"][name]
-        _heard[key] = [listen(trained, config["beam"], case, known) for case in set_cases(config, values)]
+        _heard[key] = [
+            listen(trained, report.search_of(config), case, known) for case in set_cases(config, values)
+        ]
         print(f"{name}: {len(_heard[key])} utterances heard", flush=True)
     return _heard[key]
 
@@ -217,6 +221,7 @@ def curves(config: Config, seed: int) -> Iterator[Row]:
         }
         for name in swept:
             row: Row = {"set": set_name, "scorer": name, "n": len(heard), "curve": report.curve(swept[name])}
+            row["settings"] = report.search_of(config).describe()
             place = tuned[name].at(config["cut_off_rate"]) if name in tuned else None
             if place is not None:
                 thresholds = tuned[name].thresholds[place : place + 1]
@@ -434,7 +439,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
     heard = []
     for name, samples in sounds.items():
         case = Case(id=name, condition="", text="", speaker=None, samples=samples, sos_s=0.0, eos_s=0.0)
-        heard.append(listen(trained, config["beam"], case, known))
+        heard.append(listen(trained, report.search_of(config), case, known))
     texts, durations_s = [one.texts[-1] for one in heard], [one.duration_s for one in heard]
     yield {
         "claim": "endpointing.invented",
@@ -491,6 +496,7 @@ PAGE = Page(
     records=project_root() / "results" / "endpointing",
     checks=(curves, dual, nothing_said, cost),
     blocks={"points": report.points_table, "dual": report.dual_table, "reset": report.example_table},
+    plots=lambda view: {f"{name}.svg": svg for name, svg in (report.plots(view) if view else {}).items()},
 )
 
 
@@ -503,7 +509,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     given = options.parse_args(words)
     config: Config = {
-        **yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8")),
+        **load_yaml(HERE / "config.yaml"),
         "profile": given.profile,
     }
     if given.write is not None:
@@ -517,6 +523,3 @@ def main(words: Sequence[str] | None = None) -> None:
         print(train({**config, "profile": "full"}))  # thresholds for use come from all tuning utterances
     if not given.train:
         run(PAGE, profile=given.profile, render_only=given.render)
-        record = PAGE.view()
-        for name, svg in (report.plots(record) if record else {}).items():
-            write_atomic(HERE / f"{name}.svg", svg)

@@ -20,7 +20,8 @@ from edgespeech.endpointing.policy import EndPointer, Gate, Scorer
 from edgespeech.endpointing.scorers import Scorers
 from edgespeech.model.checkpoint import Trained
 from edgespeech.records.trace import Stamped, Timeline, Trace
-from edgespeech.search.beam import BeamDecoder
+from edgespeech.search.settings import SearchSettings
+from edgespeech.search.streaming import decoder_of
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -52,21 +53,21 @@ class Heard:
         return Scores(scores=self.scores[scorer], audio_s=self.audio_s, eos_s=self.case.eos_s)
 
 
-def frames_of(trained: Trained, beam: int, case: Case) -> list[Frame]:
+def frames_of(trained: Trained, settings: SearchSettings, case: Case) -> list[Frame]:
     """All frames of an utterance."""
-    return FrameStream(trained, BeamDecoder(trained.model, beam)).accept(case.samples)
+    return FrameStream(trained, decoder_of(trained, settings)).accept(case.samples)
 
 
-def listen(trained: Trained, beam: int, case: Case, scorers: Scorers) -> Heard:
+def listen(trained: Trained, settings: SearchSettings, case: Case, scorers: Scorers) -> Heard:
     """Hear an utterance with every scorer.
 
     Args:
         trained: the recogniser.
-        beam: how many hypotheses its search keeps.
+        settings: how it searches; its own end-point plays no part.
         case: the utterance.
         scorers: by name.
     """
-    frames = frames_of(trained, beam, case)
+    frames = frames_of(trained, settings, case)
     scores: defaultdict[str, Floats] = defaultdict(lambda: np.empty(len(frames)))
     compute_s: dict[str, float] = {}
     for name, make in scorers.items():

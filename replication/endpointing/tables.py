@@ -19,6 +19,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.records.trace import Timeline
 from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
+from edgespeech.search.settings import SearchSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -79,6 +80,12 @@ def wordless(seconds: float, seed: int) -> dict[str, Samples]:
     return {name: samples.astype(np.float32) for name, samples in sounds.items()}
 
 
+def search_of(config: Mapping[str, Any]) -> SearchSettings:
+    """How the recogniser of a record searched; records of before `search` was a setting had no language model."""
+    given = config.get("search", {"beam": config["beam"], "language_model": False})
+    return SearchSettings(**given)
+
+
 def points_table(record: Mapping[str, Any] | None) -> str:
     """Every scorer on every set at the rate of the comparison, and at the threshold from the tuning set."""
     rows = _scored(record)
@@ -114,8 +121,8 @@ def points_table(record: Mapping[str, Any] | None) -> str:
     return (
         f"{markdown_table(head, lines)}\nEach scorer at the lowest threshold that cuts off at most {rate} of the set; "
         "on the right at the one that does so on the tuning set. Latencies over utterances that are not cut off, in "
-        "seconds after the end of speech, at the end of the chunk; ∞: the end-point never came.\n"
-        "\n![early cut-offs against latency](curves.svg)\n"
+        "seconds after the end of speech, at the end of the chunk; ∞: the end-point never came. The recogniser "
+        f"searched: {search_of(record['config']).describe()}.\n"
     )
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from replication.lattices import tables
 from replication.lattices.lists import Wire, listed, same_bytes
 from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
@@ -28,8 +27,8 @@ from torch import Tensor
 from edgespeech.arms.configuration import start_model
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
@@ -445,7 +444,13 @@ def bytes_block(record: View | None) -> str:
     points, audio = kept(record, "points"), kept(record, "audio")
     if points is None:
         return NO_RECORD
-    return f"{tables.bytes_table(points, audio)}\n![oracle word error rate against bytes]({PLOT.name})\n"
+    return tables.bytes_table(points, audio)
+
+
+def plots(record: View | None) -> dict[str, str]:
+    """Oracles against bytes, by file name."""
+    points = kept(record, "points")
+    return {} if points is None else {PLOT.name: tables.bytes_plot(points, kept(record, "audio"))}
 
 
 PAGE = Page(
@@ -458,6 +463,7 @@ PAGE = Page(
         "rounding": block("roundings", tables.rounding_table),
         "second_pass": block("second_pass", second_pass_table),
     },
+    plots=plots,
 )
 
 
@@ -467,10 +473,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
     given = options.parse_args(words)
     if given.words:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         write_words(config["vocabulary"])
         return
     run(PAGE, profile=given.profile, render_only=given.render)
-    record = PAGE.view()
-    if (points := kept(record, "points")) is not None:
-        write_atomic(PLOT, tables.bytes_plot(points, kept(record, "audio")))

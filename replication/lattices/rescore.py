@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from replication.lattices.lists import ARMS, Wire, expanded, sent
 
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import shipped_models, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.lattice.codec import Precision, Vocabulary
@@ -64,7 +64,7 @@ def run_folder() -> Path:
 
 def ours() -> dict[str, Any]:
     """How the lattices that are sent are made, see `config.yaml`."""
-    content = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    content = load_yaml(HERE / "config.yaml")
     made: dict[str, Any] = content["ours"]
     return made
 
@@ -137,7 +137,7 @@ def publish() -> None:
     lm = load_lm(run_folder() / MODEL)
     folder = shipped_second_pass()
     save_lm(folder / LM, lm.model, lm.tokeniser, lm.provenance, bits=BITS)
-    errors = yaml.safe_load(TUNED.read_text(encoding="utf-8"))["provenance"]["errors"]
+    errors = load_yaml(TUNED)["provenance"]["errors"]
     arm = min((arm.name for arm in ARMS if arm.paths == "lattice"), key=errors.__getitem__)
     save_scales(
         folder / SCALES, {NAME: load_scales(TUNED)[arm]}, {"arm": arm, "scales_sha256": sha256_file(TUNED)}

@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import yaml
 
 from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
@@ -26,8 +25,8 @@ from edgespeech.arms.tables import (
     pareto_plot,
     sensitivity_table,
 )
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
@@ -101,8 +100,8 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    pictures = "![word errors against bits](bits.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    pictures = "![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
 def distances_block(record: View | None) -> str:
@@ -140,6 +139,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, distances, sensitivity),
     blocks={"arms": arms_block, "distances": distances_block, "sensitivity": sensitivity_block},
+    plots=plots,
 )
 
 
@@ -149,8 +149,6 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     given = options.parse_args(words)
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         train_arms(arms_of(HERE), given.only, processes=config["processes"])
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.view()).items():
-        write_atomic(HERE / name, drawn)

@@ -24,12 +24,11 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.statistics import RESAMPLES, bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
+from edgespeech.metrics.wer import ErrorCounts, wer
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.provenance import git_state, load_average, processor
-from edgespeech.text.normalise import basic_text
 from edgespeech.training.loop import LOG, MODEL
-from edgespeech.training.watch import Sample, transcripts, tuning_sample
+from edgespeech.training.watch import Sample, sample_errors, tuning_sample
 
 SCHEMA = "edgespeech-choice-1"
 TUNING = (
@@ -67,10 +66,9 @@ def model_folder(folder: Path) -> Path:
 def measure(folder: Path, samples: Mapping[str, Sample]) -> Measured:
     """Recognise every sample with the model of a folder."""
     trained = load_model(model_folder(folder))
-    errors = {}
-    for name, sample in samples.items():
-        found = transcripts(trained.model, trained.tokeniser, sample.spoken)
-        errors[name] = count_errors(*([basic_text(text) for text in some] for some in (sample.texts, found)))
+    errors = {
+        name: sample_errors(trained.model, trained.tokeniser, sample) for name, sample in samples.items()
+    }
     return Measured(folder, trained, errors)
 
 

@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import yaml
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
@@ -395,7 +395,7 @@ def make() -> None:
     for path in training_files():
         alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)
         _python(*alone, "--module", "edgespeech.cli", "train", str(path))
-    config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+    config = load_yaml(HERE / "config.yaml")
     publish_model(config["shipped"])
 
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jiwer
-
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import Fusion, FusionWeights
+from edgespeech.metrics.wer import count_errors, total, wer
 from edgespeech.model.checkpoint import load_model
 from edgespeech.search.settings import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -29,9 +28,10 @@ SNR_DB = (5.0, 20.0)
 
 def rates(references: Sequence[str], hypotheses: Sequence[str]) -> str:
     """WER and its parts, in words."""
-    found = jiwer.process_words(list(references), list(hypotheses))
+    counts = count_errors(references, hypotheses)
+    found = total(counts)
     parts = f"{found.substitutions} / {found.deletions} / {found.insertions}"
-    return f"{100 * found.wer:.1f} % ({parts})"
+    return f"{100 * wer(counts):.1f} % ({parts})"
 
 
 def main() -> None:

@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jiwer
-
 from edgespeech.audio.features import Features
 from edgespeech.core.places import shipped_models
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import load_fusion
 from edgespeech.metrics.acceptance import accepted
+from edgespeech.metrics.wer import count_errors, wer
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.search.constraint import GrammarScores
@@ -62,7 +61,7 @@ def told(trained: Trained, heard: Mapping[str, Heard], beam: int, leaving: float
     parts = []
     for condition, (items, features) in heard.items():
         texts = said(trained, features, beam) if scores is None else led(trained, features, beam, scores)
-        rate = jiwer.wer([item.text for item in items], texts)
+        rate = wer(count_errors([item.text for item in items], texts))
         orders = [
             accepted(grammar.parse(text), item.intent, item.slots or {})
             for text, item in zip(texts, items, strict=True)

@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgespeech.arms.configuration import arms_of, snapshots_of, train_arms
 from edgespeech.arms.figures import check_arms, kept
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot, shades, zeros_plot
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.report.page import run
 
@@ -53,10 +51,8 @@ def arms_block(record: View | None) -> str:
     if rows is None:
         return NO_RECORD
     assert record is not None
-    pictures = (
-        "![word errors against zeros](zeros.svg)\n\n![word errors against bytes and time](pareto.svg)\n"
-    )
-    return f"{arms_table(rows, record['config']['control'])}\n{pictures}"
+    pictures = "![word errors against bytes and time](pareto.svg)\n"
+    return f"{arms_table(rows, record['config'])}\n{pictures}"
 
 
 def picture_block(record: View | None) -> str:
@@ -81,6 +77,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, picture),
     blocks={"arms": arms_block, "picture": picture_block},
+    plots=plots,
 )
 
 
@@ -90,9 +87,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     given = options.parse_args(words)
     if given.profile == "full" and not given.render:
-        config = yaml.safe_load((HERE / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml(HERE / "config.yaml")
         shown = {config["picture"]["arm"]: config["picture"]["snapshots"]}
         train_arms(arms_of(HERE), given.only, processes=config["processes"], snapshots=shown)
     run(PAGE, profile=given.profile, render_only=given.render)
-    for name, drawn in plots(PAGE.view()).items():
-        write_atomic(HERE / name, drawn)

@@ -206,6 +206,11 @@ class Recogniser(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     summary: ClassVar[str]
+    languages: ClassVar[tuple[str, ...]] = ()
+    """ISO 639-1 codes of what it recognises; empty where it does not say. Others are refused before a run."""
+    takes_context: ClassVar[bool | None] = None
+    """Whether the phrases of a request change anything; None where it does not say. Phrases that would be ignored are
+    refused before a run."""
 
     def missing(self) -> str | None:
         """Why this recogniser cannot run here (a package, weights), or None when it can. Must be cheap."""

@@ -11,6 +11,10 @@ class EdgeSpeechError(Exception):
     """
 
 
+class InterruptedRunError(EdgeSpeechError):
+    """A person stopped a run; the message says what is kept of it. Exit status 130."""
+
+
 def bad(where: str, field: str, value: object, expected: str) -> EdgeSpeechError:
     """An error that names the file or object, the field, the value and what was expected.
 

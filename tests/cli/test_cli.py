@@ -206,3 +206,13 @@ def test_verbose_says_on_stderr_what_is_read(tmp_path: Path) -> None:
     quiet = subprocess.run([*command[:3], *command[4:]], capture_output=True, text=True, check=True)
     assert quiet.stderr == ""
     assert quiet.stdout == told.stdout
+
+
+def test_the_demo_plays_a_recording_and_opens_nothing_unless_it_may() -> None:
+    command = [sys.executable, "-m", "edgespeech.cli", "demo", "--seconds", "1", "--no-page"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "MB on disk. Recordings of assistant_mini" in " ".join(done.stdout.split())
+    assert "words wrong" in done.stdout
+    assert "All results" not in done.stdout
+    command[command.index("1")] = "0"
+    assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 2

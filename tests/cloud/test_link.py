@@ -199,7 +199,7 @@ def test_a_profile_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("x: 3", "value is 3, expected a mapping of fields"),
         ("lte: {available: false}", "profile is 'lte', expected a name that no other profile has"),
         ("- lte", "content is ['lte'], expected a mapping"),
-        ("x: {", "cannot be read as YAML"),
+        ("x: {", "bad.yaml: not YAML"),
     ],
 )
 def test_bad_profiles(tmp_path: Path, text: str, message: str) -> None:

@@ -36,7 +36,7 @@ def test_the_mirror_is_named_or_beside_the_checkout(tmp_path: Path, monkeypatch:
     with pytest.raises(EdgeSpeechError, match=r"EDGESPEECH_MIRROR is .*gone', expected an existing folder"):
         places.mirror_root()
     monkeypatch.delenv("EDGESPEECH_MIRROR")
-    monkeypatch.setattr(places, "project_root", lambda: tmp_path / "checkout")
+    monkeypatch.setattr(places, "checkout", lambda: tmp_path / "checkout")
     assert places.mirror_root() is None
     (tmp_path / "shared" / "mirror").mkdir(parents=True)
     assert places.mirror_root() == tmp_path / "shared" / "mirror"

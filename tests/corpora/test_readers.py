@@ -80,6 +80,13 @@ def test_common_voice_keeps_its_texts_and_hashes_its_speakers(tree: Path) -> Non
     assert utterance.lang == "fr"
 
 
+def test_common_voice_finds_a_locale_that_is_written_in_upper_case(tree: Path) -> None:
+    tone(tree / "zh-CN" / "clips" / "one.mp3")
+    text(tree / "zh-CN" / "validated.tsv", "client_id\tpath\tsentence\tlocale\nabc\tone.mp3\tA\tzh-CN\n")
+    (utterance,) = read("common_voice", tree, "commonvoice_zh-cn").utterances
+    assert (utterance.id, utterance.lang) == ("one", "zh")
+
+
 @pytest.mark.parametrize(("split", "takes"), [("digits_test", [0, 4]), ("digits_train", [5, 11])])
 def test_digits_are_split_by_take(tree: Path, split: str, takes: list[int]) -> None:
     for take in (0, 4, 5, 11, 12, 49):

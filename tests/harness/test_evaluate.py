@@ -15,7 +15,7 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import evaluate
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.plan import Run
-from edgespeech.harness.workers import Job
+from edgespeech.harness.workers import CannotLoadError, Job
 
 SETTINGS = Settings(
     seed=0, threads=1, cloud_speedup=10.0, networks=("wifi",), profile="full", concurrent_jobs=1
@@ -52,7 +52,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def run_jobs(recogniser: object, options: object, jobs: Sequence[Job], **settings: object) -> None:
         ids.extend(job.request.utterance_id for job in jobs)
-        raise EdgeSpeechError("enough")
+        raise CannotLoadError("enough")
 
     monkeypatch.setattr(evaluate, "run_jobs", run_jobs)
     return ids

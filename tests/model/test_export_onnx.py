@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from edgespeech.core.exported import PARTS, onnx_file
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model import export_onnx as module
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.export_onnx import PARTS, export_onnx, onnx_file, quantise_onnx
-from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.model.export_onnx import export_onnx, quantise_onnx
+from edgespeech.search.settings import MAX_LABELS
 from helpers_packed import features, tiny
 
 STACK = 4
@@ -94,7 +95,7 @@ def test_the_files_tell_sherpa_onnx_what_it_asks(tmp_path: Path) -> None:
     encoder, decoder, joiner = (one.get_modelmeta().custom_metadata_map for one in sessions(tmp_path))
     assert encoder == {
         "model_type": "lstm", "num_encoder_layers": "2", "T": "20", "decode_chunk_len": "20",
-        "rnn_hidden_size": "70", "d_model": "70",
+        "rnn_hidden_size": "70", "d_model": "70", "stack": "4",
     }  # fmt: skip
     assert decoder == {"context_size": "3", "vocab_size": "40"}
     assert joiner == {"joiner_dim": "66"}

@@ -24,8 +24,9 @@ from edgespeech.packed.reference import product
 from edgespeech.packed.runtime import PackedModel, PackedStream, accept_batch
 from edgespeech.packed.simulate import simulate
 from edgespeech.search.beam import BeamDecoder
-from edgespeech.search.greedy import MAX_LABELS, GreedyDecoder
+from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.settings import MAX_LABELS
 from helpers_packed import features, prune, tiny
 
 FRAMES = 150

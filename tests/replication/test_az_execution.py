@@ -33,7 +33,7 @@ LAYOUTS = [
     {"name": "int8", "bits": 8},
     {"name": "4 bits, 50 % zeros", "bits": 4, "group": 64, "zeros": 0.5},
 ]
-TORCH = [{"name": "torch fp32", "kind": "torch", "int8": False}]
+TORCH = [{"name": "torch fp32", "kind": "edge-fp32", "int8": False}]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_whole_models_are_measured_and_what_is_missing_is_told(
         raise EdgeSpeechError("onnx is not installed")
 
     monkeypatch.setattr(page, "export_onnx", no_export)
-    onnx = {"name": "ONNX Runtime int8", "kind": "onnx", "int8": True}
+    onnx = {"name": "ONNX Runtime int8", "kind": "onnxruntime", "int8": True}
     rows = list(page.execution({**config, "peers": [*TORCH, onnx]}, 0))
     unmeasured = {"az_execution.onnx", "az_execution.sherpa"}
     whole = {claim for claim in CLAIMS if ".product_" not in claim}
@@ -128,7 +128,6 @@ def test_whole_models_are_measured_and_what_is_missing_is_told(
     assert measured["az_execution.shared"]["n"] == 10
     record = {"rows": rows, "config": config}
     assert "| ONNX Runtime int8 |" in page.truth_block(record)
-    assert "accelerator.svg" in page.accelerator_block(record)
 
 
 def test_the_export_is_held_against_torch(
@@ -149,22 +148,23 @@ def test_onnx_runtime_says_what_torch_says(
 ) -> None:
     pytest.importorskip("onnx")
     bench = page.Bench(config, model, tmp_path)
-    peers = [{"name": kind, "kind": kind, "int8": False} for kind in ("torch", "onnx")]
+    peers = [{"name": kind, "kind": kind, "int8": False} for kind in ("edge-fp32", "onnxruntime")]
     found = page.contest([page.peer(bench, entry)[0] for entry in peers], warm=bench.spoken)
-    assert page.equal_share(found["torch"]["warm"], found["onnx"]["warm"]) == 1
-    assert [one["labels"] for one in found["torch"]["warm"]] == [
-        one["labels"] for one in found["onnx"]["warm"]
+    assert page.equal_share(found["edge-fp32"]["warm"], found["onnxruntime"]["warm"]) == 1
+    assert [one["labels"] for one in found["edge-fp32"]["warm"]] == [
+        one["labels"] for one in found["onnxruntime"]["warm"]
     ]
-    assert all(one["labels"] for one in found["torch"]["warm"]), "models that say nothing prove nothing"
+    assert all(one["labels"] for one in found["edge-fp32"]["warm"]), "models that say nothing prove nothing"
 
 
 def test_sherpa_onnx_needs_an_interpreter(
     page: ModuleType, model: Path, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(page.PEER_VARIABLE, raising=False)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     bench = page.Bench(config, model, tmp_path)
     with pytest.raises(EdgeSpeechError, match=page.PEER_VARIABLE):
-        page.exported_process(bench, "sherpa", "sherpa", tmp_path, int8=False)
+        page.exported_process(bench, "sherpa", "sherpa-onnx", tmp_path, int8=False)
 
 
 def test_without_a_model_or_a_corpus_nothing_is_measured(

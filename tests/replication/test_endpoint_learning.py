@@ -36,6 +36,7 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.upl import upl_s
 from edgespeech.model.checkpoint import Trained
 from edgespeech.search.greedy import GreedyDecoder
+from edgespeech.search.settings import SearchSettings
 from edgespeech.search.streaming import StreamingTranscriber
 from edgespeech.synthesis.pauses import Hesitation
 from helpers_packed import tiny
@@ -321,8 +322,10 @@ class Counting(Scorer):
 
 def test_what_is_played_is_what_was_swept(trained: Trained) -> None:
     case = Case(id="a", condition="", text="", speaker=None, samples=noise(1.0), sos_s=0.0, eos_s=0.5)
-    heard = listen(trained, 2, case, {"count": Counting, "decoder": DecoderSilence})
-    assert len(heard.audio_s) == len(heard.texts) == len(frames_of(trained, 2, case)) == 24
+    heard = listen(trained, SearchSettings(beam=2), case, {"count": Counting, "decoder": DecoderSilence})
+    assert (
+        len(heard.audio_s) == len(heard.texts) == len(frames_of(trained, SearchSettings(beam=2), case)) == 24
+    )
     found = sweep([heard.of("count")], chunk_s=0.12)
     timeline = played(heard, ("count", float(found.thresholds[9])), chunk_s=0.12)
     end, final = timeline.events

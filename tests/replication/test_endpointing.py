@@ -20,6 +20,7 @@ from edgespeech.endpointing.scorers import Bounds
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import WEIGHTS, save_model
 from edgespeech.records.claims import load_claims
+from edgespeech.search.settings import SHIPPED
 from helpers_packed import tiny
 from helpers_replication import load_replication
 
@@ -67,7 +68,8 @@ def config(tmp_path: Path) -> dict[str, Any]:
     return {
         **CONFIG,
         "profile": "quick",
-        "beam": 1,
+        "beam": 2,
+        "search": {"beam": 2, "language_model": True},
         "cut_off_rate": 0.5,
         "silence_s": 1,
         "tuning": {"corpus": corpus},
@@ -106,6 +108,10 @@ def test_every_scorer_is_measured_on_every_set(page: ModuleType, config: dict[st
     assert 0 < energy["at"]["ep50_s"] < 0.4
     assert energy["at"]["cut_off_rate"] <= 0.5
     shown = report.points_table({"config": config, "rows": rows})
+    assert "The recogniser searched: beam 2 (ships: 16)." in shown
+    earlier = {"config": {key: value for key, value in config.items() if key != "search"}, "rows": rows}
+    assert "searched: beam 2 (ships: 16), no language model." in report.points_table(earlier)
+    assert report.search_of(CONFIG) == SHIPPED
     assert "| toy | energy silence | 3 |" in shown
     assert set(report.plots({"rows": rows})) == {"curves"}
 

@@ -60,7 +60,7 @@ def test_the_matrix_is_drawn_as_it_was_kept(
     assert [one["zeros"] for one in row["pictures"]] == [0.25, 1.0]
     assert row["pictures"][0] == {"step": 0, "zeros": 0.25, "shades": ["0f", "81"]}
     record = {
-        "config": {"control": "dense"},
+        "config": {"control": "dense", "beams": [4, 1]},
         "rows": [{"arms": [arm_row("dense", "dense", None, 0.1), arm_row("l1_50", "l1", 0.5, 0.2)]}, row],
     }
     drawn = page.plots(record)

@@ -41,7 +41,7 @@ def test_the_findings_hold_the_records_numbers(tmp_path: Path) -> None:
     assert "sends 6.2 kB a request" in cost
     assert "8 times as large" in cost
     difference = 100 * (wer - home[1].accuracy["whisper-en"].wer.value)
-    found = re.search(r"([\d.]+) points more on the device \[([\d.-]+), ([\d.-]+)\]", cost)
+    found = re.search(r"([\d.]+) points \[([\d.-]+), ([\d.-]+)\] more on the device", cost)
     assert found is not None
     assert float(found[1]) == pytest.approx(difference, abs=0.3)  # whisper-en joins a few words
     assert float(found[2]) <= float(found[1]) <= float(found[3])
@@ -54,7 +54,7 @@ def test_the_words_follow_the_verdict(tmp_path: Path) -> None:
     domain, _, abroad = findings(tmp_path, records)
     assert domain.startswith("**The small model is not useful in its domain.**")
     assert abroad.startswith("**On open speech.**")
-    assert "points fewer on the device" in abroad
+    assert "] fewer on the device" in abroad
     tie = findings(tmp_path / "tie", both(tmp_path / "tie", CORPUS, device=0.1, cloud=0.1, seed=0))[1]
     assert "no difference is shown" in tie
 

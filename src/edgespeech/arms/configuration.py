@@ -42,6 +42,7 @@ from safetensors import SafetensorError, safe_open
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
@@ -113,7 +114,7 @@ class Arms:
     def __init__(self, folder: Path, config: Mapping[str, Any], init: Path) -> None:
         self.folder = folder
         self.init = init
-        self._base: dict[str, Any] = yaml.safe_load((folder / config["base"]).read_text(encoding="utf-8"))
+        self._base: dict[str, Any] = load_yaml(folder / config["base"])
         self._fused = bool(config.get("fusion", False))
         self._tuning = {
             part["corpus"] for part in config.values() if isinstance(part, dict) and "corpus" in part
@@ -159,15 +160,19 @@ class Arms:
 
     def sha256(self, arm: Arm) -> str:
         """A hash of what the configuration says of an arm and of those that it starts from."""
+        return self._sha256(arm, fused=self._fused)
+
+    def _sha256(self, arm: Arm, *, fused: bool) -> str:
         run = None if arm.config is None else arm.config.model_dump(mode="json", exclude_unset=True)
         parents = []
         for reference in (arm.of, arm.init_of):
             if reference is not None and reference != INIT:
                 owner, other = self._other(reference, arm.seed)
-                parents.append(owner.sha256(other))
+                # Of another page's arm the training counts, not what that page packs beside it.
+                parents.append(owner._sha256(other, fused=fused and owner is self))
         layout = arm.layout.to_mapping()
         told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
-        return sha256_json(told | ({"fusion": True} if self._fused else {}))
+        return sha256_json(told | ({"fusion": True} if fused else {}))
 
     def run_folder(self, arm: Arm) -> Path:
         """Where an arm's run is, or would be.
@@ -321,7 +326,7 @@ class Arms:
         if page and page != self.page:
             if page not in self._others:
                 folder = self.folder.parent / page
-                config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                config = load_yaml(folder / "config.yaml")
                 self._others[page] = Arms(folder, config, self.init)
             owner = self._others[page]
         for wanted in (f"{name}_seed{seed}", name):
@@ -387,7 +392,7 @@ def arms_of(folder: Path) -> Arms:
     Raises:
         EdgeSpeechError: as `Arms` and `arms_start` do.
     """
-    return Arms(folder, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), arms_start())
+    return Arms(folder, load_yaml(folder / "config.yaml"), arms_start())
 
 
 def train_arms(

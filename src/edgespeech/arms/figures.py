@@ -17,6 +17,7 @@ from typing import Any
 from edgespeech.arms.configuration import Arm, Arms
 from edgespeech.arms.packed_bench import Bench, chunk_times, dev_loss, facts_of, say, weights_read
 from edgespeech.arms.sensitivity import Option, layout_of, try_each
+from edgespeech.arms.tables import search_of
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Row, View
@@ -279,7 +280,8 @@ def check_arms(arms: Arms, results: Path, config: Mapping[str, Any], seed: int) 
             if isinstance(one, Heard) and one.file is not None and one.arm.name == one.arm.first
         }  # another seed has the same layout, and each is a process
         times = chunk_times(files, bench, config[profile])
-        yield {"arms": [{**row, **times.get(row["name"], {})} for row in rows]}
+        searched = {"settings": search_of(config).describe()}
+        yield {"arms": [{**row, **searched, **times.get(row["name"], {})} for row in rows]}
         yield from comparisons(found, bench, config["comparisons"])
         share, total = said_again(found, arms, results, bench)
         if total:

@@ -192,7 +192,7 @@ def chunk_times(
             name=name,
             python=sys.executable,
             spec={
-                "kind": "edge",
+                "kind": "edge-packed",
                 "first": str(bench.spoken[0].file),
                 "file": str(file),
                 "evict_bytes": _EVICT,

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
+from edgespeech.search.settings import SearchSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +28,20 @@ GREYS = 16
 """Shades of a picture of a matrix."""
 
 
-def arms_table(rows: Sequence[Row], control: str) -> str:
-    """All arms; one that did not run says why."""
+def search_of(config: Mapping[str, Any]) -> SearchSettings:
+    """How the search of a page's claims goes: its first beam, with the language models that the files may have."""
+    fused = bool(config.get("fusion", False))
+    return SearchSettings(beam=config["beams"][0], language_model=fused, final_s=None, chunk_s=None)
+
+
+def arms_table(rows: Sequence[Row], config: Mapping[str, Any]) -> str:
+    """All arms; one that did not run says why.
+
+    Args:
+        rows: of the arms.
+        config: of the record: `control`, `beams` and `fusion`.
+    """
+    control = config["control"]
     ran = _ran(rows)
     corpora = list(dict.fromkeys(corpus for row in ran for corpus in row["wer"]))
     others = list(dict.fromkeys(beam for row in ran for beam in row["wer_other"]))
@@ -70,7 +83,8 @@ def arms_table(rows: Sequence[Row], control: str) -> str:
     n = "" if timed is None else f" Chunks: {timed['cold']['n']} cold, {timed['warm']['n']} warm."
     return (
         f"{markdown_table(head, lines)}\nIn brackets: 95 % intervals by bootstrap; differences are paired, on all "
-        f"corpora together, and negative where the arm is better than {control} of the same seed.{n}\n"
+        f"corpora together, and negative where the arm is better than {control} of the same seed.{n} "
+        f"Search: {search_of(config).describe()}.\n"
     )
 
 

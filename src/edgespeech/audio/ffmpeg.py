@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.extras import need
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.extras import need
 
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _SLACK_S = 0.2

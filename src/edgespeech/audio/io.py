@@ -44,6 +44,10 @@ _FORMATS = {
 }
 
 
+class AudioMismatchError(EdgeSpeechError):
+    """A file is not the one, or not as long, as its manifest says."""
+
+
 def read_audio(
     path: Path,
     *,
@@ -128,9 +132,10 @@ def read_audio_bytes(
     if duration is not None and not 0 < duration < np.inf:
         raise bad(where, "duration", duration, "more than 0 s")
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise EdgeSpeechError(f"{where}: sha256 is {found}, expected {sha256}: it is another file")
+        raise AudioMismatchError(f"{where}: sha256 is {found}, expected {sha256}: it is another file")
     whole, rate = _mono(where, data, channels)
-    mono = _part(where, whole, rate, offset, duration)
+    start, stop = part_of(where, len(whole), rate, offset, duration)
+    mono = whole[start:stop]
     _check_samples(where, mono)
     if rate != sample_rate:
         given, mono = mono.size, soxr.resample(mono, rate, sample_rate, quality="HQ")
@@ -144,23 +149,51 @@ def ends_properly(data: bytes) -> bool:
     return data[:4] != b"OggS" or ogg_links("audio", data)[1]
 
 
-def _part(where: str, whole: Samples, rate: int, offset: float | None, duration: float | None) -> Samples:
-    """The asked part of a file's samples, its length checked."""
-    length_s = len(whole) / rate
+def length_of(where: str, data: bytes, *, channels: str = MONO, sha256: str | None = None) -> tuple[int, int]:
+    """How many samples a file's bytes hold, all of them decoded, and their rate.
+
+    Raises:
+        EdgeSpeechError: as `read_audio`.
+    """
+    check_channels(channels)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise AudioMismatchError(f"{where}: sha256 is {found}, expected {sha256}: it is another file")
+    whole, rate = _mono(where, data, channels)
+    return len(whole), rate
+
+
+def part_of(
+    where: str, samples: int, rate: int, offset: float | None, duration: float | None
+) -> tuple[int, int]:
+    """Where a part of a file starts and ends, in samples.
+
+    Args:
+        where: names the file in errors.
+        samples: of the file.
+        rate: their rate.
+        offset: where the part starts, in seconds; None: the whole file.
+        duration: its length, in seconds; of a whole file it must be the file's.
+
+    Raises:
+        AudioMismatchError: the file is shorter, or longer.
+    """
+    length_s = samples / rate
     start = round((offset or 0.0) * rate)
-    if start >= len(whole):
-        raise bad(where, "offset", offset, f"less than the file's {length_s:.3f} s")
+    if start >= samples:
+        raise AudioMismatchError(str(bad(where, "offset", offset, f"less than the file's {length_s:.3f} s")))
     if duration is None:
-        return whole[start:]
+        return start, samples
     left_s = length_s - (offset or 0.0)
     if duration > left_s + DURATION_SLACK_S:
         after = "" if offset is None else " after the offset"
-        raise bad(where, "duration", duration, f"at most the {left_s:.3f} s that are there{after}")
+        expected = f"at most the {left_s:.3f} s that are there{after}"
+        raise AudioMismatchError(str(bad(where, "duration", duration, expected)))
     if offset is None and duration < length_s - DURATION_SLACK_S:
-        raise bad(where, "duration", duration, f"the file's {length_s:.3f} s, or an offset for a part of it")
+        expected = f"the file's {length_s:.3f} s, or an offset for a part of it"
+        raise AudioMismatchError(str(bad(where, "duration", duration, expected)))
     if duration > left_s - DURATION_SLACK_S:
-        return whole[start:]
-    return whole[start : start + max(1, round(duration * rate))]
+        return start, samples
+    return start, start + max(1, round(duration * rate))
 
 
 def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:

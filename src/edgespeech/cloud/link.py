@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from edgespeech.contracts import LinkProfile
+from edgespeech.core.files import visible
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 
 PROFILES_ENV = "EDGESPEECH_PROFILES"
@@ -44,7 +45,7 @@ def load_profiles(folder: Path | None = None) -> dict[str, LinkProfile]:
     if folder is not None:
         if not folder.is_dir():
             raise bad(PROFILES_ENV, "folder", str(folder), "an existing folder")
-        files += sorted(folder.glob("*.yaml"))
+        files += visible(folder, "*.yaml")
     profiles: dict[str, LinkProfile] = {}
     for file in files:
         for name, values in _read(file).items():
@@ -212,8 +213,8 @@ def _check(profile: LinkProfile, where: str) -> None:
 def _read(file: Path) -> Mapping[str, object]:
     """The mapping in a YAML file; its keys are strings."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(file, name=file.name)
+    except OSError as error:
         raise EdgeSpeechError(f"{file.name}: cannot be read as YAML: {error}") from error
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise bad(file.name, "content", content, "a mapping of profile names to fields")

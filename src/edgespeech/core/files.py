@@ -13,6 +13,11 @@ from edgespeech.errors import EdgeSpeechError
 _BLOCK = 1 << 20
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds of a pattern, by name, without what systems hide in it (macOS's `._` files, editors' own)."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader, a crash or a full disk only ever sees the old file or the whole new one.
 

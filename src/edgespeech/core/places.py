@@ -9,22 +9,35 @@ from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError, bad
 
+DATA = Path(__file__).resolve().parents[1] / "_data"
+"""What a wheel brings of the checkout, see `CMakeLists.txt`."""
 MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
 """Environment variable that names a folder with the model to use instead of the shipped one."""
 
 
-def project_root() -> Path:
+def checkout() -> Path | None:
     """The folder of the checkout: the nearest one above this package, or above the working directory, whose
-    `pyproject.toml` names this project.
-
-    Raises:
-        EdgeSpeechError: there is none.
+    `pyproject.toml` names this project; None where there is none, as for an installed package.
     """
     for start in (Path(__file__).resolve(), Path.cwd()):
         for folder in (start, *start.parents):
             if _is_project(folder / "pyproject.toml"):
                 return folder
-    raise EdgeSpeechError(f"{Path.cwd()}: no EdgeSpeech checkout here or above, expected to run inside one")
+    return None
+
+
+def project_root() -> Path:
+    """The folder of the checkout, for what an installed package does not have: records, pages, sources.
+
+    Raises:
+        EdgeSpeechError: there is none.
+    """
+    folder = checkout()
+    if folder is None:
+        raise EdgeSpeechError(
+            f"{Path.cwd()}: no EdgeSpeech checkout here or above, expected to run inside one"
+        )
+    return folder
 
 
 @lru_cache(maxsize=64)
@@ -46,9 +59,19 @@ def records_dir() -> Path:
     return results_dir() / "records"
 
 
+def manifests_dir() -> Path:
+    """Descriptions of corpora, grammars, phrase lists and the embedded corpus: the checkout's, or the package's."""
+    return _shipped("data_manifests", "data_manifests")
+
+
 def shipped_models() -> Path:
-    """Where the trained models that ship with the project are."""
-    return results_dir() / "models"
+    """The trained models that ship with the project: the checkout's, or the package's."""
+    return _shipped("results/models", "models")
+
+
+def _shipped(in_checkout: str, in_package: str) -> Path:
+    folder = checkout()
+    return DATA / in_package if folder is None else folder / in_checkout
 
 
 def edge_model() -> Path:
@@ -77,22 +100,30 @@ def mirror_root() -> Path | None:
         if not Path(named).is_dir():
             raise bad("environment", "EDGESPEECH_MIRROR", named, "an existing folder, or empty for no mirror")
         return Path(named)
-    folder = project_root().parent / "shared" / "mirror"
-    return folder if folder.is_dir() else None
+    folder = checkout()
+    beside = None if folder is None else folder.parent / "shared" / "mirror"
+    return beside if beside is not None and beside.is_dir() else None
 
 
 def work_dir() -> Path:
     """The folder that holds everything fetched and generated, made when missing.
 
-    `EDGESPEECH_WORK` names it; else it is `.work` in the checkout.
+    `EDGESPEECH_WORK` names it; else it is `.work` in the checkout, or `edgespeech` in the user's cache folder.
 
     Raises:
         EdgeSpeechError: it cannot be made.
     """
     named = os.environ.get("EDGESPEECH_WORK")
-    folder = Path(named).resolve() if named else project_root() / ".work"
+    folder = Path(named).resolve() if named else _default_work_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgeSpeechError(f"{folder}: could not be made: {error.strerror or error}") from error
     return folder
+
+
+def _default_work_dir() -> Path:
+    folder = checkout()
+    if folder is not None:
+        return folder / ".work"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgespeech"

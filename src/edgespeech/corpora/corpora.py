@@ -11,11 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root
+from edgespeech.core.files import visible
+from edgespeech.core.places import manifests_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -266,14 +267,14 @@ class Corpus(_Strict):
 
 
 def _yaml_files() -> dict[str, Path]:
-    folders = [project_root() / "data_manifests"]
+    folders = [manifests_dir()]
     if extra := os.environ.get("EDGESPEECH_CORPORA"):
         if not Path(extra).is_dir():
             raise bad("environment", "EDGESPEECH_CORPORA", extra, "an existing folder")
         folders.append(Path(extra))
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
+        for path in visible(folder, "*.yaml"):
             if path.stem in found:
                 raise bad(str(path), "name", path.stem, f"a new name: {found[path.stem]} has this one")
             found[path.stem] = path
@@ -295,10 +296,7 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = load_yaml(path)
     try:
         corpus = Corpus.model_validate(content)
     except ValidationError as error:

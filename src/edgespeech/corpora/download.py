@@ -5,22 +5,30 @@ from __future__ import annotations
 import errno
 import http.client
 import logging
+import shutil
 import sys
 import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.corpora import Url
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 
 _log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
+_MAX_BYTES = 200 << 30
+"""Of a download whose size is not published."""
+_MAX_MEMBERS = 5_000_000
+
+
+class _EndlessError(Exception):
+    """More comes than was published."""
 
 
 class UnavailableError(EdgeSpeechError):
@@ -64,6 +72,7 @@ def download(source: Url, path: Path, *, progress: bool = False) -> None:
 def _receive(source: Url, part: Path, have: int, progress: bool) -> None:
     """Append what is missing to a partial file."""
     request = urllib.request.Request(source.url)
+    limit = source.bytes or _MAX_BYTES
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
@@ -74,9 +83,14 @@ def _receive(source: Url, part: Path, have: int, progress: bool) -> None:
             total = have + int(length) if length is not None else None
             with part.open("ab" if have else "wb") as file, _bar(part.stem, total, progress) as tell:
                 while block := answer.read(_BLOCK):
+                    if have + len(block) > limit:
+                        raise _EndlessError
                     file.write(block)
                     have += len(block)
                     tell(have)
+    except _EndlessError:
+        part.unlink()
+        raise EdgeSpeechError(f"{source.url}: sends more than the {limit} bytes that were expected") from None
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # All of it is here; the caller verifies.
@@ -119,6 +133,51 @@ def _bar(name: str, total: int | None, show: bool) -> Iterator[Callable[[int], N
         yield say
 
 
+def _safe_members(archive: Path, tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    """Every member, once it is known to stay in the folder and to fit on the disk.
+
+    Raises:
+        EdgeSpeechError: one is absolute, leaves the folder by its name or its link, lies below a link, or is neither a
+            file, a folder nor a link; or all together are larger than what is free.
+    """
+    free = shutil.disk_usage(folder.parent).free
+    needed = 0
+    links: set[PurePosixPath] = set()
+    for number, member in enumerate(tar):
+        if number >= _MAX_MEMBERS:
+            raise bad(str(archive), "members", f"over {_MAX_MEMBERS}", "at most so many")
+        path = _inside(archive, member.name, member.name)
+        if any(above in links for above in (path, *path.parents)):
+            raise bad(str(archive), "member", member.name, "nothing at or below a link")
+        if member.issym():
+            _inside(archive, member.name, str(path.parent / member.linkname))
+            links.add(path)
+        elif member.islnk():
+            _inside(archive, member.name, member.linkname)
+        elif not (member.isfile() or member.isdir()):
+            raise bad(str(archive), "member", member.name, "a file, a folder or a link")
+        needed += member.size
+        if needed > free:
+            raise bad(str(archive), "bytes, unpacked", f"over {needed}", f"at most the {free} that are free")
+        yield member
+
+
+def _inside(archive: Path, member: str, name: str) -> PurePosixPath:
+    """A path within the folder, its `..` resolved."""
+    outside = bad(str(archive), "member", member, "a path that stays in the folder")
+    if name.startswith(("/", "\\")) or ":" in name.split("/")[0] or "\0" in name:
+        raise outside
+    parts: list[str] = []
+    for part in PurePosixPath(name).parts:
+        if part == ".." and not parts:
+            raise outside
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return PurePosixPath(*parts)
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive into a new folder; members that would leave the folder are refused.
 
@@ -127,6 +186,10 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            # Our own rules, for Pythons whose `tarfile` knows no filter or a leaky one; its own where it has them.
+            members = list(_safe_members(archive, tar, folder))
+            if hasattr(tarfile, "data_filter"):
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(folder, members=members)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise EdgeSpeechError(f"{archive}: could not be unpacked: {error}") from error

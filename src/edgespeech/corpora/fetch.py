@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import mirror_root, project_root, work_dir
+from edgespeech.core.places import manifests_dir, mirror_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
     CorpusKind,
@@ -94,6 +94,11 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
     raise UnavailableError(f"{corpus.name}: no source gives {', '.join(wanted)}. Tried:\n" + "\n".join(tried))
 
 
+def is_manifest_file(name: str) -> bool:
+    """Whether a name is that of a manifest file, not of a corpus or split: it has the ending of one, or is a path."""
+    return name.endswith((".jsonl", ".json", ".ndjson", ".gz")) or "/" in name
+
+
 def manifest_of(corpus_or_split: str) -> Manifest:
     """The manifest of a split, of a corpus with one manifest for all its splits, or in a `.jsonl` file.
 
@@ -108,7 +113,7 @@ def manifest_of(corpus_or_split: str) -> Manifest:
 
 
 def _manifest_of(corpus_or_split: str) -> Manifest:
-    if corpus_or_split.endswith(".jsonl"):
+    if is_manifest_file(corpus_or_split):
         return load_manifest(Path(corpus_or_split))
     corpus, name, shared = _meant(corpus_or_split)
     if corpus.kind in _WITHOUT_AUDIO:
@@ -174,7 +179,7 @@ def _local_folder(source: Source) -> Path:
         UnavailableError: it is not there.
     """
     if source.embedded:
-        folder = project_root() / "data_manifests" / source.embedded.folder
+        folder = manifests_dir() / source.embedded.folder
     elif source.mirror:
         root = mirror_root()
         if root is None:

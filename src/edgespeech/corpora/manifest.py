@@ -13,14 +13,14 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgespeech.audio.io import DURATION_SLACK_S, MONO, read_audio
+from edgespeech.audio.io import DURATION_SLACK_S, MONO, file_bytes, length_of, part_of, read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
@@ -160,6 +160,20 @@ class Manifest:
             channels=channels,
             sha256=utterance.sha256,
         )
+
+    def check(self, items: Sequence[Utterance], *, channels: str = MONO) -> None:
+        """Decode the file that these utterances are parts of, once, and compare it with what their lines say.
+
+        Raises:
+            AudioMismatchError: it is another file, or shorter or longer than a line says.
+            EdgeSpeechError: it cannot be read.
+        """
+        path = self.audio_path(items[0])
+        data = file_bytes(path)
+        for sha256 in {item.sha256 for item in items}:
+            samples, rate = length_of(str(path), data, channels=channels, sha256=sha256)
+        for item in items:
+            part_of(str(path), samples, rate, item.offset, item.duration)
 
     def subset(self, n: int, seed: int) -> Manifest:
         """A seeded sample of `n` utterances (all, where there are no more), in the original order.

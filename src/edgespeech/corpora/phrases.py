@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgespeech.core.places import project_root
+from edgespeech.core.places import manifests_dir
 from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -21,7 +21,7 @@ def load_phrases(name: str) -> tuple[str, ...]:
     Raises:
         EdgeSpeechError: no such file or list, or it holds no phrase or too many.
     """
-    folder = project_root() / "data_manifests" / "contexts"
+    folder = manifests_dir() / "contexts"
     path = Path(name) if Path(name).is_file() else folder / f"{name}.txt"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import soundfile
 
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import sha256_file, visible, write_atomic
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -100,7 +100,7 @@ def librispeech(tree: Path, split: str, manifest: Path) -> None:
 
 def an4(tree: Path, split: str, manifest: Path) -> None:
     """AN4: `etc/<split>.transcription` with lines `<s> WORDS </s> (speaker's file)`, audio under `wav/`."""
-    audio = {path.stem: path for path in sorted((tree / "wav").rglob("*.wav"))}
+    audio = {path.stem: path for path in visible(tree / "wav", "**/*.wav")}
 
     def utterances() -> Iterator[Utterance]:
         transcription = tree / "etc" / f"{split}.transcription"
@@ -138,13 +138,18 @@ def speechocean762(tree: Path, split: str, manifest: Path) -> None:
 
 
 def common_voice(tree: Path, split: str, manifest: Path) -> None:
-    """A Common Voice sample: `<lang>/validated.tsv` and `<lang>/clips/`; speakers' ids are hashed again."""
-    lang = split.removeprefix("commonvoice_")
-    rows = csv.DictReader(_lines(tree / lang / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
+    """A Common Voice sample: `<locale>/validated.tsv` and `<locale>/clips/`; speakers' ids are hashed again.
+
+    A split's name has its locale in lower case, such as `zh-cn`; the language is what is before the hyphen.
+    """
+    wanted = split.removeprefix("commonvoice_")
+    locale = next((path.name for path in sorted(tree.iterdir()) if path.name.lower() == wanted), wanted)
+    rows = csv.DictReader(_lines(tree / locale / "validated.tsv"), delimiter="\t", quoting=csv.QUOTE_NONE)
 
     def utterances() -> Iterator[Utterance]:
         for row in rows:
-            path = tree / lang / "clips" / row["path"]
+            path = tree / locale / "clips" / row["path"]
+            lang = wanted.partition("-")[0]
             speaker = sha256(row["client_id"].encode()).hexdigest()[:12]
             yield _utterance(manifest, path, path.stem, row["sentence"], speaker=speaker, lang=lang)
 
@@ -156,7 +161,7 @@ def digits(tree: Path, split: str, manifest: Path) -> None:
     takes = range(5) if split == "digits_test" else range(5, 12)
 
     def utterances() -> Iterator[Utterance]:
-        for path in sorted((tree / "recordings").glob("*.wav")):
+        for path in visible(tree / "recordings", "*.wav"):
             digit, speaker, take = path.stem.split("_")
             if int(take) in takes:
                 yield _utterance(manifest, path, path.stem, _DIGITS[int(digit)], speaker=speaker)
@@ -167,7 +172,7 @@ def digits(tree: Path, split: str, manifest: Path) -> None:
 def wake_words(tree: Path, split: str, manifest: Path) -> None:
     """Wake words: `audio/<word>/`; all of "alexa", the first 120 by name of the others."""
     word = split.removeprefix("wakeword_")
-    files = sorted(path for path in (tree / "audio" / word).glob("*") if path.suffix in {".flac", ".wav"})
+    files = [path for path in visible(tree / "audio" / word, "*") if path.suffix in {".flac", ".wav"}]
     if word != "alexa":
         files = files[:120]
     write_manifest(manifest, (_utterance(manifest, path, f"{word}-{path.stem}", word) for path in files))

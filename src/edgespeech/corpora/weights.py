@@ -19,12 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.files import sha256_file
-from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.files import sha256_file, visible
+from edgespeech.core.places import manifests_dir, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -106,7 +106,7 @@ class Weights:
 
 def model_names() -> list[str]:
     """The models that have a specification, sorted."""
-    return sorted(path.stem for path in _specs_folder().glob("*.yaml"))
+    return [path.stem for path in visible(_specs_folder(), "*.yaml")]
 
 
 def load_spec(name: str) -> ModelSpec:
@@ -119,9 +119,7 @@ def load_spec(name: str) -> ModelSpec:
     if not path.is_file():
         raise bad("weights", "model", name, "one of " + ", ".join(model_names()))
     try:
-        return ModelSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+        return ModelSpec.model_validate(load_yaml(path))
     except ValidationError as error:
         raise explain(str(path), error) from error
 
@@ -209,7 +207,7 @@ class _Absent(Exception):  # noqa: N818  # not an error: the next source may hav
 
 
 def _specs_folder() -> Path:
-    return project_root() / "data_manifests" / "models"
+    return manifests_dir() / "models"
 
 
 def _mismatch(folder: Path, files: Mapping[str, FileSpec]) -> str | None:

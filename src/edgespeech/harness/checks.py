@@ -20,9 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records import provenance
 from edgespeech.records.claims import Claims, load_claims
@@ -37,6 +36,8 @@ View = dict[str, Any]
 Check = Callable[[dict[str, Any], int], Iterator[Row]]
 Block = Callable[[View | None], str]
 """Makes the Markdown of a further block of the page; there may be no record yet."""
+Plots = Callable[[View | None], dict[str, str]]
+"""Makes the page's pictures by their file names; none without a record."""
 Profile = Literal["quick", "full"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -52,12 +53,14 @@ class Page:
         records: where the records go.
         checks: in the order of the table. The configuration that they get has the profile under `profile`.
         blocks: further blocks of the README, by the name in their marker.
+        plots: the page's pictures.
     """
 
     folder: Path
     records: Path
     checks: tuple[Check, ...]
     blocks: Mapping[str, Block] = field(default_factory=dict)
+    plots: Plots = lambda view: {}  # a default, and no name of its own
 
     @property
     def name(self) -> str:
@@ -83,7 +86,7 @@ class Page:
         Raises:
             EdgeSpeechError: a claim is not known.
         """
-        found: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        found: dict[str, Any] = load_yaml(self.folder / "config.yaml")
         self.claims().check_names(f"{self.name}/config.yaml", found)
         return found
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import platform
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -16,72 +16,29 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgespeech.cloud.link import load_profiles
-from edgespeech.contracts import LinkProfile, Recogniser, Request
-from edgespeech.core.places import project_root
+from edgespeech.audio.io import check_channels
+from edgespeech.contracts import Recogniser, Request
 from edgespeech.corpora.corpora import Split, find_split
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.fetch import is_manifest_file, manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases, phrases_for
 from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import EdgeSpeechError, InterruptedRunError, bad
 from edgespeech.harness.discovery import find_recogniser
-from edgespeech.harness.plan import Profile, Run
-from edgespeech.harness.score import ScoredRun, resampling_unit, score
-from edgespeech.harness.workers import Done, Job, run_jobs
+from edgespeech.harness.draft import Draft, Settings
+from edgespeech.harness.journal import Journal
+from edgespeech.harness.plan import Run, measuring_code_sha256
+from edgespeech.harness.preflight import check_audio, check_noise, check_out, check_request, check_words
+from edgespeech.harness.score import score
+from edgespeech.harness.workers import CannotLoadError, Done, Job, run_jobs
+from edgespeech.harness.workers import Run as JobsRun
 from edgespeech.records import provenance
-from edgespeech.records.records import (
-    CorpusRow,
-    Provenance,
-    Record,
-    Row,
-    Subset,
-    SystemRow,
-    make_run_id,
-    sha256_json,
-    without_paths,
-)
+from edgespeech.records.records import Record, Row, sha256_json, write_record
 from edgespeech.text.grammar import load_grammar
 
+__all__ = ["Settings", "evaluate_run"]
+
 _log = logging.getLogger(__name__)
-
-ENDPOINTING = (
-    "The end of the file ends an utterance, unless the system says that it ends one by itself; "
-    "what follows its end-point is then heard as a further segment."
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What a run has besides its recogniser and data.
-
-    Attributes:
-        seed: of the subset, the noise, the networks and the intervals.
-        threads: pinned for every library of the recogniser.
-        cloud_speedup: far side's speed in units of this machine's.
-        networks: profiles to replay over.
-        profile: quick or full, as the record says.
-        concurrent_jobs: runs on this machine at once, this one included.
-    """
-
-    seed: int
-    threads: int
-    cloud_speedup: float
-    networks: tuple[str, ...]
-    profile: Profile
-    concurrent_jobs: int
-
-    def links(self) -> dict[str, LinkProfile]:
-        """The profiles themselves.
-
-        Raises:
-            EdgeSpeechError: one is unknown.
-        """
-        known = load_profiles()
-        for name in self.networks:
-            if name not in known:
-                raise bad("--network", "name", name, "one of " + ", ".join(known))
-        return {name: known[name] for name in self.networks}
 
 
 def evaluate_run(
@@ -91,6 +48,8 @@ def evaluate_run(
     options: Mapping[str, Any] | None = None,
     grammar: str | None = None,
     missing: str | None = None,
+    out: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Record, list[Row]]:
     """Run one recogniser over one corpus under one condition.
 
@@ -100,6 +59,9 @@ def evaluate_run(
         options: for the recogniser's constructor.
         grammar: parses hypotheses where the manifest has intents; by default the one that the corpus names.
         missing: why the corpus is not there, when that is known already.
+        out: folder of the record, which is written there; it is checked before the run, and what is finished is kept
+            there meanwhile. None: nothing is written.
+        resume: go on with what an interrupted run left in `out`.
 
     Returns:
         The record and its rows. Its status is `skipped` when something it needs is not to be had here, `failed` when
@@ -107,38 +69,81 @@ def evaluate_run(
 
     Raises:
         EdgeSpeechError: the request itself makes no sense (unknown system, network, noise, grammar; bad manifest;
-            intents without a grammar). Told before anything runs.
+            intents without a grammar; audio that is not as the manifest says; a language that the recogniser does not
+            know; `out` cannot be written to), found before anything runs. Or the run was interrupted: the message
+            says what is kept.
     """
-    options = dict(options or {})
+    record, rows, journal = _evaluate(run, settings, dict(options or {}), grammar, missing, out, resume)
+    if out is not None:
+        try:
+            write_record(record, rows, out)
+        except EdgeSpeechError as error:
+            kept = "" if journal is None else f"; what was run is in {journal.path}: --resume goes on"
+            raise EdgeSpeechError(f"{error}{kept}") from error
+    if journal is not None:
+        journal.remove()
+    return record, rows
+
+
+def _evaluate(
+    run: Run,
+    settings: Settings,
+    options: dict[str, Any],
+    grammar: str | None,
+    missing: str | None,
+    out: Path | None,
+    resume: bool,
+) -> tuple[Record, list[Row], Journal | None]:
     recogniser = find_recogniser(run.system, **options)
     links = settings.links()
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     split = _split_of(run.corpus)
-    draft = _Draft(
+    draft = Draft(
         run=run,
         settings=settings,
         options=options,
         created=created,
         recogniser=recogniser,
         notes=() if split is None else split.notes,
+        nonce=secrets.token_hex(8),
     )
+    check_noise(run.snr_db)
+    check_channels(settings.channels)
     missing = missing or recogniser.missing()
     if missing is not None:
-        return draft.unfinished("skipped", missing), []
+        return draft.unfinished("skipped", missing), [], None
     manifest = manifest_of(run.corpus)
     chosen = manifest if run.subset is None else manifest.subset(run.subset, settings.seed)
     grammar = grammar or (split.grammar if split is not None else None)
     _check_grammar(grammar, chosen)
     bias = _bias(run, split)
     jobs = _jobs(run, chosen, settings)
+    check_request(recogniser, chosen, context=run.context is not None)
+    check_words(chosen)
+    stem = draft.unfinished("failed", "a name", chosen).stem
+    if out is not None:
+        check_out(out, f"{stem}.hyps.jsonl", len(jobs))
+    check_audio(chosen, AudioCondition(channels=settings.channels))
+    key = _key(run, settings, options, chosen)
+    journal = None if out is None else Journal(out, stem.rpartition(".")[0], key, resume=resume)
+    left = [job for job in jobs if journal is None or job.request.utterance_id not in journal.found]
     load_before = provenance.load_average()
     _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
     start = perf_counter()
-    with _progress(f"{run.system} on {manifest.name}, {run.condition.label}", len(jobs)) as advance:
-        try:
-            result = run_jobs(type(recogniser), options, jobs, threads=settings.threads, on_done=advance)
-        except EdgeSpeechError as error:
-            return draft.unfinished("failed", str(error), chosen), []
+    result = _run(
+        recogniser,
+        options,
+        left,
+        journal,
+        settings,
+        f"{run.system} on {manifest.name}, {run.condition.label}",
+    )
+    if isinstance(result, str):
+        return draft.unfinished("failed", result, chosen), [], journal
+    if journal is not None and journal.found:
+        draft = replace(draft, notes=(*draft.notes, _resumed(len(journal.found), len(jobs))))
+        done = journal.in_order([item.id for item in chosen.utterances], result.done)
+        result = replace(result, done=done)
     scored = score(
         chosen.utterances,
         result,
@@ -148,7 +153,65 @@ def evaluate_run(
         grammar=grammar,
         bias=bias,
     )
-    return draft.finished(chosen, scored, load_before, perf_counter() - start), scored.rows
+    return draft.finished(chosen, scored, load_before, perf_counter() - start), scored.rows, journal
+
+
+def _run(
+    recogniser: Recogniser,
+    options: Mapping[str, Any],
+    jobs: list[Job],
+    journal: Journal | None,
+    settings: Settings,
+    title: str,
+) -> JobsRun | str:
+    """Run the jobs, each finished one kept in the journal; or why the recogniser cannot be loaded."""
+    try:
+        with _progress(title, len(jobs)) as advance:
+
+            def on_done(done: Done) -> None:
+                if journal is not None:
+                    journal.add(done)
+                advance(done)
+
+            return run_jobs(
+                type(recogniser),
+                options,
+                jobs,
+                threads=settings.threads,
+                on_loaded=journal.loaded if journal is not None else lambda _: None,
+                on_done=on_done,
+            )
+    except CannotLoadError as error:
+        return str(error)
+    except KeyboardInterrupt:
+        kept = (
+            "nothing is kept"
+            if journal is None
+            else f"what is finished is in {journal.path}: --resume goes on"
+        )
+        raise InterruptedRunError(f"interrupted: {kept}") from None
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def _resumed(found: int, total: int) -> str:
+    return f"{found} of {total} utterances are of an earlier process of this run; memory is of the last one"
+
+
+def _key(run: Run, settings: Settings, options: Mapping[str, Any], manifest: Manifest) -> str:
+    """Twelve hex digits of all that decides what an utterance's result is."""
+    return sha256_json(
+        {
+            "run": [run.system, run.condition.model_dump(), run.context, run.subset],
+            "options": dict(options),
+            "seed": settings.seed,
+            "threads": settings.threads,
+            "channels": settings.channels,
+            "manifest": manifest.sha256,
+            "code": measuring_code_sha256(),
+        }
+    )[:12]
 
 
 def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
@@ -156,7 +219,7 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
         path, sha256 = _noise_file(run.noise)
         noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
-    condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed)
+    condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed, channels=settings.channels)
     phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
         Job(
@@ -174,7 +237,7 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
 
 def _split_of(corpus: str) -> Split | None:
     """The split's description; None for a manifest file of somebody's own."""
-    if corpus.endswith(".jsonl"):
+    if is_manifest_file(corpus):
         return None
     found, name = find_split(corpus)
     return found.splits[name]
@@ -223,113 +286,3 @@ def _progress(title: str, total: int) -> Iterator[Callable[[Done], None]]:
             print(f"{title}: {count}/{total}", file=sys.stderr, flush=True)
 
     yield plain
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Draft:
-    """What is known of a record before its run."""
-
-    run: Run
-    settings: Settings
-    options: Mapping[str, Any]
-    created: str
-    recogniser: Recogniser
-    notes: tuple[str, ...]
-
-    def unfinished(self, status: str, reason: str, manifest: Manifest | None = None) -> Record:
-        system = SystemRow(name=self.recogniser.name, kind=self.recogniser.kind, config=dict(self.options))
-        return self._record(
-            system,
-            self._corpus(manifest),
-            status=status,
-            reason=without_paths(reason),
-            provenance=self._provenance(provenance.load_average(), None),
-        )
-
-    def finished(self, manifest: Manifest, scored: ScoredRun, load_before: float, wall_s: float) -> Record:
-        info = asdict(scored.loaded.info)
-        corpus = self._corpus(manifest).model_copy(
-            update={
-                "n_failed": scored.n_failed,
-                "audio_s": round(scored.audio_s, 3),
-                "ref_words": scored.ref_words,
-            }
-        )
-        return self._record(
-            SystemRow(**info),
-            corpus,
-            status="passed",
-            provenance=self._provenance(load_before, round(wall_s, 3)),
-            accuracy=scored.accuracy,
-            acceptance=scored.acceptance,
-            latency=scored.latency,
-            networks=scored.networks,
-            uplink=scored.uplink,
-            memory=scored.memory,
-            load_s=round(scored.loaded.load_s, 4),
-            warmup_s=round(scored.loaded.warmup_s, 4),
-        )
-
-    def _corpus(self, manifest: Manifest | None) -> CorpusRow:
-        subset = None if self.run.subset is None else Subset(n=self.run.subset, seed=self.settings.seed)
-        if manifest is None:
-            return CorpusRow(name=Path(self.run.corpus).stem, subset=subset, notes=self.notes)
-        return CorpusRow(
-            name=manifest.name,
-            manifest_sha256=manifest.sha256,
-            n_utterances=len(manifest.utterances),
-            subset=subset,
-            resampling=resampling_unit(manifest.utterances),
-            notes=self.notes,
-        )
-
-    def _provenance(self, load_before: float, wall_s: float | None) -> Provenance:
-        commit, dirty = provenance.git_state(project_root())
-        cpu_model, cpu_flags = provenance.processor()
-        return Provenance(
-            commit=commit,
-            dirty=dirty,
-            python=platform.python_version(),
-            versions=provenance.package_versions(),
-            cpu_model=cpu_model,
-            cpu_flags=tuple(cpu_flags),
-            cores=provenance.cores(),
-            threads=self.settings.threads,
-            platform=f"{platform.system()} {platform.machine()}",
-            load_average_before=load_before,
-            concurrent_jobs=self.settings.concurrent_jobs,
-            wall_s=wall_s,
-        )
-
-    def _record(self, system: SystemRow, corpus: CorpusRow, **rest: Any) -> Record:
-        config = {
-            "options": dict(self.options),
-            "context": self.run.context,
-            "networks": list(self.settings.networks),
-            "threads": self.settings.threads,
-            "cloud_speedup": self.settings.cloud_speedup,
-        }
-        config_sha256 = sha256_json(config)
-        prov: Provenance = rest["provenance"]
-        return Record(
-            run_id=make_run_id(
-                created=self.created,
-                profile=self.settings.profile,
-                system=system,
-                corpus=corpus,
-                condition=self.run.condition,
-                seed=self.settings.seed,
-                config_sha256=config_sha256,
-                commit=prov.commit,
-            ),
-            created=self.created,
-            profile=self.settings.profile,
-            system=system,
-            corpus=corpus,
-            condition=self.run.condition,
-            endpointing=ENDPOINTING,
-            cloud_speedup=self.settings.cloud_speedup,
-            seed=self.settings.seed,
-            config_sha256=config_sha256,
-            **rest,
-        )

@@ -23,9 +23,9 @@ import numpy as np
 
 from edgespeech.audio.features import Features, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.workers import THREAD_VARIABLES
 from edgespeech.metrics.statistics import quantile
 from edgespeech.metrics.word_errors import WordErrors
 from edgespeech.search.partials import TAIL_S

@@ -161,71 +161,37 @@ class Torch(Stacked):
         return words([self._pieces[label] for label in labels]), len(labels)
 
 
-class Onnx(Stacked):
-    """The exported model by ONNX Runtime, with the same greedy search in numpy.
+class Onnx(Contestant):
+    """The exported model by ONNX Runtime, with the same greedy search in numpy, as the recogniser `onnxruntime` has it.
 
-    It takes whole multiples of `stack` frames, and runs at most `chunk` of them at a time.
+    It takes whole multiples of `multiple` frames, and runs at most a chunk of them at a time.
     """
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         import onnxruntime
 
-        self._ort = onnxruntime
+        from edgespeech.search.onnx_greedy import PROVIDER, OnnxTransducer
+
+        self._made, self.kernel = OnnxTransducer, PROVIDER
         self.version = onnxruntime.__version__
 
     def load(self) -> None:
         """Load the model."""
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        providers = ["CPUExecutionProvider"]
-        self.kernel = providers[0]
-        self._encoder, self._decoder, self._joiner = (
-            self._ort.InferenceSession(self.spec["files"][part], options, providers=providers)
-            for part in ("encoder", "decoder", "joiner")
-        )
-        lines = Path(self.spec["files"]["tokens"]).read_text(encoding="utf-8").splitlines()
-        self._pieces = [line.rpartition(" ")[0] for line in lines]
-        about = self._encoder.get_modelmeta().custom_metadata_map
-        self._zeros = np.zeros(
-            (int(about["num_encoder_layers"]), 1, int(about["rnn_hidden_size"])), np.float32
-        )
-        self._context = int(self._decoder.get_modelmeta().custom_metadata_map["context_size"])
-        self.stack = self.spec["stack"]
+        self._model = self._made(self.spec["files"])
 
     def start(self) -> None:
         """Begin an utterance."""
-        super().start()
-        self._h = self._c = self._zeros
-        self._labels: list[int] = []
-        self._predict()
+        self._stream = self._model.open(multiple=self.spec["multiple"], max_labels=self.spec["max_labels"])
 
     def accept(self, piece: Floats) -> None:
         """Take the next piece."""
-        features = self.whole(piece)
-        for at in range(0, features.shape[1], self.spec["chunk"]):
-            given = {"x": features[:, at : at + self.spec["chunk"]], "h": self._h, "c": self._c}
-            encoded, self._h, self._c = self._encoder.run(None, given)
-            for frame in encoded[0]:
-                self._emit(frame[None])
-
-    def _emit(self, frame: Floats) -> None:
-        for _ in range(self.spec["max_labels"]):
-            given = {"encoder_out": frame, "decoder_out": self._predicted}
-            label = int(self._joiner.run(None, given)[0].argmax())
-            if label == BLANK:
-                break
-            self._labels.append(label)
-            self._predict()
-
-    def _predict(self) -> None:
-        seen = [-1] * self._context + self._labels
-        labels = np.array([seen[-self._context :]], np.int64)
-        (self._predicted,) = self._decoder.run(None, {"y": labels})
+        self._stream.accept(piece)
 
     def said(self) -> tuple[str, int]:
         """The words so far, and how many labels they are."""
-        return words([self._pieces[label] for label in self._labels]), len(self._labels)
+        labels = self._stream.labels
+        return words([self._model.pieces[label] for label in labels]), len(labels)
 
 
 class Sherpa(Contestant):
@@ -293,8 +259,13 @@ class Features(Contestant):
 
 
 KINDS: dict[str, Callable[[Spec], Contestant]] = {
-    kind.__name__.lower(): kind for kind in (Edge, Torch, Onnx, Sherpa, Features)
+    "edge-packed": Edge,
+    "edge-fp32": Torch,
+    "onnxruntime": Onnx,
+    "sherpa-onnx": Sherpa,
+    "features": Features,
 }
+"""By the recognisers' names, and the features alone."""
 
 
 def words(pieces: list[str]) -> str:

@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.records import Condition, sha256_json
 from edgespeech.records.schema import Band
@@ -98,11 +98,9 @@ def load_plan(path: Path) -> Plan:
         EdgeSpeechError: not readable, not YAML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path)
     except OSError as error:
         raise EdgeSpeechError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
     try:
         return Plan.model_validate(content)
     except ValidationError as error:

@@ -29,10 +29,11 @@ def current_records(folder: Path) -> list[Record]:
     return [current(folder, record) for record in load_records(folder)]
 
 
-def current(folder: Path, record: Record) -> Record:
+def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     """A record that lies in `folder`, its word errors under today's normalisers.
 
-    A figure of a normaliser that is no longer here stays as it is, as does that of a record without rows.
+    A figure of a normaliser that is no longer here stays as it is, as does that of a record without rows. With `every`,
+    those of today's version are computed again too.
 
     Raises:
         EdgeSpeechError: its rows are missing or not right.
@@ -41,7 +42,7 @@ def current(folder: Path, record: Record) -> Record:
     old = tuple(
         name
         for name, row in record.accuracy.items()
-        if name in known and row.normaliser_sha256 != known[name].sha256
+        if name in known and (every or row.normaliser_sha256 != known[name].sha256)
     )
     if not old or record.utterances_file is None:
         return record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from edgespeech.contracts import EventKind, LinkProfile
 from edgespeech.corpora.manifest import Utterance
@@ -17,6 +17,7 @@ from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
 from edgespeech.metrics.registry import Metric, Scored, measure
 from edgespeech.metrics.wer import count_errors, n_empty, total
 from edgespeech.records.records import (
+    HOST_KEYS,
     AccuracyRow,
     EventRow,
     Figure,
@@ -293,7 +294,23 @@ def _row(
         slots=None if parse is None else dict(parse.slots),
         accepted=judged,
         failure=trace.failure and without_paths(trace.failure),
+        fields=publishable(fields_of(utterance)),
     )
+
+
+def fields_of(utterance: Utterance) -> dict[str, Any]:
+    """What a manifest says of an utterance that no other field of its row holds."""
+    ours = {name: getattr(utterance, name) for name in ("gender", "age", "split", "kind")}
+    return {**{name: value for name, value in ours.items() if value is not None}, **utterance.foreign}
+
+
+def publishable(value: Any) -> Any:
+    """JSON without paths of this machine, and without the keys that a record must not have."""
+    if isinstance(value, str):
+        return without_paths(value)
+    if isinstance(value, dict):
+        return {without_paths(k): publishable(v) for k, v in value.items() if k.lower() not in HOST_KEYS}
+    return [publishable(item) for item in value] if isinstance(value, list) else value
 
 
 def _events(timeline: Timeline) -> tuple[EventRow, ...]:

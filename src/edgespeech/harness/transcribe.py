@@ -2,45 +2,98 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgespeech.audio.io import AVERAGE, read_audio
+from edgespeech.audio.io import AVERAGE, check_channels, ends_properly, file_bytes, read_audio_bytes
 from edgespeech.cloud.link import load_profiles
-from edgespeech.contracts import EventKind, Request
+from edgespeech.contracts import EventKind, Request, Samples
 from edgespeech.corpora.phrases import load_phrases
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
 from edgespeech.records.trace import Timeline
 
+STDIN = Path("-")
+MAX_STDIN = 1 << 30
+"""Bytes that are read from stdin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What became of one file.
+
+    Attributes:
+        timeline: over the loopback network; None where the file, or the recogniser on it, failed.
+        remarks: why, or what else a reader must know.
+    """
+
+    timeline: Timeline | None
+    remarks: tuple[str, ...] = ()
+
 
 def transcribe_files(
-    files: Sequence[Path], system: str, options: Mapping[str, Any], *, context: str | None = None
-) -> Iterator[tuple[Path, Timeline]]:
-    """Load a recogniser and run it over files, one timeline each, over the loopback network.
+    files: Sequence[Path],
+    system: str,
+    options: Mapping[str, Any],
+    *,
+    context: str | None = None,
+    language: str = "en",
+    channels: str = AVERAGE,
+) -> Iterator[tuple[Path, Result]]:
+    """Load a recogniser and run it over files, one result each, in their order; `-` reads one from stdin.
 
     Raises:
-        EdgeSpeechError: the system cannot run here, a file cannot be read, or the recogniser failed on it.
+        EdgeSpeechError: the system cannot run here, does not know the language, or would ignore the phrases.
     """
     phrases = load_phrases(context) if context is not None else ()
-    audio = {path: read_audio(path, channels=AVERAGE) for path in files}
+    check_channels(channels)
     recogniser = find_recogniser(system, **options)
+    if recogniser.languages and language not in recogniser.languages:
+        raise bad("--language", "code", language, f"{' or '.join(recogniser.languages)}, for {system}")
+    if phrases and recogniser.takes_context is False:
+        raise bad("--context", "recogniser", system, "one that takes phrases: this one ignores them")
     if (missing := recogniser.missing()) is not None:
         raise EdgeSpeechError(f"{system} cannot run here: {missing}")
+    link = load_profiles()["loopback"]
     try:
-        info = recogniser.load()
-        for path, samples in audio.items():
-            request = Request(utterance_id=path.stem, context=phrases)
+        info = checked_info(recogniser.load(), type(recogniser).name)
+        for path in files:
+            try:
+                samples, remarks = _heard(path, channels)
+            except EdgeSpeechError as error:
+                yield path, Result(timeline=None, remarks=(str(error),))
+                continue
+            request = Request(utterance_id=path.stem, language=language, context=phrases)
             trace = run_utterance(recogniser, samples, request, chunk_s=info.chunk_s)
-            timeline = replay(trace, load_profiles()["loopback"], seed=0, cloud_speedup=1.0)
+            timeline = replay(trace, link, seed=0, cloud_speedup=1.0)
             if timeline.failure is not None:
-                raise EdgeSpeechError(f"{path}: {system}: {timeline.failure}")
-            yield path, timeline
+                remarks = (*remarks, f"{path}: {system}: {timeline.failure}")
+            yield path, Result(timeline=None if timeline.failure else timeline, remarks=remarks)
     finally:
         recogniser.close()
+
+
+def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
+    """A file's samples, and what is odd about it."""
+    if path == STDIN:
+        data = sys.stdin.buffer.read(MAX_STDIN + 1)
+        if not data:
+            raise EdgeSpeechError("stdin: is empty (0 bytes), expected audio")
+        if len(data) > MAX_STDIN:
+            raise bad("stdin", "size in bytes", f"over {MAX_STDIN}", "at most so many")
+    else:
+        data = file_bytes(path)
+    where = "stdin" if path == STDIN else str(path)
+    samples = read_audio_bytes(where, data, channels=channels)
+    if ends_properly(data):
+        return samples, ()
+    return samples, (f"{where}: the stream does not end: it is cut, or still written to",)
 
 
 def as_text(path: Path, timeline: Timeline) -> str:

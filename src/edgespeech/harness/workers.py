@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from edgespeech.audio.codec import flac_bytes, pcm_bytes
 from edgespeech.contracts import EventKind, Recogniser, Request, Samples, SystemInfo
+from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.utterances import Spoken
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.boundary import checked_info
@@ -28,7 +29,6 @@ from edgespeech.records.trace import Trace
 
 _log = logging.getLogger(__name__)
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOAD_TIMEOUT_S = 300.0
 GIVE_UP_AFTER = 3
 """Process failures in a row after which the remaining utterances are recorded as failed without a try. A file that
@@ -36,6 +36,14 @@ cannot be read is no failure of the process."""
 
 
 T = TypeVar("T")
+
+
+GIVEN_UP = "not tried: "
+"""How the failure of an utterance begins that was not run because the process had failed too often before."""
+
+
+class CannotLoadError(EdgeSpeechError):
+    """The recogniser cannot be loaded; the message says why."""
 
 
 class ProcessFailureError(EdgeSpeechError):
@@ -160,7 +168,7 @@ class Worker:
             self.loaded: Loaded = self._answer(Loaded, LOAD_TIMEOUT_S)
         except EdgeSpeechError as error:
             self.kill()
-            raise EdgeSpeechError(f"{factory.name} cannot be loaded: {error}") from error
+            raise CannotLoadError(f"{factory.name} cannot be loaded: {error}") from error
 
     def _answer(self, kind: type[T], timeout_s: float) -> T:
         """The process's next answer, which must be of this kind.
@@ -237,9 +245,18 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     threads: int = 1,
+    on_loaded: Callable[[Loaded], None] = lambda _: None,
     on_done: Callable[[Done], None] = lambda _: None,
 ) -> Run:
     """Run every job in a process of its own; a process that fails is replaced and its utterance recorded as failed.
+
+    Args:
+        factory: the recogniser's class.
+        options: its constructor's keyword arguments.
+        jobs: the utterances.
+        threads: pinned for every library.
+        on_loaded: called before the first utterance.
+        on_done: called after each.
 
     Raises:
         EdgeSpeechError: the recogniser cannot be loaded.
@@ -251,10 +268,11 @@ def run_jobs(
     _log.info("%s is loaded in %.2f s: %s", factory.name, first.loaded.load_s, first.loaded.info.citation)
     worker: Worker | None = first
     try:
+        on_loaded(first.loaded)
         for job in jobs:
             _log.debug("%s: %s", factory.name, job.request.utterance_id)
             if failures_in_a_row >= GIVE_UP_AFTER:
-                result = _failed(job, f"not tried: the process failed {failures_in_a_row} times in a row")
+                result = _failed(job, f"{GIVEN_UP}the process failed {failures_in_a_row} times in a row")
             else:
                 try:
                     worker = worker or Worker(factory, options, threads=threads)

@@ -27,8 +27,9 @@ from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
 from edgespeech.search.beam import cat_states, split_states
-from edgespeech.search.greedy import MAX_LABELS, state_bytes
+from edgespeech.search.greedy import state_bytes
 from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.settings import MAX_LABELS
 from edgespeech.search.streaming import StreamingTranscriber
 
 Labels = tuple[int, ...]

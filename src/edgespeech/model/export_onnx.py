@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgespeech.core.exported import PARTS, TOKENS, onnx_file
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import ModelConfig
 
-PARTS = ("encoder", "decoder", "joiner")
-TOKENS = "tokens.txt"
 _OPSET = 17
 """The first with LayerNormalization."""
 _IR_VERSION = 8
@@ -96,11 +95,6 @@ def quantise_onnx(folder: Path) -> None:
                 weight_type=tool.QuantType.QInt8,
             )
             write_atomic(onnx_file(folder, part, int8=True), made.read_bytes())
-
-
-def onnx_file(folder: Path, part: str, *, int8: bool = False) -> Path:
-    """Where one of the `PARTS` is, by the names that sherpa-onnx's models have."""
-    return folder / (f"{part}.int8.onnx" if int8 else f"{part}.onnx")
 
 
 class _Graph:
@@ -221,6 +215,7 @@ def _encoder(config: ModelConfig, weights: Weights, chunk: int, labels: int) -> 
             "num_encoder_layers": config.layers,
             "T": chunk * config.stack,
             "decode_chunk_len": chunk * config.stack,
+            "stack": config.stack,
             "rnn_hidden_size": config.hidden,
             "d_model": config.hidden,
         },

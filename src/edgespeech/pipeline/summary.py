@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
 from edgespeech.harness.plan import Profile
-from edgespeech.harness.rescore import current_records
 from edgespeech.pipeline.dag import records_of, run_dag
+from edgespeech.pipeline.pages import rendered_pages, rows_of_claims
+from edgespeech.records.claims import load_claims
+from edgespeech.records.pages import newest
 from edgespeech.records.records import load_record, publish_record
+from edgespeech.report.claims_summary import claims_summary, judged_claims
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import replication_table
-from edgespeech.report.tables import all_tables
+from edgespeech.report.tables import all_tables, load_published
 
 
 def summarise(here: Sequence[Path], published: Path | None) -> str:
@@ -43,7 +47,12 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
     """
     root = project_root()
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    changed = render(records_dir(), results_dir(), pages, check=check)
+    changed = render(records_dir(), results_dir(), pages, check=check, texts={"claims": claims_text()})
+    for path, text in rendered_pages().items():
+        if not path.exists() or path.read_bytes() != text.encode():
+            changed.append(path.relative_to(root).as_posix())
+            if not check:
+                write_atomic(path, text)
     if not check:
         changed.append(str(page_of_all(html)))
     return changed
@@ -58,17 +67,31 @@ def page_of_all(html: Path | None = None) -> Path:
     from edgespeech.report.html import write_page
 
     page = html or work_dir() / "report.html"
-    write_page(records_dir(), results_dir() / "reference", page)
+    write_page(records_dir(), results_dir() / "reference", page, claims=claims_text())
     return page
 
 
+def claims_text() -> str:
+    """What became of every claim of every replication, from its newest record: Markdown of a few lines.
+
+    Raises:
+        EdgeSpeechError: a technique's claims or its record are not right.
+    """
+    found = {}
+    for path in sorted((project_root() / "replication").glob("*/claim.yaml")):
+        claims = load_claims(path)
+        name = path.parent.name
+        found[name] = judged_claims(claims, newest(results_dir() / name, claims))
+    return claims_summary(found)
+
+
 def claims_table() -> str:
-    """What others report, beside what the committed records say."""
+    """What papers and others report, and our own targets, beside what the committed records say."""
     references = load_references(results_dir() / "reference")
-    tables = {table.name: table for table in all_tables(current_records(records_dir()), references)}
-    return "\n".join(
-        f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")
-    )
+    tables = {table.name: table for table in all_tables(load_published(records_dir()), references)}
+    parts = [f"# Claims\n\n{claims_text()}\n{rows_of_claims()}"]
+    parts += [f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")]
+    return "\n".join(parts)
 
 
 def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:

@@ -17,11 +17,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.contracts import Verdict
 from edgespeech.core.config import explain
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import Count, Number, Strict
 
@@ -255,11 +255,9 @@ def load_claims(path: Path) -> Claims:
     """
     where, technique = f"{path.parent.name}/{path.name}", path.parent.name
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path, name=where)
     except OSError as error:
         raise EdgeSpeechError(f"{where}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{where}: not YAML: {error}") from error
     if not isinstance(content, list):
         raise bad(where, "claims", content, "a list of claims")
     found = []

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
+from edgespeech.core.files import visible
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records import earlier
 from edgespeech.records.claims import Claims, Judgement, Measured, judge
@@ -215,7 +216,7 @@ def newest(folder: Path, claims: Claims) -> PageRecord | None:
     Raises:
         EdgeSpeechError: as `load_page`.
     """
-    files = sorted(folder.glob("*.json"))
+    files = visible(folder, "*.json")
     return load_page(files[-1], claims) if files else None
 
 

@@ -17,12 +17,14 @@ NOT_MEASURING = frozenset({"dev", "pipeline", "report"})
 """Extras whose packages can change no figure."""
 
 
-def git_state(root: Path) -> tuple[str, bool]:
+def git_state(root: Path | None) -> tuple[str, bool]:
     """The commit of the checkout at `root` and whether tracked or new files differ from it.
 
     Records and hypotheses (`results/`) do not count: writing one must not make the next one dirty. Outside a
-    checkout the commit is `unknown` and the state dirty.
+    checkout the commit is `unknown` and the state dirty, and so they are where there is none (`root` is None).
     """
+    if root is None:
+        return "unknown", True
 
     def git(*words: str) -> str:
         return subprocess.run(

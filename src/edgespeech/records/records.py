@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import visible, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import (
     AccuracyRow,
@@ -82,6 +82,8 @@ __all__ = [
 
 PACKED = ".xz"
 """Behind the name of a rows' file that is compressed."""
+MAX_ROWS_BYTES = 512 << 20
+"""Of a record or its rows, unpacked; the largest published are some megabytes."""
 HOST_KEYS = frozenset({"host", "hostname", "node", "fqdn", "user", "username", "login", "home", "ip", "mac"})
 _PATH = re.compile(
     r"(?:(?<=[\s\"'`(<\[{=,;|])|(?<=\w:)|^)(?:file://)?(?:[A-Za-z]:\\|~/|/[\w.@+~-]+/)[^\s\"'`,;)>\]}:]*"
@@ -189,8 +191,12 @@ def make_run_id(
     seed: int,
     config_sha256: str,
     commit: str,
+    nonce: str = "",
 ) -> str:
-    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one."""
+    """Twelve hex digits over everything that identifies a run, its time included: no two runs share one.
+
+    `nonce` tells equal runs of one second apart.
+    """
     return sha256_json(
         {
             "created": created,
@@ -201,6 +207,7 @@ def make_run_id(
             "seed": seed,
             "config": config_sha256,
             "commit": commit,
+            "nonce": nonce,
         }
     )[:12]
 
@@ -280,7 +287,7 @@ def load_records(folder: Path) -> list[Record]:
         EdgeSpeechError: as `load_record`, for the first file that is not right, or two records of one run id.
     """
     records: dict[str, Record] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in visible(folder, "*.json"):
         record = load_record(path)
         if path.name != f"{record.stem}.json":
             raise bad(path.name, "file name", path.name, f"{record.stem}.json")
@@ -308,7 +315,13 @@ def _rows_read(folder: Path, name: str) -> str:
     if plain.is_file():
         return _read(plain)
     try:
-        return lzma.decompress(packed.read_bytes(), lzma.FORMAT_XZ).decode()
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_ROWS_BYTES)
+        rows = unpacker.decompress(packed.read_bytes(), max_length=MAX_ROWS_BYTES + 1)
+        if len(rows) > MAX_ROWS_BYTES:
+            raise bad(packed.name, "size in bytes, unpacked", f"over {MAX_ROWS_BYTES}", "at most so many")
+        if not unpacker.eof or unpacker.unused_data:
+            raise EdgeSpeechError(f"{packed}: cannot be read: cut, or something behind its end")
+        return rows.decode()
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(f"{packed}: cannot be read: {error}") from error
 
@@ -372,6 +385,8 @@ def write_once(path: Path, text: str) -> None:
 
 def _read(path: Path) -> str:
     try:
+        if (size := path.stat().st_size) > MAX_ROWS_BYTES:
+            raise bad(path.name, "size in bytes", size, f"at most {MAX_ROWS_BYTES}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(f"{path}: cannot be read: {error}") from error
@@ -380,7 +395,10 @@ def _read(path: Path) -> str:
 def _parse(model: type[M], text: str, where: str) -> M:
     try:
         return model.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise EdgeSpeechError(f"{where}: not JSON: {error}") from error
     except ValidationError as error:
         raise explain(where, error, tuple(model.model_fields)) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not JSON, integers of thousands of digits, endless nesting
+        raise EdgeSpeechError(f"{where}: not JSON: {error}") from error

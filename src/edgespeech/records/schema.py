@@ -276,6 +276,7 @@ class Row(Strict):
         intent: what the grammar made of the hypothesis, with its `slots`; None when it made nothing of it.
         accepted: intent and every labelled slot value exactly right; None when the corpus has no intents.
         failure: why there is no result, or None.
+        fields: what else the manifest says of the utterance: its gender, split and kind, and fields of other tools.
     """
 
     id: str
@@ -292,3 +293,4 @@ class Row(Strict):
     slots: Mapping[str, str] | None = None
     accepted: bool | None = None
     failure: str | None = None
+    fields: Mapping[str, Any] = {}

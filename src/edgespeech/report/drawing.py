@@ -46,6 +46,7 @@ _MARKERS = "os^DvPX"
 _SETTINGS: Any = {
     "svg.hashsalt": "edgespeech",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,

@@ -28,6 +28,7 @@ COLUMNS = (
     "snr_db",
     "context",
     "normaliser",
+    "normaliser_version",
     "network",
     "metric",
     "value",
@@ -39,7 +40,8 @@ COLUMNS = (
 )
 """One line is one figure. `shown` is 1 where the published tables show the record. `low` and `high` are the 95 %
 interval; `values` is how many values the figure was computed from, and `used_share` the share that could be used.
-`normaliser` and `network` are empty where the figure depends on none."""
+`normaliser` and `network` are empty where the figure depends on none. Word errors of records that are shown are under
+today's version of their normaliser, those of the others under the version of their day."""
 
 
 def figures_csv(records: Sequence[Record]) -> str:
@@ -98,7 +100,7 @@ def _figures(record: Record) -> Iterator[tuple[dict[str, str], Figure]]:
     for normaliser, row in record.accuracy.items():
         for figure in (row.wer, row.b_wer, row.u_wer):
             if figure is not None:
-                yield {"normaliser": normaliser}, figure
+                yield {"normaliser": normaliser, "normaliser_version": row.normaliser_version}, figure
     if record.acceptance is not None:
         yield {}, record.acceptance
     yield from (({}, figure) for figure in record.latency.values())

@@ -168,8 +168,8 @@ def _difference(paired: Paired) -> str:
     interval = f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
     if paired.verdict is Difference.TIE:
         return f"no difference is shown ({points} {interval})"
-    way = "fewer on the device" if paired.verdict is Difference.BETTER else "more on the device"
-    return f"{points} {way} {interval}"
+    way = "fewer" if paired.verdict is Difference.BETTER else "more"
+    return f"{points} {interval} {way} on the device"
 
 
 def _pairs(records_dir: Path, device: Record, cloud: Record) -> Pairs:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from edgespeech.contracts import Kind
 from edgespeech.core.files import write_atomic
-from edgespeech.harness.rescore import current_records
 from edgespeech.metrics.registry import metrics
 from edgespeech.records.records import Figure, Record
 from edgespeech.report.drawing import DARK, LIGHT, looks_of, themed
@@ -18,7 +17,7 @@ from edgespeech.report.front import CORPUS, findings, front_table
 from edgespeech.report.plots import all_plots
 from edgespeech.report.reference import load_references
 from edgespeech.report.table import NETWORK
-from edgespeech.report.tables import NULL, all_tables, latest
+from edgespeech.report.tables import NULL, all_tables, latest, load_published
 from edgespeech.report.text import figure, style_of
 from edgespeech.report.timeline import envelopes, timelines
 from edgespeech.report.tradeoff import tradeoff_plots
@@ -27,7 +26,9 @@ MAIN = "headline"
 """The table that can be filtered; the others are among the details."""
 PLOT_BELOW = {"headline": ("wer", "latency"), "networks": ("networks",), "uplink": ("uplink",)}
 """Which of the detailed plots belong to which table."""
-_MARKUP = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|(?P<text>[^*`]+|[*`])")
+_MARKUP = re.compile(
+    r"\*\*(?P<bold>[^*]+)\*\*|\*(?P<slanted>[^*]+)\*|`(?P<code>[^`]+)`|(?P<text>[^*`]+|[*`])"
+)
 
 
 class Run(NamedTuple):
@@ -39,20 +40,21 @@ class Run(NamedTuple):
     """Metric, value and the number of values it comes from."""
 
 
-def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
+def write_page(records_dir: Path, reference_dir: Path, page: Path, *, claims: str = "") -> None:
     """Write the page; it asks nothing of the network and of other files.
 
     Args:
         records_dir: the records.
         reference_dir: what others published.
         page: where it goes.
+        claims: what became of the claims, as `claims_summary` writes it.
 
     Raises:
         EdgeSpeechError: a record or reference is not right, or the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    records = current_records(records_dir)
+    records = load_published(records_dir)
     references = load_references(reference_dir)
     newest = latest(records)
     plots = {name: themed(svg, name) for name, svg in all_plots(records_dir, records, references).items()}
@@ -65,6 +67,7 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
     )
     html = environment.get_template("template.html").render(
         findings=[list(_marked(text)) for text in findings(records_dir, records)],
+        claims=[list(_marked(line.removeprefix("* "))) for line in claims.splitlines() if line],
         front=front_table(records),
         front_corpus=CORPUS,
         main=tables.pop(MAIN, None),
@@ -83,10 +86,12 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path) -> None:
 
 
 def _marked(text: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a finding's Markdown, each with the element it belongs in: `strong`, `code` or `span`."""
+    """The pieces of a line of Markdown, each with the element it belongs in: `strong`, `em`, `code` or `span`."""
     for found in _MARKUP.finditer(text):
         if found["bold"]:
             yield "strong", found["bold"]
+        elif found["slanted"]:
+            yield "em", found["slanted"]
         elif found["code"]:
             yield "code", found["code"]
         else:

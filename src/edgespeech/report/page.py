@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from edgespeech.contracts import Verdict
 from edgespeech.core.files import write_atomic
+from edgespeech.core.places import results_dir
 from edgespeech.errors import bad
 from edgespeech.harness.checks import NO_RECORD, Page, Profile, measure
 from edgespeech.records.claims import Bar, Claim, Judgement, Kind, Measured, Unit
@@ -205,7 +207,7 @@ def stamp(page: Page, record: PageRecord) -> str:
         spoken = "utterances by row below"
     else:
         spoken = ", ".join(f"{count} utterances of {name}" for name, count in record.utterances.items())
-    source = f"results/{record.technique}/{record.stem}.json"
+    source = f"{results_dir().name}/{record.technique}/{record.stem}.json"
     text = (
         f"Measured {record.created} by {profile}, {spoken or 'no utterances'}, at commit {record.commit[:12]}"
         f"{' (dirty)' if record.dirty else ''}, {record.machine.cpu_model}, {record.machine.cores} cores "
@@ -244,6 +246,16 @@ def render(page: Page, record: PageRecord | None) -> str:
     return text
 
 
+def files(page: Page, record: PageRecord | None) -> dict[Path, str]:
+    """The README and the pictures of a page, as rendered from a record.
+
+    Raises:
+        EdgeSpeechError: as `render`.
+    """
+    drawn = page.plots(None if record is None else record.view())
+    return {page.readme: render(page, record)} | {page.folder / name: svg for name, svg in drawn.items()}
+
+
 def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) -> None:
     """Measure, unless told to render only; write the record and the page, print what was found.
 
@@ -253,7 +265,8 @@ def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) ->
     if not render_only:
         write_page(measure(page, profile), page.records)
     record = page.newest()
-    write_atomic(page.readme, render(page, record))
+    for path, text in files(page, record).items():
+        write_atomic(path, text)
     print(NO_RECORD if record is None else summary(page, record))
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from edgespeech.core.config import explain
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.core.files import visible
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.records.records import Share, Strict
 
 CLEAN = "clean"
@@ -44,11 +44,9 @@ def load_references(folder: Path) -> list[Reference]:
         EdgeSpeechError: not YAML, an unknown key, a wrong type, a share that is none.
     """
     found = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in visible(folder, "*.yaml"):
         try:
-            found.append(Reference.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        except yaml.YAMLError as error:
-            raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+            found.append(Reference.model_validate(load_yaml(path)))
         except ValidationError as error:
             raise explain(str(path), error, tuple(Reference.model_fields)) from error
     return found

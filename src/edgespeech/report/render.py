@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.rescore import current_records
 from edgespeech.records.records import Record
 from edgespeech.report import figures
 from edgespeech.report.front import TEXTS, front_table
 from edgespeech.report.reference import load_references
 from edgespeech.report.table import Table
-from edgespeech.report.tables import all_tables, latest
+from edgespeech.report.tables import all_tables, latest, load_published
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,14 @@ _BLOCK = re.compile(
 _OPENING = re.compile(r"^<!-- (?:table|text):", re.MULTILINE)
 
 
-def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bool) -> list[str]:
+def render(
+    records_dir: Path,
+    out_dir: Path,
+    pages: Sequence[Path],
+    *,
+    check: bool,
+    texts: Mapping[str, str] | None = None,
+) -> list[str]:
     """Render the published tables, every plot, the file of all figures and the blocks of pages.
 
     A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`, or between `<!-- text:NAME -->` and
@@ -42,6 +48,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
             others published.
         pages: Markdown files with blocks, the README first; those that do not exist are left out.
         check: write nothing.
+        texts: further texts for blocks, by name.
 
     Returns:
         The files that differ from what is there, relative to the first page's folder; written unless `check`.
@@ -51,7 +58,7 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     """
     from edgespeech.report.plots import all_plots
 
-    records = current_records(records_dir)
+    records = load_published(records_dir)
     references = load_references(out_dir / "reference")
     tables = {table.name: table for table in (front_table(records), *all_tables(records, references))}
     files = {
@@ -62,9 +69,10 @@ def render(records_dir: Path, out_dir: Path, pages: Sequence[Path], *, check: bo
     plots = all_plots(records_dir, records, references)
     files |= {out_dir / "plots" / f"{name}.svg": svg for name, svg in plots.items()}
     files[out_dir / "README.md"] = _index([tables[name] for name in PUBLISHED], plots)
+    known = {name: text(records_dir, records) for name, text in TEXTS.items()} | dict(texts or {})
     for page in pages:
         if page.exists():
-            files[page] = _fill(page, tables, records_dir, records)
+            files[page] = _fill(page, tables, known, records_dir)
     changed = [
         path for path, text in files.items() if not path.exists() or path.read_bytes() != text.encode()
     ]
@@ -101,7 +109,7 @@ def _index(tables: Sequence[Table], plots: dict[str, str]) -> str:
     return f"{_HEADER}# Results\n\n" + "\n".join(lines) + "\n"
 
 
-def _fill(page: Path, tables: dict[str, Table], records_dir: Path, records: Sequence[Record]) -> str:
+def _fill(page: Path, tables: Mapping[str, Table], texts: Mapping[str, str], records_dir: Path) -> str:
     text = page.read_text(encoding="utf-8")
     if len(_OPENING.findall(text)) != len(_BLOCK.findall(text)):
         raise EdgeSpeechError(
@@ -111,13 +119,10 @@ def _fill(page: Path, tables: dict[str, Table], records_dir: Path, records: Sequ
 
     def body(found: re.Match[str]) -> str:
         kind, name = found["kind"], found["name"]
-        known = tables if kind == "table" else TEXTS
+        known: Mapping[str, object] = tables if kind == "table" else texts
         if name not in known:
             raise bad(page.name, kind, name, "one of " + ", ".join(known))
-        if kind == "table":
-            inner = tables[name].markdown(_links(records_dir, page.parent))
-        else:
-            inner = TEXTS[name](records_dir, records)
+        inner = tables[name].markdown(_links(records_dir, page.parent)) if kind == "table" else texts[name]
         return f"{found[1]}\n{inner}\n<!-- /{kind} -->"
 
     return _BLOCK.sub(body, text)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgespeech.contracts import Difference, Verdict
-from edgespeech.harness.rescore import current_records
 from edgespeech.records.records import Figure, Record, load_record, load_rows
 from edgespeech.report.compare import Paired, acceptance, pair, records_comparable, word_errors
 from edgespeech.report.table import NORMALISER
-from edgespeech.report.tables import latest
+from edgespeech.report.tables import latest, load_published
 from edgespeech.report.text import NONE, figure, markdown_table, number
 
 FEWEST = 2
@@ -53,7 +52,7 @@ def replicate_verdicts(here: Sequence[Path], published: Path) -> list[Replicated
     """
     runs = {_key(record): (record, path.parent) for path in here for record in [load_record(path)]}
     found = []
-    for record in latest(current_records(published)):
+    for record in latest(load_published(published)):
         if record.status != "passed":
             continue
         run, folder = runs.get(_key(record), (None, published))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgespeech.records.records import Figure, Provenance, Record
-from edgespeech.report.text import Footnotes, Style, figure, markdown_table
+from edgespeech.report.text import Footnotes, Style, escaped, figure, markdown_table
 
 NETWORK = "lte"
 """The network of the tables that show one; the others are in the table `networks`."""
@@ -52,13 +52,15 @@ class Table:
         if not self.rows:
             return "No record yet.\n"
         rows = [[_markdown_cell(cell, link) for cell in row] for row in self.rows]
-        notes = "".join(f"{number}. {note}\n" for number, note in enumerate(self.notes, 1))
+        notes = "".join(f"{number}. {escaped(note)}\n" for number, note in enumerate(self.notes, 1))
         parts = [markdown_table(self.head, rows), *(f"{line}\n" for line in self.caption), notes]
         return "\n".join(part for part in parts if part)
 
 
 def _markdown_cell(cell: Cell, link: Callable[[Record], str] | None) -> str:
-    text = cell.text if cell.record is None or link is None else f"[{cell.text}]({link(cell.record)})"
+    text = escaped(cell.text)
+    if cell.record is not None and link is not None:
+        text = f"[{text}]({link(cell.record)})"
     return text + cell.marks
 
 

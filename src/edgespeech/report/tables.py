@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from edgespeech.contracts import Kind
-from edgespeech.records.records import Condition, Record
+from edgespeech.harness.rescore import current
+from edgespeech.records.records import Condition, Record, load_records
 from edgespeech.report.noise import noise, published_by_others
 from edgespeech.report.reference import Reference
 from edgespeech.report.table import (
@@ -48,6 +50,17 @@ def latest(records: Iterable[Record]) -> list[Record]:
         if key not in shown or shown[key].corpus.n_utterances <= record.corpus.n_utterances:
             shown[key] = record
     return sorted(shown.values(), key=_order)
+
+
+def load_published(folder: Path) -> list[Record]:
+    """Every record of a folder; those that are shown have their word errors under today's normalisers.
+
+    Raises:
+        EdgeSpeechError: a record or its rows are not right.
+    """
+    records = load_records(folder)
+    shown = {record.run_id for record in latest(records)}
+    return [current(folder, record) if record.run_id in shown else record for record in records]
 
 
 def _order(record: Record) -> tuple[object, ...]:

@@ -61,6 +61,11 @@ def figure(found: Figure | None, style: Style, *, interval: bool = True) -> str:
     return text
 
 
+def escaped(text: str) -> str:
+    """Text of a record as Markdown that shows it: no HTML, no link and no line of its own comes of it."""
+    return text.replace("<", "&lt;").replace("](", "]\\(").replace("\n", " ")
+
+
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A GitHub table; columns whose cells all start with a digit, a dash or a sign are right-aligned."""
     right = [

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
-from edgespeech.search.greedy import MAX_LABELS, state_bytes
+from edgespeech.search.greedy import state_bytes
 from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.settings import MAX_LABELS
 
 
 class LabelScores(Protocol):

@@ -12,9 +12,7 @@ from torch import Tensor
 from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.hypothesis import Hypothesis
-
-MAX_LABELS = 4
-"""Most labels of one frame: 100 a second at 40 ms."""
+from edgespeech.search.settings import MAX_LABELS
 
 
 class GreedyDecoder:

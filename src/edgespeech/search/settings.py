@@ -11,6 +11,8 @@ CHUNK_S = 0.12
 BEAM = 16
 """Hypotheses that the search keeps by default, chosen on tuning speech (`replication/rnnt/tune_mean.py`): half as
 many make more errors, in noise above all; more gain little for the time that they take."""
+MAX_LABELS = 4
+"""Most labels of one transcriber frame: 100 a second at 40 ms."""
 FINAL_S = 0.8
 """Pause of the decoder after which the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with
 noise behind them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""

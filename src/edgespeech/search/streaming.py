@@ -14,6 +14,7 @@ from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.partials import TAIL_S, PartialsStream
+from edgespeech.search.settings import SearchSettings
 
 
 class StreamingTranscriber:
@@ -70,6 +71,22 @@ class StreamingTranscriber:
         return encoded[0]
 
 
+def decoder_of(
+    trained: Trained, settings: SearchSettings, scores: LabelScores | None = None
+) -> GreedyDecoder | BeamDecoder:
+    """The search that settings ask for.
+
+    Args:
+        trained: the model, with its language model where it has one.
+        settings: how to search.
+        scores: added to those of labels in place of the model's own language model; greedy search adds none.
+    """
+    if settings.beam == 1:
+        return GreedyDecoder(trained.model)
+    own = trained.fusion if settings.language_model else None
+    return BeamDecoder(trained.model, settings.beam, fusion=scores or own)
+
+
 class TransducerStream(PartialsStream):
     """One utterance in progress, by torch.
 
@@ -90,9 +107,7 @@ class TransducerStream(PartialsStream):
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._transcriber = StreamingTranscriber(model)
-        self._decoder = (
-            GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam, fusion=scores or trained.fusion)
-        )
+        self._decoder = decoder_of(trained, SearchSettings(beam=beam), scores)
 
     def _hear(self, samples: Samples) -> None:
         self._decoder.accept(self._transcriber.accept(samples))

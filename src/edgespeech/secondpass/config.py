@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import Strict, explain
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import bad
 from edgespeech.training.text import Positive, TextSource
 
 
@@ -124,11 +124,9 @@ def load_lm_config(path: Path) -> LmConfig:
         EdgeSpeechError: missing, not YAML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content: Any = load_yaml(path)
+    except OSError as error:
         raise bad("language model", "config", str(path), "a text file that exists") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return LmConfig.model_validate(content)
     except ValidationError as error:

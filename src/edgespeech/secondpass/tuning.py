@@ -12,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from edgespeech.core.files import write_atomic
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.corpora import corpus_names, load_corpus
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
@@ -157,11 +158,9 @@ def load_scales(path: Path) -> dict[str, Scales]:
         EdgeSpeechError: the file is missing, not YAML, or has something else in it.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = load_yaml(path)
+    except OSError as error:
         raise bad("rescoring", "scales", str(path), "a text file that exists") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     told = content.get("scales") if isinstance(content, dict) else None
     if not isinstance(told, dict):
         raise bad(str(path), "scales", told, "a mapping of names to scales")

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.contracts import Samples
 from edgespeech.core.config import explain
-from edgespeech.core.places import project_root, work_dir
+from edgespeech.core.places import manifests_dir, work_dir
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits
@@ -75,7 +75,7 @@ def load_voices() -> dict[str, VoiceSpec]:
     """
     path = voices_file()
     try:
-        return VoiceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).voices
+        return VoiceList.model_validate(load_yaml(path)).voices
     except OSError as error:
         raise bad("voices", "file", str(path), "the list of voices") from error
     except ValidationError as error:
@@ -84,7 +84,7 @@ def load_voices() -> dict[str, VoiceSpec]:
 
 def voices_file() -> Path:
     """Where the list of voices is."""
-    return project_root() / "data_manifests" / "voices" / "kokoro.yaml"
+    return manifests_dir() / "voices" / "kokoro.yaml"
 
 
 @dataclass(frozen=True, slots=True)

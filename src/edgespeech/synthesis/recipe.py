@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import Strict, explain
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import bad
 from edgespeech.synthesis.kokoro import VocoderName
 from edgespeech.text.grammar import Split
 
@@ -95,10 +95,8 @@ def load_recipe(path: Path) -> Recipe:
         EdgeSpeechError: missing, not YAML, an unknown key or a value out of range.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Recipe.model_validate(load_yaml(path))
     except OSError as error:
         raise bad("synthesis", "recipe", path.name, "a recipe that exists") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:
         raise explain(str(path), error) from error

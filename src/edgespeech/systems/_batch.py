@@ -41,12 +41,11 @@ class LocalWhisper(Recogniser):
 
     Attributes:
         model: name of its weights, see `edgespeech.corpora.weights`.
-        languages: ISO 639-1 codes that the model knows; empty for all of Whisper's.
     """
 
     kind = Kind.DEVICE
     model: ClassVar[str]
-    languages: ClassVar[tuple[str, ...]] = ()
+    takes_context = True
 
     def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
         """`weights`: a folder that has them, instead of the usual places. `threads`: of the CPU."""

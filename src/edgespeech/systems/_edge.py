@@ -27,10 +27,16 @@ def ending(final_s: float | None) -> str:
     return f"ends an utterance after {final_s:g} s without word pieces"
 
 
+MAX_BEAM = 1024
+"""Hypotheses of any use are some dozens; far more only take memory and time."""
+
+
 class EdgeRecogniser(Recogniser):
     """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
 
     kind = Kind.DEVICE
+    languages = ("en",)
+    takes_context = False
     shipped: ClassVar[SearchSettings] = SHIPPED
     """How it searches by default."""
 
@@ -45,8 +51,8 @@ class EdgeRecogniser(Recogniser):
         Raises:
             EdgeSpeechError: one of them is out of range.
         """
-        if not isinstance(beam, int) or beam < 1:
-            raise bad(self.name, "beam", beam, "a whole number of at least 1")
+        if not isinstance(beam, int) or isinstance(beam, bool) or not 1 <= beam <= MAX_BEAM:
+            raise bad(self.name, "beam", beam, f"a whole number, at least 1, at most {MAX_BEAM}")
         if final_s is not None and not (isinstance(final_s, int | float) and final_s > 0):
             raise bad(self.name, "final_s", final_s, "seconds, above 0, or null")
         self._beam = beam
@@ -116,8 +122,8 @@ class EdgeTransducer(EdgeRecogniser):
             EdgeSpeechError: it is not here, damaged, or of another format.
         """
         from edgespeech.model.checkpoint import load_model
-        from edgespeech.search.greedy import MAX_LABELS
         from edgespeech.search.partials import TAIL_S
+        from edgespeech.search.settings import MAX_LABELS
         from edgespeech.search.streaming import TransducerStream
 
         trained, files = load_model(self.folder()), self.files()

@@ -28,6 +28,7 @@ class CloudWhisperBase(Recogniser):
 
     name = "cloud-whisper-base"
     kind = Kind.CLOUD
+    takes_context = True
     summary = "faster-whisper base, int8, behind a WebSocket server; audio goes there as Opus"
 
     def __init__(self, *, weights: str | None = None, threads: int = 1, silence_s: float = 0.7) -> None:

@@ -20,6 +20,7 @@ class Null(Recogniser):
 
     name = "null"
     kind = Kind.DEVICE
+    takes_context = False
     summary = "does nothing: shows the harness's own cost"
 
     def load(self) -> SystemInfo:

@@ -83,6 +83,8 @@ class PocketSphinx(Recogniser):
 
     name = "pocketsphinx"
     kind = Kind.DEVICE
+    languages = ("en",)
+    takes_context = False
     summary = "PocketSphinx 5, HMM and trigrams, streaming, its own US English models"
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from edgespeech.core.places import project_root
+from edgespeech.core.places import manifests_dir
 from edgespeech.errors import bad
 from edgespeech.text.grammar_parse import Close, Mark, Open, WordGraph, fill_slots
 from edgespeech.text.grammar_rules import Choice, Node, Ref, RuleSet, Seq, Word, load_rules
@@ -177,5 +177,5 @@ def load_grammar(name_or_path: str | Path) -> Grammar:
     """
     path = Path(name_or_path)
     if path.suffix != ".yaml":
-        path = project_root() / "data_manifests" / "grammars" / f"{name_or_path}.yaml"
+        path = manifests_dir() / "grammars" / f"{name_or_path}.yaml"
     return Grammar(path.stem, load_rules(path))

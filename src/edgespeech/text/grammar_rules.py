@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from edgespeech.core.yaml_files import Limits, parse_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.text.spoken import Reading, canonical, number_words, ordinal_words
 
@@ -151,7 +152,7 @@ class _GrammarSpec(_Strict):
     spellings: dict[str, list[str]] = {}
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(Limits, yaml.BaseLoader):
     """Every scalar is a string ("on", "no" and "8" are words here), and a repeated key is an error."""
 
 
@@ -221,12 +222,13 @@ def _read_file(
         where = f"{chain[-1]}.yaml" if chain else "grammar"
         raise bad(where, "include" if chain else "file", path.name, "a grammar file that exists") from error
     try:
-        raw = yaml.load(data, _Loader)
+        raw = parse_yaml(path.name, data, _Loader)
         spec = _GrammarSpec.model_validate(raw if raw else {})
     except ValidationError as error:
         raise _explain(path.name, error) from error
-    except (yaml.YAMLError, UnicodeDecodeError, EdgeSpeechError) as error:
-        raise EdgeSpeechError(f"{path.name}: {' '.join(str(error).split())}") from error
+    except EdgeSpeechError as error:
+        told = " ".join(str(error).split()).removeprefix(f"{path.name}: ")
+        raise EdgeSpeechError(f"{path.name}: {told}") from error
     specs[file] = spec
     digests[file] = hashlib.sha256(data).hexdigest()
     for name in spec.include:

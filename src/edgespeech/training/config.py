@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core.config import explain
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
 
@@ -229,11 +229,11 @@ def load_train_config(path: Path) -> TrainConfig:
         EdgeSpeechError: missing, not YAML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = load_yaml(path)
     except OSError as error:
         raise bad("train", "config", str(path), "a file that exists") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
+    try:
+        return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise explain(str(path), error) from error
     except EdgeSpeechError as error:

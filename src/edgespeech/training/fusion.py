@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.config import explain
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import bad
 from edgespeech.lm.estimate import estimate
 from edgespeech.lm.fusion import Fusion, FusionWeights
 from edgespeech.model.tokeniser import Tokeniser
@@ -81,11 +81,9 @@ def load_fusion_config(path: Path) -> FusionConfig:
         EdgeSpeechError: missing, not YAML, an unknown key, a wrong type or a value out of range.
     """
     try:
-        return FusionConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return FusionConfig.model_validate(load_yaml(path))
     except OSError as error:
         raise bad("fusion", "config", str(path), "a file that exists") from error
-    except yaml.YAMLError as error:
-        raise EdgeSpeechError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:
         raise explain(str(path), error) from error
 

@@ -15,16 +15,18 @@ from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.core.labels import BLANK
-from edgespeech.metrics.wer import count_errors, wer
+from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.manifest import Manifest
+from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
-from edgespeech.search.greedy import MAX_LABELS
+from edgespeech.search.settings import MAX_LABELS
 from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
 from edgespeech.training.shards import Shards
 from edgespeech.training.speech import Speech, tuning_manifest
-from edgespeech.training.store import as_float, decoded
+from edgespeech.training.store import Store, as_float, decoded
 
 _SEED = 17
 _TAIL_FRAMES = 50
@@ -52,9 +54,23 @@ def tuning_sample(corpus: str, utterances: int, shards: Shards | None = None) ->
     Raises:
         EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
     """
-    manifest, store = (tuning_manifest(corpus), None) if shards is None else shards.corpus(corpus)
-    if store is None:
-        store = decoded(manifest)
+    if shards is not None:
+        return _sample(*shards.corpus(corpus), utterances)
+    manifest = tuning_manifest(corpus)
+    return _sample(manifest, decoded(manifest), utterances)
+
+
+def evaluation_sample(split: str) -> Sample:
+    """All utterances of a split, for a result and never for a choice.
+
+    Raises:
+        EdgeSpeechError: the split cannot be had.
+    """
+    manifest = manifest_of(split)
+    return _sample(manifest, decoded(manifest), len(manifest.utterances))
+
+
+def _sample(manifest: Manifest, store: Store, utterances: int) -> Sample:
     samples, spans = store.open(), dict(zip((u.id for u in manifest.utterances), store.spans, strict=True))
     chosen = manifest.subset(utterances, _SEED).utterances
     spoken = [as_float(samples[start : start + length]) for start, length in (spans[u.id] for u in chosen)]
@@ -113,9 +129,13 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
     """The word error rate of greedy search without a language model, after the normaliser `basic`."""
+    return wer(sample_errors(model, tokeniser, sample))
+
+
+def sample_errors(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> list[ErrorCounts]:
+    """The same by utterance."""
     found = transcripts(model, tokeniser, sample.spoken)
-    texts = [basic_text(text) for text in sample.texts]
-    return wer(count_errors(texts, [basic_text(text) for text in found]))
+    return count_errors(*([basic_text(text) for text in some] for some in (sample.texts, found)))
 
 
 def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:

@@ -1,0 +1,54 @@
+"""Commands that list what can be measured on, and fetch it: corpora, networks, metrics."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def corpora() -> None:
+    """List the corpora and their splits."""
+    from edgespeech.corpora.corpora import corpus_names, load_corpus
+
+    for name in corpus_names():
+        corpus = load_corpus(name)
+        typer.echo(f"{name}: {corpus.title} ({corpus.licence})")
+        for split, row in corpus.splits.items():
+            typer.echo(f"  {split:28}{' evaluation only' if row.evaluation_only else ''}")
+
+
+@app.command()
+def networks() -> None:
+    """List the network profiles."""
+    from edgespeech.cloud.link import load_profiles
+
+    for profile in load_profiles().values():
+        typer.echo(
+            f"{profile.name:10} rtt {profile.rtt_s * 1e3:g} +- {profile.jitter_s * 1e3:g} ms, "
+            f"up {profile.up_bps / 1e6:g}, down {profile.down_bps / 1e6:g} Mbit/s, "
+            f"loss {profile.loss:.1%}, outages {profile.outage_share:.0%}"
+            + ("" if profile.available else ", unavailable")
+        )
+
+
+@app.command()
+def metrics() -> None:
+    """List every metric with its unit, direction and definition."""
+    from edgespeech.metrics.registry import metrics as all_metrics
+
+    for metric in all_metrics().values():
+        typer.echo(f"{metric.id:28} {metric.unit:8} {metric.direction:7} {metric.definition}")
+
+
+@app.command()
+def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")]) -> None:
+    """Get corpora: from the mirror, an installed package, or their public home; verified, resumable."""
+    from edgespeech.corpora.fetch import fetch as fetch_corpus
+
+    for name in corpus:
+        typer.echo(f"{name}: {fetch_corpus(name, progress=sys.stderr.isatty())}")

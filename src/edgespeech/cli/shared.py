@@ -1,0 +1,91 @@
+"""The options that several commands have."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgespeech.errors import bad
+
+
+class Profile(StrEnum):
+    """How much of each corpus is run."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class Floats(StrEnum):
+    """How matrices of floats are stored."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class Store(StrEnum):
+    """How matrices of codes are stored."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    AUTO = "auto"
+
+
+class Rule(StrEnum):
+    """What a signal-to-noise ratio means."""
+
+    MEAN = "mean"
+    PEAK_FRAME = "peak-frame"
+
+
+class Band(StrEnum):
+    """What a channel leaves of the audio."""
+
+    TELEPHONE = "telephone"
+
+
+System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgespeech systems`.")]
+
+Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
+
+Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
+
+Context = Annotated[
+    str | None,
+    typer.Option(
+        help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."
+    ),
+]
+
+Channels = Annotated[
+    str,
+    typer.Option(help="Of audio with several: mono (refuse it), average, or the number of one, from 1 on."),
+]
+
+Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")]
+
+Words = Annotated[
+    Path | None,
+    typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
+]
+
+
+def options_of(given: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` by name, the values read as JSON where they are.
+
+    Raises:
+        EdgeSpeechError: one is not of that form.
+    """
+    options: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise bad("command line", "--option", item, "NAME=VALUE")
+        try:
+            options[name] = json.loads(value, parse_constant=str)
+        except (ValueError, RecursionError):
+            options[name] = value
+    return options

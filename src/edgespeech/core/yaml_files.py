@@ -1,0 +1,116 @@
+"""The one reader of YAML files: whoever wrote the file, it costs little, and what is wrong is one line.
+
+A few hundred bytes of aliases can stand for terabytes, nesting can exhaust the stack, and a long run of digits the
+processor; a key that stands twice hides a value. All of these are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from edgespeech.errors import EdgeSpeechError
+
+MAX_BYTES = 16 << 20
+MAX_DEPTH = 50
+MAX_NODES = 2_000_000
+"""With every alias counted as often as it stands."""
+_MAX_DIGITS = 100
+_INTEGER = "tag:yaml.org,2002:int"
+
+
+class Limits:
+    """What a loader of PyYAML's puts before it to refuse deep nesting, alias bombs and cycles."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Nodes down to `MAX_DEPTH`."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH}")
+        node = super().compose_node(parent, index)  # type: ignore[misc]  # of the loader behind it
+        self._depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        """The document, once its size is known."""
+        node = super().get_single_node()  # type: ignore[misc]  # as above
+        if node is not None and _size(node, {}, set()) > MAX_NODES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
+        return node
+
+
+class LimitedLoader(Limits, yaml.SafeLoader):
+    """PyYAML's safe loader with limits; a key that stands twice is an error."""
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> Any:
+        """A mapping whose keys stand once each."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.YAMLError(f"key {key.value!r} stands twice, line {key.start_mark.line + 1}")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: ScalarNode) -> Any:
+        """An integer of a bearable length."""
+        if len(node.value) > _MAX_DIGITS:
+            raise yaml.YAMLError(f"an integer of {len(node.value)} digits, line {node.start_mark.line + 1}")
+        return super().construct_yaml_int(node)
+
+
+LimitedLoader.add_constructor(_INTEGER, LimitedLoader.construct_yaml_int)
+
+
+def _size(node: Node, known: dict[int, int], above: set[int]) -> int:
+    """How many values a node stands for."""
+    if id(node) in above:
+        raise yaml.YAMLError(f"an alias of what it lies in, line {node.start_mark.line + 1}")
+    if id(node) not in known:
+        above.add(id(node))
+        below: list[Node] = []
+        if isinstance(node, MappingNode):
+            below = [part for pair in node.value for part in pair]
+        elif not isinstance(node, ScalarNode):
+            below = node.value
+        known[id(node)] = 1 + sum(_size(part, known, above) for part in below)
+        above.remove(id(node))
+    return known[id(node)]
+
+
+def load_yaml(path: Path, *, loader: Any = None, name: str | None = None) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: the file.
+        loader: what makes values of it; by default `LimitedLoader`.
+        name: what to call it in messages; its path by default.
+
+    Raises:
+        OSError: it cannot be read; the caller knows what it is for.
+        EdgeSpeechError: it is too large, not UTF-8, not YAML, or beyond a limit.
+    """
+    where = name or str(path)
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise EdgeSpeechError(f"{where}: not YAML: larger than {MAX_BYTES} bytes")
+    return parse_yaml(where, data, loader or LimitedLoader)
+
+
+def parse_yaml(where: str, data: bytes, loader: Any = LimitedLoader) -> Any:
+    """The content of a YAML file's bytes; `where` names it in errors.
+
+    Raises:
+        EdgeSpeechError: as `load_yaml`.
+    """
+    try:
+        return yaml.load(data.decode("utf-8-sig"), loader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, KeyError) as error:
+        told = " ".join(str(error).split())
+        raise EdgeSpeechError(f"{where}: not YAML: {told[:300]}") from error

@@ -1,0 +1,124 @@
+"""What a run has finished, line by line on disk, so that nothing finished is lost when it is interrupted."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.workers import Done, Loaded
+from edgespeech.records.rows import trace_from_row, trace_to_row
+
+SUFFIX = ".partial.jsonl"
+
+
+class Journal:
+    """The finished utterances of one run, in a file of their own in the folder of its record.
+
+    Two equal runs at once have a file each. The file goes when the record is there.
+    """
+
+    def __init__(self, folder: Path, stem: str, key: str, *, resume: bool) -> None:
+        """Open a file for a run.
+
+        Args:
+            folder: of the record; it exists.
+            stem: how the file's name begins.
+            key: of all that decides the run's result; only a run of the same key is gone on with.
+            resume: whether to go on with what an interrupted run left.
+
+        Raises:
+            EdgeSpeechError: the file cannot be written.
+        """
+        self.found: dict[str, Done] = {}
+        self._system: object = None
+        self._key = key
+        self._file: IO[str] | None = None
+        if resume:
+            for path in sorted(folder.glob(f"{stem}.{key}.*{SUFFIX}")):
+                if self._take(path):
+                    break
+        if self._file is None:
+            self.path = folder / f"{stem}.{key}.{os.getpid()}{SUFFIX}"
+            try:
+                self._file = self.path.open("w", encoding="utf-8")
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise EdgeSpeechError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def _take(self, path: Path) -> bool:
+        """Go on with a file, unless another run still writes it; what its last moment cut is left out."""
+        file = path.open("r+", encoding="utf-8", errors="replace")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        whole = 0
+        while (line := file.readline()).endswith("\n"):
+            try:
+                self._read(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+            whole = file.tell()
+        file.seek(whole)
+        file.truncate()
+        self.path, self._file = path, file
+        return True
+
+    def _read(self, line: Mapping[str, Any]) -> None:
+        if "system" in line:
+            self._system = line["system"]
+            return
+        trace = trace_from_row(line["id"], line["trace"])
+        self.found[trace.utterance_id] = Done(trace=trace, audio_bytes=dict(line["audio_bytes"]))
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Note what the recogniser is.
+
+        Raises:
+            EdgeSpeechError: the interrupted run had another model.
+        """
+        info = loaded.info
+        system = json.loads(json.dumps([info.model_sha256, info.config, info.chunk_s], sort_keys=True))
+        if self._system is not None and self._system != system:
+            raise EdgeSpeechError(f"{self.path}: was made by another model or configuration: remove it")
+        if self._system is None:
+            self._write({"system": system})
+
+    def add(self, done: Done) -> None:
+        """Keep an utterance."""
+        trace = done.trace
+        self._write(
+            {"id": trace.utterance_id, "trace": trace_to_row(trace), "audio_bytes": dict(done.audio_bytes)}
+        )
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise EdgeSpeechError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def in_order(self, ids: Sequence[str], run: Sequence[Done]) -> list[Done]:
+        """The utterances of both runs, in this order."""
+        every = self.found | {done.trace.utterance_id: done for done in run}
+        return [every[name] for name in ids]
+
+    def remove(self) -> None:
+        """The record is there: the file is of no more use."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave the file for a later run; an empty one goes."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.path.exists() and self.path.stat().st_size == 0:
+            self.path.unlink()

@@ -1,0 +1,119 @@
+"""What can be known before the first utterance, checked before it: hours of a run are not spent on a slip."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from edgespeech.audio.io import AudioMismatchError
+from edgespeech.contracts import Recogniser
+from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.utterances import AudioCondition
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.text.normalise import normalisers
+
+SNR_DB = (-60.0, 100.0)
+"""What a ratio may be: beyond, one of the two cannot be heard at all."""
+_LONGEST_NAME = 255 - len("..12345678.tmp")
+"""Bytes of a file's name, with what `write_atomic` puts around it."""
+_ROW_BYTES = 1 << 16
+"""A generous guess of one utterance's row."""
+
+
+def check_out(folder: Path, name: str, n_utterances: int) -> None:
+    """Refuse a folder in which a record of this name cannot be written.
+
+    Args:
+        folder: made when it is missing.
+        name: of the longest file that will be written there.
+        n_utterances: of the run; a rough guess of the space that its rows take.
+
+    Raises:
+        EdgeSpeechError: it cannot be made or written to, the name is too long, or there is no space left.
+    """
+    if len(name.encode()) > _LONGEST_NAME:
+        raise bad(
+            "--out", "file name", name, f"at most {_LONGEST_NAME} bytes: give the manifest a shorter name"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".trial"):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise EdgeSpeechError(f"--out {folder}: cannot be written to: {error.strerror or error}") from error
+    needed = n_utterances * _ROW_BYTES
+    if free < needed:
+        raise bad("--out", f"free bytes of {folder}", free, f"about {needed} for {n_utterances} utterances")
+
+
+def check_noise(snr_db: float | None) -> None:
+    """Refuse a signal-to-noise ratio that is none.
+
+    Raises:
+        EdgeSpeechError: it is not a number, or absurd.
+    """
+    if snr_db is not None and not (math.isfinite(snr_db) and SNR_DB[0] <= snr_db <= SNR_DB[1]):
+        raise bad("--snr", "ratio", snr_db, f"{SNR_DB[0]:g} to {SNR_DB[1]:g} dB")
+
+
+def check_words(manifest: Manifest) -> None:
+    """Refuse a manifest without a word to score, under any normaliser.
+
+    Raises:
+        EdgeSpeechError: no reference word is left.
+    """
+    texts = [item.text for item in manifest.utterances]
+    for name, normaliser in normalisers().items():
+        if not any(normaliser.all(texts)):
+            raise EdgeSpeechError(
+                f"{manifest.name}: no reference word is left under {name}, expected at least one to score"
+            )
+
+
+def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) -> None:
+    """Refuse languages that a recogniser does not know, and phrases that it would ignore.
+
+    Raises:
+        EdgeSpeechError: an utterance has another language, or there are phrases for a recogniser that takes none.
+    """
+    known = recogniser.languages
+    for item in manifest.utterances:
+        if known and item.lang not in known:
+            raise bad(
+                f"{manifest.name}: {item.id}",
+                "lang",
+                item.lang,
+                f"{' or '.join(known)}, for {recogniser.name}",
+            )
+    if context and recogniser.takes_context is False:
+        raise bad("--context", "recogniser", recogniser.name, "one that takes phrases: this one ignores them")
+
+
+def check_audio(manifest: Manifest, condition: AudioCondition) -> None:
+    """Refuse audio that is another file, or of another length, than the manifest says.
+
+    Every file is decoded once. One that cannot be read is left to the run, where it is its utterance's failure.
+
+    Raises:
+        EdgeSpeechError: with the manifest's utterance.
+    """
+    of_file: dict[Path, list[Utterance]] = defaultdict(list)
+    for item in manifest.utterances:
+        of_file[manifest.audio_path(item)].append(item)
+    for items in of_file.values():
+        try:
+            manifest.check(items, channels=condition.channels)
+        except AudioMismatchError as error:
+            raise EdgeSpeechError(f"{manifest.name}: {error}") from error
+        except EdgeSpeechError:
+            continue
+
+
+def free_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,81 @@
+"""What peers that run our exported model have in common: its ONNX files."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+from edgespeech.contracts import Kind, Recogniser, Request
+from edgespeech.core.exported import PARTS, TOKENS, onnx_file
+from edgespeech.core.files import sha256_file
+from edgespeech.core.places import edge_model, project_root, work_dir
+from edgespeech.errors import EdgeSpeechError, bad
+
+
+class ExportedModel(Recogniser):
+    """The on-device model's ONNX files, run by a package from elsewhere; a subclass says which.
+
+    Attributes:
+        package: what runs them, as it is imported.
+    """
+
+    kind = Kind.DEVICE
+    package: ClassVar[str]
+
+    def __init__(self, *, folder: str | None = None, int8: bool = False, threads: int = 1) -> None:
+        """Set the options.
+
+        Args:
+            folder: where `edgespeech export` wrote the files; None: `exported` in the work folder.
+            int8: run those that are quantised.
+            threads: of the package.
+
+        Raises:
+            EdgeSpeechError: an option is out of range.
+        """
+        if not isinstance(int8, bool):
+            raise bad(self.name, "int8", int8, "true or false")
+        if not isinstance(threads, int) or threads < 1:
+            raise bad(self.name, "threads", threads, "a whole number of at least 1")
+        self._folder, self._int8, self._threads = folder, int8, threads
+
+    def files(self) -> dict[str, Path]:
+        """The parts of the model and its word pieces."""
+        folder = work_dir() / "exported" if self._folder is None else Path(self._folder)
+        return {
+            **{part: onnx_file(folder, part, int8=self._int8) for part in PARTS},
+            "tokens": folder / TOKENS,
+        }
+
+    def missing(self) -> str | None:
+        """The package, or the files, that are not here."""
+        if find_spec(self.package) is None:
+            return f"package {self.package.replace('_', '-')} is not installed"
+        files = self.files()
+        for file in files.values():
+            if not file.is_file():
+                model = edge_model()
+                shown = model.relative_to(project_root()) if model.is_relative_to(project_root()) else model
+                return f"no {file}: `edgespeech export {shown} --out {file.parent}` makes it"
+        return None
+
+    def _checked(self, request: Request) -> None:
+        """Refuse a language that the model does not know."""
+        if request.language != "en":
+            raise bad(self.name, "language", request.language, "en")
+
+    def _present(self) -> dict[str, Path]:
+        """The files.
+
+        Raises:
+            EdgeSpeechError: the package or a file is not here.
+        """
+        if (reason := self.missing()) is not None:
+            raise EdgeSpeechError(f"{self.name}: {reason}")
+        return self.files()
+
+
+def hashes(files: dict[str, Path]) -> dict[str, str]:
+    """As a record keeps them, by file name."""
+    return {file.name: sha256_file(file) for file in files.values()}
