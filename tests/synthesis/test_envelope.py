@@ -67,6 +67,12 @@ def test_noise_is_drawn_from_the_seed(vocoder: EnvelopeVocoder) -> None:
     assert not np.array_equal(first, third)
 
 
+def test_loud_speech_does_not_clip(vocoder: EnvelopeVocoder) -> None:
+    quiet, loud = (vocoder.filtered(shaped(20) + level, pitch_of(120.0), 1) for level in (0.0, 9.0))
+    assert np.abs(loud).max() == pytest.approx(0.95, rel=1e-4)
+    assert np.corrcoef(quiet, loud)[0, 1] > 0.9999
+
+
 def test_a_sentence_without_voice_is_said(vocoder: EnvelopeVocoder) -> None:
     features = np.zeros((1, 512, FRAMES), np.float32)
     samples = vocoder(features, np.zeros((1, 128), np.float32), np.zeros((1, 1, FRAMES), np.float32), 1)

@@ -36,6 +36,7 @@ SHA256 = "738eab6175ce4e9d64baaed9147365f78f24c58d28e5d13a08a9431c2d1c46b1"
 """Of the network's weights; part of the cache key of what they said."""
 VERSION = f"envelope-1 {SHA256}"
 _STEP = 150
+_PEAK = 0.95
 _VOICED_HZ = 10.0
 _NOISE = ((0, 0.01), (1500, 0.03), (4000, 0.25), (7000, 0.7), (12000, 0.9))
 """Hz, and the share of noise in the power of voiced sounds there."""
@@ -125,7 +126,7 @@ class EnvelopeVocoder:
         return self.filtered(bands, pitch.ravel(), seed)
 
     def filtered(self, bands: Tensor, pitch: Samples, seed: int) -> Samples:
-        """Pulses and noise with the log energies `bands`, with shape `(T, BANDS)`."""
+        """Pulses and noise with the log energies `bands`, with shape `(T, BANDS)`; turned down where it would clip."""
         frames, voiced = len(pitch), pitch > _VOICED_HZ
         pulses, noise = (
             torch.stft(torch.from_numpy(x), FFT, _STEP, WINDOW, self._window, return_complex=True)
@@ -142,9 +143,8 @@ class EnvelopeVocoder:
         sounds = torch.from_numpy(voiced.astype(np.float32))[before]
         mixed = self._noise * sounds + (1 - sounds)
         spectrum = gain * (torch.sqrt(1 - mixed) * pulses + torch.sqrt(mixed) * noise)
-        samples: Samples = torch.istft(
-            spectrum, FFT, _STEP, WINDOW, self._window, length=frames * HOP
-        ).numpy()
+        signal = torch.istft(spectrum, FFT, _STEP, WINDOW, self._window, length=frames * HOP)
+        samples: Samples = (signal * min(1.0, _PEAK / max(float(signal.abs().max()), 1e-9))).numpy()
         return samples
 
 
