@@ -4,29 +4,44 @@ PYTHON ?= python3.11
 PROFILE ?= quick
 JOBS ?= 2
 FUZZ_S ?= 60
+FUZZ_READERS := edge lattice heads tokeniser record manifest grammar protocol
+FUZZ_EACH_S = $$(( $(FUZZ_S) / ($(words $(FUZZ_READERS)) + 1) ))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
+# The platform whose packages have their hashes in requirements.lock.
+LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
+.PHONY: help env lock audit test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 env: $(STAMP) ## make .venv with pinned packages and the native engine
 
-# torch first and by its pinned version, so that an index or a wheel folder that has the CPU build is used.
-$(STAMP): pyproject.toml constraints.txt $(NATIVE)
+# First what has a hash, on the platform of the lock; then torch by its pinned version alone, so that an index or a
+# wheel folder that has the CPU build is used.
+$(STAMP): pyproject.toml constraints.txt requirements.lock $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	[ "$$(uname -sm) $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != '$(LOCKED)' ] \
+	  || PIP_CONSTRAINT= $(BIN)/pip install -q --require-hashes --no-deps -r requirements.lock
 	$(BIN)/pip install -q '$(TORCH)'
 	$(BIN)/pip install -q -e '.[synth,cloud,peers,export,report,pipeline,dev]'
 	touch $@
+
+lock: env ## write requirements.lock again after a change of constraints.txt (Linux, x86-64, Python 3.11)
+	PIP_CONSTRAINT= $(BIN)/python .ci/lock.py
+
+audit: ## look for known vulnerabilities of the pinned packages (asks a public service)
+	$(PYTHON) -m venv build/audit
+	PIP_CONSTRAINT= build/audit/bin/pip install -q pip-audit
+	build/audit/bin/pip-audit --disable-pip -r requirements.lock
 
 test: lint unit tables-check bench-check ## everything CI checks
 
@@ -63,11 +78,13 @@ replicate: env ## measure every published row again on this machine (PROFILE=ful
 replicate-%: env ## one technique, by the name of its folder in replication/
 	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
 
-fuzz: env ## give the native loader damaged files for FUZZ_S seconds, under sanitizers
+fuzz: env ## give damaged input to everything that reads files and messages of others, for FUZZ_S seconds in all
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds
 	fuzz/build.sh build/fuzz
 	cd build/fuzz && if command -v clang++ >/dev/null; \
-	  then ./fuzz_edge_file -max_total_time=$(FUZZ_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_S); fi
+	  then ./fuzz_edge_file -max_total_time=$(FUZZ_EACH_S) seeds; else ./fuzz_edge_file seeds $(FUZZ_EACH_S); fi
+	for reader in $(FUZZ_READERS); do \
+	  $(BIN)/python fuzz/targets.py $$reader build/fuzz/$$reader -max_total_time=$(FUZZ_EACH_S) -verbosity=0; done
 
 neon: env ## check the AArch64 engine under emulation (Debian: g++-aarch64-linux-gnu, qemu-user)
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null \

@@ -29,13 +29,7 @@ from replication.az_execution.accelerator_trace import listen
 from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
-from edgespeech.core.exported import PARTS, TOKENS, onnx_file
-from edgespeech.core.places import project_root, shipped_models
-from edgespeech.core.threads import THREAD_VARIABLES
-from edgespeech.corpora.utterances import utterances_of
-from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
-from edgespeech.harness.peer_bench import (
+from edgespeech.arms.peer_bench import (
     Answer,
     Contestant,
     Prepared,
@@ -47,6 +41,12 @@ from edgespeech.harness.peer_bench import (
     prepared,
     spread,
 )
+from edgespeech.core.exported import PARTS, TOKENS, onnx_file
+from edgespeech.core.places import project_root, shipped_models
+from edgespeech.core.threads import THREAD_VARIABLES
+from edgespeech.corpora.utterances import utterances_of
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.model.export_onnx import export_onnx, quantise_onnx
 from edgespeech.packed.edge_file import Tensor, read_edge, sections

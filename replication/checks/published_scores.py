@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.metrics.bias import count_bias_errors
-from edgespeech.metrics.wer import total
+from edgespeech.metrics.bias import bias_totals
+from edgespeech.metrics.wer import ErrorCounts
 
 
 def score_lines(references: Path, hypotheses: Path) -> list[str]:
@@ -29,14 +29,14 @@ def score_lines(references: Path, hypotheses: Path) -> list[str]:
             lists.append(set(json.loads(fields[2])))
         except (IndexError, ValueError) as error:
             raise bad(str(references), f"rare words of {name}", fields[2:3], "a JSON list") from error
-    counts = count_bias_errors(
+    counts = bias_totals(
         [fields[1] for fields in refs.values()],
         [hyps[name][1] if len(hyps[name]) > 1 else "" for name in refs],
         lists,
     )
     lines = []
     for title, part in (("WER", "all"), ("U-WER", "unbiased"), ("B-WER", "biased")):
-        found = total(getattr(count, part) for count in counts)
+        found: ErrorCounts = getattr(counts, part)
         lines.append(
             f"{title}: error_rate={100.0 * found.errors / found.ref_words}, ref_words={found.ref_words}, "
             f"subs={found.substitutions}, ins={found.insertions}, dels={found.deletions}"

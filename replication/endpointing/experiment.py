@@ -10,7 +10,7 @@ edgespeech replicate endpointing --render          # render the newest record on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -41,10 +41,9 @@ from edgespeech.metrics.statistics import (
     bootstrap_ratio,
     bootstrap_share,
     paired_quantile_difference,
-    paired_ratio_difference,
     quantile,
 )
-from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
+from edgespeech.metrics.word_errors import WordErrors, word_errors_of
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.report.page import run
@@ -52,7 +51,6 @@ from edgespeech.search.settings import SearchSettings
 from edgespeech.synthesis.pauses import Hesitation
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
-from edgespeech.text.normalise import normalisers
 from edgespeech.training.speech import load_noises, trainable
 
 HERE = Path(__file__).parent
@@ -189,11 +187,13 @@ def each_set(config: Config) -> Iterator[tuple[str, list[Heard] | str]]:
             yield name, without_paths(str(error))
 
 
-def word_errors(config: Config, name: str, heard: list[Heard], texts: Iterable[str]) -> list[ErrorCounts]:
-    """Errors of each utterance; references are normalised as the configuration says for the corpus."""
-    corpus = config["sets"][name]["corpus"]
-    normalise = normalisers()[config["normaliser"].get(corpus, NORMALISER)]
-    return count_errors([normalise(one.case.text) for one in heard], [normalise(text) for text in texts])
+def word_errors(config: Config, name: str, heard: list[Heard], seed: int = 0) -> WordErrors:
+    """Counts errors of a set; references are normalised as the configuration says for the corpus."""
+    normaliser = config["normaliser"].get(config["sets"][name]["corpus"], NORMALISER)
+    cases = [one.case for one in heard]
+    return word_errors_of(
+        [case.text for case in cases], normaliser, [case.speaker for case in cases], seed=seed
+    )
 
 
 def tuned_sweeps(config: Config) -> dict[str, Sweep]:
@@ -256,19 +256,18 @@ def _compared(
     row["at"] = report.point(found, place)
     final = (name, float(found.thresholds[place]))
     said = [played(one, final, chunk_s=config["chunk_s"]).text for one in heard]
-    without = word_errors(config, set_name, heard, [one.texts[-1] for one in heard])
-    ended = word_errors(config, set_name, heard, said)
-    words = [count.ref_words for count in without]
-    paired = paired_ratio_difference(
-        [count.errors for count in ended], [count.errors for count in without], words, groups, seed=seed
-    )
-    row["wer"] = wer(ended)
+    counter = word_errors(config, set_name, heard, seed)
+    without, ended = (counter.errors(texts) for texts in ([one.texts[-1] for one in heard], said))
+    cost = counter.compare([ended], [without])
+    row["wer"] = counter.rate(ended)["wer"]
     yield {
         "claim": "endpointing.wer_cost",
-        "detail": f"{name}, {set_name}, from {wer(without):.4f}",
-        "measured": paired.difference,
-        **paired.interval.as_row(),
-        "n": len(heard),
+        "detail": f"{name}, {set_name}, from {counter.rate(without)['wer']:.4f}",
+        "measured": cost.difference,
+        "low": cost.low,
+        "high": cost.high,
+        "resampled": cost.resampled,
+        "n": cost.n,
     }
     if name == control:
         ep50_s = row["at"]["ep50_s"]
@@ -371,7 +370,7 @@ def _dual_rows(
             for timeline, one in zip(timelines, heard, strict=True)
         ]
         upl[name] = [math.inf if one.upl_s is None else one.upl_s for one in timings]
-        rates[name] = wer(word_errors(config, set_name, heard, [timeline.text for timeline in timelines]))
+        rates[name] = word_errors(config, set_name, heard).wer([timeline.text for timeline in timelines])
         cut[name] = sum(bool(one.cut_off) for one in timings) / len(timings)
     found, groups, seed = early(runs["dual"]), [one.case.speaker for one in heard], config["seed"]
     resets = [one for one in runs["dual"] if one.last(EventKind.RESET) is not None]

@@ -25,6 +25,7 @@ from replication.lattices.second_pass import heard_with_lattices, measured, seco
 from torch import Tensor
 
 from edgespeech.arms.configuration import start_model
+from edgespeech.arms.peer_bench import Prepared, prepared
 from edgespeech.audio.codec import FRAME, PACKET_BYTES, flac_bytes, pcm_bytes
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.places import project_root, work_dir
@@ -32,13 +33,12 @@ from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.utterances import utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
-from edgespeech.harness.peer_bench import Prepared, prepared
 from edgespeech.lattice.codec import Precision, Vocabulary, encode, rounded
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, n_best, oracle, prune
 from edgespeech.lattice.search import LatticeDecoder, log_probability
 from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import errors_against
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.records.records import without_paths
 from edgespeech.report.page import run
@@ -190,7 +190,7 @@ def searched(trained: Trained, one: Heard, beam: int, merge: int | None, lists: 
 
 def word_errors(reference: Sequence[str], texts: Sequence[str]) -> list[int]:
     """Errors of several texts against one reference."""
-    return [count.errors for count in count_errors([" ".join(reference)] * len(texts), texts)]
+    return errors_against(" ".join(reference), texts)
 
 
 def lattices(config: dict[str, Any], seed: int) -> Iterator[Row]:

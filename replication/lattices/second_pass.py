@@ -17,7 +17,7 @@ from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import Scales, best_path, oracle
 from edgespeech.lattice.search import lattice_of
 from edgespeech.metrics.statistics import PairedDifference, bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import errors_against
 from edgespeech.model.checkpoint import Trained
 from edgespeech.report.text import markdown_table, number
 from edgespeech.search.settings import SearchSettings
@@ -189,7 +189,7 @@ def second_pass_table(cells: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _errors(one: Heard, text: str) -> int:
-    return count_errors([" ".join(one.words)], [text])[0].errors
+    return errors_against(" ".join(one.words), [text])[0]
 
 
 def _cell(

@@ -3,6 +3,7 @@
 edgespeech replicate qat                                   # hear every arm whose file or model is here
 edgespeech replicate qat --profile full                    # train what is not trained yet, and publish
 edgespeech replicate qat --profile full --only 'acosr_*'   # train some of the arms only, then the same
+edgespeech replicate qat --rescore                          # score the published transcripts again
 edgespeech replicate qat --render                          # render the newest record only
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
+from edgespeech.arms.rescored import rescore_newest
 from edgespeech.arms.sensitivity import Option
 from edgespeech.arms.tables import (
     arms_table,
@@ -147,7 +149,13 @@ def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
+    options.add_argument(
+        "--rescore", action="store_true", help="score the published transcripts again, and no more"
+    )
     given = options.parse_args(words)
+    if given.rescore:
+        rescore_newest(PAGE)
+        given.render = True
     if given.profile == "full" and not given.render:
         config = load_yaml(HERE / "config.yaml")
         train_arms(arms_of(HERE), given.only, processes=config["processes"])

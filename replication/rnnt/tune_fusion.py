@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import Fusion, FusionWeights
-from edgespeech.metrics.wer import count_errors, total, wer
+from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.model.checkpoint import load_model
 from edgespeech.search.settings import BEAM
 from edgespeech.systems.edge_fp32 import EdgeFp32
@@ -24,14 +23,6 @@ from edgespeech.training.tuning import hear, said
 
 CONFIG = Path(__file__).parent / "fusion.yaml"
 SNR_DB = (5.0, 20.0)
-
-
-def rates(references: Sequence[str], hypotheses: Sequence[str]) -> str:
-    """WER and its parts, in words."""
-    counts = count_errors(references, hypotheses)
-    found = total(counts)
-    parts = f"{found.substitutions} / {found.deletions} / {found.insertions}"
-    return f"{100 * wer(counts):.1f} % ({parts})"
 
 
 def main() -> None:
@@ -47,13 +38,13 @@ def main() -> None:
     trained = load_model(given.model)
     fusion = trained.fusion or make_fusion(load_fusion_config(CONFIG), trained.tokeniser)
     items, spoken = hear("assistant_dev", given.utterances, [SNR_DB])
-    references = [item.text for item in items]
+    counter = word_errors_of([item.text for item in items])
     for spec in given.weights:
         high, low, label = (float(value) for value in spec.split(","))
         weights = FusionWeights(high=high, low=low, label=label)
         of = Fusion(fusion.high, fusion.low, weights) if any((high, low, label)) else None
         weighed = replace(trained, fusion=of)
-        told = [rates(references, said(weighed, some, given.beam)) for some in spoken]
+        told = [counter.describe(said(weighed, some, given.beam)) for some in spoken]
         print(f"{weights}: clean {told[0]}, in noise {told[1]}", flush=True)
 
 

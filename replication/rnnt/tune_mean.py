@@ -21,7 +21,7 @@ from edgespeech.corpora.manifest import Utterance
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import load_fusion
 from edgespeech.metrics.acceptance import accepted
-from edgespeech.metrics.wer import count_errors, wer
+from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.model.average import mean_model
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.search.constraint import GrammarScores
@@ -61,7 +61,7 @@ def told(trained: Trained, heard: Mapping[str, Heard], beam: int, leaving: float
     parts = []
     for condition, (items, features) in heard.items():
         texts = said(trained, features, beam) if scores is None else led(trained, features, beam, scores)
-        rate = wer(count_errors([item.text for item in items], texts))
+        rate = word_errors_of([item.text for item in items]).wer(texts)
         orders = [
             accepted(grammar.parse(text), item.intent, item.slots or {})
             for text, item in zip(texts, items, strict=True)

@@ -24,6 +24,7 @@ from edgespeech.arms.figures import (
     said_again,
 )
 from edgespeech.arms.packed_bench import Bench, dev_loss, facts_of, weights_read
+from edgespeech.arms.rescored import rescore
 from edgespeech.audio.io import write_audio
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
@@ -31,6 +32,7 @@ from edgespeech.lm.fusion import HIGH, TENSORS
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import EMBEDDING
+from edgespeech.records.pages import Machine, PageRecord, PageRow, row_of
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL, STATE
 from helpers_fusion import fusion_of
@@ -358,6 +360,42 @@ def test_published_transcripts_are_compared_at_their_own_beam(
         one["name"]: one["skipped"] for one in hear(arms, results, bench, [4]) if not isinstance(one, Heard)
     }
     assert "published with a beam of 2" in skipped["ptq_8"]  # never compared with an arm searched with 4
+
+
+def test_published_transcripts_are_scored_again(
+    tmp_path: Path, init: Path, corpora: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path))
+    arms, results = page(tmp_path, init, "qat", [QAT[2]]), tmp_path / "results"
+    here = {Path(name).name: normaliser for name, normaliser in corpora.items() if Path(name).is_file()}
+    config: dict[str, Any] = {
+        "profile": "full", "seed": 0, "corpora": here, "beams": [2, 1], "control": "start_8",
+        "comparisons": [{"claim": "qat.c", "arm": "start_2", "against": "start_8"}],
+        "full": {"cold": 1, "warm": 2},
+    }  # fmt: skip
+    rows = [row_of(told, "check") for told in check_arms(arms, results, config, 0)]
+    record = PageRecord(
+        technique="qat", created="2026-01-02T03:04:05Z", profile="full", utterances={}, code_sha256="0" * 64,
+        manifests={}, models={}, commit="c" * 40, dirty=False, versions={}, config=config,
+        machine=Machine(cpu_model="a processor", cores=2, python="3.11"),
+        rows=tuple(row for row in rows if isinstance(row, PageRow)),
+    )  # fmt: skip
+    again = rescore(arms, results, config["comparisons"], record)
+    assert (again.rescored, again.technique) == (record.stem, "qat")
+    assert set(again.manifests) == {Path(name).stem for name in here}
+    assert [row for row in again.rows if row.claim] == [row for row in record.rows if row.claim]
+    (before,), (after,) = (
+        [row.data["arms"] for row in one.rows if "arms" in row.data] for one in (record, again)
+    )
+    assert after == before
+    path = results / "arms" / "start_2.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"facts": told["facts"] | {"edge_sha256": "1" * 64}}))
+    with pytest.raises(EdgeSpeechError, match=r"start_2\.json: edge_sha256 is"):
+        rescore(arms, results, config["comparisons"], record)
+    path.unlink()
+    with pytest.raises(EdgeSpeechError, match=r"start_2\.json: transcripts is None"):
+        rescore(arms, results, config["comparisons"], record)
 
 
 def test_what_is_read_and_lost_is_that_of_the_file(

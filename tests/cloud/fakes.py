@@ -26,10 +26,13 @@ DETECTOR = "cloud.fakes:EnergyDetector"
 
 
 class EchoBackend:
-    """Says how much it heard, with which context; `delay_s` late; or a long text; or fails."""
+    """Says how much it heard, with which context; `delay_s` late, or for each 30 s; or a long text; or fails."""
 
-    def __init__(self, *, delay_s: float = 0.0, length: int = 0, fail: bool = False) -> None:
+    def __init__(
+        self, *, delay_s: float = 0.0, window_s: float = 0.0, length: int = 0, fail: bool = False
+    ) -> None:
         self.delay_s = delay_s
+        self.window_s = window_s
         self.length = length
         self.fail = fail
 
@@ -38,6 +41,9 @@ class EchoBackend:
     ) -> str:
         for _ in range(round(self.delay_s / 0.05)):
             time.sleep(0.05)
+            pause()
+        for _ in range(-(-len(samples) // (30 * SAMPLE_RATE)) if self.window_s else 0):
+            time.sleep(self.window_s)
             pause()
         if self.fail:
             raise RuntimeError("secret detail")

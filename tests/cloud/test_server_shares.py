@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -155,8 +156,8 @@ def test_connections_without_a_request_give_way() -> None:
     with started(max_opening=5) as server:
         silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
         assert_serves(server)
-        silent[0].settimeout(1)  # without having given way it would be left alone for 5 s
-        assert silent[0].recv(1) == b""
+        ready, _, _ = select.select(silent, [], [], 1)  # those that are closed; the others may wait for 5 s
+        assert len(ready) >= 15
         for one in silent:
             one.close()
 

@@ -11,7 +11,14 @@ import pytest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
-from edgespeech.metrics.word_errors import POOLED, Compared, WordErrors, paired_over_seeds
+from edgespeech.metrics.word_errors import (
+    POOLED,
+    Compared,
+    WordErrors,
+    errors_against,
+    paired_over_seeds,
+    word_errors_of,
+)
 from edgespeech.text.normalise import normalisers
 
 
@@ -118,6 +125,23 @@ def test_the_interval_over_seeds_covers(spread: float, seeds: int) -> None:
 def test_non_inferiority_is_read_from_the_upper_end(low: float, high: float, expected: bool | None) -> None:
     found = Compared(0.0, low, high, 0.0, "tie", 1, 100, ("speakers",))
     assert found.non_inferior(0.005) is expected
+
+
+def test_capitals_of_one_writer_say_nothing() -> None:
+    counter = word_errors_of(["I AM HERE", "TURN IT UP"], "spelled-en")
+    assert counter.errors(["i am here", "turn it up"]) == [0, 0]
+
+
+def test_one_corpus_by_itself() -> None:
+    counter = word_errors_of(["One two.", "three"], speakers=["a", "b"], seed=1)
+    texts = ["one too many", ""]
+    assert counter.errors(texts) == [2, 1]
+    assert counter.wer(texts) == 1.0
+    assert counter.describe(texts) == "100.0 % (1 substitutions, 1 deletions, 1 insertions)"
+    assert counter.rate([2, 1])["high"] > 0
+    assert errors_against("one two", ["one two", "one", ""]) == [0, 1, 2]
+    with pytest.raises(EdgeSpeechError, match="speakers is 1, expected as many as texts, 2"):
+        word_errors_of(["one", "two"], speakers=["a"])
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -57,6 +57,15 @@ def test_too_many_pieces_are_refused() -> None:
         Tokeniser.train(["a b c"], 5000)
 
 
+def test_a_piece_that_is_no_text_is_refused() -> None:
+    """Found by fuzzing: such a model was read, and its pieces raised a UnicodeDecodeError later."""
+    proto = Tokeniser.train(["turn on the lights", "turn off the lights in the kitchen"], 40).proto
+    damaged = proto.replace("\u2581".encode() + b"the", b"\xe2`\x81the")
+    assert damaged != proto
+    with pytest.raises(EdgeSpeechError, match="not a sentencepiece model"):
+        Tokeniser(damaged)
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokens.model").write_bytes(b"not a model")
     with pytest.raises(EdgeSpeechError, match="not a sentencepiece model"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from replication.endpointing.curves import sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
 from replication.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
+from safetensors import safe_open
+from safetensors.torch import save
 
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.augment_config import AugmentConfig
@@ -251,6 +254,46 @@ def test_networks_come_back_from_their_file(heads: Heads, tmp_path: Path) -> Non
         load_heads(path, "abc")
     with pytest.raises(EdgeSpeechError, match="not a readable file"):
         load_heads(tmp_path / "none", "abc")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("shape", None, "shape is None"),
+        ("shape", {"joiner": 8, "vocabulary": 10, "decoder": True}, r"shape\.hidden is missing"),
+        (
+            "shape",
+            {"joiner": 8, "vocabulary": 10, "hidden": 60_000, "decoder": True},
+            "shape of learned.leave",
+        ),
+        ("shape", {"joiner": 8, "vocabulary": 10, "hidden": 10**9, "decoder": True}, r"shape\.hidden is 10"),
+        ("thresholds", [0.5], "thresholds is "),
+        ("thresholds", [0.5, float("nan")], r"thresholds\.1 is nan"),
+        ("recogniser", None, "recogniser is None"),
+        ("provenance", 1, "provenance is 1"),
+        ("more", 1, "unknown key 'more'"),
+    ],
+)
+def test_networks_with_a_wrong_field(
+    heads: Heads, tmp_path: Path, field: str, value: object, problem: str
+) -> None:
+    path = tmp_path / "heads.safetensors"
+    save_heads(path, heads)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["edgespeech"])
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    path.write_bytes(save(tensors, {"edgespeech": json.dumps({**about, field: value})}))
+    with pytest.raises(EdgeSpeechError, match=problem):
+        load_heads(path, "abc")
+
+
+def test_networks_that_are_not_finite(heads: Heads, tmp_path: Path) -> None:
+    path = tmp_path / "heads.safetensors"
+    heads.token.leave.weight.data[0, 0] = float("nan")
+    save_heads(path, heads)
+    heads.token.leave.weight.data[0, 0] = 0.0
+    with pytest.raises(EdgeSpeechError, match=r"tensor token\.leave\.weight is nan, expected finite values"):
+        load_heads(path, "abc")
 
 
 def test_a_lesson_ends_some_time_after_the_speech() -> None:

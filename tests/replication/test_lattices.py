@@ -12,11 +12,11 @@ import torch
 import yaml
 from replication.lattices.lists import ARMS, Wire
 
+from edgespeech.arms.peer_bench import Prepared, write_chunks
 from edgespeech.audio.io import write_audio
 from edgespeech.core.labels import BLANK
 from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, write_manifest
-from edgespeech.harness.peer_bench import Prepared, write_chunks
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
 from edgespeech.lattice.paths import Scales, n_best
 from edgespeech.model.checkpoint import save_model

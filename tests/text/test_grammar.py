@@ -186,6 +186,7 @@ def test_the_hash_covers_the_includes(tmp_path: Path) -> None:
             r"rule r: value is '<b>'",
         ),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: [a], r: [b]}", r"tiny\.yaml: .*key is 'r'.*once"),
+        ("about: x\nrules: {? [a, b] : [c]}", r"tiny\.yaml: .*key is \['a', 'b'\], expected a word"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [3, 1]}}", r"rule r: .*at least 1 item"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 9999999]}}", r"0 to 999999"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [1, 3], kind: odd}}", r"rule r: .*cardinal"),

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgespeech.arms.configuration import Arm, Arms
-from edgespeech.arms.packed_bench import Bench, chunk_times, dev_loss, facts_of, say, weights_read
+from edgespeech.arms.packed_bench import Bench, Scorer, chunk_times, dev_loss, facts_of, say, weights_read
 from edgespeech.arms.sensitivity import Option, layout_of, try_each
 from edgespeech.arms.tables import search_of
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Row, View
-from edgespeech.metrics.word_errors import POOLED
+from edgespeech.metrics.word_errors import POOLED, WordErrors
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import pack
@@ -63,15 +63,15 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
     """
     for arm in arms.arms.values():
         file = bench.scratch / f"{arms.page}-{arm.name}.edge"
-        published = results / f"{arm.name}.edge"
-        said = _published(arms, arm, results, bench)
+        shipped = results / f"{arm.name}.edge"
+        said = published(arms, arm, results, bench)
         try:
             arms.model_folder(arm)
         except EdgeSpeechError as error:
             if said is None:
                 yield {"name": arm.name, "skipped": without_paths(str(error))}
                 continue
-            if not published.is_file():
+            if not shipped.is_file():
                 if beams[0] in said.texts:
                     yield said
                 else:
@@ -80,7 +80,7 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
                     )
                     yield {"name": arm.name, "skipped": reason}
                 continue
-            file = published
+            file = shipped
         else:
             arms.pack(arm, file)
         texts = {beam: say(file, bench, beam) for beam in beams}
@@ -138,20 +138,6 @@ def arm_rows(found: Sequence[Heard | Row], bench: Bench, control: str) -> Iterat
             yield one
             continue
         arm = one.arm
-        own = errors[arm.name]
-        with_seed = control + arm.name.removeprefix(arm.first)
-        theirs = errors.get(with_seed, errors.get(control))
-        rates: dict[str, Row] = {}
-        for corpus in bench.corpora:
-            rates[corpus] = dict(bench.rate(own, corpus))
-            if theirs is not None and len(bench.places(corpus)) > 1:
-                against = bench.compare([own], [theirs], corpus)
-                rates[corpus] |= {
-                    "difference": against.difference,
-                    "lower": against.low,
-                    "upper": against.high,
-                    "verdict": against.verdict,
-                }
         yield {
             "name": arm.name,
             "family": arm.family,
@@ -159,7 +145,7 @@ def arm_rows(found: Sequence[Heard | Row], bench: Bench, control: str) -> Iterat
             "seed": arm.seed,
             "measured": one.file is not None,
             **one.facts,
-            "wer": rates,
+            "wer": rates(arm, errors, bench, control),
             "wer_other": {
                 str(beam): bench.rate(bench.errors(texts), POOLED)["wer"]
                 for beam, texts in list(one.texts.items())[1:]
@@ -168,8 +154,35 @@ def arm_rows(found: Sequence[Heard | Row], bench: Bench, control: str) -> Iterat
         }
 
 
+def rates(
+    arm: Arm, errors: Mapping[str, Sequence[int]], bench: WordErrors, control: str
+) -> dict[str, dict[str, Any]]:
+    """An arm's word error rate by corpus, with its difference from the control of the same seed, see `arm_rows`.
+
+    Args:
+        arm: whose.
+        errors: of each utterance, by the arm's name.
+        bench: the utterances.
+        control: the arm that it is compared with.
+    """
+    own = errors[arm.name]
+    theirs = errors.get(control + arm.name.removeprefix(arm.first), errors.get(control))
+    found: dict[str, dict[str, Any]] = {}
+    for corpus in bench.corpora:
+        found[corpus] = dict(bench.rate(own, corpus))
+        if theirs is not None and len(bench.places(corpus)) > 1:
+            against = bench.compare([own], [theirs], corpus)
+            found[corpus] |= {
+                "difference": against.difference,
+                "lower": against.low,
+                "upper": against.high,
+                "verdict": against.verdict,
+            }
+    return found
+
+
 def comparisons(
-    found: Sequence[Heard | Row], bench: Bench, asked: Sequence[Mapping[str, Any]]
+    found: Sequence[Heard | Row], bench: Scorer, asked: Sequence[Mapping[str, Any]]
 ) -> Iterator[Row]:
     """What arms are held to, as rows of a page's record.
 
@@ -216,7 +229,7 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
     for one in found:
         if not isinstance(one, Heard) or one.file is None:
             continue
-        before = _published(arms, one.arm, results, bench)
+        before = published(arms, one.arm, results, bench)
         trained_again = one.file != results / f"{one.arm.name}.edge"
         if before is None or (trained_again and before.facts["edge_sha256"] != one.facts["edge_sha256"]):
             continue
@@ -228,14 +241,14 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
     return (same / total if total else float("nan")), total
 
 
-def _published(arms: Arms, arm: Arm, results: Path, bench: Bench) -> Heard | None:
-    """What an arm said when it was published; None if the arm or its start was another, or the utterances."""
+def published(arms: Arms, arm: Arm, results: Path, bench: Scorer) -> Heard | None:
+    """An arm's published transcripts; None if the arm or its start was another, or the utterances."""
     path = results / ARMS / f"{arm.name}.json"
     if not path.is_file():
         return None
     told = json.loads(path.read_text(encoding="utf-8"))
     manifests = {corpus: bench.manifests[corpus] for corpus in bench.normaliser}
-    wanted = (arms.sha256(arm), arms.root_sha256, manifests, len(bench.spoken))
+    wanted = (arms.sha256(arm), arms.root_sha256, manifests, len(bench.utterances))
     if (told["arm_sha256"], told["root_sha256"], told["manifests"], len(told["texts"])) != wanted:
         return None
     return Heard(arm=arm, file=None, texts={told["beam"]: told["texts"]}, labels=0, facts=told["facts"])

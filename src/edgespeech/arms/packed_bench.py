@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespeech.arms.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.core.files import sha256_file
-from edgespeech.corpora.utterances import utterances_of
+from edgespeech.corpora.utterances import Utterances, utterances_of
 from edgespeech.harness.hear import hear
-from edgespeech.harness.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
 from edgespeech.lm.fusion import TENSORS
 from edgespeech.metrics.word_errors import Compared, WordErrors
 from edgespeech.packed.codes import Codes, dequantise
@@ -31,7 +31,22 @@ _EVICT = 300 << 20
 """Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
 
 
-class Bench(WordErrors):
+class Scorer(WordErrors):
+    """The errors in transcripts of whole corpora, counted without their audio.
+
+    Args:
+        utterances: what is measured.
+        seed: of the intervals.
+    """
+
+    def __init__(self, utterances: Utterances, seed: int) -> None:
+        self.utterances = utterances
+        self.normaliser, self.manifests = utterances.normalisers, utterances.manifests
+        self.missing = utterances.missing
+        super().__init__(list(utterances), self.normaliser, seed)
+
+
+class Bench(Scorer):
     """Utterances prepared for the native engine, and the counting of errors in what is recognised of them.
 
     Args:
@@ -53,11 +68,8 @@ class Bench(WordErrors):
         self, corpora: Mapping[str, str], scratch: Path, seed: int, count: int | None = None
     ) -> None:
         self.scratch = scratch
-        self.utterances = utterances_of(corpora, seed=seed, count=count)
-        self.normaliser, self.manifests = self.utterances.normalisers, self.utterances.manifests
-        self.missing = self.utterances.missing
+        super().__init__(utterances_of(corpora, seed=seed, count=count), seed)
         self.spoken = list(prepared(self.utterances, scratch))
-        super().__init__(self.spoken, self.normaliser, seed)
 
 
 def say(file: Path, bench: Bench, beam: int) -> tuple[list[str], int]:

@@ -1,7 +1,7 @@
 """Arms of compression as readers see them: tables and plots from rows of a record.
 
 Rows of arms are those of `edgespeech.arms.figures.arm_rows`, with `cold` and `warm` (see
-`edgespeech.harness.peer_bench.chunk_figures`) where chunks were timed. Plots are SVG, the same for the same rows.
+`edgespeech.arms.peer_bench.chunk_figures`) where chunks were timed. Plots are SVG, the same for the same rows.
 """
 
 from __future__ import annotations

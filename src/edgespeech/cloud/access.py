@@ -15,7 +15,8 @@ from edgespeech.errors import EdgeSpeechError, bad
 TOKEN_ENV = "EDGESPEECH_TOKEN"
 """Holds the token that clients must show; never on a command line, where other users could read it."""
 MAX_TOKENS = 1000
-_BACKLOG = 128
+BACKLOG = 512
+"""Connections that may wait to be accepted."""
 
 
 class Tokens:
@@ -129,7 +130,7 @@ def listen(host: str, port: int, *, secure: bool, allow_plaintext: bool = False)
         return socket.create_server(
             address,
             family=family,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             dualstack_ipv6=dual and socket.has_dualstack_ipv6(),
         )
     except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,14 @@ _MAX_REQUEST = 16 * 1024
 """Most bytes of an opening request."""
 _SLICE = 1024
 """Bytes that are parsed at a time: up to 512 messages."""
-_BYTES_A_MESSAGE = 1024
-"""So many bytes count as one more message."""
+_BYTES_A_MESSAGE = 100
+"""So many bytes count as one more message: a real-time stream of Opus counts as 40 messages a second."""
 _MAX_UNSENT = 64 * 1024
 """A client that has to read so much yet, such as answers to pings, is not read from."""
+
+
+_PATIENCE_S = 1.0
+"""A connection that has not shown a token for so long gives way first."""
 
 
 class GuardedConnection(ServerConnection):
@@ -125,15 +131,20 @@ class Door:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._opening: dict[GuardedConnection, None] = {}  # an ordered set, oldest first; so is the next one
-        self._streams: dict[GuardedConnection, None] = {}
+        self._opening: dict[GuardedConnection, float] = {}  # since when, oldest first
+        self._streams: dict[GuardedConnection, None] = {}  # an ordered set, oldest first
         self._buckets: dict[str, Bucket] = {}
 
     def knocks(self, connection: GuardedConnection) -> None:
         """A connection is made, and nothing known of it."""
+        now = time.monotonic()
         if len(self._opening) >= self._limits.max_opening:
-            next(iter(self._opening)).transport.abort()
-        self._opening[connection] = None
+            oldest, since = next(iter(self._opening.items()))
+            if now - since < _PATIENCE_S:  # so many at once: any of them, lest it be who has just come
+                oldest = random.choice(list(self._opening))
+            del self._opening[oldest]
+            oldest.transport.abort()
+        self._opening[connection] = now
 
     def leaves(self, connection: GuardedConnection) -> None:
         """A connection is gone, whatever it was."""

@@ -25,12 +25,13 @@ class Limits:
         max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
         max_streams: streams at a time. Where they are all taken, a holder of a token with fewer streams than
             another gets the oldest one of the holder who has most; who has most himself is refused with HTTP 503.
-        max_opening: connections that have not shown a token yet; the oldest one gives way.
+        max_opening: connections that have not shown a token yet; the oldest one gives way, or any one where all are
+            young.
         max_backlog_bytes: received and not yet worked on, per stream.
         max_buffered_bytes: of messages and decoded audio, all streams together; the largest one of the token
             that holds most gives way.
-        messages_per_s: that a token may send in the long run, pings and fragments included; more wait in the
-            network.
+        messages_per_s: that a token may send in the long run, pings and fragments included, each 100 bytes counted
+            as one more; what is more waits in the network. A stream in real time takes 40.
         burst: messages that it may send at once after a pause.
         idle_s: longest wait for a message, or for the rest of one.
         max_stream_s: longest life of a stream.
@@ -43,7 +44,7 @@ class Limits:
     max_message_bytes: int = 64 * 1024
     max_audio_s: float = 120.0
     max_streams: int = 64
-    max_opening: int = 64
+    max_opening: int = 256
     max_backlog_bytes: int = 512 * 1024
     max_buffered_bytes: int = 64 * 1024 * 1024
     messages_per_s: float = 400.0
@@ -97,16 +98,18 @@ class Bucket:
 
 
 class FairTurns:
-    """One resource, such as a processor, that its users take in turns: next is who has used it least.
+    """One resource, such as a processor, that its users take in turns: next is who has used it least of late.
 
-    Start-time fair queueing: P. Goyal, H. Vin, H. Cheng (SIGCOMM 1996). Who comes back after a pause does not get what
-    he could have used in it. Several turns of one user are taken in the order in which they were asked for.
+    Use is forgotten by halves (decay usage scheduling; D. H. J. Epema, "Decay-usage scheduling in multiprocessors",
+    ACM TOCS 1998): whoever asks for less than an equal share waits for the turn that goes on, and for no more.
+    Several turns of one user are taken in the order in which they were asked for.
     """
 
+    HALF_LIFE_S = 20.0
+
     def __init__(self) -> None:
-        self._used: dict[str, float] = {}
+        self._used: dict[str, tuple[float, float]] = {}  # seconds, and when that was so
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._clock = 0.0
         self._since = 0.0
         self._busy = False
 
@@ -121,10 +124,8 @@ class FairTurns:
 
     async def enter(self, user: str) -> None:
         """Wait for a turn; it lasts until `leave`."""
-        self._used[user] = max(self._used.get(user, 0.0), self._clock)
         if not self._busy:
             self._busy = True
-            self._clock = self._used[user]
         else:
             mine = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(user, deque()).append(mine)
@@ -138,17 +139,32 @@ class FairTurns:
 
     def leave(self, user: str) -> None:
         """End the turn, and let the next one begin."""
-        self._used[user] += time.monotonic() - self._since
+        now = time.monotonic()
+        self._used[user] = self._use(user, now) + now - self._since, now
         self._next()
 
+    def goes_on(self, user: str) -> bool:
+        """Whether the turn may go on, since nobody waits who has used less; else it is ended."""
+        now = time.monotonic()
+        self._used[user] = self._use(user, now) + now - self._since, now
+        self._since = now
+        if all(self._use(other, now) >= self._use(user, now) for other in self._waiting):
+            return True
+        self._next()
+        return False
+
+    def _use(self, user: str, now: float) -> float:
+        used, at = self._used.get(user, (0.0, now))
+        return float(used * 0.5 ** ((now - at) / self.HALF_LIFE_S))
+
     def _next(self) -> None:
+        now = time.monotonic()
         while self._waiting:
-            user = min(self._waiting, key=lambda one: self._used[one])
+            user = min(self._waiting, key=lambda one: self._use(one, now))
             mine = self._waiting[user].popleft()
             if not self._waiting[user]:
                 del self._waiting[user]
             if not mine.cancelled():
-                self._clock = self._used[user]
                 mine.set_result(None)
                 return
         self._busy = False

@@ -8,8 +8,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgespeech.cloud.access import TOKEN_ENV
@@ -28,6 +27,27 @@ class ModelFailedError(RefusedError):
         super().__init__("server: the recogniser failed", INTERNAL)
 
 
+@dataclass(slots=True)
+class _Running:
+    """A job that somebody waits for.
+
+    Attributes:
+        number: that its process knows it by.
+        user: whose turns it takes.
+        job: what to do.
+        started: in which process it is; 0: in none.
+        wanted: whether its client is still there.
+        answer: how far it is.
+    """
+
+    number: int
+    user: str
+    job: Job
+    started: int = 0
+    wanted: bool = True
+    answer: dict[str, Any] = field(default_factory=lambda: {"state": "more", "compute_s": 0.0})
+
+
 class ModelProcess:
     """A process with one model. A job takes a turn for every step between two pauses.
 
@@ -40,6 +60,7 @@ class ModelProcess:
         self._made = made
         self._limits = limits
         self._turns = FairTurns()
+        self._one_each: dict[str, asyncio.Lock] = {}
         self._numbers = itertools.count()
         self._process: asyncio.subprocess.Process | None = None
         self._starts = 0
@@ -56,7 +77,8 @@ class ModelProcess:
         Raises:
             EdgeSpeechError: it does not get ready.
         """
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        # Every job has a thread, and every thread would have a heap.
+        environment = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
         environment.pop(TOKEN_ENV, None)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "edgespeech.cloud.worker", json.dumps(asdict(self._made))),
@@ -78,7 +100,7 @@ class ModelProcess:
         self._kill()
 
     async def run(self, user: str, job: Job) -> Done:
-        """Have a job done. Where the caller is cancelled it is dropped.
+        """Have a job done, after those that the user asked for before. Where the caller is cancelled it is dropped.
 
         Args:
             user: whose turns it takes.
@@ -89,51 +111,67 @@ class ModelProcess:
             RefusedError: it takes too long.
             ModelFailedError: the model failed.
         """
-        number = next(self._numbers)
-        used_s = 0.0
-        answer: dict[str, Any] = {"state": "more"}
-        started = -1  # in which process the job is
-        while answer["state"] == "more":
-            if used_s > self._limits.max_work_s:
-                self._drop(number, None)
+        # A job in the middle takes memory: each user has one.
+        async with self._one_each.setdefault(user, asyncio.Lock()):
+            return await self._run(user, job)
+
+    async def _run(self, user: str, job: Job) -> Done:
+        one = _Running(next(self._numbers), user, job)
+        has_turn = False
+        while one.answer["state"] == "more":
+            if one.answer["compute_s"] > self._limits.max_work_s:
+                if has_turn:
+                    self._turns.leave(user)
+                self._drop(one)
                 raise RefusedError(
                     f"message: its work takes over {self._limits.max_work_s:g} s, the most of this server"
                 )
-            await self._turns.enter(user)
-            step = asyncio.create_task(self._step(user, number, job, started))
+            if not has_turn:
+                try:
+                    await self._turns.enter(user)
+                except asyncio.CancelledError:
+                    self._drop(one)
+                    raise
+            step = asyncio.create_task(self._step(one))
             try:
-                answer, started = await asyncio.shield(step)  # whoever leaves, the process must be heard out
+                has_turn = await asyncio.shield(step)  # whoever leaves, the process must be heard out
             except asyncio.CancelledError:
+                one.wanted = False
                 asyncio.get_running_loop().call_later(self._limits.leave_s, self._end_step, step)
-                step.add_done_callback(partial(self._drop, number))
+                step.add_done_callback(lambda done: self._left(one, done))
                 raise
-            used_s = answer.get("compute_s", 0.0)
-        if answer["state"] == "refused":
-            raise EdgeSpeechError(answer["message"])
-        if answer["state"] != "done":
+        if one.answer["state"] == "refused":
+            raise EdgeSpeechError(one.answer["message"])
+        if one.answer["state"] != "done":
             raise ModelFailedError
-        return Done(answer["text"], answer["compute_s"])
+        return Done(one.answer["text"], one.answer["compute_s"])
 
-    async def _step(self, user: str, number: int, job: Job, started: int) -> tuple[dict[str, Any], int]:
-        """Work on a job until its next pause, then end the turn; in a new process the job starts again."""
+    async def _step(self, one: _Running) -> bool:
+        """Work on a job until its next pause; whether its turn goes on then."""
+        goes_on = False
         try:
             async with asyncio.timeout(self._limits.max_step_s):
-                answer = await self._ask(number, job, new=started != self._starts)
-            return answer, self._starts
+                one.answer = await self._ask(one)
+            ended = not one.wanted or one.answer["state"] != "more"
+            goes_on = not ended and self._turns.goes_on(one.user)
+            if ended:
+                self._turns.leave(one.user)
         except (EOFError, OSError) as error:  # a TimeoutError is one
             if not self._closed:
                 _log.warning("the model's process is ended: %s", str(error) or type(error).__name__)
                 await self._again()
+            self._turns.leave(one.user)
             raise ModelFailedError from error
-        finally:
-            self._turns.leave(user)
+        return goes_on
 
-    async def _ask(self, number: int, job: Job, *, new: bool) -> dict[str, Any]:
+    async def _ask(self, one: _Running) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
             raise EOFError("there is none")
-        self._process.stdin.write(
-            _first_frame(number, job) if new else pack_frame({"op": "go", "job": number})
-        )
+        if one.started == self._starts:
+            frame = pack_frame({"op": "go", "job": one.number})
+        else:  # in a new process it starts again
+            frame, one.started = _first_frame(one.number, one.job), self._starts
+        self._process.stdin.write(frame)
         await self._process.stdin.drain()
         return await self._read()
 
@@ -153,13 +191,17 @@ class ModelProcess:
         if not step.done():
             self._kill()
 
-    def _drop(self, number: int, step: asyncio.Task[Any] | None) -> None:
-        """Nobody wants a job any more, after its last step."""
-        if step is not None and (step.cancelled() or step.exception() is not None):
-            return
+    def _left(self, one: _Running, step: asyncio.Task[bool]) -> None:
+        """The last step of a job whose client left is over."""
+        if not step.cancelled() and step.exception() is None:
+            if step.result():
+                self._turns.leave(one.user)
+            self._drop(one)
+
+    def _drop(self, one: _Running) -> None:
         process = self._process
         if process is not None and process.returncode is None and process.stdin is not None:
-            process.stdin.write(pack_frame({"op": "drop", "job": number}))
+            process.stdin.write(pack_frame({"op": "drop", "job": one.number}))
 
     def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -22,7 +22,7 @@ from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH
 from edgespeech.errors import EdgeSpeechError
 
-_ALONE = Limits(max_stream_s=3600.0)
+_ALONE = Limits(max_stream_s=3600.0, messages_per_s=10_000.0, burst=100_000.0)
 """For a server that has no other clients than the process that started it, which may be slow."""
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from edgespeech.audio.vad import DetectorFactory, SegmentRule, SileroDetector
-from edgespeech.cloud.access import Tokens, listen, read_tokens, tls_context
+from edgespeech.cloud.access import BACKLOG, Tokens, listen, read_tokens, tls_context
 from edgespeech.cloud.limits import INTERNAL, POLICY, FairTurns, FewLines, Limits, RefusedError
 from edgespeech.cloud.pool import ModelProcess
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
@@ -323,6 +323,7 @@ async def _serve(
         listening = await serve_websockets(
             server.handle,  # type: ignore[arg-type]  # of the connections that create_connection makes
             sock=sock,
+            backlog=BACKLOG,
             ssl=tls,
             create_connection=partial(GuardedConnection, door),  # type: ignore[arg-type]  # as its class
             process_request=server.admit,  # type: ignore[arg-type]  # as above

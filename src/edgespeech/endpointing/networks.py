@@ -16,17 +16,19 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgespeech.audio.features import N_MELS, StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE
+from edgespeech.core.config import Strict, explain
 from edgespeech.core.files import write_atomic
 from edgespeech.core.labels import BLANK
 from edgespeech.endpointing.frames import Frame, Vector
@@ -252,6 +254,28 @@ class Thresholds(NamedTuple):
     speculative: float
 
 
+Width = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
+
+
+class _Shape(Strict):
+    """Of the networks; see `EndNet`."""
+
+    joiner: Width
+    vocabulary: Width
+    hidden: Width
+    decoder: bool
+
+
+class _About(Strict):
+    """What a file of networks says of them."""
+
+    format: str
+    shape: _Shape
+    recogniser: str
+    provenance: dict[str, str]
+    thresholds: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)] | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heads:
     """The networks of one recogniser.
@@ -326,14 +350,30 @@ def load_heads(path: Path, recogniser: str) -> Heads:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise EdgeSpeechError(f"{path}: not a readable file of end-pointing networks: {error}") from error
     if not isinstance(about, dict) or about.get("format") != _FORMAT:
         raise bad(str(path), "format", about, _FORMAT)
-    if about["recogniser"] != recogniser:
-        raise bad(str(path), "recogniser", about["recogniser"], f"{recogniser}: train the networks again")
-    shape = about["shape"]
-    heads = new_heads(shape["joiner"], shape["vocabulary"], shape["hidden"], recogniser, seed=0)
+    try:
+        told = _About.model_validate(about)
+    except ValidationError as error:
+        raise explain(str(path), error) from error
+    if told.recogniser != recogniser:
+        raise bad(str(path), "recogniser", told.recogniser, f"{recogniser}: train the networks again")
+    shape = told.shape.joiner, told.shape.vocabulary, told.shape.hidden
+    joiner, vocabulary, hidden = shape  # they take no memory before the tensors are known to be so large
+    for key, size in {
+        "learned.norm.weight": (joiner,),
+        "learned.embedding.weight": (vocabulary, _EMBEDDING),
+        "learned.leave.weight": (1, hidden),
+    }.items():
+        found = tensors.get(key)
+        if found is None or tuple(found.shape) != size:
+            raise bad(str(path), f"shape of {key}", None if found is None else tuple(found.shape), str(size))
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise bad(str(path), f"tensor {key}", float(tensor[~tensor.isfinite()][0]), "finite values")
+    heads = new_heads(*shape, recogniser, seed=0)
     for name, network in heads.named().items():
         own = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
         try:
@@ -348,6 +388,6 @@ def load_heads(path: Path, recogniser: str) -> Heads:
         token=heads.token,
         arbitrator=heads.arbitrator,
         recogniser=recogniser,
-        provenance=about["provenance"],
-        thresholds=None if about["thresholds"] is None else Thresholds(*about["thresholds"]),
+        provenance=told.provenance,
+        thresholds=None if told.thresholds is None else Thresholds(*told.thresholds),
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgespeech.core.places import project_root
+from edgespeech.core.places import checkout
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.records import Condition, sha256_json
@@ -152,8 +152,8 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
 @lru_cache(maxsize=1)
 def measuring_code_sha256() -> str:
     """Hash of the source that decides what a run measures: everything but the report and the command line."""
-    root = project_root()
-    return source_sha256(root / "src" / "edgespeech", build=root / "CMakeLists.txt")
+    package, root = Path(__file__).parent.parent, checkout()
+    return source_sha256(package, build=package / "none" if root is None else root / "CMakeLists.txt")
 
 
 def source_sha256(package: Path, build: Path) -> str:

@@ -73,6 +73,18 @@ def count_bias_errors(
     ]
 
 
+def bias_totals(
+    refs: Sequence[str], hyps: Sequence[str], bias_words: Sequence[Collection[str]]
+) -> BiasCounts:
+    """The same summed over all utterances; arguments as for `count_bias_errors`."""
+    counts = count_bias_errors(refs, hyps, bias_words)
+    return BiasCounts(
+        all=total(count.all for count in counts),
+        unbiased=total(count.unbiased for count in counts),
+        biased=total(count.biased for count in counts),
+    )
+
+
 def words_of(phrases: Iterable[str]) -> frozenset[str]:
     """The single words of normalised context phrases: the bias list of an utterance."""
     return frozenset(word for phrase in phrases for word in phrase.split())

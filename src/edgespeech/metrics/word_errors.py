@@ -23,7 +23,7 @@ from edgespeech.metrics.statistics import (
     bootstrap_ratio,
     paired_ratio_difference,
 )
-from edgespeech.metrics.wer import ErrorCounts, count_errors
+from edgespeech.metrics.wer import ErrorCounts, count_errors, total, wer
 from edgespeech.text.normalise import normalisers
 
 POOLED = "pooled"
@@ -112,7 +112,7 @@ class WordErrors:
             if one.corpus not in corpora:
                 raise bad("word errors", "corpus", one.corpus, "one of " + ", ".join(corpora))
         self._corpora = [one.corpus for one in references]
-        self._texts = [self._normalise[one.corpus](one.text) for one in references]
+        self._texts = self._normalised([one.text for one in references])
         self._speakers = [
             None if one.speaker is None else f"{one.corpus} {one.speaker}" for one in references
         ]
@@ -138,14 +138,23 @@ class WordErrors:
         """
         if len(texts) != len(self._texts):
             raise bad("word errors", "texts", len(texts), f"as many as utterances, {len(self._texts)}")
-        normalised = [
-            self._normalise[corpus](text) for corpus, text in zip(self._corpora, texts, strict=True)
-        ]
-        return count_errors(self._texts, normalised)
+        return count_errors(self._texts, self._normalised(texts))
 
     def errors(self, texts: Sequence[str]) -> list[int]:
         """Errors of each utterance; see `counts`."""
         return [count.errors for count in self.counts(texts)]
+
+    def wer(self, texts: Sequence[str]) -> float:
+        """The word error rate over all utterances, see `edgespeech.metrics.wer.wer`."""
+        return wer(self.counts(texts))
+
+    def describe(self, texts: Sequence[str]) -> str:
+        """The same with its parts: `6.8 % (12 substitutions, 3 deletions, 1 insertions)`."""
+        whole = total(counts := self.counts(texts))
+        parts = (
+            f"{whole.substitutions} substitutions, {whole.deletions} deletions, {whole.insertions} insertions"
+        )
+        return f"{100 * wer(counts):.1f} % ({parts})"
 
     def rate(self, errors: Sequence[int], corpus: str = POOLED) -> dict[str, float]:
         """A word error rate, `wer`, with its 95 % interval from `low` to `high`, and `n`, the utterances.
@@ -192,8 +201,56 @@ class WordErrors:
             resampled,
         )
 
+    def _normalised(self, texts: Sequence[str]) -> list[str]:
+        """The texts of one writer, corpus by corpus (`Normaliser.all`)."""
+        found = list(texts)
+        for corpus, normalise in self._normalise.items():
+            at = self.places(corpus)
+            for place, text in zip(at, normalise.all([texts[place] for place in at]), strict=True):
+                found[place] = text
+        return found
+
     def _groups(self, at: Sequence[int]) -> list[str | None]:
         return [self._speakers[place] for place in at]
+
+
+class _Text(NamedTuple):
+    """A reference on its own."""
+
+    corpus: str
+    text: str
+    speaker: str | None
+
+
+def word_errors_of(
+    texts: Sequence[str],
+    normaliser: str = "basic",
+    speakers: Sequence[str | None] | None = None,
+    *,
+    seed: int = 0,
+) -> WordErrors:
+    """Counts word errors of transcripts of a single corpus.
+
+    Args:
+        texts: what was said in each utterance.
+        normaliser: its name.
+        speakers: who says it; None where that is not known.
+        seed: of the intervals.
+
+    Raises:
+        EdgeSpeechError: as `WordErrors`, or there are not as many speakers as texts.
+    """
+    named = [None] * len(texts) if speakers is None else speakers
+    if len(named) != len(texts):
+        raise bad("word errors", "speakers", len(named), f"as many as texts, {len(texts)}")
+    corpus = "texts"
+    references = [_Text(corpus, text, speaker) for text, speaker in zip(texts, named, strict=True)]
+    return WordErrors(references, {corpus: normaliser}, seed)
+
+
+def errors_against(reference: str, texts: Sequence[str]) -> list[int]:
+    """Errors of several texts against one reference, such as the paths of a lattice; nothing is normalised."""
+    return [count.errors for count in count_errors([reference] * len(texts), texts)]
 
 
 def paired_over_seeds(

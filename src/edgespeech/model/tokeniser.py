@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -32,11 +31,12 @@ class Tokeniser:
         self.proto = proto
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_proto=proto)
-            blank = self._model.id_to_piece(0)
-        except (RuntimeError, IndexError) as error:
+            self.pieces = tuple(str(self._model.id_to_piece(label)) for label in range(len(self)))
+            """Every piece by its label; a piece that starts a word starts with U+2581."""
+        except (RuntimeError, IndexError, UnicodeDecodeError) as error:
             raise EdgeSpeechError(f"tokeniser: not a sentencepiece model: {error}") from error
-        if blank != "<blk>":
-            raise bad("tokeniser", "piece 0", blank, "<blk>")
+        if self.pieces[:1] != ("<blk>",):
+            raise bad("tokeniser", "pieces", self.pieces[:1], "<blk> first")
 
     @classmethod
     def train(cls, sentences: Iterable[str], size: int) -> Self:
@@ -91,11 +91,6 @@ class Tokeniser:
 
     def __len__(self) -> int:
         return int(self._model.get_piece_size())
-
-    @cached_property
-    def pieces(self) -> tuple[str, ...]:
-        """Every piece by its label; a piece that starts a word starts with U+2581."""
-        return tuple(str(self._model.id_to_piece(label)) for label in range(len(self)))
 
     def encode(self, text: str) -> list[int]:
         """The labels of a sentence, none of them blank.

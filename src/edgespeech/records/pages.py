@@ -79,6 +79,7 @@ class PageRecord(Strict):
         config: the technique's whole configuration.
         rows: in the order in which they were measured.
         not_run: parts that could not run.
+        rescored: the record whose transcripts were scored again, its other rows repeated; None: measured anew.
     """
 
     schema_version: Literal[0, 1] = 1
@@ -96,11 +97,13 @@ class PageRecord(Strict):
     config: Mapping[str, Any]
     rows: tuple[PageRow, ...]
     not_run: tuple[NotRun, ...] = ()
+    rescored: str | None = None
 
     @model_validator(mode="after")
     def _honest(self) -> Self:
         if self.schema_version != EARLIER:
-            if self.profile is None or self.utterances is None or self.code_sha256 is None:
+            hashed = self.code_sha256 is not None or self.rescored is not None
+            if self.profile is None or self.utterances is None or not hashed:
                 raise ValueError("a record names its profile, its utterances and the hash of its code")
             guard(self.model_dump(mode="json"))
         return self

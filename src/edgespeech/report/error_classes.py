@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgespeech.metrics.statistics import bootstrap_ratio
-from edgespeech.metrics.wer import confusions, count_errors, total
+from edgespeech.errors import bad
+from edgespeech.metrics.wer import confusions, total
+from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.records.records import Row
 from edgespeech.report.text import NONE, markdown_table, number
 from edgespeech.text.normalise import normalisers
@@ -35,23 +36,20 @@ def error_classes(rows: Sequence[Row], normaliser: str, *, seed: int, top: int) 
     Raises:
         EdgeSpeechError: there are fewer than two rows, or no reference words.
     """
+    if len(rows) < 2:
+        raise bad("error classes", "rows", len(rows), "at least 2")
     normalise = normalisers()[normaliser]
     refs, hyps = [normalise(row.ref) for row in rows], [normalise(row.hyp_raw) for row in rows]
-    counts = count_errors(refs, hyps)
-    speakers = [row.speaker for row in rows]
-    interval = bootstrap_ratio(
-        [count.errors for count in counts],
-        [count.ref_words for count in counts],
-        speakers if all(speakers) else [None] * len(rows),
-        seed=seed,
-    )
+    counter = word_errors_of([row.ref for row in rows], normaliser, [row.speaker for row in rows], seed=seed)
+    counts = counter.counts([row.hyp_raw for row in rows])
+    rate = counter.rate([count.errors for count in counts])
     summed, found = total(counts), confusions(refs, hyps, top=top)
     return {
         "utterances": len(rows),
         "words": summed.ref_words,
-        "wer": summed.errors / summed.ref_words,
-        "low": interval.low,
-        "high": interval.high,
+        "wer": rate["wer"],
+        "low": rate["low"],
+        "high": rate["high"],
         "right": sum(count.errors == 0 for count in counts) / len(counts),
         "substitutions": summed.substitutions,
         "deletions": summed.deletions,

@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from edgespeech.errors import bad
-from edgespeech.metrics.statistics import bootstrap_ratio
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.records.schema import Row
 from edgespeech.report.text import NONE, markdown_table, number
-from edgespeech.text.normalise import normalisers
 
 NORMALISER = "whisper-en"
 MISSING = "(none)"
@@ -47,16 +45,13 @@ def _value(row: Row, field: str) -> str:
 
 
 def _line(value: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    normalise = normalisers()[NORMALISER]
-    counts = count_errors(normalise.all([r.ref for r in rows]), normalise.all([r.hyp_raw for r in rows]))
-    errors, words = [c.errors for c in counts], [c.ref_words for c in counts]
+    counter = word_errors_of([row.ref for row in rows], NORMALISER, [row.speaker for row in rows])
+    errors, words = counter.errors([row.hyp_raw for row in rows]), counter.words
     shown = NONE
     if sum(words):
-        shown = number(sum(errors) / sum(words), "percent")
-        if len(rows) > 1:
-            speakers = [row.speaker for row in rows]
-            units = speakers if all(speakers) else [None] * len(rows)
-            found = bootstrap_ratio(errors, words, units, seed=0)
-            shown += f" [{number(found.low, 'percent')}, {number(found.high, 'percent')}]"
+        rate = counter.rate(errors)
+        shown = number(rate["wer"], "percent")
+        if "low" in rate:
+            shown += f" [{number(rate['low'], 'percent')}, {number(rate['high'], 'percent')}]"
     failed = sum(row.failure is not None for row in rows)
     return value, str(len(rows)), shown, str(sum(errors)), str(sum(words)), str(failed)

@@ -18,7 +18,7 @@ from edgespeech.corpora.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import PLAIN, Scales, n_best
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import errors_against
 
 LANGUAGE = tuple(round(0.05 * n, 2) for n in range(25))
 PREDICTION = tuple(round(0.05 * n, 2) for n in range(13))
@@ -81,7 +81,7 @@ def candidates(lattice: Lattice, reference: str, count: int = 50) -> Candidates:
                 len(path.arcs),
             )
         )
-    errors = [counts.errors for counts in count_errors([reference] * len(found), list(found))]
+    errors = errors_against(reference, list(found))
     return Candidates(np.array(scores, np.float64), np.array(errors, np.int64), len(reference.split()))
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from edgespeech.contracts import Kind, Recogniser, Request
 from edgespeech.core.exported import PARTS, TOKENS, onnx_file
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import edge_model, project_root, work_dir
+from edgespeech.core.places import edge_model, work_dir
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -55,9 +55,7 @@ class ExportedModel(Recogniser):
         files = self.files()
         for file in files.values():
             if not file.is_file():
-                model = edge_model()
-                shown = model.relative_to(project_root()) if model.is_relative_to(project_root()) else model
-                return f"no {file}: `edgespeech export {shown} --out {file.parent}` makes it"
+                return f"no {file}: `edgespeech export {edge_model()} --out {file.parent}` makes it"
         return None
 
     def _checked(self, request: Request) -> None:

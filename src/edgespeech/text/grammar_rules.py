@@ -159,7 +159,9 @@ class _Loader(Limits, yaml.BaseLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise bad(f"line {key_node.start_mark.line + 1}", "key", key, "a word")
         if key in found:
             raise bad(f"line {key_node.start_mark.line + 1}", "key", key, "each key once")
         found[key] = loader.construct_object(value_node, deep=True)

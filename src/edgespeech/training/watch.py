@@ -17,11 +17,11 @@ from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.core.labels import BLANK
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
-from edgespeech.metrics.wer import ErrorCounts, count_errors, wer
+from edgespeech.metrics.wer import ErrorCounts, wer
+from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.settings import MAX_LABELS
-from edgespeech.text.normalise import basic_text
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import Watch
 from edgespeech.training.shards import Shards
@@ -134,8 +134,7 @@ def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> 
 
 def sample_errors(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> list[ErrorCounts]:
     """The same by utterance."""
-    found = transcripts(model, tokeniser, sample.spoken)
-    return count_errors(*([basic_text(text) for text in some] for some in (sample.texts, found)))
+    return word_errors_of(sample.texts).counts(transcripts(model, tokeniser, sample.spoken))
 
 
 def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:

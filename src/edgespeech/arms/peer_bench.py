@@ -3,7 +3,7 @@
 A contestant is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
 loaded, and then a line for every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
 `text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. What else there is to
-ask is between a script and who starts it; see `edgespeech.harness.peer_worker`.
+ask is between a script and who starts it; see `edgespeech.arms.peer_worker`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One contestant's process: it streams utterances through a model and tells times and words, in lines of JSON.
 
-python src/edgespeech/harness/peer_worker.py SPEC   # SPEC: JSON; see `edgespeech.harness.peer_bench`, which starts it
+python src/edgespeech/arms/peer_worker.py SPEC   # SPEC: JSON; see `edgespeech.arms.peer_bench`, which starts it
 
 Nothing of the project is imported before a contestant needs it: peers run under interpreters of their own, and what
 a process takes in memory is measured. Utterances are `.npz` files: `samples` and `features`, and how many of each

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgespeech.audio.io import write_audio
-from edgespeech.corpora.manifest import Utterance, write_manifest
-from edgespeech.corpora.utterances import utterances_of
-from edgespeech.harness.peer_bench import (
+from edgespeech.arms.peer_bench import (
     Contestant,
     Prepared,
     chunk_figures,
@@ -25,6 +22,9 @@ from edgespeech.harness.peer_bench import (
     spread,
     write_chunks,
 )
+from edgespeech.audio.io import write_audio
+from edgespeech.corpora.manifest import Utterance, write_manifest
+from edgespeech.corpora.utterances import utterances_of
 
 SCRIPT = """
 import json, os, sys
