@@ -20,6 +20,8 @@ def main(a: str | None = None, b: str | None = None) -> None:
     """Print the comparison."""
     if a is None or b is None:
         shown = {record.system.name: record for record in front_records(load_records(records_dir()), CORPUS)}
+        if missing := {DEVICE, CLOUD} - shown.keys():
+            raise SystemExit(f"no published record of {', '.join(sorted(missing))} on {CORPUS}")
         a, b = (str(records_dir() / f"{shown[name].stem}.json") for name in (DEVICE, CLOUD))
     comparison = compare_records(Path(a), Path(b))
     print(comparison.to_text())

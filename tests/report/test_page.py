@@ -11,6 +11,7 @@ import pytest
 from edgespeech.metrics.registry import metrics
 from edgespeech.records.records import Record
 from edgespeech.report import timeline
+from edgespeech.report.drawing import DARK, LIGHT
 from edgespeech.report.html import write_page
 from helpers_demo import publish_demo
 
@@ -19,15 +20,23 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 REFERENCES = Path(__file__).parents[2] / "results" / "reference"
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
+    """The page and its records, made once."""
+    folder = tmp_path_factory.mktemp("page")
+    records = publish_demo(folder / "records")
+    write_page(folder / "records", REFERENCES, folder / "page.html", claims=CLAIMS)
+    return folder, records
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> tuple[Path, list[Record]]:
-    records = publish_demo(tmp_path / "records")
-    path = tmp_path / "page.html"
-    write_page(tmp_path / "records", REFERENCES, path, claims=CLAIMS)
-    return path, records
+def page(written: tuple[Path, list[Record]], tmp_path: Path) -> tuple[Path, list[Record]]:
+    """A copy that a test may change."""
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "page.html", written[1]
 
 
-def opened(page: Path, tmp_path: Path) -> tuple[str, str]:
+def opened(page: Path, tmp_path: Path, *flags: str) -> tuple[str, str]:
     """The page's DOM after its script ran, and what the browser had to say."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
@@ -35,7 +44,7 @@ def opened(page: Path, tmp_path: Path) -> tuple[str, str]:
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
-    command += ["--enable-logging=stderr", page.as_uri()]
+    command += [*flags, "--enable-logging=stderr", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
@@ -133,6 +142,39 @@ def test_tables_sort_timelines_switch_and_links_open_runs(
     assert said["shown coffee_dev"] == "5 rows of coffee_dev; coffee_dev"
     assert said["shown an4_test"].endswith("rows of an4_test; an4_test")
     assert said["shown "] == "15 rows of an4_test assistant_mini coffee_dev; "
+
+
+FRAME = """<!doctype html><body style="margin: 0">
+<iframe src="page.html" style="width: {width}px; height: 2000px; border: 0"></iframe><script>
+document.querySelector("iframe").addEventListener("load", function () {{
+  const inside = this.contentDocument;
+  const words = [...inside.querySelectorAll("p, li, h1, h2, summary")].filter((item) => item.offsetParent);
+  const wide = words.filter((item) => item.getBoundingClientRect().right > {width}).length;
+  console.log("seen: " + inside.documentElement.scrollWidth + " " + wide + " "
+    + this.contentWindow.getComputedStyle(inside.body).backgroundColor);
+}});
+</script></body>"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize(("scheme", "background"), [("light", LIGHT["page"]), ("dark", DARK["page"])])
+def test_the_page_fits_any_screen_in_the_light_and_in_the_dark(
+    page: tuple[Path, list[Record]], tmp_path: Path, width: int, scheme: str, background: str
+) -> None:
+    """Tables and plots scroll inside the page, never the page itself, and no text leaves it."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width))
+    flags = [
+        "--allow-file-access-from-files",
+        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+    ]
+    _, console = opened(frame, tmp_path, *flags)
+    found = re.search(r"seen: (\d+) (\d+) rgb\((\d+), (\d+), (\d+)\)", console)
+    assert found is not None, console
+    assert int(found[1]) <= width
+    assert int(found[2]) == 0
+    assert "#" + "".join(f"{int(part):02x}" for part in found.groups()[2:]) == background
 
 
 def test_the_page_is_self_contained_and_the_same_every_time(

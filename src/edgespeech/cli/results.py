@@ -29,7 +29,7 @@ def verify(
     records: Annotated[list[Path], typer.Argument(help="Records, each with its rows beside it.")],
 ) -> None:
     """Recompute records' figures from their rows, and say which are others."""
-    from edgespeech.harness.verify import verify_record
+    from edgespeech.harness.rescore import verify_record
 
     wrong = 0
     for path in records:
@@ -79,7 +79,7 @@ def bench() -> None:
     from edgespeech.core.extras import need
 
     need("asv", "bench")
-    from edgespeech.harness.bench import run_asv
+    from edgespeech.cli.bench import run_asv
 
     raise typer.Exit(run_asv())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -106,8 +108,13 @@ class TransducerStream(PartialsStream):
     ) -> None:
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
-        self._transcriber = StreamingTranscriber(model)
-        self._decoder = decoder_of(trained, SearchSettings(beam=beam), scores)
+        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores)
+        self._transcribed_by = partial(StreamingTranscriber, model)
+        self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
+
+    def _restart(self) -> bool:
+        self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
+        return True
 
     def _hear(self, samples: Samples) -> None:
         self._decoder.accept(self._transcriber.accept(samples))

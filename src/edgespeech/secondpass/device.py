@@ -16,7 +16,7 @@ from edgespeech.cloud.second_pass import Answered, SecondPassStream
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, RemoteTrace, Samples, Word
 from edgespeech.endpointing.frames import FrameStream
 from edgespeech.endpointing.policy import EndPointer
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import prune, spoken
@@ -51,6 +51,10 @@ class Device:
     precision: Precision
     patience_s: float
     timeout_s: float
+
+
+MAX_S = 180.0
+"""Longest audio of one stream: the lattice of all that was said is sent at each end-point, and grows with it."""
 
 
 class HybridStream(PartialsStream):
@@ -91,6 +95,8 @@ class HybridStream(PartialsStream):
     def accept(self, samples: Samples) -> Sequence[Event]:
         """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
         self._heard += len(samples)
+        if self._heard > MAX_S * SAMPLE_RATE:
+            raise bad("hybrid", "audio so far", f"over {MAX_S:g} s", "at most so much: split it at pauses")
         self._hear(samples)
         self._events += self._news()
         return self._taken()

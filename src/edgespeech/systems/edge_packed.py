@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,13 @@ class _PackedStream(PartialsStream):
     def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
         super().__init__(model.pieces, model.config.frame_s, final_s)
         self._features = StreamingLogMel()
-        self._search = model.open(beam)
+        self._opened = partial(model.open, beam)
+        self._search = self._opened()
+
+    def _restart(self) -> bool:
+        self._search.close()
+        self._search = self._opened()
+        return True
 
     def _hear(self, samples: Samples) -> None:
         self._search.accept(self._features.accept(samples))
