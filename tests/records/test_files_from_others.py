@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.verify import verify_record
 from edgespeech.records import records as records_module
+from edgespeech.records.provenance import git_state
 from edgespeech.records.records import Record, load_record, load_records, load_rows
 from edgespeech.report.table import Cell, Table
 from edgespeech.report.text import escaped
@@ -132,3 +134,13 @@ def test_what_a_record_says_is_text_in_markdown(text: str) -> None:
     table = Table(name="a", title="A", head=("x",), rows=((Cell(text),),), notes=(text,))
     assert "<script" not in table.markdown()
     assert "<img" not in table.markdown()
+
+
+def test_a_copy_in_somebody_else_s_repository_has_no_commit(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.email=a@b.c", "-c", "user.name=n"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "unzipped").mkdir()
+    assert git_state(tmp_path / "unzipped") == ("unknown", True)
+    commit, dirty = git_state(tmp_path)
+    assert (len(commit), dirty) == (40, False)  # git does not see an empty folder

@@ -29,6 +29,7 @@ from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.claims import load_claims
 from edgespeech.records.records import Condition, Record, Row, write_record
 from edgespeech.systems.edge_command import EdgeCommand
+from edgespeech.text.normalise import normalisers
 from helpers_records import figure, provenance, record, rows
 from helpers_replication import load_replication
 
@@ -109,10 +110,10 @@ def publish(
         hashes[WEIGHTS] = "0" * 64
     accuracy = dict(made.accuracy)
     if accuracy:
-        accuracy["spelled-en"] = accuracy["whisper-en"]
-        if wer is not None:
-            wers = {"wer": figure(wer, "wer", unit="ratio")}
-            accuracy["spelled-en"] = accuracy["whisper-en"].model_copy(update=wers)
+        spelled = normalisers()["spelled-en"]
+        today = {"normaliser_version": spelled.version, "normaliser_sha256": spelled.sha256}
+        wers = {} if wer is None else {"wer": figure(wer, "wer", unit="ratio")}
+        accuracy["spelled-en"] = accuracy["whisper-en"].model_copy(update={**today, **wers})
     made = made.model_copy(
         update={
             "system": made.system.model_copy(update={"model_sha256": hashes}),

@@ -77,11 +77,11 @@ def test_words_of_long_audio_are_those_of_one_search(
     whole, cut = run(one, samples), run(several, samples)
     assert several.started >= 1
     assert several.longest < 0.7 * one.longest
-    assert [(e.kind, e.text, e.audio_s) for e in whole] == [(e.kind, e.text, e.audio_s) for e in cut]
+    assert [(e.kind, e.text) for e in whole] == [(e.kind, e.text) for e in cut]
     for a, b in zip(whole[-1].words, cut[-1].words, strict=True):
         assert a.text == b.text
-        assert b.start_s == pytest.approx(a.start_s, abs=FRAME_S)
-        assert b.end_s == pytest.approx(a.end_s, abs=FRAME_S)
+        assert b.start_s == pytest.approx(a.start_s, abs=2 * FRAME_S)
+        assert b.end_s == pytest.approx(a.end_s, abs=2 * FRAME_S)
 
 
 def test_what_is_held_does_not_grow_with_the_audio() -> None:

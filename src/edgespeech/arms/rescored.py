@@ -105,7 +105,7 @@ def checked(rows: Sequence[Row], heard: Mapping[str, Heard], results: Path) -> N
     for told in rows:
         if "skipped" in told:
             continue
-        where = f"results/{results.name}/{ARMS}/{told['name']}.json"
+        where = f"{results.parent.name}/{results.name}/{ARMS}/{told['name']}.json"
         if told["name"] not in heard:
             raise bad(where, "transcripts", None, "those of the run that the record has")
         if (found := heard[told["name"]].facts["edge_sha256"]) != told["edge_sha256"]:

@@ -170,7 +170,7 @@ def systems() -> None:
 @app.command()
 def doctor() -> None:
     """Say what this machine has of what EdgeSpeech needs."""
-    from edgespeech.harness.doctor import doctor as look
+    from edgespeech.cli.doctor import doctor as look
 
     lines, good = look()
     for line in lines:

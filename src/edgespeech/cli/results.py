@@ -79,7 +79,7 @@ def bench() -> None:
     from edgespeech.core.extras import need
 
     need("asv", "bench")
-    from edgespeech.harness.bench import run_asv
+    from edgespeech.cli.bench import run_asv
 
     raise typer.Exit(run_asv())
 

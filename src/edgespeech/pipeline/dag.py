@@ -106,13 +106,14 @@ def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, publish
         _forget(work)
         summary.unlink(missing_ok=True)  # cheap, and the published records beside it may have changed
         # Stages write their outputs whole or not at all, so what is there is complete whatever was killed.
+        # The description's name alone: Snakemake reads what follows `=` as YAML, where a colon in a folder splits.
         command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(work)),
             *(
                 "--cores",
                 str(jobs),
                 "--config",
-                f"dag={path}",
+                f"dag={path.name}",
                 "--nolock",
                 "--ignore-incomplete",
                 "--keep-going",

@@ -21,15 +21,19 @@ def pages() -> list[Page]:
     return found
 
 
-def rendered_pages() -> dict[Path, str]:
-    """READMEs and pictures of every technique.
+def rendered_pages(root: Path) -> dict[Path, str]:
+    """READMEs and pictures of every technique of a checkout.
+
+    Args:
+        root: the checkout; techniques elsewhere are left out.
 
     Raises:
         EdgeSpeechError: a record or a file of a page is wrong.
     """
     made: dict[Path, str] = {}
     for page in pages():
-        made |= files(page, page.newest())
+        if page.folder.is_relative_to(root):
+            made |= files(page, page.newest())
     return made
 
 

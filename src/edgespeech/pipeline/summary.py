@@ -48,7 +48,7 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
     root = project_root()
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     changed = render(records_dir(), results_dir(), pages, check=check, texts={"claims": claims_text()})
-    for path, text in rendered_pages().items():
+    for path, text in rendered_pages(root).items():
         if not path.exists() or path.read_bytes() != text.encode():
             changed.append(path.relative_to(root).as_posix())
             if not check:

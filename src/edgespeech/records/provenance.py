@@ -21,7 +21,8 @@ def git_state(root: Path | None) -> tuple[str, bool]:
     """The commit of the checkout at `root` and whether tracked or new files differ from it.
 
     Records and hypotheses (`results/`) do not count: writing one must not make the next one dirty. Outside a
-    checkout the commit is `unknown` and the state dirty, and so they are where there is none (`root` is None).
+    checkout, below the top folder of a repository, and without a checkout (`root` is None), the commit is `unknown` and
+    the state dirty.
     """
     if root is None:
         return "unknown", True
@@ -32,6 +33,9 @@ def git_state(root: Path | None) -> tuple[str, bool]:
         ).stdout
 
     try:
+        # A copy without history that lies in somebody else's repository has that one's commits.
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():
+            return "unknown", True
         commit = git("rev-parse", "HEAD").strip()
         changed = git("status", "--porcelain", "--", ":!results", ":!README.md").strip()
     except (OSError, subprocess.CalledProcessError):

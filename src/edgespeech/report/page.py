@@ -214,7 +214,8 @@ def stamp(page: Page, record: PageRecord) -> str:
         f"([record](../../{source}))."
     )
     if record.rescored is not None:
-        text += f" Scored again from the transcripts of [{record.rescored}](../../results/{record.technique}/"
+        earlier = f"../../{results_dir().name}/{record.technique}"
+        text += f" Scored again from the transcripts of [{record.rescored}]({earlier}/"
         text += f"{record.rescored}.json), whose other rows it repeats."
     why = record.stale(page.code_sha256(), page.config())
     return text + (f" **Stale: {why}.**" if why else "") + "\n"

@@ -1,0 +1,70 @@
+"""Keep the state of a long training in the repository: its averaged weights in half precision, for a later run to start
+from (`init:` names the folder).
+
+python replication/rnnt/snapshot.py NAME FOLDER [FOLDER ...] [--shares SHARE ...]
+
+Each folder holds a run or a model; of several the mean is kept. A snapshot is some 9 MB that the history never loses,
+so it is never overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgespeech.core.places import project_root
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.average import mean_model
+from edgespeech.model.checkpoint import WEIGHTS, model_bytes, save_model
+from edgespeech.training.loop import MODEL
+
+SNAPSHOTS = project_root() / "results" / "rnnt" / "snapshots"
+LARGEST_BYTES = 10_000_000
+
+
+def snapshot(folders: Sequence[Path], shares: Sequence[float] | None, out: Path) -> int:
+    """Write a snapshot.
+
+    Args:
+        folders: of runs or models, each of which goes on from the one before it.
+        shares: of each in the mean; None takes equal ones.
+        out: a new folder.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        EdgeSpeechError: the folder is there already, the models do not go together, or it would be above 10 MB.
+    """
+    if out.exists():
+        raise bad("snapshot", "name", out.name, "a new one: a snapshot is never overwritten")
+    models = [folder / MODEL if (folder / MODEL).is_dir() else folder for folder in folders]
+    trained = mean_model(models, shares)
+    if (expected := 2 * trained.model.parameters_deployed) > LARGEST_BYTES:
+        raise bad("snapshot", "bytes", expected, f"at most {LARGEST_BYTES}")
+    about = dict(trained.provenance)
+    if len(folders) > 1:
+        parts = shares or [1 / len(folders)] * len(folders)
+        about["mean_of"] = ", ".join(f"{f.name} {s:g}" for f, s in zip(folders, parts, strict=True))
+    save_model(out, trained.model, trained.tokeniser, about, half=True)
+    return model_bytes(out)
+
+
+def main() -> None:
+    """See the top."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("name")
+    options.add_argument("models", nargs="+", type=Path)
+    options.add_argument("--shares", nargs="+", type=float)
+    given = options.parse_args()
+    size = snapshot(given.models, given.shares, SNAPSHOTS / given.name)
+    print(f"{SNAPSHOTS / given.name / WEIGHTS}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EdgeSpeechError as error:
+        sys.exit(f"snapshot: {error}")

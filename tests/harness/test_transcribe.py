@@ -1,0 +1,118 @@
+"""Plain transcription: what one file has wrong never keeps another from being heard."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from edgespeech.audio.io import write_audio
+from edgespeech.cli import app
+from edgespeech.contracts import SAMPLE_RATE
+from edgespeech.core.threads import THREAD_VARIABLES
+from edgespeech.errors import EdgeSpeechError
+from edgespeech.harness import transcribe
+from edgespeech.harness.transcribe import STDIN, transcribe_files
+from scripted import Scripted
+
+
+class English(Scripted):
+    """A recogniser of English that ignores phrases."""
+
+    name = "english"
+    languages = ("en",)
+    takes_context = False
+
+
+@pytest.fixture(autouse=True)
+def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcribe, "find_recogniser", lambda system, **options: English(final="hello"))
+
+
+def sound(folder: Path, name: str = "a.wav") -> Path:
+    write_audio(folder / name, np.full(SAMPLE_RATE, 0.1, np.float32))
+    return folder / name
+
+
+def results(*files: Path, **options: Any) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    found = transcribe_files(files, "english", {}, **options)
+    return [(path.name, None if r.timeline is None else r.timeline.text, r.remarks) for path, r in found]
+
+
+def test_bad_files_do_not_stop_the_others_and_duplicates_are_heard_twice(tmp_path: Path) -> None:
+    good, gone = sound(tmp_path), tmp_path / "gone.wav"
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio in here")
+    found = results(bad, good, gone, good)
+    assert [(name, text) for name, text, _ in found] == [
+        ("bad.wav", None),
+        ("a.wav", "hello"),
+        ("gone.wav", None),
+        ("a.wav", "hello"),
+    ]
+    assert "could not be decoded" in found[0][2][0]
+    assert "no such audio file" in found[2][2][0]
+
+
+def test_stdin_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sound(tmp_path).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert results(STDIN) == [("-", "hello", ())]
+    assert results(STDIN)[0][2] == ("stdin: is empty (0 bytes), expected audio",)
+
+
+def test_another_language_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(EdgeSpeechError, match="--language: code is 'de', expected en, for english"):
+        results(sound(tmp_path), language="de")
+
+
+def test_phrases_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("latte\n")
+    with pytest.raises(EdgeSpeechError, match="--context: recogniser is 'english', expected one that takes"):
+        results(sound(tmp_path), context=str(phrases))
+
+
+def test_channels_are_averaged_or_chosen_and_cancelling_ones_are_said(tmp_path: Path) -> None:
+    path, wave = tmp_path / "st.flac", np.sin(np.arange(SAMPLE_RATE) / 9) / 2
+    soundfile.write(path, np.stack([wave, -wave], axis=1), SAMPLE_RATE)
+    ((_, text, remarks),) = results(path)
+    assert text is None
+    assert "cancel each other" in remarks[0]
+    assert results(path, channels="1") == [("st.flac", "hello", ())]
+    assert "channels is 2" in results(path, channels="mono")[0][2][0]
+
+
+def test_a_stream_that_does_not_end_is_heard_with_a_remark(tmp_path: Path) -> None:
+    path = sound(tmp_path, "a.opus")
+    data = path.read_bytes()
+    longer = tmp_path / "b.opus"
+    write_audio(longer, np.full(5 * SAMPLE_RATE, 0.1, np.float32))
+    cut = longer.read_bytes()
+    longer.write_bytes(cut[: cut.rindex(b"OggS")])
+    assert results(path)[0][2] == ()
+    ((_, text, remarks),) = results(longer)
+    assert text == "hello"
+    assert "the stream does not end" in remarks[0]
+    assert data[:4] == b"OggS"
+
+
+def test_the_command_pins_threads_and_says_that_a_file_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "7")
+    good, gone = sound(tmp_path), tmp_path / "gone.wav"
+    done = CliRunner().invoke(app, ["transcribe", "--system", "english", str(gone), str(good)])
+    assert done.exit_code == 1
+    assert f"{good}\thello" in done.stdout
+    assert f"edgespeech: {gone}: no such audio file" in done.stderr
+    import os
+
+    assert {os.environ[name] for name in THREAD_VARIABLES} == {"1"}
