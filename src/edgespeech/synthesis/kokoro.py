@@ -35,6 +35,9 @@ RATE = 24_000
 MAX_TOKENS = 509
 BEYOND = 0.5
 """A speaker's weights lie between minus this and one plus this."""
+VocoderName = Literal["onnx", "onednn", "envelope"]
+"""What computes the last part of the model: the graph itself, the same in oneDNN (`edgespeech.synthesis.vocoder`), or
+pulses and noise in its place (`edgespeech.synthesis.envelope`)."""
 _STYLES = 510
 _STYLE_SIZE = 256
 _ARCHIVE = "kokoro-js-1.2.1.tgz"
@@ -140,18 +143,17 @@ class Kokoro:
 
     Args:
         folder: where the model and the voices are; EDGESPEECH_KOKORO, packages and `.work/kokoro` otherwise.
-        vocoder: `onnx` for the whole graph in onnxruntime; `onednn` for the last part in
-            `edgespeech.synthesis.vocoder`, which sets torch to one thread.
+        vocoder: what computes the last part of the model; all but `onnx` set torch to one thread.
 
     Raises:
         EdgeSpeechError: the model or the voices are nowhere, or not the right ones.
     """
 
-    def __init__(self, folder: Path | None = None, vocoder: Literal["onnx", "onednn"] = "onnx") -> None:
+    def __init__(self, folder: Path | None = None, vocoder: VocoderName = "onnx") -> None:
         if folder is None and (named := os.environ.get("EDGESPEECH_KOKORO")):
             folder = Path(named)
         self._folder = folder
-        self._fast = vocoder == "onednn"
+        self._vocoder = vocoder
         own = folder if folder is not None and (folder / "model.onnx").is_file() else None
         weights = resolve_weights("kokoro", own)
         self.model_sha256 = weights.files["model.onnx"]
@@ -160,33 +162,34 @@ class Kokoro:
         self._styles: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
-    def _graph(self) -> Callable[[dict[str, Any]], Samples]:
+    def _graph(self) -> Callable[[dict[str, Any], int], Samples]:
+        """From the model's inputs and the seed of what is drawn to samples."""
         import onnx
-        import onnxruntime
-
-        from edgespeech.synthesis.integer_graph import fast
-
-        def session(model: Any) -> Any:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            graph = fast(model).SerializeToString()
-            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
         model = onnx.load(self._model)
-        if not self._fast:
+        if self._vocoder == "onnx":
             whole = session(model)
-            return lambda inputs: np.asarray(whole.run(None, inputs)[0], dtype=np.float32).ravel()
+            return lambda inputs, seed: np.asarray(whole.run(None, inputs)[0], dtype=np.float32).ravel()
         import torch
 
-        from edgespeech.synthesis.vocoder import Vocoder, cut
+        from edgespeech.synthesis import envelope, vocoder
 
         torch.set_num_threads(1)
-        vocoder = Vocoder(
+        if self._vocoder == "envelope":
+            filtered = envelope.EnvelopeVocoder(envelope.load_network())
+            front = session(vocoder.cut(model, envelope.INPUTS))
+
+            def say(inputs: dict[str, Any], seed: int) -> Samples:
+                features, style, pitch = front.run(None, inputs)
+                return filtered(features, style, pitch, seed)
+
+            return say
+        exact = vocoder.Vocoder(
             {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer},
             {node.name: list(node.input) for node in model.graph.node},
         )
-        front = session(cut(model))
-        return lambda inputs: vocoder(*front.run(None, inputs))
+        front = session(vocoder.cut(model))
+        return lambda inputs, seed: exact(*front.run(None, inputs))
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -237,16 +240,20 @@ class Kokoro:
         """
         if not 0.5 <= speed <= 2:
             raise bad("speech synthesis", "speed", speed, "0.5 to 2")
+        inputs = self.inputs(text, speaker, speed)
+        return self._graph(inputs, int(self.key(text, speaker, speed)[:8], 16))
+
+    def inputs(self, text: str, speaker: Speaker, speed: float) -> dict[str, NDArray[Any]]:
+        """What the graph takes for a sentence; raises what `say` does."""
         tokens = self.tokens(text, speaker.accent, speaker.habits)
         style = np.zeros((1, _STYLE_SIZE), np.float32)
         for voice, weight in speaker.parts:
             style += np.float32(weight) * self._style(voice)[len(tokens)]
-        inputs = {
+        return {
             "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
             "style": style,
             "speed": np.array([speed], dtype=np.float32),
         }
-        return self._graph(inputs)
 
     def key(self, text: str, speaker: Speaker, speed: float) -> str:
         """A hash of everything that `say` depends on, for a cache."""
@@ -254,10 +261,11 @@ class Kokoro:
         what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
         # With what its habits make of the words: speech without any keeps the key from before there were habits.
         said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
-        if self._fast:
-            from edgespeech.synthesis.vocoder import VERSION
+        if self._vocoder != "onnx":
+            from edgespeech.synthesis import envelope, vocoder
 
-            return hashlib.sha256(repr((VERSION, said)).encode()).hexdigest()
+            version = (vocoder if self._vocoder == "onednn" else envelope).VERSION
+            return hashlib.sha256(repr((version, said)).encode()).hexdigest()
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
     def _spec(self, voice: str) -> VoiceSpec:
@@ -292,3 +300,15 @@ class Kokoro:
         places = " or ".join(f"{f.name}/voices/{voice}.bin or {f.name}/{_ARCHIVE}" for f in folders)
         hint = "get it with: npm pack kokoro-js@1.2.1, and name its folder in EDGESPEECH_KOKORO"
         raise EdgeSpeechError(f"voice {voice} not found (looked for {places}); {hint}")
+
+
+def session(model: Any) -> Any:
+    """A graph of the model in onnxruntime, on one thread, rewritten for the fast kernels."""
+    import onnxruntime
+
+    from edgespeech.synthesis.integer_graph import fast
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    graph = fast(model).SerializeToString()
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from edgespeech.core.config import Strict, explain
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import bad
+from edgespeech.synthesis.kokoro import VocoderName
 from edgespeech.text.grammar import Split
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -44,8 +45,7 @@ class Recipe(Strict):
         take: the first so many utterances of all that are drawn; none takes all.
         context: slot to the number of phrases from its vocabulary that an utterance with this slot brings
             along, the one that is said among them.
-        vocoder: what computes the last part of the model: `onnx` for the graph in onnxruntime, `onednn` for
-            `edgespeech.synthesis.vocoder`.
+        vocoder: what computes the last part of the model (`edgespeech.synthesis.kokoro.VocoderName`).
         model_sha256: of Kokoro's `model.onnx`.
         voices_sha256: of `data_manifests/voices/kokoro.yaml`, which holds each voice's hash.
         speed: of speech; 1 is the voice's own.
@@ -70,7 +70,7 @@ class Recipe(Strict):
     held_out: tuple[str, ...] = ()
     take: Annotated[int, Field(gt=0)] | None = None
     context: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    vocoder: Literal["onnx", "onednn"] = "onnx"
+    vocoder: VocoderName = "onnx"
     model_sha256: Sha256
     voices_sha256: Sha256
     speed: Between

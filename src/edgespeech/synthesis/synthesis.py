@@ -30,7 +30,7 @@ from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.synthesis.kokoro import RATE, Kokoro, Speaker, load_voices, voices_file
+from edgespeech.synthesis.kokoro import RATE, Kokoro, Speaker, VocoderName, load_voices, voices_file
 from edgespeech.synthesis.plan import Plan, plan
 from edgespeech.synthesis.recipe import Recipe, load_recipe
 from edgespeech.text.grammar import load_grammar
@@ -104,9 +104,28 @@ def _noise(n: int, level_db: float, seed: int) -> Samples:
     return samples
 
 
+def planned(recipe: Recipe) -> list[Plan]:
+    """The utterances of a recipe, from its grammars, texts and voices. Prints how many sentences its texts have.
+
+    Raises:
+        EdgeSpeechError: what `plan` refuses, or another list of voices than the recipe's.
+    """
+    if (found := sha256_file(voices_file())) != recipe.voices_sha256:
+        raise bad(f"recipe {recipe.name}", "voices_sha256", recipe.voices_sha256, f"{found} (now)")
+    of_split = [name for name, voice in load_voices().items() if voice.split == recipe.split]
+    voices = of_split if recipe.accents == "all" else [name for name in of_split if name[0] in _ENGLISH]
+    grammars = {name: load_grammar(name) for name in recipe.grammars}
+    held_out = {plain(line) for split in recipe.held_out for line in lines_of(split)}
+    texts = {name: written(name, recipe.split, longest=recipe.words) for name in recipe.texts}
+    for name, sentences in texts.items():
+        left = sum(plain(sentence) not in held_out for sentence in sentences)
+        print(f"text {name}: {left} sentences, {len(sentences) - left} held out", file=sys.stderr)
+    return plan(recipe, grammars, voices, texts, held_out)
+
+
 def synthesise(
     path: Path,
-    load: Callable[[str], Talker],
+    load: Callable[[VocoderName], Talker],
     *,
     jobs: int = 1,
     out: Path | None = None,
@@ -130,21 +149,11 @@ def synthesise(
     """
     recipe = load_recipe(path)
     where = f"recipe {recipe.name}"
-    if (found := sha256_file(voices_file())) != recipe.voices_sha256:
-        raise bad(where, "voices_sha256", recipe.voices_sha256, f"{found} (now)")
-    of_split = [name for name, voice in load_voices().items() if voice.split == recipe.split]
-    voices = of_split if recipe.accents == "all" else [name for name in of_split if name[0] in _ENGLISH]
-    grammars = {name: load_grammar(name) for name in recipe.grammars}
-    held_out = {plain(line) for split in recipe.held_out for line in lines_of(split)}
-    texts = {name: written(name, recipe.split, longest=recipe.words) for name in recipe.texts}
-    for name, sentences in texts.items():
-        left = sum(plain(sentence) not in held_out for sentence in sentences)
-        print(f"text {name}: {left} sentences, {len(sentences) - left} held out", file=sys.stderr)
-    plans = plan(recipe, grammars, voices, texts, held_out)
+    plans = planned(recipe)
     talker = load(recipe.vocoder)
     if talker.model_sha256 != recipe.model_sha256:
         raise bad(where, "model_sha256", recipe.model_sha256, talker.model_sha256)
-    spoken = [_cached(talker, what) for what in plans]
+    spoken = [cached(talker, what) for what in plans]
     missing = [i for i, file in enumerate(spoken) if not file.is_file()]
     if so_far:
         ready = sorted(set(range(len(plans))) - set(missing))
@@ -199,14 +208,15 @@ def _drain(done: Iterable[Path], total: int) -> None:
             print(f"synthesis: {number} of {total} utterances", file=sys.stderr)
 
 
-def _cached(talker: Talker, what: Plan) -> Path:
+def cached(talker: Talker, what: Plan) -> Path:
+    """Where an utterance is once it has been said."""
     key = talker.key(what.sentence.text, what.speaker, what.speed)
     return work_dir() / "synthesis" / key[:2] / f"{key}.flac"
 
 
 def _say(talker: Talker, what: Plan) -> Path:
     samples = talker.say(what.sentence.text, what.speaker, what.speed)
-    file = _cached(talker, what)
+    file = cached(talker, what)
     write_audio(file, samples, sample_rate=RATE)
     return file
 

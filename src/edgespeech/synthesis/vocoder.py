@@ -44,13 +44,13 @@ _STAGES = ((10, 6), (6, 1))
 """Strides of the upsampling, and of the convolution that brings the source to the same rate."""
 
 
-def cut(model: Any) -> Any:
-    """Reduce a graph to what the vocoder's inputs need, in place; they become its outputs."""
+def cut(model: Any, outputs: Sequence[str] = INPUTS) -> Any:
+    """Reduce a graph to what some of its tensors need, in place; they become its outputs."""
     import onnx
 
     producers = {name: node for node in model.graph.node for name in node.output}
     needed: set[str] = set()
-    waiting = list(INPUTS)
+    waiting = list(outputs)
     while waiting:
         node = producers.get(waiting.pop())
         if node is not None and node.output[0] not in needed:
@@ -62,8 +62,8 @@ def cut(model: Any) -> Any:
     del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
-    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in INPUTS]
-    model.graph.output.extend(outputs)
+    found = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+    model.graph.output.extend(found)
     return model
 
 
