@@ -270,7 +270,12 @@ def truth(bench: Bench) -> Iterator[Row]:
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
     yield {"contestants": list(rows.values()), "warm": len(bench.spoken), "cold": len(cold)}
-    yield from bars(list(rows.values()), config["ours"], config["fewer"])
+    seconds = {
+        name: {key: [sum(answer["seconds"]) for answer in found[key]] for key in ("warm", "cold")}
+        for name, found in results.items()
+        if "skipped" not in found
+    }
+    yield from bars(list(rows.values()), config["ours"], config["fewer"], seconds)
     answers = results[config["ours"]]["alone"]
     yield from shared({"warm": answers[0::2], "cold": answers[1::2]}, config["streams"])
 
@@ -287,11 +292,7 @@ def rounding(bench: Bench) -> Iterator[Row]:
             yield {
                 "claim": "az_execution.wer_int8",
                 "detail": f"{corpus}, {how}",
-                "measured": found.difference,
-                "low": found.low,
-                "high": found.high,
-                "n": found.n,
-                "resampled": found.resampled,
+                **found.as_row(),
             }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.report.text import NONE, markdown_table, number
 
 Row = dict[str, Any]
@@ -24,13 +25,20 @@ _PRODUCT_BARS = (
 """A claim, the layout that it is about, and the kind of product that this is compared with."""
 
 
-def bars(rows: Sequence[Row], ours: str, fewer: str) -> Iterator[Row]:
+def bars(
+    rows: Sequence[Row],
+    ours: str,
+    fewer: str,
+    seconds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Iterator[Row]:
     """What the truth table's rows are held to, as rows of a page's record.
 
     Args:
         rows: of all contestants.
         ours: the layout that is compared with the peers, chunk by chunk.
         fewer: another one, of fewer bits than any peer has; there is no bar on it.
+        seconds: by contestant, `cold` and `warm`, of all chunks of each utterance; intervals of the ratios of means
+            resample these in pairs. None: no intervals.
 
     Raises:
         EdgeSpeechError: that layout or every peer did not run.
@@ -46,12 +54,15 @@ def bars(rows: Sequence[Row], ours: str, fewer: str) -> Iterator[Row]:
             best = min(peers, key=lambda row: float(row[key][f"{figure}_s"]))
             for row in (row for row in layouts if row["name"] in (ours, fewer)):
                 claim = f"chunk_{figure}" if row is subject else "chunk_fewer_bits"
-                yield {
+                told: Row = {
                     "claim": f"az_execution.{claim}",
                     "detail": f"{row['name']}, {figure}, {key}; best peer: {best['name']}",
                     "measured": best[key][f"{figure}_s"] / row[key][f"{figure}_s"],
                     "n": row[key]["n"],
                 }
+                if figure == "mean" and seconds is not None:
+                    told |= _ratio(seconds[best["name"]][key], seconds[row["name"]][key])
+                yield told
     ratios = {row["name"]: row["packed_bytes"] / row["formula_bytes"] for row in layouts}
     off = max(ratios, key=lambda name: abs(ratios[name] - 1))
     yield _worst("bytes", off, ratios[off], len(layouts))
@@ -75,14 +86,22 @@ def shared(answers: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], strea
         streams: that went together.
     """
     for key, found in answers.items():
-        one = sum(sum(answer["one"]) for answer in found)
-        together = sum(sum(answer["together"]) for answer in found)
+        one = [sum(answer["one"]) for answer in found]
+        together = [sum(answer["together"]) / streams for answer in found]
         yield {
             "claim": "az_execution.shared",
             "detail": f"{streams} streams, {key}",
-            "measured": together / streams / one,
+            "measured": sum(together) / sum(one),
             "n": sum(len(answer["one"]) for answer in found),
+            **_ratio(together, one),
         }
+
+
+def _ratio(above: Sequence[float], below: Sequence[float]) -> Row:
+    """The interval of the ratio of two sums over the same utterances, as a row has it; empty for a single one."""
+    if len(above) < 2:
+        return {}
+    return bootstrap_ratio(above, below, [None] * len(above), seed=0).as_row()
 
 
 def product_bars(report: Report) -> Iterator[Row]:

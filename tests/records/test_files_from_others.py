@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.verify import verify_record
+from edgespeech.harness.rescore import verify_record
 from edgespeech.records import records as records_module
 from edgespeech.records.provenance import git_state
 from edgespeech.records.records import Record, load_record, load_records, load_rows

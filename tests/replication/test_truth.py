@@ -135,3 +135,15 @@ def test_the_table_of_products_shows_the_share_of_the_bandwidth() -> None:
     assert "| 8 x 4 | 4 bits, 50 % zeros | 4.0 kB | 1.0 | 1.0 | 4.0 | 100.0 % |" in text
     assert "Not run: onnx_peers (no onnx)." in text
     assert "a plain read of memory: 4.0 GB/s" in text
+
+
+def test_ratios_of_means_have_intervals_over_utterances() -> None:
+    seconds = {row["name"]: {key: [1.0, 2.0, 3.0] for key in ("cold", "warm")} for row in ROWS}
+    found = [
+        one for one in bars(ROWS, "int8", "4 bits", seconds) if one["claim"] == "az_execution.chunk_mean"
+    ]
+    assert [(one["low"], one["high"]) for one in found] == [(1.0, 1.0)] * 2
+    assert {one["resampled"] for one in found} == {("utterances",)}
+    answers = [{"one": [1.0, 1.0], "together": [2.0, 2.0]}, {"one": [2.0], "together": [1.0]}]
+    for one in shared({"warm": answers}, 2):
+        assert one["low"] <= one["measured"] == 2.5 / 4 <= one["high"]

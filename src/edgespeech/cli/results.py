@@ -29,7 +29,7 @@ def verify(
     records: Annotated[list[Path], typer.Argument(help="Records, each with its rows beside it.")],
 ) -> None:
     """Recompute records' figures from their rows, and say which are others."""
-    from edgespeech.harness.verify import verify_record
+    from edgespeech.harness.rescore import verify_record
 
     wrong = 0
     for path in records:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 from collections import defaultdict
@@ -112,8 +111,3 @@ def check_audio(manifest: Manifest, condition: AudioCondition) -> None:
             raise EdgeSpeechError(f"{manifest.name}: {error}") from error
         except EdgeSpeechError:
             continue
-
-
-def free_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

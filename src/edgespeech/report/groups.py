@@ -1,19 +1,12 @@
-"""Word errors of a run by a field of its manifest: by gender, by kind of recording, by whatever its makers noted."""
+"""Word errors of a run by a field of its manifest, as a table."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Sequence
 
-from edgespeech.errors import bad
-from edgespeech.metrics.word_errors import word_errors_of
+from edgespeech.harness.rescore import Group, grouped
 from edgespeech.records.schema import Row
-from edgespeech.report.text import NONE, markdown_table, number
-
-NORMALISER = "whisper-en"
-MISSING = "(none)"
-"""The group of the utterances whose manifest line lacks the field."""
+from edgespeech.report.text import NONE, escaped, markdown_table, number
 
 
 def groups_table(rows: Sequence[Row], field: str) -> str:
@@ -26,32 +19,16 @@ def groups_table(rows: Sequence[Row], field: str) -> str:
     Raises:
         EdgeSpeechError: no row has such a field.
     """
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[_value(row, field)].append(row)
-    if set(groups) <= {MISSING}:
-        known = sorted({"speaker", *(name for row in rows for name in row.fields)})
-        raise bad("--by", "field", field, f"one of {', '.join(known)}")
-    head = (field, "n", "WER [95 %]", "Errors", "Reference words", "Failed")
-    lines = [_line(value, groups[value]) for value in sorted(groups)]
-    return markdown_table(head, [*lines, _line("all", list(rows))])
+    *groups, every = grouped(rows, field)
+    head = (escaped(field), "n", "WER whisper-en [95 %]", "Errors", "Reference words", "Failed")
+    lines = [_line(escaped(group.value or "(none)"), group) for group in groups]
+    return markdown_table(head, [*lines, _line("all", every)])
 
 
-def _value(row: Row, field: str) -> str:
-    value = row.speaker if field == "speaker" else row.fields.get(field)
-    if value is None:
-        return MISSING
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _line(value: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    counter = word_errors_of([row.ref for row in rows], NORMALISER, [row.speaker for row in rows])
-    errors, words = counter.errors([row.hyp_raw for row in rows]), counter.words
+def _line(name: str, group: Group) -> tuple[str, ...]:
     shown = NONE
-    if sum(words):
-        rate = counter.rate(errors)
-        shown = number(rate["wer"], "percent")
-        if "low" in rate:
-            shown += f" [{number(rate['low'], 'percent')}, {number(rate['high'], 'percent')}]"
-    failed = sum(row.failure is not None for row in rows)
-    return value, str(len(rows)), shown, str(sum(errors)), str(sum(words)), str(failed)
+    if group.ref_words:
+        shown = number(group.errors / group.ref_words, "percent")
+    if group.interval is not None:
+        shown += f" [{number(group.interval.low, 'percent')}, {number(group.interval.high, 'percent')}]"
+    return name, str(group.n), shown, str(group.errors), str(group.ref_words), str(group.n_failed)
