@@ -292,11 +292,7 @@ def rounding(bench: Bench) -> Iterator[Row]:
             yield {
                 "claim": "az_execution.wer_int8",
                 "detail": f"{corpus}, {how}",
-                "measured": found.difference,
-                "low": found.low,
-                "high": found.high,
-                "n": found.n,
-                "resampled": found.resampled,
+                **found.as_row(),
             }
 
 

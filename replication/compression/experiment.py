@@ -230,11 +230,7 @@ def against(
         yield {
             "claim": "compression.tie",
             "detail": f"{corpus}, {detail}",
-            "measured": found.difference,
-            "low": found.low,
-            "high": found.high,
-            "n": found.n,
-            "resampled": found.resampled,
+            **found.as_row(),
         }
     yield commands(config["ships"]["commands"], detail, (said, theirs), bench)
 

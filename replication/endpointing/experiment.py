@@ -263,11 +263,7 @@ def _compared(
     yield {
         "claim": "endpointing.wer_cost",
         "detail": f"{name}, {set_name}, from {counter.rate(without)['wer']:.4f}",
-        "measured": cost.difference,
-        "low": cost.low,
-        "high": cost.high,
-        "resampled": cost.resampled,
-        "n": cost.n,
+        **cost.as_row(),
     }
     if name == control:
         ep50_s = row["at"]["ep50_s"]

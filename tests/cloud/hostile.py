@@ -77,7 +77,7 @@ class Profile:
 PROFILES = {
     "tiny": Profile(clients=2, seconds=3.0, undisturbed=1, rest_s=0.0, real=False, together=True),
     "fakes": Profile(clients=300, seconds=30.0, undisturbed=20, rest_s=1.5, real=False),
-    "full": Profile(clients=300, seconds=40.0, undisturbed=12, rest_s=8.0, real=True),
+    "full": Profile(clients=300, seconds=30.0, undisturbed=12, rest_s=6.0, real=True),
 }
 
 

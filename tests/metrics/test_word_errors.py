@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from edgespeech.contracts import Verdict
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import count_errors
@@ -19,6 +20,7 @@ from edgespeech.metrics.word_errors import (
     paired_over_seeds,
     word_errors_of,
 )
+from edgespeech.records.claims import Claim, Measured, judge
 from edgespeech.text.normalise import normalisers
 
 
@@ -120,11 +122,16 @@ def test_the_interval_over_seeds_covers(spread: float, seeds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"), [(-0.02, 0.004, True), (-0.01, 0.006, None), (0.006, 0.01, False)]
+    ("low", "high", "verdict"),
+    [(-0.02, 0.004, Verdict.MET), (-0.01, 0.006, Verdict.UNDECIDED), (0.006, 0.01, Verdict.MISSED)],
 )
-def test_non_inferiority_is_read_from_the_upper_end(low: float, high: float, expected: bool | None) -> None:
-    found = Compared(0.0, low, high, 0.0, "tie", 1, 100, ("speakers",))
-    assert found.non_inferior(0.005) is expected
+def test_a_claim_of_non_inferiority_reads_the_row(low: float, high: float, verdict: Verdict) -> None:
+    row = Compared(0.0, low, high, 0.0, "tie", 1, 100, ("speakers",)).as_row()
+    row["value"] = row.pop("measured")
+    bar = {"direction": "at_most", "value": 0, "margin": 0.005}
+    about = {"id": "x.no_loss", "short": "x", "text": "X loses nothing.", "kind": "target", "unit": "points"}
+    claim = Claim.model_validate({**about, "bar": bar})
+    assert judge(claim, Measured.model_validate(row)).verdict is verdict
 
 
 def test_capitals_of_one_writer_say_nothing() -> None:

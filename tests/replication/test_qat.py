@@ -63,6 +63,7 @@ def test_arms_and_distances_are_shown(page: ModuleType) -> None:
     assert "| acosr_8 | 11.0 % [10.0, 13.0] | 11.0 % [10.0, 13.0] | 1.00 [-1.00, 3.00] | tie |" in text
     assert "not run: qat: fp32 is not trained" in text
     assert "| as published |" in text
+    assert "Search: beam 4 (ships: 16), no language model," in text
     drawn = page.plots(record)
     assert set(drawn) == {"bits.svg", "pareto.svg", "distances.svg"}
     assert drawn == page.plots(json.loads(json.dumps(record)))

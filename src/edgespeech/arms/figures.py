@@ -210,12 +210,7 @@ def comparisons(
             yield {
                 **row,
                 "detail": f"{row['detail']}, {corpus}",
-                "measured": against.difference,
-                "low": against.low,
-                "high": against.high,
-                "n": against.n,
-                "seeds": against.seeds,
-                "resampled": against.resampled,
+                **against.as_row(),
                 "compared": against._asdict(),
             }
 

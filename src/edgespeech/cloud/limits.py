@@ -47,8 +47,8 @@ class Limits:
     max_opening: int = 256
     max_backlog_bytes: int = 512 * 1024
     max_buffered_bytes: int = 64 * 1024 * 1024
-    messages_per_s: float = 400.0
-    burst: float = 2000.0
+    messages_per_s: float = 200.0
+    burst: float = 1500.0
     idle_s: float = 30.0
     max_stream_s: float = 300.0
     send_s: float = 10.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,8 +28,6 @@ from edgespeech.text.normalise import normalisers
 
 POOLED = "pooled"
 """All corpora together."""
-MARGIN_ONE_SET, MARGIN_POOLED = 0.01, 0.005
-"""Margins of non-inferiority that hold where none is stated: WER on one set, and on all sets pooled."""
 _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's quantile for 97.5 % by degrees of freedom, from 1 on; beyond these the next is close enough."""
 
@@ -75,15 +73,16 @@ class Compared(NamedTuple):
     n: int
     resampled: tuple[str, ...]
 
-    def non_inferior(self, margin: float) -> bool | None:
-        """Whether the system loses nothing: its interval ends at or below a margin that was stated beforehand.
-
-        Returns:
-            None where that is undecided: the interval holds the margin.
-        """
-        if self.high <= margin:
-            return True
-        return None if self.low <= margin else False
+    def as_row(self) -> dict[str, Any]:
+        """As a row of a page's record has it; a claim's margin makes a verdict of non-inferiority of its upper end."""
+        return {
+            "measured": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "seeds": self.seeds,
+            "resampled": self.resampled,
+        }
 
 
 class WordErrors:
