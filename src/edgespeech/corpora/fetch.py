@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from edgespeech.core.files import sha256_file
@@ -92,6 +93,28 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
             _log.info("%s: not from %s: %s", corpus.name, source, error)
             tried.append(f"  {source}: {error}")
     raise UnavailableError(f"{corpus.name}: no source gives {', '.join(wanted)}. Tried:\n" + "\n".join(tried))
+
+
+@cache
+def evaluation_audio() -> dict[str, str]:
+    """The hashes of all audio that is for evaluation only and here without a download, each with its split."""
+    found: dict[str, str] = {}
+    for corpus in map(load_corpus, corpus_names()):
+        guarded = [name for name, split in corpus.splits.items() if split.evaluation_only]
+        if corpus.kind in _WITHOUT_AUDIO or not guarded:
+            continue
+        for source in corpus.sources:
+            if source.url or source.git:
+                continue
+            try:
+                folder = _local_folder(source)
+                for name in set(guarded) & set(corpus.covered_by(source)):
+                    split = corpus.splits[name]
+                    manifest = _selected(_load(corpus, folder / split.manifest, name), split)
+                    found |= {item.sha256: name for item in manifest.utterances if item.sha256 is not None}
+            except EdgeSpeechError:  # not here, or only in part
+                continue
+    return found
 
 
 def is_manifest_file(name: str) -> bool:

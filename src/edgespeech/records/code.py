@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "edgespeech"
@@ -37,7 +38,7 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
             continue
         seen.add(path)
         todo += [found for found in _imported(path, package) if found not in seen]
-    parts = [_python(path) for path in seen]
+    parts = [_python(path.read_text(encoding="utf-8")) for path in seen]
     native = {
         file
         for folder in {path.parent for path in seen if path.is_relative_to(package)}
@@ -51,9 +52,10 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _python(path: Path) -> bytes:
+@lru_cache(maxsize=1024)  # pages share most of their modules
+def _python(source: str) -> bytes:
     """A module's syntax tree without docstrings and imports, as text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -74,16 +76,22 @@ def _silent(node: ast.stmt) -> bool:
 
 def _imported(path: Path, package: Path) -> Iterator[Path]:
     """The package's modules that a module imports. Recognisers are discovered by their room: all of it counts."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            yield from _modules(name, package)
+    for name in _names(path.read_text(encoding="utf-8")):
+        yield from _modules(name, package)
     if path.is_relative_to(package) and path.stem == "discovery":
         yield from sorted((package / "systems").glob("*.py"))
+
+
+@lru_cache(maxsize=1024)
+def _names(source: str) -> tuple[str, ...]:
+    """All that a module's text imports, by dotted names; what is imported from a module may be one too."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _modules(name: str, package: Path) -> Iterator[Path]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.core.files import sha256_file
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.corpora import assert_trainable, corpus_names, find_split, load_corpus
-from edgespeech.corpora.fetch import manifest_of
+from edgespeech.corpora.fetch import evaluation_audio, manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.corpora.real_dev import held_out
 from edgespeech.errors import EdgeSpeechError, bad
@@ -151,6 +152,14 @@ def trainable(corpus: str) -> Manifest:
                 raise EdgeSpeechError(
                     f"{corpus}: is {split_name}, expected that name: some speakers are held out"
                 )
+    guarded = evaluation_audio()
+    for utterance in manifest.utterances:
+        content = utterance.sha256 or sha256_file(manifest.audio_path(utterance))
+        if content in guarded:
+            raise EdgeSpeechError(
+                f"{corpus}: utterance {utterance.id} is audio of the evaluation split {guarded[content]}, "
+                "expected none that is for evaluation only"
+            )
     held = tuple(f"{name}/" for name in tuned_on)  # as `named_by_split` names them
     for utterance in manifest.utterances:
         if utterance.id.startswith(held):
