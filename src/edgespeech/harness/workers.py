@@ -103,8 +103,9 @@ def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
             continue
         try:
             samples = job.spoken.samples()
-        except (EdgeSpeechError, MemoryError) as error:
-            pipe.send(_failed(job, printable(f"audio: {error}")))
+        except Exception as error:  # whatever a file does to a decoder is that file's
+            kind = "" if isinstance(error, EdgeSpeechError) else f"{type(error).__name__}: "
+            pipe.send(_failed(job, printable(f"audio: {kind}{error}")))
             continue
         trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
         _end_fork(process)
