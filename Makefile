@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
+# A file's tests share what is costly to make, so a file runs in one process.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 # The platform whose packages have their hashes in requirements.lock.
 LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.
@@ -18,7 +20,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lock audit test lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
+.PHONY: help env lock audit test test-fast lint unit tables-check bench bench-check report replicate demo docs fuzz neon clean
 
 help: ## show what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -45,6 +47,9 @@ audit: ## look for known vulnerabilities of the pinned packages (asks a public s
 
 test: lint unit tables-check bench-check ## everything CI checks
 
+test-fast: env ## the tests but those marked slow: no training, servers, browser or whole replications
+	$(PYTEST) -m "not slow"
+
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +57,7 @@ lint: env
 	$(BIN)/lint-imports
 
 unit: env
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 tables-check: env
 	$(BIN)/edgespeech report --check

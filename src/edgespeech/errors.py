@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST = 120
+"""Characters of a value that a message shows."""
+
 
 class EdgeSpeechError(Exception):
     """A mistake in what was given to us (file, field, value), phrased so that a person can act on it.
@@ -21,10 +24,10 @@ def bad(where: str, field: str, value: object, expected: str) -> EdgeSpeechError
     Args:
         where: the file, with a line number where there is one, or the object.
         field: the field, column or option.
-        value: what was found there; shortened when it is long.
+        value: what was found there; a long one is shortened in its middle, since a path says most at its end.
         expected: what would have been accepted.
     """
     shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST // 4]}...{shown[-_LONGEST * 3 // 4 :]}"
     return EdgeSpeechError(f"{where}: {field} is {shown}, expected {expected}")

@@ -238,7 +238,7 @@ def test_no_voices_is_an_error() -> None:
         ({"blend": 6}, "blend is 6"),
         ({"beyond": 0.6}, r"beyond is 0\.6"),
         ({"words": 41}, "words is 41"),
-        ({"vocoder": "gpu"}, "vocoder is 'gpu', expected 'onnx' or 'onednn'"),
+        ({"vocoder": "gpu"}, "vocoder is 'gpu', expected 'onnx', 'onednn' or 'envelope'"),
     ],
 )
 def test_bad_recipes_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:

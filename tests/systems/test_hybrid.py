@@ -96,13 +96,13 @@ def test_the_learned_end_pointer_may_end_utterances(
     with pytest.raises(EdgeSpeechError, match="thresholds of the networks are missing"):
         recogniser.load()
     save_heads(
-        path, replace(heads, thresholds=Thresholds(final=0.0, speculative=-1.0))
+        path, replace(heads, thresholds=Thresholds(final=0.0, speculative=0.0))
     )  # with the first word piece
     assert recogniser.missing() is None
     try:
         info = recogniser.load()
         told = {key: info.config[key] for key in ("endpoint", "final", "speculative")}
-        assert told == {"endpoint": "learned", "final": 0.0, "speculative": -1.0}
+        assert told == {"endpoint": "learned", "final": 0.0, "speculative": 0.0}
         assert info.model_sha256["end-pointer"] == sha256_file(path)
         assert info.parameters is not None
         assert without is not None

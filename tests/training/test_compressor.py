@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from edgespeech.compressors.acosr import Acosr
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.model.transducer import Transducer
@@ -21,7 +22,7 @@ from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import CODES, Encoding, Layout, load_codes, pack, weights_of
 from edgespeech.training.compressor import Treated, as_matrix, as_stored, treatments
-from edgespeech.training.config import TrainConfig
+from edgespeech.training.config import TrainConfig, load_train_config
 from edgespeech.training.loop import MODEL, STATE, train
 from helpers_packed import prune, tiny
 
@@ -198,9 +199,16 @@ def test_sparsifiers_leave_the_embedding_alone_unless_it_is_named() -> None:
 def test_a_run_without_a_treatment_keeps_its_hash(settings: Make) -> None:
     told = settings().model_dump(mode="json")
     assert told.pop("treatment") is None
+    assert told.pop("rooms") is None
     assert told.pop("until") is None  # where a run ends early makes no other run of it
+    told.pop("watch")  # neither does what is measured beside it
+    assert not told.pop("patient_steps")
+    told.pop("patient_s")
     assert [source.pop("sounds_only") for source in told["speech"]] == [None]
     assert settings().sha256 == hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    shipped = load_model(project_root() / "results" / "models" / "edge-fp32").provenance
+    run = load_train_config(project_root() / "replication" / "rnnt" / "train_4.yaml")
+    assert run.sha256 == shipped["config_sha256"]
     one, two = ({"name": "acosr", "bits": bits} for bits in (4, 5))
     hashes = {settings(init="x", treatment=t).sha256 for t in (None, one, two)}
     assert len(hashes) == 3
