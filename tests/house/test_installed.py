@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ import pytest
 from edgespeech.core import places
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root
-from edgespeech.engine import _native
 from edgespeech.errors import EdgeSpeechError
 
 ROOT = project_root()
@@ -56,7 +56,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / to).mkdir(parents=True, exist_ok=True)
             (folder / to / path.name).symlink_to(path)
     if not list((folder / "edgespeech" / "engine").glob("_native*")):  # an editable install has it elsewhere
-        shutil.copy(_native.__file__, folder / "edgespeech" / "engine")
+        native = import_module("edgespeech.engine._native").__file__
+        assert native is not None
+        shutil.copy(native, folder / "edgespeech" / "engine")
     return folder
 
 
