@@ -200,5 +200,5 @@ def test_the_page_is_that_of_its_record() -> None:
 def test_arms_are_shown(page: ModuleType) -> None:
     rows = [arm_row("fp32", "fp32", None, 0.1), arm_row("stack_50_4", "stack_50", 4, 0.2)]
     record = {"config": {"control": "fp32", "beams": [16, 1], "fusion": True}, "rows": [{"arms": rows}]}
-    assert "| stack_50_4 |" in page.arms_block(record)
-    assert "<svg" in page.plots(record)["pareto.svg"]
+    assert "| stack_50_4 |" in page.PAGE.blocks["arms"](record)
+    assert "<svg" in page.PAGE.plots(record)["pareto.svg"]

@@ -115,6 +115,9 @@ class TrainConfig(_Strict):
             whole steps, since one long utterance in a batch makes all of the batch long.
         patient_s: the longest of those silences.
         loss_mib: memory bound of the transducer loss.
+        fast_emit: FastEmit's lambda: the gradient of emitting a label is multiplied by 1 + lambda, so that labels come
+            earlier (J. Yu et al., ICASSP 2021, arXiv:2010.11148). From 0, which leaves it out, to 1; NeMo recommends
+            1e-4 to 1e-2.
         compressor: the compression technique applied during training, see `edgespeech.training.compressor`; none by
             default. Earlier files call it `treatment`.
         save_every: steps between checkpoints.
@@ -148,6 +151,7 @@ class TrainConfig(_Strict):
     patient_steps: Share = 0.0
     patient_s: Annotated[float, Field(gt=0, le=10)] = 3.0
     loss_mib: Annotated[float, Field(gt=0)] = 64.0
+    fast_emit: Share = 0.0
     save_every: Positive = 500
     compressor: dict[str, Any] | None = Field(
         default=None, validation_alias=AliasChoices("compressor", "treatment")
@@ -205,6 +209,8 @@ class TrainConfig(_Strict):
         for name in ("treatment", "rooms"):
             if told[name] is None:
                 del told[name]
+        if not self.fast_emit:
+            del told["fast_emit"]
         if not self.patient_steps:
             del told["patient_steps"], told["patient_s"]
         for source in told["speech"]:

@@ -311,6 +311,7 @@ def _losses(
             counts,
             blank=BLANK,
             memory_mib=config.loss_mib,
+            fast_emit=config.fast_emit,
         ).sum()
     # An augmented utterance can be too fast for CTC: it then says nothing. Without weight it only costs time.
     uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
