@@ -23,12 +23,12 @@ import torch
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.metrics.statistics import RESAMPLES, bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import ErrorCounts, wer
+from edgespeech.metrics.statistics import RESAMPLES
+from edgespeech.metrics.word_errors import POOLED, Text, WordErrors
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.records.provenance import git_state, load_average, processor
 from edgespeech.training.loop import LOG, MODEL
-from edgespeech.training.watch import Sample, sample_errors, tuning_sample
+from edgespeech.training.watch import NORMALISER, Sample, transcripts, tuning_sample
 
 SCHEMA = "edgespeech-choice-1"
 TUNING = (
@@ -41,21 +41,16 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model's errors on the utterances of each corpus."""
+    """A model's errors on each utterance of all corpora."""
 
     folder: Path
     trained: Trained
-    errors: dict[str, list[ErrorCounts]]
+    errors: list[int]
 
     @property
     def name(self) -> str:
         """Of its folder."""
         return self.folder.name
-
-    @property
-    def pooled(self) -> list[ErrorCounts]:
-        """Of all corpora."""
-        return [count for counts in self.errors.values() for count in counts]
 
 
 def model_folder(folder: Path) -> Path:
@@ -63,28 +58,31 @@ def model_folder(folder: Path) -> Path:
     return folder / MODEL if (folder / MODEL).is_dir() else folder
 
 
-def measure(folder: Path, samples: Mapping[str, Sample]) -> Measured:
+def counter_of(samples: Mapping[str, Sample]) -> WordErrors:
+    """Counts errors of transcripts of all samples, one after the other."""
+    references = [
+        Text(name, text, speaker)
+        for name, sample in samples.items()
+        for text, speaker in zip(sample.texts, sample.speakers, strict=True)
+    ]
+    return WordErrors(references, dict.fromkeys(samples, NORMALISER), SEED)
+
+
+def measure(folder: Path, samples: Mapping[str, Sample], counter: WordErrors) -> Measured:
     """Recognise every sample with the model of a folder."""
     trained = load_model(model_folder(folder))
-    errors = {
-        name: sample_errors(trained.model, trained.tokeniser, sample) for name, sample in samples.items()
-    }
-    return Measured(folder, trained, errors)
+    texts = [
+        text
+        for sample in samples.values()
+        for text in transcripts(trained.model, trained.tokeniser, sample.spoken)
+    ]
+    return Measured(folder, trained, counter.errors(texts))
 
 
-def rate(errors: Sequence[ErrorCounts], speakers: Sequence[str]) -> dict[str, float]:
-    """A word error rate and its interval."""
-    wrong, words = [count.errors for count in errors], [count.ref_words for count in errors]
-    interval = bootstrap_ratio(wrong, words, speakers, seed=SEED)
-    return {"wer": wer(errors), "low": interval.low, "high": interval.high}
-
-
-def about(one: Measured, best: Measured, samples: Mapping[str, Sample]) -> dict[str, Any]:
+def about(one: Measured, best: Measured, counter: WordErrors) -> dict[str, Any]:
     """What the record says of a model."""
-    speakers = [speaker for sample in samples.values() for speaker in sample.speakers]
-    words = [count.ref_words for count in one.pooled]
-    mine, theirs = ([count.errors for count in other.pooled] for other in (one, best))
-    against = paired_ratio_difference(mine, theirs, words, speakers, seed=SEED)
+    against = counter.compare([one.errors], [best.errors])
+    rates = {name: counter.rate(one.errors, name) for name in counter.corpora}
     log = one.folder / LOG
     return {
         "name": one.name,
@@ -92,12 +90,12 @@ def about(one: Measured, best: Measured, samples: Mapping[str, Sample]) -> dict[
         "provenance": one.trained.provenance,
         "shape": one.trained.model.config.to_mapping(),
         "parameters": one.trained.model.parameters_deployed,
-        "rates": {name: rate(errors, samples[name].speakers) for name, errors in one.errors.items()},
-        "pooled": rate(one.pooled, speakers),
+        "pooled": rates.pop(POOLED),
+        "rates": rates,
         "minus_chosen": {
             "wer": against.difference,
-            "low": against.interval.low,
-            "high": against.interval.high,
+            "low": against.low,
+            "high": against.high,
             "verdict": against.verdict,
         },
         "log": json.loads(log.read_text(encoding="utf-8").splitlines()[-1]) if log.is_file() else None,
@@ -120,16 +118,17 @@ def choose(question: str, folders: Sequence[Path], tuning: Sequence[str], uttera
         EdgeSpeechError: a corpus or model cannot be had, or a corpus is for evaluation only.
     """
     samples = {Path(corpus).stem: tuning_sample(corpus, utterances) for corpus in tuning}
-    measured = [measure(folder, samples) for folder in folders]
-    best = min(measured, key=lambda one: wer(one.pooled))
+    counter = counter_of(samples)
+    measured = [measure(folder, samples, counter) for folder in folders]
+    best = min(measured, key=lambda one: sum(one.errors))
     commit, dirty = git_state(project_root())
     return {
         "schema": SCHEMA,
         "question": question,
         "chosen": best.name,
-        "models": [about(one, best, samples) for one in measured],
+        "models": [about(one, best, counter) for one in measured],
         "utterances": {name: len(sample.texts) for name, sample in samples.items()},
-        "search": "greedy, no language model; normaliser basic; whole utterances and 0.5 s of silence",
+        "search": f"greedy, no language model; normaliser {NORMALISER}; whole utterances and 0.5 s of silence",
         "bootstrap": f"95 %, over speakers, {RESAMPLES} resamples, seed {SEED}",
         "commit": commit,
         "dirty": dirty,

@@ -57,7 +57,7 @@ def test_the_lowest_error_rate_is_chosen_and_the_record_has_all(
     talks, silent = record["models"]
     assert record["chosen"] == "silent"
     assert record["utterances"] == {"chords": 10}
-    assert silent["rates"]["chords"] == {"wer": 1.0, "low": 1.0, "high": 1.0}
+    assert silent["rates"]["chords"] == {"wer": 1.0, "n": 10, "low": 1.0, "high": 1.0}
     assert talks["minus_chosen"]["wer"] == pytest.approx(talks["pooled"]["wer"] - 1.0)
     assert 0 < talks["minus_chosen"]["low"] <= talks["minus_chosen"]["wer"] <= talks["minus_chosen"]["high"]
     assert silent["minus_chosen"]["wer"] == 0
