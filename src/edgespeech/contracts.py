@@ -102,14 +102,14 @@ class RemoteTrace:
     `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone.
 
     Attributes:
-        patience_s: of a device that has a result of its own: so long after it the far side's answer to the newest
-            message may replace it, see `edgespeech.metrics.arbitration`. None: there is no other result.
+        answer_deadline_s: for a device with a result of its own: how long after that result the server's answer to the
+            newest message may still replace it, see `edgespeech.metrics.arbitration`. None: the device has no result.
         notes: what the far side did that it should not have done.
     """
 
     compute_s: tuple[float, ...] = ()
     replies: tuple[Reply, ...] = ()
-    patience_s: float | None = None
+    answer_deadline_s: float | None = None
     notes: tuple[str, ...] = ()
 
 

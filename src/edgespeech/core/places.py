@@ -80,9 +80,9 @@ def edge_model() -> Path:
     return Path(named) if named else shipped_models() / "edge-fp32"
 
 
-def heads_file() -> Path:
+def networks_file() -> Path:
     """The learned end-pointer's networks, which `replication/endpointing` trains."""
-    return shipped_models() / "endpointing" / "heads.safetensors"
+    return shipped_models() / "endpointing" / "networks.safetensors"
 
 
 def mirror_root() -> Path | None:

@@ -11,6 +11,7 @@ that fit in the memory allowed are kept from the first pass for the second, the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ def transducer_loss(
     *,
     blank: int = 0,
     memory_mib: float = 64.0,
+    fast_emit: float = 0.0,
 ) -> Tensor:
     """Negative log-likelihood of each utterance's labels (Graves 2012, equations 16 to 20).
 
@@ -54,6 +56,10 @@ def transducer_loss(
         blank: index of the blank.
         memory_mib: bound on all tensors as wide as J or V per cell, in MiB. Less memory takes more time, up to some
             1.7 times as much. Beside it there are some twenty float64 numbers per cell, and the gradients.
+        fast_emit: lambda of FastEmit (J. Yu et al., "FastEmit: low-latency streaming ASR with sequence-level emission
+            regularization", ICASSP 2021, arXiv:2010.11148), 0 or more: the derivative at each cell's probability of the
+            next label is multiplied by 1 + lambda, that at the blank's is not, so that labels are emitted earlier. The
+            loss stays the negative log-likelihood: with lambda above 0 the gradient is not its derivative.
 
     Returns:
         Loss in nats, with shape `(B,)`, float32 (float64 if `encoded` is). A NaN in an utterance's inputs is a NaN
@@ -61,8 +67,10 @@ def transducer_loss(
 
     Raises:
         EdgeSpeechError: shapes that do not agree, lengths out of range, a label that is the blank or no word piece,
-            or an utterance of which not even one frame fits in `memory_mib`.
+            an utterance of which not even one frame fits in `memory_mib`, or a `fast_emit` below 0.
     """
+    if not 0 <= fast_emit < torch.inf:
+        raise bad("transducer_loss", "fast_emit", fast_emit, "a number of 0 or more")
     weight = weight.to(encoded.dtype)
     softmax_type = torch.promote_types(encoded.dtype, torch.float32)
     encoded, predicted, bias = (tensor.to(softmax_type) for tensor in (encoded, predicted, bias))
@@ -72,7 +80,7 @@ def transducer_loss(
     needs_gradient = torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (encoded, predicted, weight, bias)
     )
-    inputs = encoded, predicted, weight, bias, batch, needs_gradient
+    inputs = encoded, predicted, weight, bias, batch, needs_gradient, fast_emit
     losses: Tensor = _TransducerLoss.apply(*inputs)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return losses
 
@@ -196,6 +204,7 @@ class _TransducerLoss(torch.autograd.Function):
         bias: Tensor,
         batch: _Batch,
         needs_gradient: bool,
+        fast_emit: float,
     ) -> Tensor:
         """Loss of each utterance."""
         inputs = encoded, predicted, weight, bias
@@ -211,6 +220,11 @@ class _TransducerLoss(torch.autograd.Function):
                 kept.append((hidden, logp) if needs_gradient and room >= 0 else None)
         total, *posteriors = batch.lattice.run(blank, label)
         if needs_gradient:
+            if fast_emit:
+                occupied, _, emitted = posteriors
+                # exp(emitted) * (1 + lambda), and exp(occupied) + lambda * exp(emitted): what the softmax takes back.
+                torch.logaddexp(occupied, emitted + math.log(fast_emit), out=occupied)
+                emitted += math.log1p(fast_emit)
             ctx.batch, ctx.kept = batch, kept
             ctx.save_for_backward(*inputs, *(one.exp_().to(encoded.dtype) for one in posteriors))
         return -total.to(encoded.dtype)
@@ -222,6 +236,7 @@ class _TransducerLoss(torch.autograd.Function):
 
         The derivative at the logits is `p * occupied`, less `left` at the blank and `emitted` at the label. Cells
         that the labels pass with a probability below the rounding error are left out: most, once a model aligns.
+        With FastEmit `emitted` is 1 + lambda times what it is without, and `occupied` is still `left + emitted`.
         """
         batch: _Batch = ctx.batch
         *inputs, occupied, left, emitted = ctx.saved_tensors
@@ -253,7 +268,7 @@ class _TransducerLoss(torch.autograd.Function):
                 hidden_grad = hidden_grad.to(scale.dtype)
                 by_frame.index_add_(0, frame[cell], hidden_grad)
                 by_state.index_add_(0, state[cell], hidden_grad)
-        return *(grad.to(one.dtype) for grad, one in zip(gradients, inputs, strict=True)), None, None
+        return *(grad.to(one.dtype) for grad, one in zip(gradients, inputs, strict=True)), None, None, None
 
 
 def _score(
