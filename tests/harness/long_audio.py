@@ -105,14 +105,13 @@ def speech(minutes: int) -> Samples:
     """So much of the embedded corpus, again and again."""
     samples = np.zeros(minutes * 60 * SAMPLE_RATE, np.float32)
     manifest = manifest_of(CORPUS)
+    again = cycle(manifest.utterances)
     at = 0
-    for utterance in cycle(manifest.utterances):
-        one = manifest.read(utterance)
-        left = len(samples) - at
-        samples[at : at + len(one)] = one[:left]
+    while at < len(samples):
+        one = manifest.read(next(again))
+        samples[at : at + len(one)] = one[: len(samples) - at]
         at += len(one) + round(PAUSE_S * SAMPLE_RATE)
-        if at >= len(samples):
-            return samples
+    return samples
 
 
 def measure(name: str, minutes: int, options: dict[str, Any]) -> dict[str, Any]:
