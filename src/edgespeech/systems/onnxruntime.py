@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from edgespeech.contracts import Stream, SystemInfo
@@ -53,7 +54,12 @@ class _OnnxStream(FeatureStream):
     def __init__(self, model: OnnxTransducer) -> None:
         assert model.stack is not None  # `load` has looked
         super().__init__(model.pieces, model.stack * _FRAME_S)
-        self._search: OnnxStream = model.open(multiple=model.stack, max_labels=MAX_LABELS)
+        self._opened = partial(model.open, multiple=model.stack, max_labels=MAX_LABELS)
+        self._search: OnnxStream = self._opened()
+
+    def _restart(self) -> bool:
+        self._search = self._opened()
+        return True
 
     def _best(self) -> Hypothesis:
         return Hypothesis(tuple(self._search.labels), tuple(self._search.frames))
