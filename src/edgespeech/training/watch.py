@@ -120,7 +120,7 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
     """The places of a seeded sample of the utterances whose words are learned, as many of each corpus."""
     by_corpus: dict[int, list[int]] = {}
     for place, item in enumerate(speech.items):
-        if item.sounds_only is None:
+        if item.learns_words:
             by_corpus.setdefault(item.corpus, []).append(place)
     each = -(-utterances // len(by_corpus))
     random = np.random.default_rng(_SEED)
