@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from edgespeech.audio.augment import Augmenter, Timing
@@ -26,29 +25,10 @@ from edgespeech.training.loop import LOG, MODEL, STATE, train
 from edgespeech.training.taught import between_rows, learn_from, store_folder, teacher_rows
 from edgespeech.training.teacher import Taught, TeacherHead, TeacherKind, rows_of
 from edgespeech.training.teacher_store import BASIS, FEATURES, INDEX, TeacherStore, fit_basis
+from helpers_teacher import NAME, StandIn
 
 Make = Callable[..., TrainConfig]
-NAME = "stand-in"
 DIMS = 6
-
-
-class StandIn:
-    """A teacher whose rows are the energies of 24 bands around each moment."""
-
-    frame_s = 0.02
-    width = 24
-    settings = "bands"
-
-    def __init__(self, sha256: str = "a" * 64, frame_s: float = 0.02) -> None:
-        self.sha256, self.frame_s = sha256, frame_s
-        self.asked = 0
-
-    def features(self, samples: Samples) -> NDArray[np.float32]:
-        self.asked += 1
-        hop = round(self.frame_s * SAMPLE_RATE)
-        padded = np.pad(samples, (0, -samples.size % hop)).reshape(-1, hop)
-        energy = np.abs(np.fft.rfft(padded, 96))[:, 1:25]
-        return np.log(energy + 1e-3).astype(np.float32)
 
 
 @pytest.fixture
