@@ -31,7 +31,7 @@ from edgespeech.lm.fusion import Fusion
 from edgespeech.metrics.statistics import RESAMPLES, bootstrap_ratio, paired_ratio_difference
 from edgespeech.metrics.wer import ErrorCounts, wer
 from edgespeech.metrics.word_errors import word_errors_of
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.records.provenance import git_state, load_average, processor
@@ -99,7 +99,7 @@ def candidate(text: str) -> Candidate:
     """A candidate from the command line: `NAME=FOLDER:SHARE+FOLDER:SHARE`.
 
     Raises:
-        EdgeSpeechError: a share that is no number, or what `mean_model` refuses.
+        EdgeSpeechError: a share that is no number, or what `average_checkpoints` refuses.
     """
     name, _, spec = text.rpartition("=")
     folders: list[Path] = []
@@ -115,7 +115,7 @@ def candidate(text: str) -> Candidate:
     if shares and len(shares) != len(folders):
         raise bad(f"candidate {text}", "shares", shares, "one for each folder, or none")
     shares = shares or [1 / len(folders)] * len(folders)
-    trained = mean_model([model_folder(folder) for folder in folders], shares)
+    trained = average_checkpoints([model_folder(folder) for folder in folders], shares)
     parts = tuple(zip(folders, shares, strict=True))
     return Candidate(name or "+".join(folder.name for folder in folders), parts, trained)
 

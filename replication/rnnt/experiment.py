@@ -32,7 +32,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import (
     WEIGHTS,
     Trained,
@@ -416,11 +416,11 @@ def publish_model(shares: Mapping[str, float]) -> Path:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: what `mean_model` refuses, or the language model's text cannot be had.
+        EdgeSpeechError: what `average_checkpoints` refuses, or the language model's text cannot be had.
     """
     named = [work_dir() / "runs" / name for name in shares]  # a whole path stays one
     folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
-    trained = mean_model(folders, list(shares.values()))
+    trained = average_checkpoints(folders, list(shares.values()))
     if len(shares) > 1:
         told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})

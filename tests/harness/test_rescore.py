@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.harness.rescore import current_records
-from edgespeech.records.records import load_records
+from edgespeech.harness.rescore import current_records, verify_record
+from edgespeech.records.records import load_records, write_record
 from edgespeech.text.normalise import normalisers
-from helpers_records import publish
+from helpers_metrics import add_family
+from helpers_records import figure, publish, record, rows
 
 
 def test_an_old_version_is_scored_again_from_raw_hypotheses(tmp_path: Path) -> None:
@@ -33,3 +34,24 @@ def test_a_record_of_today_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_run_without_rows_has_nothing_to_score(tmp_path: Path, status: str) -> None:
     publish(tmp_path, status=status, reason="why")
     assert current_records(tmp_path) == load_records(tmp_path)
+
+
+def test_metrics_that_came_or_went_since_change_no_record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = rows(cloud=False)
+    stored = record(said=said, normaliser="v0")
+    gone = figure(0.5, "gone", unit="ratio")
+    old = {"long_words": figure(0.9, "long_words", unit="ratio"), "gone": gone}
+    accuracy = {name: row.model_copy(update={"further": old}) for name, row in stored.accuracy.items()}
+    (tmp_path / "records").mkdir()
+    path = write_record(stored.model_copy(update={"accuracy": accuracy}), said, tmp_path / "records")
+    add_family(monkeypatch, tmp_path, "rescored_family", id_="long_words", extra="words=True")
+    add_family(monkeypatch, tmp_path, "younger_family", id_="younger", extra="words=True")
+    (shown,) = current_records(tmp_path / "records")
+    for name, row in shown.accuracy.items():
+        assert row.further.keys() == {"long_words", "gone"}
+        assert row.further["gone"] == gone
+        words = " ".join(normalisers()[name].all([one.hyp_raw for one in said])).split()
+        assert row.further["long_words"].value == sum(len(word) > 4 for word in words) / len(words)
+    assert not any("younger" in text for text in verify_record(path).wrong)

@@ -74,11 +74,13 @@ def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
     replies = _sequence(remote.replies, "remote.replies")
     if len(replies) > MAX_EVENTS:
         raise bad("recogniser", "number of replies", len(replies), f"at most {MAX_EVENTS}")
-    patience_s = remote.patience_s
+    answer_deadline_s = remote.answer_deadline_s
     return RemoteTrace(
         compute_s=compute_s,
         replies=tuple(_reply(item, sent) for item in replies),
-        patience_s=None if patience_s is None else _seconds(patience_s, "remote.patience_s"),
+        answer_deadline_s=None
+        if answer_deadline_s is None
+        else _seconds(answer_deadline_s, "remote.answer_deadline_s"),
         notes=tuple(_text(note, "remote.notes") for note in _sequence(remote.notes, "remote.notes")),
     )
 

@@ -42,8 +42,8 @@ def current_records(folder: Path) -> list[Record]:
 def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     """A record that lies in `folder`, its word errors under today's normalisers.
 
-    A figure of a normaliser that is no longer here stays as it is, as does that of a record without rows. With `every`,
-    those of today's version are computed again too.
+    A figure of a normaliser or a metric that is no longer here stays as it is, as does that of a record without rows. A
+    metric that is younger than the record adds none. With `every`, those of today's version are computed again too.
 
     Raises:
         EdgeSpeechError: its rows are missing or not right.
@@ -57,7 +57,14 @@ def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     if not old or record.utterances_file is None:
         return record
     again = _rescored(folder / f"{record.stem}.json", old)
-    return record.model_copy(update={"accuracy": {**record.accuracy, **again}})
+    accuracy = {**record.accuracy, **{name: _like(record.accuracy[name], row) for name, row in again.items()}}
+    return record.model_copy(update={"accuracy": accuracy})
+
+
+def _like(stored: AccuracyRow, again: AccuracyRow) -> AccuracyRow:
+    """A row with those further figures alone that a record has: a metric may have come since, or gone."""
+    further = {name: again.further.get(name, figure) for name, figure in stored.further.items()}
+    return again.model_copy(update={"further": further})
 
 
 @cache  # a published record never changes, and a report reads it more than once

@@ -14,7 +14,7 @@ from edgespeech.harness.replay import replay
 from edgespeech.harness.workers import Loaded, Run
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.metrics.latency import UtteranceTimes, utterance_timing
-from edgespeech.metrics.registry import Metric, Scored, measure
+from edgespeech.metrics.registry import Scored, measure
 from edgespeech.metrics.wer import count_errors, n_empty, total
 from edgespeech.records.records import (
     HOST_KEYS,
@@ -35,7 +35,6 @@ from edgespeech.records.trace import Timeline, Trace
 from edgespeech.text.grammar import Grammar, Parse, load_grammar
 from edgespeech.text.normalise import Normaliser, normalisers
 
-ACCURACY = ("wer", "b_wer", "u_wer")
 EVENTS_NETWORK = "wifi"
 """The network whose stamps the rows show, where it is among those replayed."""
 
@@ -102,7 +101,7 @@ def score(
     accuracy = {name: accuracy_row(utterances, texts, known[name], bias, seed) for name in known}
     any_network = next(iter(timelines))
     items = _scored(utterances, texts, judged, timelines[any_network], known["whisper-en"], bias)
-    device = measure(items, seed=seed, wanted=_on_device)
+    device = measure(items, seed=seed, wanted=lambda metric: not metric.network and not metric.words)
     return ScoredRun(
         loaded=run.loaded,
         rows=[
@@ -126,10 +125,6 @@ def score(
         uplink=_uplink(run),
         memory=_memory(run, traces),
     )
-
-
-def _on_device(metric: Metric) -> bool:
-    return not metric.network and metric.id not in ACCURACY
 
 
 def _stored(trace: Trace) -> Trace:
@@ -188,7 +183,7 @@ def accuracy_row(
     bias: Sequence[str],
     seed: int,
 ) -> AccuracyRow:
-    """Word errors of raw hypotheses under one normaliser.
+    """Word errors of raw hypotheses under one normaliser, and every other metric that compares words.
 
     Args:
         utterances: those run, in order.
@@ -203,21 +198,22 @@ def accuracy_row(
     items = _scored(utterances, texts, [None] * len(texts), None, normalise, bias)
     counts = count_errors([item.reference for item in items], [item.hypothesis for item in items])
     whole = total(counts)
-    figures = measure(items, seed=seed, wanted=lambda metric: metric.id in ACCURACY)
+    figures = measure(items, seed=seed, wanted=lambda metric: metric.words)
     if "wer" not in figures:
         raise EdgeSpeechError("the manifest has no reference word, expected at least one to score")
     return AccuracyRow(
         normaliser_version=normalise.version,
         normaliser_sha256=normalise.sha256,
-        wer=figures["wer"],
+        wer=figures.pop("wer"),
         substitutions=whole.substitutions,
         deletions=whole.deletions,
         insertions=whole.insertions,
         hits=whole.hits,
         ref_words=whole.ref_words,
         empty_refs=n_empty(counts),
-        b_wer=figures.get("b_wer"),
-        u_wer=figures.get("u_wer"),
+        b_wer=figures.pop("b_wer", None),
+        u_wer=figures.pop("u_wer", None),
+        further=figures,
     )
 
 

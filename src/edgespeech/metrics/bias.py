@@ -26,12 +26,14 @@ METRICS = (
         unit="ratio",
         direction=Direction.LOWER,
         definition="WER over the reference words that are not in the utterance's bias list",
+        words=True,
     ),
     Metric(
         id="b_wer",
         unit="ratio",
         direction=Direction.LOWER,
         definition="WER over the reference words that are in the utterance's bias list",
+        words=True,
     ),
 )
 

@@ -2,7 +2,7 @@
 
 A metric family is one file here with two names: `METRICS`, a tuple of `Metric`, and
 `measure(scored, *, seed) -> dict[str, Figure]`, which leaves out what does not apply. Nothing else needs an
-edit: listings, records and tables ask `metrics()` and `measure()`.
+edit: listings, records and the file of all figures ask `metrics()` and `measure()`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Metric:
         direction: which way is better.
         definition: one line, complete enough to compute it again.
         network: whether it depends on the link over which the trace is replayed.
+        words: whether it compares words. A record has such a metric once for every normaliser, and computes it without
+            a timeline.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Metric:
     direction: Direction
     definition: str
     network: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +87,15 @@ def metrics() -> dict[str, Metric]:
     """Every metric by its id, in the order of the files and of their `METRICS`.
 
     Raises:
-        EdgeSpeechError: two metrics share an id.
+        EdgeSpeechError: two metrics share an id, or one depends on both words and the network.
     """
     found: dict[str, Metric] = {}
     for family in _families():
         for metric in family.METRICS:
             if metric.id in found:
                 raise bad(family.__name__, "metric id", metric.id, "an id that no other metric has")
+            if metric.words and metric.network:
+                raise bad(family.__name__, metric.id, "words and network", "at most one of the two")
             found[metric.id] = metric
     return found
 

@@ -24,6 +24,7 @@ METRICS = (
         unit="ratio",
         direction=Direction.LOWER,
         definition="substitutions + deletions + insertions over reference words, corpus level",
+        words=True,
     ),
 )
 

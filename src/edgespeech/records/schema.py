@@ -171,7 +171,11 @@ class Provenance(Strict):
 
 
 class AccuracyRow(Strict):
-    """Word errors under one normaliser, over the whole corpus."""
+    """Word errors under one normaliser, over the whole corpus.
+
+    Attributes:
+        further: figures of other metrics that compare words, by their key in the metric registry.
+    """
 
     normaliser_version: str
     normaliser_sha256: Sha256
@@ -184,6 +188,7 @@ class AccuracyRow(Strict):
     empty_refs: Count = 0
     b_wer: Figure | None = None
     u_wer: Figure | None = None
+    further: Mapping[str, Figure] = {}
 
 
 class NetworkRow(Strict):

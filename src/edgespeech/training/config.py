@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core.config import explain
@@ -92,6 +100,11 @@ class Watch(_Strict):
     tuning: tuple[str, ...] = ()
 
 
+def hashed_names(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration under the field names of its hash, so that renaming a field keeps earlier hashes valid."""
+    return {"treatment" if name == "compressor" else name: value for name, value in values.items()}
+
+
 class TrainConfig(_Strict):
     """A training run. Times in seconds of audio unless named otherwise.
 
@@ -134,8 +147,8 @@ class TrainConfig(_Strict):
         fast_emit: FastEmit's lambda: the gradient of emitting a label is multiplied by 1 + lambda, so that labels come
             earlier (J. Yu et al., ICASSP 2021, arXiv:2010.11148). From 0, which leaves it out, to 1; NeMo recommends
             1e-4 to 1e-2.
-        treatment: the compression technique that the started model is treated with, see
-            `edgespeech.training.compressor`; none leaves it out.
+        compressor: the compression technique applied during training, see `edgespeech.training.compressor`; none by
+            default. Earlier files call it `treatment`.
         save_every: steps between checkpoints.
         watch: see `Watch`; the run's steps do not depend on it. None leaves it out.
     """
@@ -170,7 +183,9 @@ class TrainConfig(_Strict):
     loss_mib: Annotated[float, Field(gt=0)] = 64.0
     fast_emit: Share = 0.0
     save_every: Positive = 500
-    treatment: dict[str, Any] | None = None
+    compressor: dict[str, Any] | None = Field(
+        default=None, validation_alias=AliasChoices("compressor", "treatment")
+    )
     watch: Watch | None = None
 
     @field_validator("model")
@@ -194,13 +209,13 @@ class TrainConfig(_Strict):
             teacher_kind(value.name)
         return value
 
-    @field_validator("treatment")
+    @field_validator("compressor")
     @classmethod
-    def _treatment(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _compressor(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         if values is not None:
-            from edgespeech.training.compressor import check_treatment
+            from edgespeech.training.compressor import check_compressor
 
-            check_treatment(values)
+            check_compressor(values)
         return values
 
     @model_validator(mode="after")
@@ -209,8 +224,8 @@ class TrainConfig(_Strict):
             raise ValueError(f"warmup_steps: {self.warmup_steps} must not be above steps, {self.steps}")
         if self.until is not None and self.until > self.steps:
             raise ValueError(f"until: {self.until} must not be above steps, {self.steps}")
-        if self.treatment is not None and self.init is None:
-            raise ValueError("init: a treatment expects a trained model to start from")
+        if self.compressor is not None and self.init is None:
+            raise ValueError("init: a compressor expects a trained model to start from")
         if self.sounds is None and any(source.sounds_only for source in self.speech):
             raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
         if not any(source.learns_words for source in self.speech):
@@ -236,7 +251,7 @@ class TrainConfig(_Strict):
         """A hash of what its steps depend on. A setting that came later is left out where it is not used, so that
         older runs keep theirs.
         """
-        told = self.model_dump(mode="json", exclude={"until", "watch"})
+        told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
         for name in ("treatment", "rooms", "teacher"):
             if told[name] is None:
                 del told[name]

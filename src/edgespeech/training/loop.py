@@ -19,7 +19,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.labels import BLANK
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.loss import transducer_loss
@@ -28,7 +28,7 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import save_codes
 from edgespeech.training.batches import Batch, Batches, loader
-from edgespeech.training.compressor import Treated
+from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.processes import Processes, join_processes
@@ -130,8 +130,8 @@ def train(
     elif isinstance(config.init, str) and (run := _init_folder(config.init) / STATE).is_file():
         load_average(run, trained)
         _take_shipped(model, config.init)
-    treated = Treated(config.treatment, model, config.steps)
-    treated.to(here.device)
+    compressors = Compressors(config.compressor, model, config.steps)
+    compressors.to(here.device)
     trained.to(here.device).train()
     optimiser = torch.optim.AdamW(
         trained.parameters(),
@@ -140,7 +140,7 @@ def train(
         weight_decay=config.weight_decay,
         fused=True,
     )
-    if own := list(treated.parameters()):
+    if own := list(compressors.parameters()):
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
@@ -151,7 +151,7 @@ def train(
         watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
     step = 0
     if (folder / STATE).is_file():
-        step = load_state(folder / STATE, identity, trained, optimiser, average, treated)
+        step = load_state(folder / STATE, identity, trained, optimiser, average, compressors)
     provenance = _provenance(config, speech, here) | {"precision": precision}
     if lessons is not None:
         provenance["teacher_sha256"] = lessons.sha256
@@ -159,7 +159,7 @@ def train(
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
 
     def save_average() -> None:
-        averaged = _averaged(average, treated, model.config, folder / MODEL)
+        averaged = _averaged(average, compressors, model.config, folder / MODEL)
         about = provenance | {"step": str(step)}
         if watcher is not None and (step % watcher.every == 0 or step == end):
             rates = watcher.measure(averaged.to(here.device).eval(), step - 1)
@@ -174,14 +174,14 @@ def train(
         rate = config.rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        treated.enter(step, rate)
+        compressors.enter(step, rate)
         losses = _losses(trained, batch, config, precision, step, here)
-        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, treated)
+        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
         told = torch.stack([losses.transducer, losses.ctc, losses.sounds, losses.teacher]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
-        treated.after(step, rate)
+        compressors.after(step, rate)
         average.update(trained, step)
         step += 1
         progress.step(
@@ -195,7 +195,7 @@ def train(
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
-            save_state(folder / STATE, identity, step, trained, optimiser, average, treated)
+            save_state(folder / STATE, identity, step, trained, optimiser, average, compressors)
             save_average()
     progress.close()
     if here.world > 1:
@@ -215,7 +215,7 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
         texts = sorted({item.text for item in speech.items if item.learns_words})
         tokeniser = Tokeniser.train(texts, size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
-    earlier = mean_model([_init_model(init) for init in config.inits])
+    earlier = average_checkpoints([_init_model(init) for init in config.inits])
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
@@ -241,7 +241,7 @@ def _init_model(init: str) -> Path:
 
 
 def _take_shipped(model: Transducer, init: str) -> None:
-    """Fill in what a run's model holds: its average as its treatment, if any, has left it."""
+    """Fill in what a run's model holds: its average as its compressor, if any, has left it."""
     shipped = load_model(_init_model(init)).model.state_dict()
     model.load_state_dict({n: t for n, t in shipped.items() if not n.startswith("ctc.")}, strict=False)
 
@@ -320,13 +320,13 @@ def _update(
     loss: Tensor,
     clip: float,
     here: Processes,
-    treated: Treated,
+    compressors: Compressors,
 ) -> Tensor:
     """One step of the optimiser; returns the gradient's norm before clipping."""
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     here.sum([p.grad for p in trained.parameters() if p.grad is not None])
-    treated.leave()
+    compressors.leave()
     norm = nn.utils.clip_grad_norm_(trained.parameters(), clip)
     if torch.isfinite(norm):
         optimiser.step()
@@ -351,12 +351,12 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
     )
 
 
-def _averaged(average: Average, treated: Treated, config: ModelConfig, folder: Path) -> Transducer:
-    """The averaged model as it ships; the codes of a treated one are written into its folder."""
+def _averaged(average: Average, compressors: Compressors, config: ModelConfig, folder: Path) -> Transducer:
+    """The averaged model as it ships; the codes of compressed matrices are written into its folder."""
     model = Transducer(config)
     prefix = f"{MODEL}."
     own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
-    shipped, codes = treated.finish(own)
+    shipped, codes = compressors.finish(own)
     model.load_state_dict(shipped)
     if codes:
         save_codes(folder, codes)
@@ -375,8 +375,8 @@ def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[st
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
     inits = [sha256_file(_init_model(init) / WEIGHTS) for init in config.inits]
     start = {"init_sha256": ", ".join(inits)} if inits else {}
-    if config.treatment is not None:
-        start |= {"treatment": json.dumps(config.treatment, sort_keys=True)}
+    if config.compressor is not None:
+        start |= {"compressor": json.dumps(config.compressor, sort_keys=True)}
     return start | {
         "run": config.name,
         "config_sha256": config.sha256,
