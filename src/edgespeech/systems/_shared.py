@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,12 +41,15 @@ class FeatureSearch(Protocol):
         ...
 
 
-class FeatureStream(PartialsStream):
+Search = TypeVar("Search", bound=FeatureSearch)
+
+
+class FeatureStream(PartialsStream, Generic[Search]):
     """One utterance in progress, whose search takes features; a subclass sets `_search` and says what is best."""
 
-    _search: FeatureSearch
+    _search: Search
 
-    def __init__(self, pieces: tuple[str, ...], frame_s: float, final_s: float | None = None) -> None:
+    def __init__(self, pieces: Sequence[str], frame_s: float, final_s: float | None = None) -> None:
         super().__init__(pieces, frame_s, final_s)
         self._features = StreamingLogMel()
 

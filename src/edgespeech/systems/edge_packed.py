@@ -17,7 +17,7 @@ from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 from edgespeech.systems._shared import FeatureStream
 
 if TYPE_CHECKING:
-    from edgespeech.packed.runtime import PackedModel
+    from edgespeech.packed.runtime import PackedModel, PackedStream
 
 MODEL_VARIABLE = "EDGESPEECH_PACKED_MODEL"
 """Environment variable that names a `.edge` file to use instead of the shipped one."""
@@ -105,8 +105,10 @@ class EdgePackedGreedy(EdgePacked):
         super().__init__(beam=1, final_s=final_s)
 
 
-class _PackedStream(FeatureStream):
+class _PackedStream(FeatureStream["PackedStream"]):
     """One utterance in progress, by the native engine."""
+
+    _search: PackedStream
 
     def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
         super().__init__(model.pieces, model.config.frame_s, final_s)

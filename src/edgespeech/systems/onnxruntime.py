@@ -48,14 +48,14 @@ class OnnxRuntime(ExportedModel[OnnxTransducer]):
         return _OnnxStream(model)
 
 
-class _OnnxStream(FeatureStream):
+class _OnnxStream(FeatureStream[OnnxStream]):
     """One utterance in progress."""
 
     def __init__(self, model: OnnxTransducer) -> None:
         assert model.stack is not None  # `load` has looked
         super().__init__(model.pieces, model.stack * _FRAME_S)
         self._opened = partial(model.open, multiple=model.stack, max_labels=MAX_LABELS)
-        self._search: OnnxStream = self._opened()
+        self._search = self._opened()
 
     def _restart(self) -> bool:
         self._search = self._opened()
