@@ -20,13 +20,13 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class MracosOptions(CodebookOptions):
-    """As of `CodebookQuantiser`; the regulariser's weight as of `Acosr`.
+    """Options of `CodebookQuantiser`; the regulariser's weight as in `Acosr`.
 
     Attributes:
         free: share of the steps with neither regulariser nor compressor.
         first: the regulariser's weight after those.
         last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
-        every: steps from one time that every weight is set to its nearest level to the next.
+        every: steps between two hard quantisations, which set every weight to its nearest level.
     """
 
     free: Share = 0.4
