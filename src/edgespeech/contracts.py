@@ -45,6 +45,9 @@ class EventKind(StrEnum):
     """The final result. A later final of the same utterance extends or replaces it: the last one counts."""
     RESET = "reset"
     """The speculative result was wrong; downstream must start again."""
+    SETTLED = "settled"
+    """The text and words since the last such event, or since the start, will not change: later hypotheses begin behind
+    them. Long audio alone needs it: without it every hypothesis repeats hours of speech."""
     SENT = "sent"
     """One message left for the network; `n_bytes` is its payload after the codec, before framing."""
 
@@ -64,7 +67,7 @@ class Event:
 
     Attributes:
         kind: what it is.
-        text: the raw hypothesis of the whole utterance so far (partial, speculative, final).
+        text: the raw hypothesis of the whole utterance so far (partial, speculative, final), without what is settled.
         words: word times, if the recogniser provides them.
         audio_s: the audio time that the event is about, where it is known (for an end-point: how much audio had
             been consumed when it was decided).

@@ -30,6 +30,10 @@ MAX_EVENTS = 100_000
 MAX_BYTES = 1 << 40
 """Of one message, or of a stream's state."""
 MAX_CHUNK_S = 60.0
+MAX_HELD = 1 << 28
+"""Characters of all hypotheses of an utterance together, each word time counted as `WORD_WEIGHT` of them: what a
+recogniser says again and again grows with the square of the audio, unless it settles what is behind it."""
+WORD_WEIGHT = 128
 _MAX_JSON = 1 << 20
 
 
@@ -50,6 +54,11 @@ def checked_events(said: object, before: int) -> tuple[Event, ...]:
             raise bad("recogniser", "number of events", f"over {MAX_EVENTS}", "fewer")
         events.append(_event(item, f"event {number}"))
     return tuple(events)
+
+
+def weight_of(events: Sequence[Event]) -> int:
+    """What events count as, see `MAX_HELD`."""
+    return sum(len(event.text) + WORD_WEIGHT * len(event.words) for event in events)
 
 
 def checked_remote(remote: object, sent: int) -> RemoteTrace | None:

@@ -94,11 +94,11 @@ class HybridStream(PartialsStream):
 
     def accept(self, samples: Samples) -> Sequence[Event]:
         """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
-        self._heard += len(samples)
-        if self._heard > MAX_S * SAMPLE_RATE:
+        self._segments.heard += len(samples)
+        if self._segments.heard > MAX_S * SAMPLE_RATE:
             raise bad("hybrid", "audio so far", f"over {MAX_S:g} s", "at most so much: split it at pauses")
         self._hear(samples)
-        self._events += self._news()
+        self._events += self._news(self._best())
         return self._taken()
 
     def finish(self) -> Sequence[Event]:
@@ -178,12 +178,13 @@ class HybridStream(PartialsStream):
     def _publish(self, kind: EventKind) -> None:
         """Send the lattice, and say what it is the lattice of."""
         self._send()
-        event = self._event(kind)
+        best = self._best()
+        event = self._event(kind, best)
         self._events.append(event)
-        self._said = event.text
+        self._said, self._labels = event.text, best.labels
         self._open = kind is not EventKind.FINAL
         if not self._open:
-            self._closed = self._decoder.best.labels
+            self._closed = best.labels
 
     def _send(self) -> None:
         """Send the lattice, unless the last one had the same hypothesis, or there are no words."""
@@ -198,7 +199,7 @@ class HybridStream(PartialsStream):
             self._notes.append(f"a lattice was not sent: {error}")
             return
         self._newest = labels
-        self._sent.append((lattice, self._heard / SAMPLE_RATE))
+        self._sent.append((lattice, self._segments.heard / SAMPLE_RATE))
         self._events.append(sent)
 
     def _taken(self) -> tuple[Event, ...]:

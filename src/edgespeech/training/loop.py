@@ -8,7 +8,6 @@ model: a run that was killed between the two writes the model of its state when 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +31,20 @@ from edgespeech.training.batches import Batch, Batches, loader
 from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
+from edgespeech.training.processes import Processes, join_processes
 from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
+from edgespeech.training.taught import learn_from
+from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"
 MODEL = "model"
 SOUNDS = "sounds"
+TEACHER = "teacher"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
 """Utterances whose augmented features give the mean and deviation of each mel band."""
@@ -49,42 +52,22 @@ _STATISTICS_OF = 200
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A step's losses, each summed over the process's utterances and divided by all labels of the step."""
+    """A step's losses, each summed over the process's utterances and divided by all labels of the step.
+
+    The teacher's is divided by all frames of the step.
+    """
 
     transducer: Tensor
     ctc: Tensor
     sounds: Tensor
+    teacher: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
         """What a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
-        return self.transducer + ctc * self.ctc + sounds * self.sounds
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """This process among those of torchrun; alone it is number 0 of 1."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Whether this one writes files and prints."""
-        return self.rank == 0
-
-    def sum(self, tensors: list[Tensor]) -> None:
-        """Add up tensors over all processes, in place."""
-        if self.world == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
-        start = 0
-        for tensor in tensors:
-            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-            start += tensor.numel()
+        total = self.transducer + ctc * self.ctc + sounds * self.sounds
+        return total if config.teacher is None else total + config.teacher.weight * self.teacher
 
 
 def train(
@@ -113,7 +96,7 @@ def train(
         EdgeSpeechError: the speech, the configuration or a kept state is wrong, or a loss is not a number
             (the batch's utterances are then in `failed.json`).
     """
-    here = _join_processes()
+    here = join_processes()
     torch.manual_seed(config.seed)
     packed = None if shards is None else Shards(shards)
     speech = load_speech(config.speech, longest_s=config.longest_s, shards=packed)
@@ -125,10 +108,22 @@ def train(
         inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
         sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
+    lessons = None
+    if (teach := config.teacher) is not None:
+        lessons = learn_from(teach, speech, model.config.frame_s, quiet=quiet or not here.leads)
+        trained[TEACHER] = TeacherHead(model.transcriber, teach.layer, teach.dims, teach.loss)
     noises = load_noises(*config.noise_corpora, shards=packed)
     rooms = load_noises(*config.room_corpora, shards=packed)
     batches = Batches(
-        config, speech, labels, noises, rooms=rooms, sounds=sounds, rank=here.rank, world=here.world
+        config,
+        speech,
+        labels,
+        noises,
+        rooms=rooms,
+        sounds=sounds,
+        lessons=lessons,
+        rank=here.rank,
+        world=here.world,
     )
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
@@ -149,7 +144,8 @@ def train(
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
-    identity = Identity(config.sha256, speech.sha256, precision)
+    taught_by = "" if lessons is None else f" {lessons.sha256}"
+    identity = Identity(config.sha256, speech.sha256 + taught_by, precision)
     watcher = None
     if config.watch is not None and here.leads:
         watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
@@ -157,6 +153,8 @@ def train(
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, trained, optimiser, average, compressors)
     provenance = _provenance(config, speech, here) | {"precision": precision}
+    if lessons is not None:
+        provenance["teacher_sha256"] = lessons.sha256
     end = min(stop for stop in (config.steps, config.until, until) if stop is not None)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
 
@@ -179,7 +177,7 @@ def train(
         compressors.enter(step, rate)
         losses = _losses(trained, batch, config, precision, step, here)
         norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
-        told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
+        told = torch.stack([losses.transducer, losses.ctc, losses.sounds, losses.teacher]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
@@ -192,6 +190,7 @@ def train(
             loss=float(told[0]),
             ctc=float(told[1]),
             sounds=float(told[2]),
+            **({} if lessons is None else {"teacher": float(told[3])}),
             norm=float(norm),
             rate=rate,
         )
@@ -209,23 +208,11 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
-def _join_processes() -> Processes:
-    """Find the other processes of torchrun: NCCL between GPUs, gloo between processors."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if world > 1:
-        distributed.init_process_group("nccl" if cuda else "gloo")
-    if cuda:
-        torch.cuda.set_device(device)
-    return Processes(rank, world, device)
-
-
 def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     """The model before the first step: from nothing, or from another run's."""
     if config.init is None:
         size = int(config.model["vocabulary"])
-        texts = sorted({item.text for item in speech.items if item.sounds_only is None})
+        texts = sorted({item.text for item in speech.items if item.learns_words})
         tokeniser = Tokeniser.train(texts, size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
     earlier = average_checkpoints([_init_model(init) for init in config.inits])
@@ -289,7 +276,7 @@ def _losses(
     # that the optimiser's state is one that a file can hold.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero)
+        return Losses(zero, zero, zero, zero)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -320,7 +307,11 @@ def _losses(
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
         sounds = trained[SOUNDS](heard_lengths, said, said_counts)
-    return Losses(*(loss / batch.global_labels for loss in (transducer, ctc, sounds)))
+    teacher = zero.detach()
+    if batch.taught is not None:
+        teacher = trained[TEACHER](batch.taught) / batch.taught.global_frames
+    labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
+    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher)
 
 
 def _update(
@@ -350,6 +341,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "loss": str(losses[0].item()),
         "ctc": str(losses[1].item()),
         "sounds": str(losses[2].item()),
+        "teacher": str(losses[3].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
