@@ -1,4 +1,4 @@
-"""Absolute-cosine regularisation (ACosR): a loss on the weights draws them to the levels while they learn."""
+"""Absolute-cosine regularisation (ACosR): a penalty that moves weights towards quantisation levels in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class AcosrOptions(UniformOptions, PullOptions):
-    """As of `UniformQuantiser`, and the regulariser's weight."""
+    """Options of `UniformQuantiser`, and the regulariser's weight."""
 
 
 class Acosr(UniformQuantiser):

@@ -13,10 +13,10 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class MracosOptions(CodebookOptions, PullOptions):
-    """As of `CodebookQuantiser`, and the regulariser's weight; the compressor is left out as long as that is 0.
+    """Options of `CodebookQuantiser`, and the regulariser's weight; no hard quantisation as long as that is 0.
 
     Attributes:
-        every: steps from one time that every weight is set to its nearest level to the next.
+        every: steps between two hard quantisations, which set every weight to its nearest level.
     """
 
     every: Annotated[int, Field(ge=1)] = 100
