@@ -19,7 +19,7 @@ from edgespeech.packed.codes import (
     lloyd_max,
     quantise,
 )
-from edgespeech.training.compressor import Options, Treatment
+from edgespeech.training.compressor import Compressor, Options
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -59,7 +59,7 @@ class CodebookOptions(Options):
     bits: Annotated[int, Field(ge=2, le=CODEBOOK_BITS)]
 
 
-class Quantiser(Treatment):
+class Quantiser(Compressor):
     """A technique that ends in codes, under a fixed mask or none.
 
     Args:

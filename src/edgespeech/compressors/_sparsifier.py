@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from edgespeech.packed.pack import EMBEDDING
-from edgespeech.training.compressor import Moment, Options, Treatment
+from edgespeech.training.compressor import Compressor, Moment, Options
 
 BLOCK = 64
 """Columns of a row that share one mask word in the packed file."""
@@ -30,7 +30,7 @@ class SparseOptions(Options):
     balanced: bool = False
 
 
-class Sparsifier(Treatment):
+class Sparsifier(Compressor):
     """A technique that ends in zeros."""
 
     skips = (EMBEDDING,)
@@ -50,11 +50,11 @@ class Sparsifier(Treatment):
         return torch.where(self.mask, weights, 0.0)
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`: the optimiser's memory moves weights that have no gradient any more."""
+        """See `Compressor.after`: the optimiser's memory moves weights that have no gradient any more."""
         return self.kept(weights)
 
     def finish(self, weights: Tensor) -> Tensor:

@@ -46,11 +46,11 @@ class Acosr(UniformQuantiser):
     options: AcosrOptions
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         its = self.options
         if moment.step < moment.at(its.free):
             return weights

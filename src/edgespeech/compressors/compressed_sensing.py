@@ -54,7 +54,7 @@ class CompressedSensing(Sparsifier):
         self.register_buffer("fixed", torch.tensor(False))
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         its = self.options
         if changes(moment, its.until, its.every):
             self.choose(weights, cubic(self.options.sparsity, moment.since(0.0, its.ramp)))
@@ -62,12 +62,12 @@ class CompressedSensing(Sparsifier):
         return self.kept(weights) if self.fixed else weights
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         kept = self.kept(weights)
         return kept if self.fixed else weights + (kept - weights).detach()
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         if self.fixed:
             return self.kept(weights)
         smaller = soft_threshold(weights, moment.rate * self.options.strength)

@@ -63,12 +63,12 @@ class GeneralQuantizer(Quantiser):
         self.log_size = nn.Parameter(size.log())
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         self.hardness.fill_(log_ramp(self.options.first, self.options.last, moment.since(0.0)))
         return weights
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         mu, size = self.log_mu.exp(), self.log_size.exp()
         place = _place(weights / self.rows, mu, size, self.top)
         below = place.detach().floor()

@@ -40,7 +40,7 @@ class Gradual(Sparsifier):
     options: GradualOptions
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         if changes(moment, self.options.until, self.options.every):
             self.choose(weights, cubic(self.options.sparsity, moment.since(0.0, self.options.until)))
         return self.kept(weights)

@@ -31,13 +31,13 @@ class L1(Sparsifier):
     options: L1Options
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         if moment.step == moment.at(self.options.until):
             self.choose(weights, self.options.sparsity)
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         if moment.step >= moment.at(self.options.until):
             return super().after(weights, moment)
         return soft_threshold(weights, moment.rate * self.options.strength)

@@ -47,7 +47,7 @@ class Mracos(CodebookQuantiser):
     options: MracosOptions
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         done = moment.step - moment.at(self.options.free)
         if done < 0 or done % self.options.every:
             return weights
@@ -55,11 +55,11 @@ class Mracos(CodebookQuantiser):
         return self.kept(nearest * unit)
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         its = self.options
         if moment.step < moment.at(its.free):
             return weights

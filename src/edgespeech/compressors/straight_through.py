@@ -21,7 +21,7 @@ class StraightThrough(UniformQuantiser):
     options_type: ClassVar[type[Options]] = UniformOptions
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         unit = self.steps_of(weights.shape[1])
         inside = (self.kept(weights) / unit).clamp(-self.limit, self.limit)
         return (inside + (inside.round() - inside).detach()) * unit

@@ -18,7 +18,7 @@ from edgespeech.errors import bad
 from edgespeech.model.checkpoint import Trained, load_model
 
 
-def mean_model(folders: Sequence[Path], shares: Sequence[float] | None = None) -> Trained:
+def average_checkpoints(folders: Sequence[Path], shares: Sequence[float] | None = None) -> Trained:
     """A model whose weights are the mean of several ones', each of which goes on from the one before it.
 
     Args:

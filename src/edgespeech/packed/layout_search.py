@@ -71,7 +71,7 @@ class _Way(NamedTuple):
     memory_s: float
 
 
-def choose(
+def search_layouts(
     matrices: Mapping[str, Codes],
     machine: Machine,
     *,

@@ -25,7 +25,7 @@ from edgespeech.packed.codes import (
     quantise,
 )
 from edgespeech.packed.edge_file import Tensor, bits_per_weight, read_edge, write_edge
-from edgespeech.packed.layout_search import Machine, choose
+from edgespeech.packed.layout_search import Machine, search_layouts
 from edgespeech.packed.runtime import FORMAT
 
 EMBEDDING = "predictor.embedding.weight"
@@ -51,7 +51,7 @@ class Encoding:
         group: columns that share a scale, a multiple of 64; 0 for the whole row. Codes alone have scales.
         codebook: codes of 2 to 6 bits into levels that are learned (Lloyd-Max), not uniform; one scale a row.
         store: of codes: `dense`; `sparse`, where weights that are zero cost one bit; or `auto`, whichever way of
-            storing the same values takes the least predicted time, see `choose`.
+            storing the same values takes the least predicted time, see `search_layouts`.
 
     Raises:
         EdgeSpeechError: a value out of range, or values that exclude one another.
@@ -245,7 +245,7 @@ def pack_tensors(
         if machine is None:
             raise bad("layout", "store", "auto", "dense or sparse, unless the machine to choose for is told")
         fixed = sum(bits_per_weight(t) * _size(t) / 8 for name, t in tensors.items() if name not in auto)
-        tensors.update(choose(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
+        tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
     return tensors
 
 

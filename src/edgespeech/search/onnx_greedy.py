@@ -106,6 +106,7 @@ class OnnxStream:
             self._predict()
 
     def _predict(self) -> None:
-        seen = [-1] * self._model.context + self.labels
-        labels = np.array([seen[-self._model.context :]], np.int64)
+        context = self._model.context
+        seen = [-1] * context + self.labels[-context:]
+        labels = np.array([seen[-context:]], np.int64)
         (self._predicted,) = self._model.decoder.run(None, {"y": labels})

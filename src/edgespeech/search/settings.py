@@ -9,7 +9,7 @@ from typing import Any
 CHUNK_S = 0.12
 """Seconds of audio of a chunk: three transcriber frames of 40 ms."""
 BEAM = 16
-"""Hypotheses that the search keeps by default, chosen on tuning speech (`replication/rnnt/tune_mean.py`): half as
+"""Hypotheses that the search keeps by default, chosen on tuning speech (`replication/rnnt/tune_average.py`): half as
 many make more errors, in noise above all; more gain little for the time that they take."""
 MAX_LABELS = 4
 """Most labels of one transcriber frame: 100 a second at 40 ms."""
