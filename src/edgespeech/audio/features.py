@@ -119,8 +119,9 @@ def log_mel_at_once(samples: Samples) -> Features:
     frames = torch.from_numpy(mirrored).unfold(0, length, shift)[:count]
     frames = frames - frames.mean(1, keepdim=True)
     sharp = frames.clone()
-    sharp[:, 1:] -= _PRE_EMPHASIS * frames[:, :-1]
-    sharp[:, 0] *= 1 - _PRE_EMPHASIS
+    pre_emphasis = float(_PRE_EMPHASIS)
+    sharp[:, 1:] -= pre_emphasis * frames[:, :-1]
+    sharp[:, 0] *= 1 - pre_emphasis
     spectrum = torch.view_as_real(torch.fft.rfft(sharp.mul_(torch.from_numpy(_window(length))), _FFT))
     energies = spectrum.square_().sum(-1) @ torch.from_numpy(_mel_weights())
     logarithms: Features = energies.clamp_(min=float(np.finfo(np.float32).eps)).log_().numpy()
