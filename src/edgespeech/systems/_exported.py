@@ -1,4 +1,4 @@
-"""What peers that run our exported model have in common: its ONNX files."""
+"""Base of peers that run the exported model: its ONNX files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgespeech.errors import EdgeSpeechError, bad
 
 
 class ExportedModel(Recogniser):
-    """The on-device model's ONNX files, run by a package from elsewhere; a subclass says which.
+    """The on-device model's ONNX files, run by a third-party package; a subclass sets which.
 
     Attributes:
-        package: what runs them, as it is imported.
+        package: that runs them, as imported.
     """
 
     kind = Kind.DEVICE
@@ -27,8 +27,8 @@ class ExportedModel(Recogniser):
         """Set the options.
 
         Args:
-            folder: where `edgespeech export` wrote the files; None: `exported` in the work folder.
-            int8: run those that are quantised.
+            folder: output of `edgespeech export`; None: `exported` in the work folder.
+            int8: run the quantised files.
             threads: of the package.
 
         Raises:
@@ -49,7 +49,7 @@ class ExportedModel(Recogniser):
         }
 
     def missing(self) -> str | None:
-        """The package, or the files, that are not here."""
+        """The missing package or files."""
         if find_spec(self.package) is None:
             return f"package {self.package.replace('_', '-')} is not installed"
         files = self.files()
@@ -59,7 +59,7 @@ class ExportedModel(Recogniser):
         return None
 
     def _checked(self, request: Request) -> None:
-        """Refuse a language that the model does not know."""
+        """Refuse a language that the model does not support."""
         if request.language != "en":
             raise bad(self.name, "language", request.language, "en")
 
@@ -67,7 +67,7 @@ class ExportedModel(Recogniser):
         """The files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here.
+            EdgeSpeechError: the package or a file is missing.
         """
         if (reason := self.missing()) is not None:
             raise EdgeSpeechError(f"{self.name}: {reason}")
@@ -75,5 +75,5 @@ class ExportedModel(Recogniser):
 
 
 def hashes(files: dict[str, Path]) -> dict[str, str]:
-    """As a record keeps them, by file name."""
+    """The hashes for the record, by file name."""
     return {file.name: sha256_file(file) for file in files.values()}

@@ -1,4 +1,4 @@
-"""The on-device model packed into one file, and run by the native engine from features to word pieces."""
+"""The packed on-device model, run by the native engine from features to word pieces."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class EdgePacked(EdgeRecogniser):
         return Path(named) if named else shipped_models() / EdgePacked.name / PACKED
 
     def missing(self) -> str | None:
-        """That there is no engine, or no model."""
+        """Why it cannot run: no engine, or no model."""
         from edgespeech.engine import native
 
         try:
@@ -54,7 +54,7 @@ class EdgePacked(EdgeRecogniser):
         """Map the model.
 
         Raises:
-            EdgeSpeechError: it is not here, damaged, or of another format, or the engine is not built.
+            EdgeSpeechError: it is missing, damaged, or of another format, or the engine is not built.
         """
         from edgespeech.core.files import sha256_file
         from edgespeech.lm.fusion import TENSORS
@@ -88,7 +88,7 @@ class EdgePacked(EdgeRecogniser):
         )
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         super().close()
         if self._model is not None:
             self._model.close()
@@ -96,7 +96,7 @@ class EdgePacked(EdgeRecogniser):
 
 
 class EdgePackedGreedy(EdgePacked):
-    """The same file by greedy search without its language model: what the network alone recognises."""
+    """The same file with greedy search and without its language model, which measures the network alone."""
 
     name = "edge-packed-greedy"
     summary = "edge-packed by greedy search, without a language model"
@@ -132,9 +132,9 @@ class _PackedStream(PartialsStream):
         return self._search.best
 
     def state_bytes(self) -> int:
-        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        """Bytes of state, except for the feature extractor's last 25 ms of samples."""
         return self._search.state_bytes
 
     def close(self) -> None:
-        """Let go of the state."""
+        """Release the state."""
         self._search.close()

@@ -1,4 +1,4 @@
-"""The on-device model's exported files by ONNX Runtime, with our greedy search: a peer of the native engine."""
+"""The exported on-device model in ONNX Runtime, with this project's greedy search: a peer of the native engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OnnxRuntime(ExportedModel):
         """Load the files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here, or a file is of an earlier export.
+            EdgeSpeechError: the package or a file is missing, or a file is from an earlier export.
         """
         files = self._present()
         model = OnnxTransducer({part: str(file) for part, file in files.items()}, self._threads)
@@ -64,7 +64,7 @@ class OnnxRuntime(ExportedModel):
         return _OnnxPartials(self._model)
 
     def close(self) -> None:
-        """Drop the model."""
+        """Release the model."""
         self._model = None
 
 
@@ -93,5 +93,5 @@ class _OnnxPartials(PartialsStream):
         return Hypothesis(tuple(self._search.labels), tuple(self._search.frames))
 
     def state_bytes(self) -> int:
-        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        """Bytes of state, except for the feature extractor's last 25 ms of samples."""
         return self._search.state_bytes
