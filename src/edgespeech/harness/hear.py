@@ -55,7 +55,7 @@ class Heard:
         return self.word_errors.errors(self.texts)
 
     def rate(self, corpus: str = POOLED) -> dict[str, Any]:
-        """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, those that differ from the shipped ones."""
+        """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, as compared with the shipped ones."""
         return {**self.word_errors.rate(self.errors, corpus), "settings": self.settings}
 
     def compare(self, other: Heard, corpus: str = POOLED) -> Compared:

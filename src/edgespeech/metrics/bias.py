@@ -16,25 +16,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from edgespeech.errors import bad
-from edgespeech.metrics.registry import Direction, Metric, Scored, ratio_figure
+from edgespeech.metrics.registry import Scored, lower, ratio_figure
 from edgespeech.metrics.wer import ErrorCounts, total
 from edgespeech.records.records import Figure
 
 METRICS = (
-    Metric(
-        id="u_wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="WER over the reference words that are not in the utterance's bias list",
-        words=True,
+    lower(
+        "u_wer", "ratio", "WER over the reference words that are not in the utterance's bias list", words=True
     ),
-    Metric(
-        id="b_wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="WER over the reference words that are in the utterance's bias list",
-        words=True,
-    ),
+    lower("b_wer", "ratio", "WER over the reference words that are in the utterance's bias list", words=True),
 )
 
 _SUBSTITUTION, _GAP = 4, 3

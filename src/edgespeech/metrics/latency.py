@@ -19,6 +19,7 @@ from edgespeech.metrics.registry import (
     Metric,
     Scored,
     figure,
+    lower,
     quantile_figures,
     ratio_figure,
     share_figure,
@@ -41,50 +42,51 @@ CUT_OFF_S = 0.05
 """An end-point at least this long before the end of speech cuts the user off."""
 
 
-def _lower(id_: str, definition: str, unit: str = "s", *, network: bool = False) -> Metric:
-    return Metric(id=id_, unit=unit, direction=Direction.LOWER, definition=definition, network=network)
-
-
 def _quantiles(
     stem: str, definition: str, *percents: int, network: bool = True
 ) -> list[tuple[Metric, float]]:
-    return [(_lower(f"{stem}_p{p}", f"P{p} of: {definition}", network=network), p / 100) for p in percents]
+    return [
+        (lower(f"{stem}_p{p}", "s", f"P{p} of: {definition}", network=network), p / 100) for p in percents
+    ]
 
 
 _CHUNK = _quantiles(
     "chunk", "compute of one call of the recogniser, `finish` included", 50, 99, network=False
 )
-_CHUNK_MAX = _lower("chunk_max", "longest compute of one call of the recogniser, `finish` included")
-_RTF = _lower("rtf", "compute on the device over audio duration, load and warm-up excluded", "ratio")
+_CHUNK_MAX = lower("chunk_max", "s", "longest compute of one call of the recogniser, `finish` included")
+_RTF = lower("rtf", "ratio", "compute on the device over audio duration, load and warm-up excluded")
 _RTFX = Metric(
     id="rtfx",
     unit="ratio",
     direction=Direction.HIGHER,
     definition="audio duration over compute on the device",
 )
-_REMOTE_RTF = _lower("remote_rtf", "compute on the far side, as measured here, over audio duration", "ratio")
+_REMOTE_RTF = lower("remote_rtf", "ratio", "compute on the far side, as measured here, over audio duration")
 _FIRST = _quantiles("first_partial", "first non-empty partial's stamp - start of speech", 50, 90)
 _EMISSION = _quantiles(
     "emission", "stamp of a word's first appearance that stays - the word's end in audio time", 50, 90
 )
 _ENDPOINT = _quantiles("ep", "end-point stamp - end of speech, over utterances not cut off", 50, 90, 99)
-_CUT_OFF = _lower(
+_CUT_OFF = lower(
     "cut_off_rate",
-    f"share of utterances end-pointed on audio up to end of speech - {CUT_OFF_S} s or less",
     "ratio",
+    f"share of utterances end-pointed on audio up to end of speech - {CUT_OFF_S} s or less",
     network=True,
 )
 _FINALISATION = _quantiles(
     "finalisation", "final result's stamp - stamp of the end-point that closed it", 50, 90
 )
 _UPL = _quantiles("upl", "stamp of the result that downstream keeps - end of speech", 50, 90, 99)
-_RESET = _lower(
-    "reset_rate", "share of utterances with a speculative result that was revised", "ratio", network=True
+_RESET = lower(
+    "reset_rate", "ratio", "share of utterances with a speculative result that was revised", network=True
 )
-_UPL_MEAN = _lower("upl_mean", "mean UPL over utterances with a result", network=True)
+_UPL_MEAN = lower("upl_mean", "s", "mean UPL over utterances with a result", network=True)
 _PARTS = [
-    _lower(
-        f"upl_{name}", f"mean of the part of UPL due to {name}; the parts add up to upl_mean", network=True
+    lower(
+        f"upl_{name}",
+        "s",
+        f"mean of the part of UPL due to {name}; the parts add up to upl_mean",
+        network=True,
     )
     for name in (part.name.removesuffix("_s") for part in fields(UplParts))
 ]

@@ -57,6 +57,13 @@ class Metric:
     words: bool = False
 
 
+def lower(id_: str, unit: str, definition: str, *, network: bool = False, words: bool = False) -> Metric:
+    """A metric of which lower is better; see `Metric`."""
+    return Metric(
+        id=id_, unit=unit, direction=Direction.LOWER, definition=definition, network=network, words=words
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
     """One utterance as the input of metrics.

@@ -8,17 +8,17 @@ from edgespeech.metrics.registry import (
     Direction,
     Metric,
     Scored,
+    lower,
     ratio_figure,
     share_figure,
 )
 from edgespeech.records.records import Figure
 
 _UP, _DOWN = (
-    Metric(
-        id=f"{name}_bytes",
-        unit="bytes",
-        direction=Direction.LOWER,
-        definition=f"mean bytes on the wire per utterance, {name}wards, framing included",
+    lower(
+        f"{name}_bytes",
+        "bytes",
+        f"mean bytes on the wire per utterance, {name}wards, framing included",
         network=True,
     )
     for name in ("up", "down")

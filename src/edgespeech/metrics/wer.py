@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgespeech.errors import bad
-from edgespeech.metrics.registry import Direction, Metric, Scored, ratio_figure
+from edgespeech.metrics.registry import Scored, lower, ratio_figure
 from edgespeech.records.records import Figure
 
 METRICS = (
-    Metric(
-        id="wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="substitutions + deletions + insertions over reference words, corpus level",
+    lower(
+        "wer",
+        "ratio",
+        "substitutions + deletions + insertions over reference words, corpus level",
         words=True,
     ),
 )

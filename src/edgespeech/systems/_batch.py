@@ -12,7 +12,7 @@ import numpy as np
 from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.systems._shared import ready
 
 
 class _BatchStream(Stream):
@@ -82,11 +82,7 @@ class LocalWhisper(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the model does not support the language.
         """
-        if self._backend is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if self.languages and request.language not in self.languages:
-            raise bad(self.name, "language", request.language, " or ".join(self.languages))
-        return _BatchStream(self._backend, request)
+        return _BatchStream(ready(self, self._backend, request), request)
 
     def close(self) -> None:
         """Release the model."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import bad
 from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S, SHIPPED, SearchSettings
+from edgespeech.systems._shared import ready
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
@@ -76,11 +77,7 @@ class EdgeRecogniser(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the language is not English.
         """
-        if self._stream is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
-        return self._stream()
+        return ready(self, self._stream, request)()
 
     def close(self) -> None:
         """Release the model."""

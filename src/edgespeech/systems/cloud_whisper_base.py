@@ -14,7 +14,7 @@ from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.systems._shared import ready
 
 _MODEL = "whisper-base"
 _FRAMING = "WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs"
@@ -103,9 +103,8 @@ class CloudWhisperBase(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the server does not answer.
         """
-        if self._server is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        return CloudStream(self._server.url, self._server.token, request)
+        server = ready(self, self._server, request)
+        return CloudStream(server.url, server.token, request)
 
     def helper_pids(self) -> Sequence[int]:
         """The server's processes."""

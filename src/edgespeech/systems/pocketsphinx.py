@@ -24,8 +24,8 @@ from edgespeech.contracts import (
     Word,
 )
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.segments import Segments
+from edgespeech.systems._shared import ready
 
 FRAMES_PER_S = 100
 _VARIANT = re.compile(r"\(\d+\)$")
@@ -152,10 +152,7 @@ class PocketSphinx(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the language is not English.
         """
-        if self._folder is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
+        ready(self, self._folder, request)
         return _SphinxStream(self._idle.pop() if self._idle else self._decoder(), self._idle)
 
     def close(self) -> None:
