@@ -68,7 +68,7 @@ def count_bias_errors(
 def bias_totals(
     refs: Sequence[str], hyps: Sequence[str], bias_words: Sequence[Collection[str]]
 ) -> BiasCounts:
-    """The same summed over all utterances; arguments as for `count_bias_errors`."""
+    """The sum over all utterances; arguments as for `count_bias_errors`."""
     counts = count_bias_errors(refs, hyps, bias_words)
     return BiasCounts(
         all=total(count.all for count in counts),
@@ -83,7 +83,7 @@ def words_of(phrases: Iterable[str]) -> frozenset[str]:
 
 
 def measure(scored: Sequence[Scored], *, seed: int) -> dict[str, Figure]:
-    """Both rates over the utterances that bring context phrases; nothing if none does.
+    """Both rates over the utterances with context phrases; nothing if there are none.
 
     `n` is the number of reference words of each part.
     """

@@ -1,4 +1,4 @@
-"""Words invented on silence, noise and music: what a recogniser says where nobody speaks."""
+"""Words hallucinated on silence, noise and music."""
 
 from __future__ import annotations
 

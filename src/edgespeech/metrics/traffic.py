@@ -1,4 +1,4 @@
-"""What went over the network, and how often a result came of it."""
+"""Network traffic, and the share of utterances with a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What peers that run our exported model have in common: its ONNX files."""
+"""Base of peers that run the exported model: its ONNX files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Model = TypeVar("Model")
 
 
 class ExportedModel(Recogniser, Generic[Model]):
-    """The on-device model's ONNX files, run by a package from elsewhere; a subclass says which.
+    """The on-device model's ONNX files, run by a third-party package; a subclass sets which.
 
     Attributes:
-        package: what runs them, as it is imported.
+        package: that runs them, as imported.
     """
 
     kind = Kind.DEVICE
@@ -34,8 +34,8 @@ class ExportedModel(Recogniser, Generic[Model]):
         """Set the options.
 
         Args:
-            folder: where `edgespeech export` wrote the files; None: `exported` in the work folder.
-            int8: run those that are quantised.
+            folder: output of `edgespeech export`; None: `exported` in the work folder.
+            int8: run the quantised files.
             threads: of the package.
 
         Raises:
@@ -57,7 +57,7 @@ class ExportedModel(Recogniser, Generic[Model]):
         }
 
     def missing(self) -> str | None:
-        """The package, or the files, that are not here."""
+        """The missing package or files."""
         if find_spec(self.package) is None:
             return f"package {self.package.replace('_', '-')} is not installed"
         files = self.files()
@@ -109,7 +109,7 @@ class ExportedModel(Recogniser, Generic[Model]):
         """The files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here.
+            EdgeSpeechError: the package or a file is missing.
         """
         if (reason := self.missing()) is not None:
             raise EdgeSpeechError(f"{self.name}: {reason}")

@@ -21,7 +21,7 @@ _FRAMING = "WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection
 
 
 class CloudWhisperBase(Recogniser):
-    """Whisper base (Radford et al., 2022) in a server process of its own, reached over loopback.
+    """Whisper base (Radford et al., 2022) in a separate server process, reached over loopback.
 
     The network between the two is added afterwards, by replaying the trace over a link.
     """
@@ -35,7 +35,7 @@ class CloudWhisperBase(Recogniser):
         """Set the options.
 
         Args:
-            weights: a folder that has them, instead of the usual places.
+            weights: a folder with the weights, instead of the usual sources.
             threads: of the server's CPU.
             silence_s: trailing silence after which the server ends an utterance.
 
@@ -48,7 +48,7 @@ class CloudWhisperBase(Recogniser):
         self._server: ServerProcess | None = None
 
     def missing(self) -> str | None:
-        """The package or the weights that are not here."""
+        """The missing package or weights."""
         for module, package in (
             ("websockets", "websockets"),
             ("av", "av"),

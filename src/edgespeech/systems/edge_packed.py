@@ -1,4 +1,4 @@
-"""The on-device model packed into one file, and run by the native engine from features to word pieces."""
+"""The packed on-device model, run by the native engine from features to word pieces."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EdgePacked(EdgeRecogniser):
         return Path(named) if named else shipped_models() / EdgePacked.name / PACKED
 
     def missing(self) -> str | None:
-        """That there is no engine, or no model."""
+        """Why it cannot run: no engine, or no model."""
         from edgespeech.engine import native
 
         try:
@@ -52,7 +52,7 @@ class EdgePacked(EdgeRecogniser):
         """Map the model.
 
         Raises:
-            EdgeSpeechError: it is not here, damaged, or of another format, or the engine is not built.
+            EdgeSpeechError: it is missing, damaged, or of another format, or the engine is not built.
         """
         from edgespeech.core.files import sha256_file
         from edgespeech.lm.fusion import TENSORS
@@ -86,7 +86,7 @@ class EdgePacked(EdgeRecogniser):
         )
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         super().close()
         if self._model is not None:
             self._model.close()
@@ -94,7 +94,7 @@ class EdgePacked(EdgeRecogniser):
 
 
 class EdgePackedGreedy(EdgePacked):
-    """The same file by greedy search without its language model: what the network alone recognises."""
+    """The same file with greedy search and without its language model, which measures the network alone."""
 
     name = "edge-packed-greedy"
     summary = "edge-packed by greedy search, without a language model"
@@ -124,5 +124,5 @@ class _PackedStream(FeatureStream["PackedStream"]):
         return self._search.best
 
     def close(self) -> None:
-        """Let go of the state."""
+        """Release the state."""
         self._search.close()

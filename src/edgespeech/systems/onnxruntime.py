@@ -1,4 +1,4 @@
-"""The on-device model's exported files by ONNX Runtime, with our greedy search: a peer of the native engine."""
+"""The exported on-device model in ONNX Runtime, with this project's greedy search: a peer of the native engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OnnxRuntime(ExportedModel[OnnxTransducer]):
         """Load the files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here, or a file is of an earlier export.
+            EdgeSpeechError: the package or a file is missing, or a file is from an earlier export.
         """
         files = self._present()
         model = OnnxTransducer({part: str(file) for part, file in files.items()}, self._threads)

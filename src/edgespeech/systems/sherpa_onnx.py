@@ -1,4 +1,4 @@
-"""The on-device model's exported files by sherpa-onnx, its own features and search: a peer of the native engine."""
+"""The exported on-device model in sherpa-onnx, with its own features and search: a peer of the native engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgespeech.search.segments import Segments
 from edgespeech.systems._exported import ExportedModel
 
 TAIL_S = 0.4
-"""Seconds of silence after the audio: sherpa-onnx runs whole chunks alone."""
+"""Seconds of silence after the audio: sherpa-onnx only runs complete chunks."""
 _TAIL = np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32)
 
 
@@ -28,7 +28,7 @@ class SherpaOnnx(ExportedModel[Any]):
         """Load the files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here.
+            EdgeSpeechError: the package or a file is missing.
         """
         files = self._present()
         package = import_module(self.package)
@@ -52,7 +52,7 @@ class SherpaOnnx(ExportedModel[Any]):
 class _SherpaStream(Stream):
     """One utterance in progress: a partial whenever the text changes, and a final at the end of the audio.
 
-    Long audio is a stream after the other, as `edgespeech.search.segments` has it.
+    Long audio is split into several streams by `edgespeech.search.segments`.
     """
 
     def __init__(self, model: Any) -> None:
