@@ -1,4 +1,4 @@
-"""The on-device model packed into one file, and run by the native engine from features to word pieces."""
+"""The on-device model packed into one file, and run by the native engine from samples to word pieces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgespeech.audio.features import StreamingLogMel
 from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
@@ -111,8 +110,10 @@ class _PackedStream(PartialsStream):
     """One utterance in progress, by the native engine."""
 
     def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
+        from edgespeech.packed.log_mel import NativeLogMel
+
         super().__init__(model.pieces, model.config.frame_s, final_s)
-        self._features = StreamingLogMel()
+        self._features = NativeLogMel()
         self._opened = partial(model.open, beam)
         self._search = self._opened()
 
