@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from edgespeech.arms.configuration import Arm, Arms, arms_start, start_model, train_arms
+from edgespeech.arms.configuration import Arm, Arms, compression_base, start_model, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
 from edgespeech.arms.packed_bench import Bench, dev_loss, say
 from edgespeech.arms.page import arms_block, arms_plots
@@ -63,14 +63,14 @@ def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> 
             layers = {
                 name: {key: value} if value else None for name, value in values.items()
             }  # None: left alone
-            own["treatment"] = {**own["treatment"], "layers": layers}
+            own["compressor"] = {**own["compressor"], "layers": layers}
         found.append(own)
     return found
 
 
 def the_arms(init: Path | None = None) -> Arms:
     """The page's arms on the model that all of them start from, or with the same search on another one."""
-    config, start = settings(), arms_start()
+    config, start = settings(), compression_base()
     bare = Arms(HERE, {**config, "families": []}, start)
     return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
 
@@ -91,7 +91,7 @@ def make_search(profile: str) -> None:
     Raises:
         EdgeSpeechError: the tuning material is not here, or nothing fits.
     """
-    config, init = settings(), arms_start()
+    config, init = settings(), compression_base()
     arms = Arms(HERE, {**config, "families": []}, init)
     if searched(arms.root_sha256) is not None:
         return

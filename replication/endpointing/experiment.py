@@ -21,16 +21,16 @@ from replication.endpointing import tables as report
 from replication.endpointing.curves import Sweep, median_difference, sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
-from replication.endpointing.training import HeadsConfig, Lesson, lesson, train_heads
+from replication.endpointing.training import Lesson, NetworksConfig, lesson, train_networks
 
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import heads_file, project_root, work_dir
+from edgespeech.core.places import networks_file, project_root, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
-from edgespeech.endpointing.networks import Thresholds, load_heads, new_heads, save_heads
+from edgespeech.endpointing.networks import Thresholds, load_networks, new_networks, save_networks
 from edgespeech.endpointing.scorers import Bounds, Scorers, scorers
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import Page, Row, parser
@@ -82,7 +82,7 @@ def train(config: Config) -> Path:
     trained, sha256 = recogniser()
     settings, seed = config["training"], config["seed"]
     make_corpora([config["tuning"]["corpus"], *(source["corpus"] for source in settings["speech"])])
-    how = HeadsConfig.model_validate(settings["heads"])
+    how = NetworksConfig.model_validate(settings["networks"])
     augment = Augmenter(
         AugmentConfig.from_mapping(settings["augment"]),
         load_noises(*filter(None, [settings["noises"]])),
@@ -99,33 +99,36 @@ def train(config: Config) -> Path:
         ]
         print(f"{manifest.name}: heard, {len(lessons)} utterances in all", flush=True)
     shape = trained.model.config
-    heads = new_heads(shape.joiner, shape.vocabulary, how.hidden, sha256, seed)
-    losses = train_heads(heads, lessons, how, seed)
-    heads.provenance.update(
+    networks = new_networks(shape.joiner, shape.vocabulary, how.hidden, sha256, seed)
+    losses = train_networks(networks, lessons, how, seed)
+    networks.provenance.update(
         utterances=str(len(lessons)),
         audio_s=f"{sum(float(one.audio_s[-1]) for one in lessons):.0f}",
         config_sha256=training_sha256(config),
         **{f"loss_{name}": f"{loss:.4f}" for name, loss in losses.items()},
     )
-    save_heads(heads_file(), heads)
+    save_networks(networks_file(), networks)
     parts = config["dual"]["policies"][config["shipped"]]
     closing, opening = dual_thresholds(config, parts, tuned_sweeps(config))
-    save_heads(heads_file(), replace(heads, thresholds=Thresholds(closing[1], opening[1])))
-    return heads_file()
+    save_networks(networks_file(), replace(networks, thresholds=Thresholds(closing[1], opening[1])))
+    return networks_file()
 
 
 def training_sha256(config: Config) -> str:
     """A hash of what the configuration says of the training."""
-    return sha256_json({key: config[key] for key in ("seed", "beam", "training")})
+    told = {key: config[key] for key in ("seed", "beam", "training")}
+    training = dict(told["training"])
+    training["heads"] = training.pop("networks")  # their name when the shipped ones were trained
+    return sha256_json({**told, "training": training})
 
 
 def is_trained(config: Config) -> bool:
     """Whether the networks that are here are of this recogniser and configuration."""
     try:
-        heads = load_heads(heads_file(), recogniser()[1])
+        networks = load_networks(networks_file(), recogniser()[1])
     except EdgeSpeechError:
         return False
-    return heads.provenance.get("config_sha256") == training_sha256(config)
+    return networks.provenance.get("config_sha256") == training_sha256(config)
 
 
 def known_scorers(config: Config) -> tuple[Scorers, dict[str, str]]:
@@ -134,7 +137,7 @@ def known_scorers(config: Config) -> tuple[Scorers, dict[str, str]]:
     Raises:
         EdgeSpeechError: the networks are missing or another recogniser's.
     """
-    return scorers(load_heads(heads_file(), recogniser()[1]), Bounds.model_validate(config["bounds"]))
+    return scorers(load_networks(networks_file(), recogniser()[1]), Bounds.model_validate(config["bounds"]))
 
 
 def set_cases(config: Config, values: Config) -> Iterator[Case]:
@@ -459,7 +462,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
 
 def cost(config: Config, seed: int) -> Iterator[Row]:
     """What the scorers compute, and the size of the learned ones."""
-    heads = load_heads(heads_file(), recogniser()[1])
+    networks = load_networks(networks_file(), recogniser()[1])
     heard = heard_set(config, "tuning")
     audio_s = sum(one.duration_s for one in heard)
     for name in heard[0].scores:
@@ -478,9 +481,9 @@ def cost(config: Config, seed: int) -> Iterator[Row]:
     yield {
         "claim": "endpointing.bytes",
         "detail": "all learned scorers",
-        "measured": heads_file().stat().st_size,
+        "measured": networks_file().stat().st_size,
         "n": 1,
-        "provenance": heads.provenance,
+        "provenance": networks.provenance,
     }
     for name, reason in known_scorers(config)[1].items():
         yield {"claim": "endpointing.silence_gain", "detail": name, "skipped": reason}

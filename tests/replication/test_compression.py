@@ -92,11 +92,11 @@ def test_the_configuration_names_what_there_is(page: ModuleType, init: Path) -> 
 def test_what_is_searched_is_what_is_trained(page: ModuleType, init: Path) -> None:
     chosen = {"joiner.weight": Option(8, 0.0), "transcriber.lstms.0.weight_hh_l0": Option(5, 0.7)}
     families = {one["name"]: one for one in page.families(CONFIG, chosen)}
-    assert families["searched_zeros"]["treatment"]["layers"] == {
+    assert families["searched_zeros"]["compressor"]["layers"] == {
         "joiner.weight": None,
         "transcriber.lstms.0.weight_hh_l0": {"sparsity": 0.7},
     }
-    assert families["searched"]["treatment"]["layers"]["joiner.weight"] == {"bits": 8}
+    assert families["searched"]["compressor"]["layers"]["joiner.weight"] == {"bits": 8}
     Arms(page.HERE, {**CONFIG, "families": list(families.values())}, init)
 
 

@@ -69,7 +69,7 @@ class StreamingLogMel:
         return self._ready()
 
     def finish(self) -> Features:
-        """The audio is over: return the last frames, with shape `(T, 80)`; missing samples are mirrored."""
+        """End of the audio: return the last frames, with shape `(T, 80)`; missing samples are mirrored."""
         self._finished = True
         self._fbank.input_finished()
         return self._ready()
@@ -101,7 +101,7 @@ def log_mel(samples: Samples) -> Features:
 
 
 def log_mel_at_once(samples: Samples) -> Features:
-    """`log_mel` four times faster and within 0.001 of it, where every bit does not count: in training.
+    """`log_mel` four times faster and within 0.001 of it, for training, where bit-exactness does not matter.
 
     Args:
         samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 240.
@@ -132,7 +132,7 @@ def _window(length: int) -> Features:
 
 @cache
 def _mel_weights() -> Features:
-    """What each frequency counts in each mel band, with shape `(257, 80)`: triangles on the mel scale."""
+    """The weight of each frequency bin in each mel band, with shape `(257, 80)`: triangles on the mel scale."""
     low, high = _mel(np.array([_LOW_HZ, SAMPLE_RATE / 2 + _HIGH_HZ]))
     step = (high - low) / (N_MELS + 1)
     centres = low + step * np.arange(1, N_MELS + 1)

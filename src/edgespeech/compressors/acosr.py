@@ -1,4 +1,4 @@
-"""Absolute-cosine regularisation (ACosR): a loss on the weights draws them to the levels while they learn."""
+"""Absolute-cosine regularisation (ACosR): a penalty that moves weights towards quantisation levels in training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class AcosrOptions(UniformOptions):
-    """As of `UniformQuantiser`, and the regulariser's weight: 0, then a ramp in equal ratios to the end of the run.
+    """Options of `UniformQuantiser`, and the regulariser's weight: 0, then a geometric ramp to the end of the run.
 
     Attributes:
         free: share of the steps without the regulariser.
-        first: its weight after those; 1 moves a weight next to a level as far as the learning rate, which is about
-            the most that the optimiser moves it.
+        first: its weight after those; with 1 a weight next to a level moves by the learning rate, which is about the
+            optimiser's largest step.
         last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
     """
 
@@ -46,11 +46,11 @@ class Acosr(UniformQuantiser):
     options: AcosrOptions
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         its = self.options
         if moment.step < moment.at(its.free):
             return weights

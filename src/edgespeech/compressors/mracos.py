@@ -20,13 +20,13 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class MracosOptions(CodebookOptions):
-    """As of `CodebookQuantiser`; the regulariser's weight as of `Acosr`.
+    """Options of `CodebookQuantiser`; the regulariser's weight as in `Acosr`.
 
     Attributes:
         free: share of the steps with neither regulariser nor compressor.
         first: the regulariser's weight after those.
         last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
-        every: steps from one time that every weight is set to its nearest level to the next.
+        every: steps between two hard quantisations, which set every weight to its nearest level.
     """
 
     free: Share = 0.4
@@ -47,7 +47,7 @@ class Mracos(CodebookQuantiser):
     options: MracosOptions
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         done = moment.step - moment.at(self.options.free)
         if done < 0 or done % self.options.every:
             return weights
@@ -55,11 +55,11 @@ class Mracos(CodebookQuantiser):
         return self.kept(nearest * unit)
 
     def seen(self, weights: Tensor) -> Tensor:
-        """See `Treatment.seen`."""
+        """See `Compressor.seen`."""
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.after`."""
+        """See `Compressor.after`."""
         its = self.options
         if moment.step < moment.at(its.free):
             return weights

@@ -14,15 +14,15 @@ _BLOCK = 1 << 20
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """What a folder holds of a pattern, by name, without what systems hide in it (macOS's `._` files, editors' own)."""
+    """The files of a folder that match a pattern, sorted, without hidden ones (macOS's `._` files, editor backups)."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader, a crash or a full disk only ever sees the old file or the whole new one.
+    """Write a file atomically: after a crash or on a full disk there is the old file or the complete new one.
 
     Args:
-        path: where to; its folder is made when it is missing.
+        path: the file to write; its folder is created if missing.
         data: the whole content; text is written as UTF-8 with the line ends it has.
 
     Raises:

@@ -30,6 +30,10 @@ MAX_EVENTS = 100_000
 MAX_BYTES = 1 << 40
 """Of one message, or of a stream's state."""
 MAX_CHUNK_S = 60.0
+MAX_HELD = 1 << 28
+"""Characters of all hypotheses of an utterance together, each word time counted as `WORD_WEIGHT` of them: what a
+recogniser says again and again grows with the square of the audio, unless it settles what is behind it."""
+WORD_WEIGHT = 128
 _MAX_JSON = 1 << 20
 
 
@@ -50,6 +54,11 @@ def checked_events(said: object, before: int) -> tuple[Event, ...]:
             raise bad("recogniser", "number of events", f"over {MAX_EVENTS}", "fewer")
         events.append(_event(item, f"event {number}"))
     return tuple(events)
+
+
+def weight_of(events: Sequence[Event]) -> int:
+    """What events count as, see `MAX_HELD`."""
+    return sum(len(event.text) + WORD_WEIGHT * len(event.words) for event in events)
 
 
 def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
@@ -74,11 +83,13 @@ def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
     replies = _sequence(remote.replies, "remote.replies")
     if len(replies) > MAX_EVENTS:
         raise bad("recogniser", "number of replies", len(replies), f"at most {MAX_EVENTS}")
-    patience_s = remote.patience_s
+    answer_deadline_s = remote.answer_deadline_s
     return RemoteTrace(
         compute_s=compute_s,
         replies=tuple(_reply(item, sent) for item in replies),
-        patience_s=None if patience_s is None else _seconds(patience_s, "remote.patience_s"),
+        answer_deadline_s=None
+        if answer_deadline_s is None
+        else _seconds(answer_deadline_s, "remote.answer_deadline_s"),
         notes=tuple(_text(note, "remote.notes") for note in _sequence(remote.notes, "remote.notes")),
     )
 

@@ -76,7 +76,7 @@ def listen(
         What there is to see after every chunk, and after the end of the audio.
     """
     stream = recogniser.open(request)
-    start, heard = clock.now(), 0
+    start, heard, settled = clock.now(), 0, ""
     now = Moment(0.0, "")
     try:
         for chunk in [*chunks_of(samples, chunk_s), None]:
@@ -88,10 +88,12 @@ def listen(
             text, endpoint_s, final_s = now.text, now.endpoint_s, now.final_s
             for event in events:
                 if event.kind in (EventKind.PARTIAL, EventKind.SPECULATIVE, EventKind.FINAL):
-                    text = event.text
+                    text = f"{settled} {event.text}".strip()
+                if event.kind is EventKind.SETTLED:
+                    settled = f"{settled} {event.text}".strip()
                 if event.kind is EventKind.ENDPOINT and endpoint_s is None:
                     endpoint_s = t_s
-                if event.kind is EventKind.FINAL and (final_s is None or event.text != now.text):
+                if event.kind is EventKind.FINAL and (final_s is None or text != now.text):
                     final_s = t_s
             now = Moment(t_s, text, endpoint_s, final_s)
             yield now

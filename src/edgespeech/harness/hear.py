@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from edgespeech.contracts import EventKind, Recogniser, Request
+from edgespeech.contracts import Recogniser, Request
 from edgespeech.corpora.utterances import Utterances
 from edgespeech.errors import bad
 from edgespeech.harness.runner import run_utterance
 from edgespeech.metrics.word_errors import POOLED, Compared, WordErrors
-from edgespeech.records.trace import Trace
+from edgespeech.records.trace import Trace, result_of
 from edgespeech.search.settings import SHIPPED, SearchSettings
 
 Given = TypeVar("Given")
@@ -121,11 +121,12 @@ def hear(
 
 
 def text_of(trace: Trace) -> str:
-    """The last final of an utterance, the far side's included, whatever the network; empty without any."""
-    finals = [event for _, event in trace.events if event.kind is EventKind.FINAL]
+    """The result of an utterance (`result_of`), the far side's included, whatever the network; empty without any."""
+    events = [event for _, event in trace.events]
     if trace.remote is not None:
-        finals += [reply.event for reply in trace.remote.replies if reply.event.kind is EventKind.FINAL]
-    return finals[-1].text if finals else ""
+        events += [reply.event for reply in trace.remote.replies]
+    result = result_of(events)
+    return "" if result is None else result.text
 
 
 def _recognised(recogniser: Recogniser, utterances: Utterances) -> Sequence[Trace]:

@@ -22,7 +22,7 @@ from edgespeech.corpora.manifest import Manifest
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import chunks_of, run_utterance
-from edgespeech.metrics.arbitration import Answer, settled
+from edgespeech.metrics.arbitration import Answer, arbitrate
 from edgespeech.records.trace import Stamped
 
 
@@ -30,7 +30,7 @@ from edgespeech.records.trace import Stamped
 class SecondPassed(Protocol):
     """A stream of a device with a second pass: `edgespeech.secondpass.device.HybridStream`."""
 
-    patience_s: float
+    answer_deadline_s: float
     timeout_s: float
 
     def accept(self, samples: Samples) -> Sequence[Event]:
@@ -175,7 +175,7 @@ def _run_second_pass(stream: SecondPassed, samples: Samples, request: Request, c
             take(time.monotonic() + stream.timeout_s)
     finally:
         stream.close()
-    events, note = settled(device, answers, stream.patience_s)
+    events, note = arbitrate(device, answers, stream.answer_deadline_s)
     if not any(one.event.kind is EventKind.FINAL for one in events):
         raise EdgeSpeechError(f"live run of {request.utterance_id}: there is no final")
     return LiveRun(

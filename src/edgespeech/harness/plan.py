@@ -8,8 +8,9 @@ can resume, and a change of any of these runs it again.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -147,6 +148,26 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
                     )
                     runs[run] = None
     return list(runs)
+
+
+def left_out(plan: Plan, profile: Profile, systems: Sequence[str]) -> str:
+    """One line about what a profile does not run of a plan; empty when it runs all of it.
+
+    Args:
+        plan: the plan.
+        profile: quick or full.
+        systems: every recogniser there is.
+    """
+    runs, every = expand(plan, profile, systems), expand(plan, "full", systems)
+    whole = {replace(run, subset=None) for run in runs}
+    left = [run for run in every if replace(run, subset=None) not in whole]
+    subsets = [run.subset for run in runs if run.subset is not None]
+    if profile == "full" or not (left or subsets):
+        return ""
+    parts = [f"at most {max(subsets)} utterances of a corpus"] if subsets else []
+    kinds = Counter("noise" if run.noise else f"{run.band} band" if run.band else run.corpus for run in left)
+    parts += [f"without {n} rows of {name}" for name, n in kinds.items()]
+    return f"Profile {profile}: {', '.join(parts)}. PROFILE=full runs all of the plan."
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from edgespeech.cloud.framing import wire_bytes
 from edgespeech.cloud.link import Link
 from edgespeech.contracts import EventKind, LinkProfile, RemoteTrace
 from edgespeech.errors import bad
-from edgespeech.metrics.arbitration import Answer, settled
+from edgespeech.metrics.arbitration import Answer, arbitrate
 from edgespeech.records.trace import Stamped, Timeline, Trace
 
 
@@ -37,8 +37,8 @@ def replay(trace: Trace, profile: LinkProfile, *, seed: int, cloud_speedup: floa
             down_bytes = sum(wire_bytes(reply.n_bytes, up=False) for reply in trace.remote.replies)
             remote = _remote_events(trace.remote, sent, Link(profile, seed), cloud_speedup)
     note: str | None = None
-    if trace.remote is not None and trace.remote.patience_s is not None:
-        said, note = settled(device, remote, trace.remote.patience_s)
+    if trace.remote is not None and trace.remote.answer_deadline_s is not None:
+        said, note = arbitrate(device, remote, trace.remote.answer_deadline_s)
         if note is not None and not profile.available:
             note = "there is no network"
     else:

@@ -2,7 +2,8 @@
 
 A record is never changed. Where a normaliser has a newer version than the one that a record was scored with, its
 figures are computed again from the record's rows, so that every figure of a table has the same version; the row's
-`normaliser_version` says which.
+`normaliser_version` says which. What was computed again stays in the work folder, under a hash of all that decides
+it, so that the next report need not; `verify` computes everything.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+from edgespeech import metrics
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.corpora import find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Utterance
@@ -23,7 +29,15 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.score import accuracy_row
 from edgespeech.metrics.statistics import Interval, bootstrap_ratio
 from edgespeech.metrics.wer import count_errors
-from edgespeech.records.records import AccuracyRow, Record, load_record, load_records, load_rows
+from edgespeech.records.records import (
+    AccuracyRow,
+    Record,
+    load_record,
+    load_records,
+    load_rows,
+    plain,
+    sha256_json,
+)
 from edgespeech.records.schema import Row
 from edgespeech.text.normalise import normalisers
 
@@ -56,7 +70,7 @@ def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     )
     if not old or record.utterances_file is None:
         return record
-    again = _rescored(folder / f"{record.stem}.json", old)
+    again = _rescored(folder / f"{record.stem}.json", old, keep=not every)
     accuracy = {**record.accuracy, **{name: _like(record.accuracy[name], row) for name, row in again.items()}}
     return record.model_copy(update={"accuracy": accuracy})
 
@@ -68,10 +82,65 @@ def _like(stored: AccuracyRow, again: AccuracyRow) -> AccuracyRow:
 
 
 @cache  # a published record never changes, and a report reads it more than once
-def _rescored(path: Path, names: tuple[str, ...]) -> dict[str, AccuracyRow]:
+def _rescored(path: Path, names: tuple[str, ...], keep: bool) -> dict[str, AccuracyRow]:
+    """Word errors of a record's rows; with `keep`, from an earlier process where all that decides them is the same."""
     record = load_record(path)
-    rows = load_rows(path.parent, record)
     phrases, bias = _phrases(record.corpus.name, record.corpus.manifest_sha256)
+    kept = None
+    if keep:
+        decides = {
+            "rows": record.utterances_sha256,  # `load_record` has compared it with the file
+            "seed": record.seed,
+            "normalisers": {name: normalisers()[name].sha256 for name in names},
+            "phrases": [phrases, bias],
+            "code": _scoring_code(tuple(metrics.__path__)),
+        }
+        kept = _kept(sha256_json(decides))
+    if kept is not None:
+        with suppress(OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            return {name: AccuracyRow.model_validate(found[name]) for name in names}
+    made = _score(record, load_rows(path.parent, record), names, phrases, bias)
+    if kept is not None:
+        with suppress(EdgeSpeechError):
+            write_atomic(
+                kept, json.dumps({name: plain(row.model_dump(mode="json")) for name, row in made.items()})
+            )
+    return made
+
+
+def _kept(key: str) -> Path | None:
+    """The file of what was scored before; None where there is no folder to write to."""
+    try:
+        return work_dir() / "rescored" / f"{key}.json"
+    except EdgeSpeechError:
+        return None
+
+
+@cache
+def _scoring_code(families: tuple[str, ...]) -> str:
+    """Hash of the modules and packages that count words and resample them, to the byte.
+
+    Args:
+        families: folders of metrics.
+    """
+    package = Path(__file__).parents[1]
+    folders = [*map(Path, families), package / "text"]
+    files = [
+        *(path for folder in folders for path in folder.glob("*.py")),
+        *(package / name for name in ("harness/score.py", "harness/rescore.py", "records/schema.py")),
+    ]
+    hashes = {str(path): sha256_file(path) for path in files}
+    return sha256_json([hashes, {name: version(name) for name in ("jiwer", "numpy", "rapidfuzz")}])
+
+
+def _score(
+    record: Record,
+    rows: Sequence[Row],
+    names: tuple[str, ...],
+    phrases: Mapping[str, tuple[str, ...]],
+    bias: tuple[str, ...],
+) -> dict[str, AccuracyRow]:
     spoken = [
         Utterance(
             id=row.id,

@@ -23,7 +23,13 @@ from edgespeech.contracts import (
     Stream,
 )
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.boundary import checked_events, checked_remote, checked_state_bytes
+from edgespeech.harness.boundary import (
+    MAX_HELD,
+    checked_events,
+    checked_remote,
+    checked_state_bytes,
+    weight_of,
+)
 from edgespeech.records.trace import Chunk, Trace
 
 MAX_FAILURE = 500
@@ -57,13 +63,20 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
     state_bytes: int | None = None
     failure: str | None = None
     stream: Stream | None = None
+    held = 0
 
     def timed(call: Callable[[], Sequence[Event]], ready_s: float) -> None:
+        nonlocal held
         start = perf_counter()
         said = call()
         compute_s = perf_counter() - start
         chunks.append(Chunk(ready_s=ready_s, compute_s=compute_s))
-        events.extend((len(chunks) - 1, event) for event in checked_events(said, len(events)))
+        checked = checked_events(said, len(events))
+        held += weight_of(checked)
+        if held > MAX_HELD:
+            expected = f"at most {MAX_HELD} characters: split the audio, or settle what will not change"
+            raise bad("recogniser", f"all hypotheses up to {ready_s:.1f} s", held, expected)
+        events.extend((len(chunks) - 1, event) for event in checked)
 
     try:
         stream = recogniser.open(request)

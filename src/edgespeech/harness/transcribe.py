@@ -17,7 +17,7 @@ from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
-from edgespeech.records.trace import Timeline
+from edgespeech.records.trace import Timeline, result_of
 
 STDIN = Path("-")
 MAX_STDIN = 1 << 30
@@ -98,8 +98,8 @@ def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
 
 def as_text(path: Path, timeline: Timeline) -> str:
     """The file's name, the transcript, and the words' times in seconds where the recogniser knows them."""
-    final = timeline.last(EventKind.FINAL)
-    words = final.event.words if final is not None else ()
+    result = result_of(stamped.event for stamped in timeline.events)
+    words = result.words if result is not None else ()
     lines = [f"{path}\t{timeline.text}"]
     lines += [f"  {word.start_s:7.2f} {word.end_s:7.2f}  {word.text}" for word in words]
     return "\n".join(lines)

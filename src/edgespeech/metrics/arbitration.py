@@ -29,20 +29,20 @@ class Answer(NamedTuple):
     stamped: Stamped
 
 
-def settled(
-    device: Sequence[Stamped], answers: Sequence[Answer], patience_s: float
+def arbitrate(
+    device: Sequence[Stamped], answers: Sequence[Answer], answer_deadline_s: float
 ) -> tuple[list[Stamped], str | None]:
     """The events that the user has, by time.
 
     Args:
         device: its own events by time, messages (`SENT`) among them.
         answers: to these messages, in any order.
-        patience_s: how long after its final the device takes an answer, in seconds.
+        answer_deadline_s: how long after its final the device takes an answer, in seconds.
 
     Returns:
         The events; and why the last final is the device's own, or None where its words came from the far side.
     """
-    state = _State(patience_s)
+    state = _State(answer_deadline_s)
     events = [event for one in _by_time(device, answers) for event in state.take(one)]
     return events, state.why()
 
@@ -61,7 +61,7 @@ class _State:
     """What the device knows so far.
 
     Attributes:
-        patience_s: see `settled`.
+        answer_deadline_s: see `arbitrate`.
         newest: the message sent last; -1 before the first.
         stands: whether what it told was not withdrawn since.
         published: the words of the last speculative or final result.
@@ -71,7 +71,7 @@ class _State:
         late_s: how long after the final an answer came that was too late.
     """
 
-    patience_s: float
+    answer_deadline_s: float
     newest: int = -1
     stands: bool = False
     published: str | None = None
@@ -92,7 +92,8 @@ class _State:
             return "nothing was sent"
         if self.late_s is None:
             return "no answer came"
-        return f"the answer came {self.late_s:.3f} s after the device's result, expected {self.patience_s:g} s at most"
+        late = f"the answer came {self.late_s:.3f} s after the device's result"
+        return f"{late}, expected {self.answer_deadline_s:g} s at most"
 
     def _said(self, one: Stamped) -> Iterator[Stamped]:
         kind = one.event.kind
@@ -120,7 +121,7 @@ class _State:
             if came.event.text != self.published:
                 self.published = came.event.text
                 yield replace(came, event=replace(came.event, kind=EventKind.SPECULATIVE))
-        elif came.t_s - self.final.t_s <= self.patience_s:
+        elif came.t_s - self.final.t_s <= self.answer_deadline_s:
             self.held, self.ours, self.published = came, False, came.event.text
             yield replace(came, event=replace(came.event, kind=EventKind.FINAL))
         else:

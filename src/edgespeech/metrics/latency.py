@@ -35,7 +35,7 @@ from edgespeech.metrics.upl import (
     was_revised,
 )
 from edgespeech.records.records import Figure
-from edgespeech.records.trace import Timeline
+from edgespeech.records.trace import Stamped, Timeline
 
 CUT_OFF_S = 0.05
 """An end-point this much before the end of speech or earlier cut the user off."""
@@ -191,24 +191,40 @@ def emission_delays(timeline: Timeline) -> tuple[tuple[float, ...], int]:
     A word is the same word where its text (case and punctuation apart) is the same and its times overlap. It
     is shown for good from the first hypothesis on after which none lacks it; a word that only the final has
     is shown by the final. Hypotheses without word times say nothing and are passed over; if all partials are
-    like that, or the final, no word can be used.
+    like that, or the final, no word can be used. Words that are settled have the events up to then.
 
     Returns:
         The delays in seconds, one per usable word, and the number of words in the final.
     """
-    final = timeline.last(EventKind.FINAL)
-    if final is None or timeline.failure is not None:
+    if timeline.failure is not None or timeline.last(EventKind.FINAL) is None:
         return (), 0
+    delays: list[float] = []
+    n_words = 0
+    segment: list[Stamped] = []
+    for stamped in timeline.events:
+        segment.append(stamped)
+        if stamped.event.kind is EventKind.SETTLED:
+            some, n = _segment_delays(segment, len(segment) - 1)
+            delays, n_words, segment = [*delays, *some], n_words + n, []
+    finals = [at for at, stamped in enumerate(segment) if stamped.event.kind is EventKind.FINAL]
+    if finals:
+        some, n = _segment_delays(segment, finals[-1])
+        delays, n_words = [*delays, *some], n_words + n
+    return tuple(delays), n_words
+
+
+def _segment_delays(events: Sequence[Stamped], last: int) -> tuple[list[float], int]:
+    """The delays of the words of one event, by those before it, and how many words it has."""
+    final = events[last]
     words = final.event.words
-    before = timeline.events[: next(i for i, stamped in enumerate(timeline.events) if stamped is final)]
     shown = [
         stamped
-        for stamped in before
+        for stamped in events[:last]
         if stamped.event.kind in (EventKind.PARTIAL, EventKind.SPECULATIVE, EventKind.FINAL)
         and (stamped.event.words or not stamped.event.text.strip())
     ]
     if not words or not any(stamped.event.words for stamped in shown):
-        return (), len(words) or len(final.event.text.split())
+        return [], len(words) or len(final.event.text.split())
     first_s = [final.t_s] * len(words)
     staying = set(range(len(words)))
     for stamped in reversed(shown):
@@ -225,7 +241,7 @@ def emission_delays(timeline: Timeline) -> tuple[tuple[float, ...], int]:
         }
         for i in staying:
             first_s[i] = stamped.t_s
-    return tuple(t_s - word.end_s for t_s, word in zip(first_s, words, strict=True)), len(words)
+    return [t_s - word.end_s for t_s, word in zip(first_s, words, strict=True)], len(words)
 
 
 def summarise(timings: Sequence[UtteranceTiming], groups: Groups, seed: int) -> dict[str, Figure]:

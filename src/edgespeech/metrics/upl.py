@@ -107,7 +107,10 @@ def upl_parts(timeline: Timeline, eos_s: float) -> UplParts | None:
 
 
 def _earliest(timeline: Timeline, *kinds: EventKind) -> Stamped | None:
-    """The first event of these kinds from which on, without a reset, all say what the last final says."""
+    """The first event of these kinds from which on all say what the last final says; None after a failure.
+
+    Nothing is reset or settled in between.
+    """
     final = timeline.last(EventKind.FINAL)
     if final is None or timeline.failure is not None:
         return None
@@ -115,7 +118,7 @@ def _earliest(timeline: Timeline, *kinds: EventKind) -> Stamped | None:
     for stamped in timeline.events:
         if stamped is final:
             break
-        if stamped.event.kind is EventKind.RESET:
+        if stamped.event.kind in (EventKind.RESET, EventKind.SETTLED):
             early = None
         elif stamped.event.kind in kinds and not (early and _agree(early, stamped)):
             early = stamped

@@ -1,4 +1,4 @@
-"""A `.edge` file as the native engine has it: mapped into memory, checked, and multiplied where it lies."""
+"""A `.edge` file in the native engine: mapped into memory, checked, and multiplied in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 
 
 class EdgeFile:
-    """An open file; `edgespeech.packed.edge_file.read_edge` is its slow twin, and tells the format.
+    """An open file; `edgespeech.packed.edge_file.read_edge` is its reference implementation and documents the format.
 
     Any number of threads may use one file at once. It must not be rewritten in place while it is open; it may be
     replaced or removed.
@@ -26,8 +26,8 @@ class EdgeFile:
         path: the file.
 
     Raises:
-        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file,
-            the tensor, the field, what is there and what was expected. Every method raises it after `close`.
+        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file, the
+            tensor, the field, the value and the expectation. Every method raises it after `close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,18 +49,18 @@ class EdgeFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Its memory goes with the last array that `floats` gave out."""
+        """Close the file. Its memory is released with the last array from `floats`."""
         self._file.close()
 
     @property
     def names(self) -> list[str]:
-        """Of the tensors, in the file's order."""
+        """Names of the tensors, in the file's order."""
         with native_errors():
             return cast("list[str]", self._file.names)
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of all masks, values, scales and codebooks; paddings, table and meta are not among them."""
+        """Bytes of all masks, values, scales and codebooks, without padding, table and metadata."""
         with native_errors():
             return cast("int", self._file.packed_bytes)
 
@@ -74,7 +74,7 @@ class EdgeFile:
             return cast("tuple[int, int]", self._file.shape(name))
 
     def floats(self, name: str) -> NDArray[np.float32] | NDArray[np.float16]:
-        """A tensor of floats, with shape `(rows, cols)`, read-only: the file's own memory, which it keeps alive.
+        """A tensor of floats, with shape `(rows, cols)`, read-only: a view of the file's memory, which it keeps alive.
 
         Raises:
             EdgeSpeechError: there is no such tensor, or it holds codes.
@@ -104,15 +104,15 @@ class EdgeFile:
 
 
 def isas() -> list[str]:
-    """The kernels that this CPU can run, out of scalar, avx2, avx512 and neon."""
+    """The kernels that this CPU supports, of scalar, avx2, avx512 and neon."""
     return cast("list[str]", native().isas())
 
 
 def chosen_isa() -> str:
-    """The kernel used when none is asked for: this CPU's best, or what EDGESPEECH_ISA names.
+    """The default kernel: this CPU's best, or the one that EDGESPEECH_ISA names.
 
     Raises:
-        EdgeSpeechError: EDGESPEECH_ISA names none, or one that this CPU lacks.
+        EdgeSpeechError: EDGESPEECH_ISA names an unknown kernel, or one that this CPU lacks.
     """
     with native_errors():
         return cast("str", native().chosen_isa())
@@ -120,7 +120,7 @@ def chosen_isa() -> str:
 
 @contextmanager
 def native_errors() -> Iterator[None]:
-    """What the native code finds wrong, as our own error; its messages are made for people already."""
+    """Convert errors of the native code to `EdgeSpeechError`, with the same message."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

@@ -38,6 +38,17 @@ _SEEDS = re.compile(r"(\d+) seed\(s\)")
 _OWN = {"claim", "detail", "measured", "n", "skipped", "low"}
 
 
+_RENAMED = {"treatment": "compressor", "heads": "networks", "contestants": "peers"}
+"""Keys of configurations and rows in earlier records, and their names now."""
+
+
+def current_names(value: Any) -> Any:
+    """A record's configuration or rows under the present names of renamed keys, at any depth."""
+    if isinstance(value, Mapping):
+        return {_RENAMED.get(key, key): current_names(item) for key, item in value.items()}
+    return [current_names(item) for item in value] if isinstance(value, list) else value
+
+
 def converted(content: Mapping[str, Any], technique: str, claims: Claims, where: str) -> dict[str, Any]:
     """An earlier record in the shape of `edgespeech.records.pages.PageRecord`.
 

@@ -199,6 +199,9 @@ def load_page(path: Path, claims: Claims) -> PageRecord:
         raise EdgeSpeechError(f"{where}: not JSON: {error}") from error
     if isinstance(content, dict) and "schema_version" not in content:
         content = earlier.converted(content, path.parent.name, claims, where)
+    if isinstance(content, dict):
+        renamed = {key: earlier.current_names(content[key]) for key in ("config", "rows") if key in content}
+        content = {**content, **renamed}
     try:
         record = PageRecord.model_validate(content)
     except ValidationError as error:

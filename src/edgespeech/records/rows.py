@@ -44,8 +44,8 @@ def trace_to_row(trace: Trace) -> dict[str, Any]:
                 for reply in trace.remote.replies
             ],
         }
-        if trace.remote.patience_s is not None:
-            row["remote"]["patience_s"] = round(trace.remote.patience_s, _DIGITS)
+        if trace.remote.answer_deadline_s is not None:
+            row["remote"]["answer_deadline_s"] = round(trace.remote.answer_deadline_s, _DIGITS)
         if trace.remote.notes:
             row["remote"]["notes"] = list(trace.remote.notes)
     return row
@@ -78,7 +78,9 @@ def trace_from_row(utterance_id: str, row: dict[str, Any]) -> Trace:
                 )
                 for item in remote["replies"]
             ),
-            patience_s=remote.get("patience_s"),
+            answer_deadline_s=remote.get(
+                "answer_deadline_s", remote.get("patience_s")
+            ),  # its name until 2026-11
             notes=tuple(remote.get("notes", ())),
         ),
         state_bytes=row["state_bytes"],

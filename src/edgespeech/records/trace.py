@@ -6,7 +6,7 @@ one trace replays over any network, and the same trace always gives the same tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edgespeech.contracts import Event, EventKind, RemoteTrace
@@ -47,6 +47,26 @@ class Trace:
     remote: RemoteTrace | None = None
     state_bytes: int | None = None
     failure: str | None = None
+
+
+def result_of(events: Iterable[Event]) -> Event | None:
+    """The last final, behind the text and the words that were settled before it; None where there is no final."""
+    settled: list[Event] = []
+    final = last = None
+    for event in events:
+        if event.kind is EventKind.SETTLED:
+            settled.append(event)
+            last = None
+        elif event.kind is EventKind.FINAL:
+            final = last = event
+    if final is None or not settled:
+        return final
+    parts = settled if last is None else [*settled, last]
+    return Event(
+        kind=EventKind.FINAL,
+        text=" ".join(part.text for part in parts if part.text),
+        words=tuple(word for part in parts for word in part.words),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +118,6 @@ class Timeline:
 
     @property
     def text(self) -> str:
-        """The raw hypothesis that counts: the last final's, empty after a failure."""
-        final = self.last(EventKind.FINAL)
-        return "" if final is None or self.failure is not None else final.event.text
+        """The raw hypothesis that counts, see `result_of`; empty after a failure."""
+        result = None if self.failure is not None else result_of(one.event for one in self.events)
+        return "" if result is None else result.text

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
-from edgespeech.core.places import heads_file
+from edgespeech.core.places import networks_file
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.settings import CHUNK_S, FINAL_S, SearchSettings
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
@@ -21,7 +21,7 @@ WIDTH = 8.0
 ENDPOINTS = ("silence", "learned")
 AHEAD_S = 0.2
 """How much less of it publishes a speculative result: what the article tells of."""
-PATIENCE_S = 0.5
+ANSWER_DEADLINE_S = 0.5
 """After its own final the device takes an answer for so long: a second of silence feels like a failure."""
 TIMEOUT_S = 30.0
 """A measurement waits so long for the last answer, to know what it would have cost."""
@@ -45,7 +45,7 @@ class Hybrid(EdgeRecogniser):
         endpoint: str = "silence",
         final_s: float = FINAL_S,
         ahead_s: float = AHEAD_S,
-        patience_s: float = PATIENCE_S,
+        answer_deadline_s: float = ANSWER_DEADLINE_S,
         timeout_s: float = TIMEOUT_S,
         server: str | None = None,
     ) -> None:
@@ -57,7 +57,7 @@ class Hybrid(EdgeRecogniser):
                 `replication/endpointing`, with the thresholds that it ships with.
             final_s: pause of the decoder that ends an utterance; only with `silence`.
             ahead_s: how much shorter the pause is that publishes a speculative result; only with `silence`.
-            patience_s: how long after its own final the device takes an answer.
+            answer_deadline_s: how long after its own final the device takes an answer.
             timeout_s: how long a measurement waits for the last answer.
             server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
                 in the environment; None: one is started here.
@@ -70,13 +70,13 @@ class Hybrid(EdgeRecogniser):
             raise bad(self.name, "final_s", None, "seconds, above 0")
         if endpoint not in ENDPOINTS:
             raise bad(self.name, "endpoint", endpoint, " or ".join(ENDPOINTS))
-        for option, value in (("patience_s", patience_s), ("timeout_s", timeout_s)):
+        for option, value in (("answer_deadline_s", answer_deadline_s), ("timeout_s", timeout_s)):
             if not value > 0:
                 raise bad(self.name, option, value, "seconds, above 0")
         if not 0 < ahead_s < final_s:
             raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
         self._endpoint, self._silence_s, self._ahead_s = endpoint, final_s, ahead_s
-        self._patience_s, self._timeout_s = patience_s, timeout_s
+        self._answer_deadline_s, self._timeout_s = answer_deadline_s, timeout_s
         self._elsewhere = server
         self._server: ServerProcess | None = None
 
@@ -90,8 +90,8 @@ class Hybrid(EdgeRecogniser):
         for name in (LM, SCALES, VOCABULARY):
             if not (folder / name).is_file():
                 return f"no second pass in {folder}: it has no {name}"
-        if self._endpoint == "learned" and not heads_file().is_file():
-            return f"no end-pointing networks in {heads_file().parent}"
+        if self._endpoint == "learned" and not networks_file().is_file():
+            return f"no end-pointing networks in {networks_file().parent}"
         return EdgeFp32().missing()
 
     def load(self) -> SystemInfo:
@@ -101,7 +101,7 @@ class Hybrid(EdgeRecogniser):
             EdgeSpeechError: a model is not here or damaged, or the server does not start.
         """
         from edgespeech.core.files import sha256_file
-        from edgespeech.endpointing.networks import load_heads
+        from edgespeech.endpointing.networks import load_networks
         from edgespeech.endpointing.scorers import chosen_thresholds
         from edgespeech.lattice.codec import Precision, Vocabulary
         from edgespeech.model.checkpoint import WEIGHTS, load_model, model_files
@@ -114,11 +114,11 @@ class Hybrid(EdgeRecogniser):
         trained, lm = load_model(folder), load_lm(cloud / LM)
         learned = self._endpoint == "learned"
         end = {"final_s": self._silence_s, "ahead_s": self._ahead_s}
-        self._heads, parameters = None, trained.model.parameters_deployed + lm.parameters
+        self._networks, parameters = None, trained.model.parameters_deployed + lm.parameters
         if learned:
-            self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
-            end = chosen_thresholds(self._heads)._asdict()
-            networks = self._heads.named().values()  # all of them are in the file
+            self._networks = load_networks(networks_file(), sha256_file(folder / WEIGHTS))
+            end = chosen_thresholds(self._networks)._asdict()
+            networks = self._networks.named().values()  # all of them are in the file
             parameters += sum(p.numel() for network in networks for p in network.parameters())
         self._device = Device(
             trained=trained,
@@ -127,7 +127,7 @@ class Hybrid(EdgeRecogniser):
             width=WIDTH,
             vocabulary=Vocabulary.load(cloud / VOCABULARY),
             precision=Precision(),
-            patience_s=self._patience_s,
+            answer_deadline_s=self._answer_deadline_s,
             timeout_s=self._timeout_s,
         )
         self.close()
@@ -136,7 +136,7 @@ class Hybrid(EdgeRecogniser):
         self._stream = self._open
         files = {name: folder / name for name in model_files(folder)}
         files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
-        files |= {"end-pointer": heads_file()} if learned else {}
+        files |= {"end-pointer": networks_file()} if learned else {}
         config = {
             "model": trained.model.config.to_mapping(),
             "beam": self._beam,
@@ -145,7 +145,7 @@ class Hybrid(EdgeRecogniser):
             "step": self._device.precision.step,
             "endpoint": self._endpoint,
             **end,
-            "patience_s": self._patience_s,
+            "answer_deadline_s": self._answer_deadline_s,
             "scales": {name: str(scales) for name, scales in load_scales(cloud / SCALES).items()},
             "provenance": trained.provenance,
             "second_pass": lm.provenance,
@@ -163,7 +163,7 @@ class Hybrid(EdgeRecogniser):
                 "ends an utterance where the learned end-pointer does, and speculates before it"
                 if learned
                 else f"{ending(self._silence_s)}, and speculates {self._ahead_s:g} s earlier",
-                f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
+                f"the device's own result stands where no answer comes within {self._answer_deadline_s:g} s of it",
                 "model bytes are those of the device and of the second pass together"
                 + (", and of the end-pointer's networks" if learned else ""),
                 "bytes: WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs",
@@ -178,8 +178,8 @@ class Hybrid(EdgeRecogniser):
         from edgespeech.endpointing.scorers import learned_policy, silence_policy
         from edgespeech.secondpass.device import HybridStream
 
-        if self._heads is not None:
-            policy = learned_policy(self._heads, again=True)
+        if self._networks is not None:
+            policy = learned_policy(self._networks, again=True)
         else:
             policy = silence_policy(self._silence_s, self._ahead_s, again=True)
         connection, notes = None, []

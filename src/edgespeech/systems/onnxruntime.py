@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -74,7 +75,12 @@ class _OnnxPartials(PartialsStream):
         assert model.stack is not None  # `load` has looked
         super().__init__(model.pieces, model.stack * _FRAME_S)
         self._features = StreamingLogMel()
-        self._search: OnnxStream = model.open(multiple=model.stack, max_labels=MAX_LABELS)
+        self._opened = partial(model.open, multiple=model.stack, max_labels=MAX_LABELS)
+        self._search: OnnxStream = self._opened()
+
+    def _restart(self) -> bool:
+        self._search = self._opened()
+        return True
 
     def _hear(self, samples: Samples) -> None:
         self._search.accept(self._features.accept(samples))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import (
+    SAMPLE_RATE,
     Event,
     EventKind,
     Kind,
@@ -24,18 +25,23 @@ from edgespeech.contracts import (
 )
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.search.segments import Segments
 
 FRAMES_PER_S = 100
 _VARIANT = re.compile(r"\(\d+\)$")
 
 
 class _SphinxStream(Stream):
-    """Owns its decoder until `close`, which returns it to the recogniser's pool."""
+    """Owns its decoder until `close`, which returns it to the recogniser's pool.
+
+    Long audio is an utterance of the decoder after the other, as `edgespeech.search.segments` has it.
+    """
 
     def __init__(self, decoder: Any, pool: list[Any]) -> None:
         self._decoder = decoder
         self._pool = pool
         self._said = ""
+        self._segments = Segments()
         self._listening = True
         decoder.reinit_feat()  # forgets the cepstral means and noise levels of the utterance before
         decoder.start_utt()
@@ -43,27 +49,37 @@ class _SphinxStream(Stream):
     def accept(self, samples: Samples) -> Sequence[Event]:
         pcm = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype(np.int16)
         self._decoder.process_raw(pcm.tobytes())
-        hypothesis = self._decoder.hyp()
-        text = hypothesis.hypstr if hypothesis is not None else ""
-        if text == self._said:
-            return ()
-        self._said = text
-        return (Event(kind=EventKind.PARTIAL, text=text, words=self._words()),)
+        segments, events = self._segments, []
+        segments.heard += len(samples)
+        text = self._text()
+        if text != self._said:
+            self._said, segments.emitted = text, segments.heard
+            events.append(Event(kind=EventKind.PARTIAL, text=text, words=self._words()))
+        if segments.is_over:
+            self._decoder.end_utt()
+            events.append(Event(kind=EventKind.SETTLED, text=self._text(), words=self._words()))
+            self._decoder.start_utt()
+            self._said = ""
+            segments.begin()
+        return tuple(events)
 
     def finish(self) -> Sequence[Event]:
         self._decoder.end_utt()
         self._listening = False
+        return (Event(kind=EventKind.FINAL, text=self._text(), words=self._words()),)
+
+    def _text(self) -> str:
         hypothesis = self._decoder.hyp()
-        text = hypothesis.hypstr if hypothesis is not None else ""
-        return (Event(kind=EventKind.FINAL, text=text, words=self._words()),)
+        return hypothesis.hypstr if hypothesis is not None else ""
 
     def _words(self) -> tuple[Word, ...]:
         """The words without silences and noises (`<sil>`, `[NOISE]`) and pronunciation numbers (`the(2)`)."""
+        start_s = self._segments.start / SAMPLE_RATE
         return tuple(
             Word(
                 text=_VARIANT.sub("", segment.word),
-                start_s=segment.start_frame / FRAMES_PER_S,
-                end_s=(segment.end_frame + 1) / FRAMES_PER_S,
+                start_s=start_s + segment.start_frame / FRAMES_PER_S,
+                end_s=start_s + (segment.end_frame + 1) / FRAMES_PER_S,
             )
             for segment in self._decoder.seg() or ()
             if segment.word[0] not in "<["

@@ -10,11 +10,13 @@ import numpy as np
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Request, Samples, Stream, SystemInfo
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.search.segments import Segments
 from edgespeech.search.settings import CHUNK_S
 from edgespeech.systems._exported import ExportedModel, hashes
 
 TAIL_S = 0.4
 """Seconds of silence after the audio: sherpa-onnx runs whole chunks alone."""
+_TAIL = np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32)
 
 
 class SherpaOnnx(ExportedModel):
@@ -71,24 +73,38 @@ class SherpaOnnx(ExportedModel):
 
 
 class _SherpaStream(Stream):
-    """One utterance in progress: a partial whenever the text changes, and a final at the end of the audio."""
+    """One utterance in progress: a partial whenever the text changes, and a final at the end of the audio.
+
+    Long audio is a stream after the other, as `edgespeech.search.segments` has it.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._stream = model.create_stream()
         self._text = ""
+        self._segments = Segments()
 
     def accept(self, samples: Samples) -> Sequence[Event]:
+        segments, events = self._segments, []
+        segments.heard += len(samples)
         self._run(samples)
-        text = self._model.get_result(self._stream).strip()
-        if text == self._text:
-            return ()
-        self._text = text
-        return (Event(kind=EventKind.PARTIAL, text=text),)
+        text = self._result()
+        if text != self._text:
+            self._text, segments.emitted = text, segments.heard
+            events.append(Event(kind=EventKind.PARTIAL, text=text))
+        if segments.is_over:
+            self._run(_TAIL)
+            events.append(Event(kind=EventKind.SETTLED, text=self._result()))
+            self._stream, self._text = self._model.create_stream(), ""
+            segments.begin()
+        return tuple(events)
 
     def finish(self) -> Sequence[Event]:
-        self._run(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
-        return (Event(kind=EventKind.FINAL, text=self._model.get_result(self._stream).strip()),)
+        self._run(_TAIL)
+        return (Event(kind=EventKind.FINAL, text=self._result()),)
+
+    def _result(self) -> str:
+        return str(self._model.get_result(self._stream)).strip()
 
     def _run(self, samples: Samples) -> None:
         self._stream.accept_waveform(SAMPLE_RATE, samples)
