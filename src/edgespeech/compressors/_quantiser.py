@@ -19,7 +19,7 @@ from edgespeech.packed.codes import (
     lloyd_max,
     quantise,
 )
-from edgespeech.training.compressor import Compressor, Options
+from edgespeech.training.compressor import Compressor, Moment, Options
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -59,6 +59,27 @@ class CodebookOptions(Options):
     bits: Annotated[int, Field(ge=2, le=CODEBOOK_BITS)]
 
 
+class PullOptions(Options):
+    """The weight of a regulariser that pulls weights to levels: 0, then a geometric ramp to the end of the run.
+
+    Attributes:
+        free: share of the steps without the regulariser.
+        first: its weight after those; with 1 a weight next to a level moves by the learning rate, which is about the
+            optimiser's largest step.
+        last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
+    """
+
+    free: Share = 0.4
+    first: Positive = 0.01
+    last: Positive = 100.0
+
+    def reach(self, moment: Moment) -> float | None:
+        """How far a step may move a weight next to a level; None without the regulariser."""
+        if moment.step < moment.at(self.free):
+            return None
+        return moment.rate * log_ramp(self.first, self.last, moment.since(self.free))
+
+
 class Quantiser(Compressor):
     """A technique that ends in codes, under a fixed mask or none.
 
@@ -77,6 +98,10 @@ class Quantiser(Compressor):
     def kept(self, weights: Tensor) -> Tensor:
         """The masked weights; their gradients are masked too."""
         return weights if self.mask is None else torch.where(self.mask, weights, 0.0)
+
+    def seen(self, weights: Tensor) -> Tensor:
+        """See `Compressor.seen`."""
+        return self.kept(weights)
 
 
 class UniformQuantiser(Quantiser):

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 from edgespeech.compressors._quantiser import Positive
-from edgespeech.compressors._sparsifier import (
-    Every,
-    Part,
-    SparseOptions,
-    Sparsifier,
-    changes,
-    cubic,
-)
+from edgespeech.compressors._sparsifier import Every, Part, SparseOptions, Sparsifier, changes, cubic
 from edgespeech.compressors.l1 import soft_threshold
 from edgespeech.training.compressor import Moment, Options
 

@@ -6,14 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from edgespeech.compressors._sparsifier import (
-    Every,
-    Part,
-    SparseOptions,
-    Sparsifier,
-    changes,
-    cubic,
-)
+from edgespeech.compressors._sparsifier import Every, Part, SparseOptions, Sparsifier, changes, cubic
 from edgespeech.training.compressor import Moment, Options
 
 

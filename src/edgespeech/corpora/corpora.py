@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from edgespeech.core.config import explain
+from edgespeech.core.config import validated
 from edgespeech.core.files import visible
 from edgespeech.core.places import manifests_dir
 from edgespeech.core.yaml_files import load_yaml
@@ -296,11 +296,7 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    content = load_yaml(path)
-    try:
-        corpus = Corpus.model_validate(content)
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    corpus = validated(Corpus, load_yaml(path), str(path))
     if corpus.name != name:
         raise bad(str(path), "name", corpus.name, f"{name!r}, as the file is called")
     return corpus

@@ -26,7 +26,7 @@ from edgespeech.lattice.paths import log_add
 from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
-from edgespeech.search.beam import cat_states, split_states
+from edgespeech.search.beam import cat_states, next_scores, split_states
 from edgespeech.search.greedy import state_bytes
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.settings import MAX_LABELS
@@ -147,10 +147,7 @@ class LatticeDecoder:
         mass: dict[Labels, float] = {}  # and their total log-probability
         inside = self._states  # states still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            predicted = torch.cat([state.predicted for state in inside])
-            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-            if self._fusion is not None:
-                scores += torch.from_numpy(self._fusion.rows(state.labels for state in inside))
+            scores = next_scores(self._model, frame, inside, self._fusion)
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.closing import Closing
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 
 
-class EdgeFile:
+class EdgeFile(Closing):
     """An open file; `edgespeech.packed.edge_file.read_edge` is its reference implementation and documents the format.
 
     Any number of threads may use one file at once. It must not be rewritten in place while it is open; it may be
@@ -35,18 +35,7 @@ class EdgeFile:
         with native_errors():
             self._file = native().EdgeFile(str(path))
             told: str = self._file.meta
-        try:
-            self.meta: dict[str, Any] = json.loads(told)
-        except (ValueError, RecursionError) as error:
-            raise bad(str(path), "meta", told, f"JSON ({error})") from error
-
-    def __enter__(self) -> EdgeFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.meta = meta_of(told, str(path))
 
     def close(self) -> None:
         """Close the file. Its memory is released with the last array from `floats`."""
@@ -116,6 +105,19 @@ def chosen_isa() -> str:
     """
     with native_errors():
         return cast("str", native().chosen_isa())
+
+
+def meta_of(told: str, where: str) -> dict[str, Any]:
+    """Parse a file's metadata.
+
+    Raises:
+        EdgeSpeechError: it is not JSON.
+    """
+    try:
+        meta: dict[str, Any] = json.loads(told)
+    except (ValueError, RecursionError) as error:
+        raise bad(where, "meta", told, f"JSON ({error})") from error
+    return meta
 
 
 @contextmanager

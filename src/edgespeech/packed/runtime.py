@@ -5,20 +5,19 @@ Letters: N streams, F feature frames (10 ms), T transcriber frames, J joiner wid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
-from edgespeech.packed.loader import native_errors
+from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
 from edgespeech.search.hypothesis import Hypothesis
 
@@ -26,7 +25,7 @@ FORMAT = "edgespeech-model-1"
 """The format's name in a packed model's metadata."""
 
 
-class PackedModel:
+class PackedModel(Closing):
     """A model in one `.edge` file, mapped into memory and run in place.
 
     Any number of threads may open streams of one model, and each of them use its own. The file must not be
@@ -49,14 +48,6 @@ class PackedModel:
             shape: dict[str, int] = self._model.shape
         self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
         note_model(path.name, lambda: sha256_file(path))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file. Open streams continue, and its memory is released once they are closed too."""
@@ -197,10 +188,7 @@ def _read_meta(
     told: str, shape: dict[str, int], where: str
 ) -> tuple[ModelConfig, tuple[str, ...], dict[str, str]]:
     """Configuration, word pieces and provenance; the former two agree with the tensors."""
-    try:
-        meta = json.loads(told)
-    except (ValueError, RecursionError) as error:
-        raise bad(where, "meta", told, f"JSON ({error})") from error
+    meta = meta_of(told, where)
     if meta.get("format") != FORMAT:
         raise bad(where, "format", meta.get("format"), FORMAT)
     values = meta.get("config")

@@ -13,7 +13,8 @@ from edgespeech.pipeline.pages import rendered_pages, rows_of_claims
 from edgespeech.records.claims import load_claims
 from edgespeech.records.pages import newest
 from edgespeech.records.records import load_record, publish_record
-from edgespeech.report.claims_summary import claims_summary, judged_claims
+from edgespeech.report.claims_summary import claims_summary
+from edgespeech.report.page import judged
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
 from edgespeech.report.replication import outcome, replication_table
@@ -86,7 +87,7 @@ def claims_text() -> str:
     for path in sorted((project_root() / "replication").glob("*/claim.yaml")):
         claims = load_claims(path)
         name = path.parent.name
-        found[name] = judged_claims(claims, newest(results_dir() / name, claims))
+        found[name] = judged(claims, newest(results_dir() / name, claims))
     return claims_summary(found)
 
 

@@ -32,7 +32,8 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
     Args:
         entries: modules to begin with, such as a replication's; all of them count.
         package: the folder of `edgespeech`. Rooms of `NOT_MEASURING` in it do not count, nor does what they import.
-        build: the file that says how C++ is compiled; it and the C++ count where a module of a folder with C++ does.
+        build: the file with the compiler settings of C++; it and the C++ sources count if a module in their folder
+            does.
 
     Raises:
         SyntaxError: a module is not Python.
@@ -90,7 +91,7 @@ def _native(source: str) -> bytes:
 
 
 def _silent(node: ast.stmt) -> bool:
-    """Whether a statement decides nothing by itself: an import, or a string that nobody takes."""
+    """Whether a statement has no effect by itself: an import, or a string that is not used."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return True
     return (
@@ -101,7 +102,7 @@ def _silent(node: ast.stmt) -> bool:
 
 
 def _imported(path: Path, package: Path) -> Iterator[Path]:
-    """The package's modules that a module imports. Recognisers are discovered by their room: all of it counts."""
+    """The package's modules that a module imports. Recognisers are discovered in their folder: all of it counts."""
     for name in _names(path.read_text(encoding="utf-8")):
         yield from _modules(name, package)
     if path.is_relative_to(package) and path.stem == "discovery":
@@ -110,7 +111,7 @@ def _imported(path: Path, package: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=1024)
 def _names(source: str) -> tuple[str, ...]:
-    """All that a module's text imports, by dotted names; what is imported from a module may be one too."""
+    """The dotted names of all imports in a module's text; a name imported from a module may be a module too."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

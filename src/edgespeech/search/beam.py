@@ -33,6 +33,38 @@ class LabelScores(Protocol):
         ...
 
 
+class Partial(Protocol):
+    """A hypothesis in a search."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Put out so far."""
+        ...
+
+    @property
+    def predicted(self) -> Tensor:
+        """The predictor's output after them, with shape `(1, J)`."""
+        ...
+
+
+def next_scores(
+    model: Transducer, frame: Tensor, hypotheses: Sequence[Partial], fusion: LabelScores | None
+) -> Tensor:
+    """Log-probabilities of the next label of P hypotheses in a frame, and what is added to them, with shape `(P, V)`.
+
+    Args:
+        model: in evaluation mode.
+        frame: with shape `(1, J)`.
+        hypotheses: at least one.
+        fusion: adds to the scores of labels; None adds nothing.
+    """
+    predicted = torch.cat([one.predicted for one in hypotheses])
+    scores = model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+    if fusion is not None:
+        scores += torch.from_numpy(fusion.rows(one.labels for one in hypotheses))
+    return scores
+
+
 @dataclass(frozen=True, slots=True)
 class _Path:
     """A hypothesis in the search.
@@ -111,10 +143,7 @@ class BeamDecoder:
         left: dict[tuple[int, ...], _Path] = {}  # paths that have left the frame, by their labels
         inside = self._paths  # paths still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            predicted = torch.cat([path.predicted for path in inside])
-            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-            if self._fusion is not None:
-                scores += torch.from_numpy(self._fusion.rows(path.labels for path in inside))
+            scores = next_scores(self._model, frame, inside, self._fusion)
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]

@@ -71,13 +71,13 @@ class PartialsStream(Stream):
         return tuple(events)
 
     def finish(self) -> Sequence[Event]:
-        """The final with its words, unless it was said already."""
+        """The final with its words, unless it was returned already."""
         self._end()
         final = self._event(EventKind.FINAL, self._best())
         return (final,) if self._open or final.text != self._said else ()
 
     def _news(self, best: Hypothesis) -> list[Event]:
-        """A partial where the text is another than before, else nothing."""
+        """A partial if the text has changed, else nothing."""
         if best.labels == self._labels:
             return []
         partial = self._event(EventKind.PARTIAL, best)
@@ -88,17 +88,17 @@ class PartialsStream(Stream):
         return [partial]
 
     def _paused(self) -> bool:
-        """Whether something was said, and then nothing for long enough."""
+        """Whether the last word is followed by a long enough pause."""
         if self._final_s is None or self._segments.emitted is None:
             return False
         return self._segments.heard - self._segments.emitted >= round(self._final_s * SAMPLE_RATE)
 
     def _restart(self) -> bool:
-        """Start a new search with the next sample; False where that cannot be done."""
+        """Start a new search with the next sample; False if that is not supported."""
         return False
 
     def _event(self, kind: EventKind, best: Hypothesis) -> Event:
-        """What is most likely, since the last settled event, with word times of the whole utterance."""
+        """The best hypothesis since the last settled event, with word times relative to the whole utterance."""
         start_s = self._segments.start / SAMPLE_RATE
         words = words_of(best, self._pieces, self._frame_s, self._segments.heard / SAMPLE_RATE - start_s)
         text = " ".join(word.text for word in words)

@@ -18,8 +18,7 @@ from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.labels import BLANK
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
-from edgespeech.metrics.wer import ErrorCounts, wer
-from edgespeech.metrics.word_errors import word_errors_of
+from edgespeech.metrics.word_errors import WordErrors, word_errors_of
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.settings import MAX_LABELS
@@ -29,6 +28,7 @@ from edgespeech.training.shards import Shards
 from edgespeech.training.speech import Speech, tuning_manifest
 from edgespeech.training.store import Store, as_float, decoded
 
+NORMALISER = "basic"
 _SEED = 17
 _TAIL_FRAMES = 50
 """Silence after an utterance, so that a streaming model says the last word."""
@@ -42,6 +42,10 @@ class Sample:
     texts: Sequence[str]
     spoken: Sequence[Features]
     speakers: Sequence[str] = ()
+
+    def word_errors(self, seed: int = 0) -> WordErrors:
+        """Counts errors of transcripts of these utterances, after the normaliser `basic`; the seed is of intervals."""
+        return word_errors_of(self.texts, NORMALISER, self.speakers or None, seed=seed)
 
 
 def tuning_sample(
@@ -133,12 +137,7 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
     """The word error rate of greedy search without a language model, after the normaliser `basic`."""
-    return wer(sample_errors(model, tokeniser, sample))
-
-
-def sample_errors(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> list[ErrorCounts]:
-    """The same by utterance."""
-    return word_errors_of(sample.texts).counts(transcripts(model, tokeniser, sample.spoken))
+    return sample.word_errors().wer(transcripts(model, tokeniser, sample.spoken))
 
 
 def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:
