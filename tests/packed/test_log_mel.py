@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,8 @@ def test_two_extractors_do_not_disturb_each_other() -> None:
 
 def test_other_kinds_of_arrays_are_taken_as_floats() -> None:
     samples = audio(4000)
-    for same in (samples.astype(np.float64), np.repeat(samples, 2)[::2]):
+    others: list[Any] = [samples.astype(np.float64), np.repeat(samples, 2)[::2]]
+    for same in others:
         assert np.array_equal(features(same), features(samples))
 
 
