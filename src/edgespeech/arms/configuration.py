@@ -44,6 +44,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
@@ -104,7 +105,8 @@ class Arms:
     Args:
         folder: of the page, `replication/NAME`.
         config: its configuration: `base` (the file with the base mapping, from the folder on) and `families`; with
-            `fusion`, every packed file has the language models of the model that everything starts from.
+            `fusion`, every packed file has the language models of the model that everything starts from, or the
+            recogniser's where that has none.
         init: folder of the model that everything starts from.
 
     Raises:
@@ -217,12 +219,26 @@ class Arms:
         """Make an arm's `.edge` file.
 
         Raises:
-            EdgeSpeechError: its run is not finished on this machine, or the model cannot be stored so.
+            EdgeSpeechError: its run is not finished on this machine, the model cannot be stored so, or the language
+                models are of other word pieces.
         """
         folder = self.model_folder(arm)
         codes = None if arm.of is not None else load_codes(folder)
-        fusion = load_model(self.init).fusion if self._fused else None
+        fusion = self._language_models() if self._fused else None
         pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
+
+    def _language_models(self) -> Fusion | None:
+        """Those of the model that everything starts from; the recogniser's where it has none."""
+        start = load_model(self.init)
+        if start.fusion is not None:
+            return start.fusion
+        recogniser = load_model(start_model())
+        if recogniser.tokeniser.pieces != start.tokeniser.pieces:
+            where = f"{self._where}: fusion: {without_paths(str(self.init))}"
+            raise bad(
+                where, "word pieces", "others", "those of the recogniser, whose language models it gets"
+            )
+        return recogniser.fusion
 
     def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
         """Make an arm's run, after those that it starts from; or go on where that was stopped.
