@@ -28,9 +28,8 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import Fusion
-from edgespeech.metrics.statistics import RESAMPLES, bootstrap_ratio, paired_ratio_difference
-from edgespeech.metrics.wer import ErrorCounts, wer
-from edgespeech.metrics.word_errors import word_errors_of
+from edgespeech.metrics.statistics import RESAMPLES
+from edgespeech.metrics.word_errors import POOLED, Text, WordErrors
 from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
 from edgespeech.model.tokeniser import Tokeniser
@@ -41,7 +40,7 @@ from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.fusion import load_fusion_config, make_fusion
 from edgespeech.training.loop import LOG, MODEL
 from edgespeech.training.tuning import said
-from edgespeech.training.watch import Sample, sample_errors, tuning_sample
+from edgespeech.training.watch import NORMALISER, Sample, transcripts, tuning_sample
 
 SCHEMA = "edgespeech-choice-2"
 CHOICES = project_root() / "results" / "rnnt" / "choices"
@@ -54,13 +53,10 @@ TUNING = (
 SEED = 0
 GREEDY, SHIPS = "greedy", "ships"
 SEARCHES = {
-    GREEDY: "greedy, no language model; normaliser basic; whole utterances and 0.5 s of silence",
-    SHIPS: f"beam of {BEAM}, language models of the recogniser, native engine in fp32; normaliser basic; whole "
+    GREEDY: f"greedy, no language model; normaliser {NORMALISER}; whole utterances and 0.5 s of silence",
+    SHIPS: f"beam of {BEAM}, language models of the recogniser, native engine in fp32; normaliser {NORMALISER}; whole "
     f"utterances and {TAIL_S:g} s of silence",
 }
-
-Errors = dict[str, list[ErrorCounts]]
-"""Of the utterances of each corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +76,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A candidate's errors, by the search."""
+    """A candidate's errors on each utterance of all corpora, by the search."""
 
     candidate: Candidate
-    errors: dict[str, Errors]
-
-    def pooled(self, search: str) -> list[ErrorCounts]:
-        """Of all corpora."""
-        return [count for counts in self.errors[search].values() for count in counts]
+    errors: dict[str, list[int]]
 
 
 def model_folder(folder: Path) -> Path:
@@ -128,47 +120,44 @@ def fusion_of(tokeniser: Tokeniser) -> Fusion:
     return make_fusion(load_fusion_config(FUSION_CONFIG), tokeniser)
 
 
+def counter_of(samples: Mapping[str, Sample]) -> WordErrors:
+    """Counts errors of transcripts of all samples, one after the other."""
+    references = [
+        Text(name, text, speaker)
+        for name, sample in samples.items()
+        for text, speaker in zip(sample.texts, sample.speakers, strict=True)
+    ]
+    return WordErrors(references, dict.fromkeys(samples, NORMALISER), SEED)
+
+
 def measure(
-    one: Candidate, samples: Mapping[str, Sample], searches: Sequence[str], tailed: Mapping[str, Sample]
+    one: Candidate,
+    samples: Mapping[str, Sample],
+    searches: Sequence[str],
+    tailed: Mapping[str, Sample],
+    counter: WordErrors,
 ) -> Measured:
     """Recognise every sample with a model, by each search; `tailed` are the samples with silence behind each."""
-    errors: dict[str, Errors] = {}
+    errors: dict[str, list[int]] = {}
     for search in searches:
         if search == GREEDY:
             model, tokeniser = one.trained.model, one.trained.tokeniser
-            errors[search] = {name: sample_errors(model, tokeniser, some) for name, some in samples.items()}
-            continue
-        fused = replace(one.trained, fusion=fusion_of(one.trained.tokeniser))
-        errors[search] = {
-            name: word_errors_of(some.texts).counts(said(fused, some.spoken, BEAM))
-            for name, some in tailed.items()
-        }
+            texts = [transcripts(model, tokeniser, some.spoken) for some in samples.values()]
+        else:
+            fused = replace(one.trained, fusion=fusion_of(one.trained.tokeniser))
+            texts = [said(fused, some.spoken, BEAM) for some in tailed.values()]
+        errors[search] = counter.errors([text for some in texts for text in some])
     return Measured(one, errors)
 
 
-def rate(errors: Sequence[ErrorCounts], speakers: Sequence[str]) -> dict[str, float]:
-    """A word error rate and its interval."""
-    wrong, words = [count.errors for count in errors], [count.ref_words for count in errors]
-    interval = bootstrap_ratio(wrong, words, speakers, seed=SEED)
-    return {"wer": wer(errors), "low": interval.low, "high": interval.high}
-
-
-def difference(one: Measured, other: Measured, search: str, speakers: Sequence[str]) -> dict[str, Any]:
+def difference(one: Measured, other: Measured, search: str, counter: WordErrors) -> dict[str, Any]:
     """A model's word error rate over all corpora less another's."""
-    words = [count.ref_words for count in one.pooled(search)]
-    mine, theirs = ([count.errors for count in some.pooled(search)] for some in (one, other))
-    against = paired_ratio_difference(mine, theirs, words, speakers, seed=SEED)
-    return {
-        "wer": against.difference,
-        "low": against.interval.low,
-        "high": against.interval.high,
-        "verdict": against.verdict,
-    }
+    found = counter.compare([one.errors[search]], [other.errors[search]])
+    return {"wer": found.difference, "low": found.low, "high": found.high, "verdict": found.verdict}
 
 
-def about(one: Measured, other: Measured, samples: Mapping[str, Sample]) -> dict[str, Any]:
+def about(one: Measured, other: Measured, counter: WordErrors) -> dict[str, Any]:
     """What the record says of a model, `other` being the one that all are compared with."""
-    speakers = [speaker for sample in samples.values() for speaker in sample.speakers]
     made, (last, _) = one.candidate.trained, one.candidate.parts[-1]
     log = last / LOG
     return {
@@ -187,11 +176,11 @@ def about(one: Measured, other: Measured, samples: Mapping[str, Sample]) -> dict
         "log": json.loads(log.read_text(encoding="utf-8").splitlines()[-1]) if log.is_file() else None,
         **{
             search: {
-                "rates": {name: rate(errors, samples[name].speakers) for name, errors in by_corpus.items()},
-                "pooled": rate(one.pooled(search), speakers),
-                "difference": difference(one, other, search, speakers),
+                "rates": {name: counter.rate(errors, name) for name in counter.corpora if name != POOLED},
+                "pooled": counter.rate(errors),
+                "difference": difference(one, other, search, counter),
             }
-            for search, by_corpus in one.errors.items()
+            for search, errors in one.errors.items()
         },
     }
 
@@ -234,8 +223,9 @@ def choose(
         if by == GREEDY
         else {Path(corpus).stem: tuning_sample(corpus, utterances, tail_s=TAIL_S) for corpus in tuning}
     )
-    measured = {one.name: measure(one, samples, searches, tailed) for one in candidates}
-    best = min(measured, key=lambda name: wer(measured[name].pooled(by)))
+    counter = counter_of(samples)
+    measured = {one.name: measure(one, samples, searches, tailed, counter) for one in candidates}
+    best = min(measured, key=lambda name: sum(measured[name].errors[by]))
     compared_with = against or best
     commit, dirty = git_state(project_root())
     return {
@@ -244,7 +234,7 @@ def choose(
         "chosen": best,
         "by": by,
         "compared_with": compared_with,
-        "models": [about(one, measured[compared_with], samples) for one in measured.values()],
+        "models": [about(one, measured[compared_with], counter) for one in measured.values()],
         "utterances": {name: len(sample.texts) for name, sample in samples.items()},
         "searches": {search: SEARCHES[search] for search in searches},
         "bootstrap": f"95 %, over speakers, {RESAMPLES} resamples, seed {SEED}",

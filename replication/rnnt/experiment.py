@@ -432,7 +432,7 @@ def targets_block(view: View | None) -> str:
     record = PAGE.newest()
     if view is None or record is None:
         return NO_RECORD
-    return targets_table(judged(PAGE, record), PAGE.config()["targets"])
+    return targets_table(judged(PAGE.claims(), record), PAGE.config()["targets"])
 
 
 PAGE = Page(

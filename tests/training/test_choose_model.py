@@ -60,7 +60,7 @@ def test_the_lowest_error_rate_is_chosen_and_the_record_has_all(
     assert record["chosen"] == "silent"
     assert record["utterances"] == {"chords": 10}
     assert record["compared_with"] == "silent"
-    assert silent["greedy"]["rates"]["chords"] == {"wer": 1.0, "low": 1.0, "high": 1.0}
+    assert silent["greedy"]["rates"]["chords"] == {"wer": 1.0, "n": 10, "low": 1.0, "high": 1.0}
     difference = talks["greedy"]["difference"]
     assert difference["wer"] == pytest.approx(talks["greedy"]["pooled"]["wer"] - 1.0)
     assert 0 < difference["low"] <= difference["wer"] <= difference["high"]
