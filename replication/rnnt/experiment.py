@@ -1,9 +1,9 @@
 """Measure the on-device model, its loss and its training, write one record, and render it into this folder's README.
 
 edgespeech replicate rnnt                      # measure the shipped model (minutes)
-edgespeech replicate rnnt --profile full       # make speech and model from nothing first (hours; resumes)
+edgespeech replicate rnnt --profile full       # first make speech and train the model (hours; resumes)
 edgespeech replicate rnnt --targets --profile full  # publish all that the targets are read from, then measure
-edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
+edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship an average of runs' models
 edgespeech replicate rnnt --render             # render the newest record only
 """
 
@@ -57,10 +57,10 @@ from edgespeech.training.loop import LOG, MODEL
 HERE = Path(__file__).parent
 LOSS_SPEED = HERE / "loss_speed.py"
 PEER_VARIABLE = "EDGESPEECH_TORCHAUDIO_PYTHON"
-"""Environment variable that names an interpreter that imports torchaudio, in an environment of its own."""
+"""Environment variable that names an interpreter with torchaudio, in a separate environment."""
 UNPUBLISHED = "no published record of these weights: `make replicate PROFILE=full` makes them"
 PROCESSES = 2
-"""That train where there is no GPU, each on one thread."""
+"""Number of training processes without a GPU, each on one thread."""
 
 
 def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -80,7 +80,7 @@ def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def said(trained: Trained, samples: Samples, step: int) -> str:
-    """What is recognised when so many samples come at a time."""
+    """The transcript if this many samples arrive at a time."""
     stream = TransducerStream(trained, BEAM)
     for at in range(0, len(samples), step):
         stream.accept(samples[at : at + step])
@@ -122,7 +122,7 @@ SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
 
 
 def published(system: str = EdgeFp32.name) -> list[Record]:
-    """The published records of the model that is measured, those with most utterances first, then the newest.
+    """The published records of the measured model, those with most utterances first, then the newest.
 
     Args:
         system: of `SYSTEMS`, all of which have that model.
@@ -145,7 +145,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
 
 
 def interval(figure: Figure) -> Row:
-    """A figure's interval, as a row of the page has it; empty where it has none."""
+    """A figure's interval as fields of a row; empty if it has none."""
     if figure.low is None or figure.high is None:
         return {}
     resampled = [unit for unit in ("speakers", "utterances") if unit in figure.method]
@@ -231,7 +231,7 @@ def rtf(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Our loss beside torchaudio's, by `loss_speed.py`."""
+    """This project's loss compared with torchaudio's, by `loss_speed.py`."""
     del config, seed
     peer = os.environ.get(PEER_VARIABLE)
     if not peer:
@@ -265,12 +265,12 @@ def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def training_files() -> list[Path]:
-    """The runs' files, in the order in which they are made."""
+    """The runs' configurations, in the order of training."""
     return sorted(HERE.glob("train_*.yaml"))
 
 
 def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Seconds of audio a second, as each run's log has it."""
+    """Training speed in seconds of audio per second, from each run's log."""
     del config, seed
     for path in training_files():
         name = load_train_config(path).name
@@ -295,7 +295,7 @@ def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def data(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """How much speech there was to learn from."""
+    """The amount of training speech."""
     del config, seed
     made = load_model(start_model()).provenance
     if missing := {"run", "step", "audio_s", "utterances"} - made.keys():
@@ -310,7 +310,7 @@ def data(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Which errors dominate, in the published hypotheses; of some corpora, adults and children apart."""
+    """The most frequent errors in the published hypotheses; for some corpora, adults and children separately."""
     settings = config["errors"]
     clean = {
         record.corpus.name: record for record in reversed(published()) if record.condition.label == "clean"
@@ -348,7 +348,7 @@ def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def state_block(record: View | None) -> str:
-    """Which model the page is about, or that it is still being made."""
+    """The model of the page, or a note that it is being trained."""
     shown = [row["provenance"] for row in (record or {}).get("rows", ()) if "provenance" in row]
     if not shown:
         return "The model is still being trained: nothing is claimed of it yet.\n"
@@ -396,10 +396,10 @@ def _run(config: TrainConfig) -> Sequence[str]:
 
 
 def make() -> None:
-    """Make the speech and every run from nothing, or go on where that was stopped, and ship what the page ships.
+    """Make the speech and train every run, or resume, and ship the page's model.
 
     Raises:
-        EdgeSpeechError: a step failed; it has said why.
+        EdgeSpeechError: a step failed; its output says why.
     """
     sources = (source for path in training_files() for source in load_train_config(path).speech)
     make_corpora(["corpora/assistant/assistant_dev.jsonl", *(source.corpus for source in sources)])
@@ -450,7 +450,7 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument(
         "--publish-model",

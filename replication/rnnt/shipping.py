@@ -21,19 +21,18 @@ FUSION_CONFIG = Path(__file__).parent / "fusion.yaml"
 
 
 def publish_model(shares: Mapping[str, float]) -> Path:
-    """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
+    """Ship the average of runs' models: a copy in half precision with a language model, and its packed file.
 
     Args:
-        shares: of the runs in the mean, by their names or folders, or those of models; each run goes on from those
-            before it.
+        shares: weights by names or folders of runs or models, each trained on from the ones before it.
 
     Returns:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: what `average_checkpoints` refuses, or the language model's text cannot be had.
+        EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
     """
-    named = [work_dir() / "runs" / name for name in shares]  # a whole path stays one
+    named = [work_dir() / "runs" / name for name in shares]  # an absolute path is unchanged
     folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
     trained = average_checkpoints(folders, list(shares.values()))
     if len(shares) > 1:
@@ -50,10 +49,10 @@ def publish_model(shares: Mapping[str, float]) -> Path:
 
 
 def publish_domains(folder: Path) -> None:
-    """Ship the language models of the domains of `fusion.yaml` for a model that has one of all text.
+    """Ship the domain language models of `fusion.yaml` for a model that has a general one.
 
     Raises:
-        EdgeSpeechError: it has none, or the text cannot be had.
+        EdgeSpeechError: it has none, or the text is not available.
     """
     trained, config = load_model(folder), load_fusion_config(FUSION_CONFIG)
     if trained.fusion is None:
