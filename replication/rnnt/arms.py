@@ -31,7 +31,7 @@ from edgespeech.core.places import project_root, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.synthesis.step import make_corpora
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.taught import store_folder
 from edgespeech.training.teacher import teacher_kind
