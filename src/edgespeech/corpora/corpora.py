@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from edgespeech.core.config import explain
 from edgespeech.core.files import visible
 from edgespeech.core.places import manifests_dir
-from edgespeech.core.yaml_files import load_yaml
+from edgespeech.core.yaml_files import parse_yaml, yaml_bytes
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -296,13 +297,19 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    content = load_yaml(path)
+    return _described(path, yaml_bytes(path, str(path)))
+
+
+@lru_cache(maxsize=512)  # to find a split, every corpus is read
+def _described(path: Path, data: bytes) -> Corpus:
+    """A description whose file holds these bytes."""
+    content = parse_yaml(str(path), data)
     try:
         corpus = Corpus.model_validate(content)
     except ValidationError as error:
         raise explain(str(path), error) from error
-    if corpus.name != name:
-        raise bad(str(path), "name", corpus.name, f"{name!r}, as the file is called")
+    if corpus.name != path.stem:
+        raise bad(str(path), "name", corpus.name, f"{path.stem!r}, as the file is called")
     return corpus
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgespeech.audio.io import AudioMismatchError
 from edgespeech.contracts import Recogniser
+from edgespeech.core.files import TEMPORARY
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.corpora.utterances import AudioCondition
 from edgespeech.errors import EdgeSpeechError, bad
@@ -17,7 +18,7 @@ from edgespeech.text.normalise import normalisers
 
 SNR_DB = (-60.0, 100.0)
 """What a ratio may be: beyond, one of the two cannot be heard at all."""
-_LONGEST_NAME = 255 - len("..12345678.tmp")
+_LONGEST_NAME = 255 - len(f".{TEMPORARY}")
 """Bytes of a file's name, with what `write_atomic` puts around it."""
 _ROW_BYTES = 1 << 16
 """A generous guess of one utterance's row."""
@@ -40,8 +41,7 @@ def check_out(folder: Path, name: str, n_utterances: int) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".trial"):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()  # without a name, so that a kill leaves nothing
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise EdgeSpeechError(f"--out {folder}: cannot be written to: {error.strerror or error}") from error

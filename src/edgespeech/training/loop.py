@@ -2,7 +2,8 @@
 
 A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
 seconds), and `model/`, the averaged weights as they are now, which work as they are. The state is written before the
-model: a run that was killed between the two writes the model of its state when it is taken up.
+model, and `state.json`, which says of which step both are, after it: a run that was killed between them writes the model
+of its state when it is taken up.
 """
 
 from __future__ import annotations
@@ -36,7 +37,15 @@ from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
-from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
+from edgespeech.training.state import (
+    Average,
+    Identity,
+    kept_precision,
+    load_average,
+    load_state,
+    note_step,
+    save_state,
+)
 from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"
@@ -169,8 +178,10 @@ def train(
             about |= {name: f"{rate:.4f}" for name, rate in rates.items()}
         save_model(folder / MODEL, averaged, tokeniser, about)
 
-    if here.leads and step and _step_of_model(folder / MODEL) != step:
-        save_average()
+    if here.leads and step:
+        if _step_of_model(folder / MODEL) != step:
+            save_average()
+        note_step(folder / STATE, identity, step)
     for batch in loader(batches, range(step, end), workers=workers):
         torch.manual_seed(_seed_of(config.seed, step, here.rank))
         rate = config.rate(step)
@@ -196,8 +207,10 @@ def train(
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
+            progress.saving()
             save_state(folder / STATE, identity, step, trained, optimiser, average, treated)
             save_average()
+            note_step(folder / STATE, identity, step)
     progress.close()
     if here.world > 1:
         distributed.destroy_process_group()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from edgespeech.contracts import Samples
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import TEMPORARY, owned, write_atomic
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest
 
@@ -79,11 +77,13 @@ def append_samples(file: BinaryIO, samples: Samples) -> Span:
 def write_raw(path: Path, pieces: Iterable[Samples]) -> list[Span]:
     """Write samples as they come, into a file that is there only when it is complete; returns where each lies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    part = path.with_name(f".{path.name}{TEMPORARY}")
+    with owned(part) as file:
+        try:
             spans = [append_samples(file, samples) for samples in pieces]
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+            file.flush()
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     return spans
