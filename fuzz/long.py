@@ -19,7 +19,7 @@ from typing import Any
 from edgespeech.core.places import project_root, results_dir
 from edgespeech.records.provenance import git_state, processor
 
-READERS = ("edge", "lattice", "heads", "tokeniser", "record", "manifest", "grammar", "protocol")
+READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol")
 _RUNS = re.compile(r"Done (\d+) runs in")
 _COVERAGE = re.compile(r"cov: (\d+)")
 

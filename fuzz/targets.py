@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["edgespeech"]):
     from edgespeech.audio.codec import OpusDecoder
     from edgespeech.cloud import access, protocol
     from edgespeech.corpora.manifest import load_manifest
-    from edgespeech.endpointing.networks import _ABOUT, load_heads, new_heads, save_heads
+    from edgespeech.endpointing.networks import _ABOUT, load_networks, new_networks, save_networks
     from edgespeech.errors import EdgeSpeechError
     from edgespeech.lattice import codec as lattice_codec
     from edgespeech.lattice.lattice import Arc, Final, arranged
@@ -111,17 +111,17 @@ def _lattice_seeds() -> Iterator[bytes]:
         yield lattice_codec.encode(arranged(arcs, ends), _VOCABULARY)[3:-4]
 
 
-def _heads(content: bytes) -> None:
+def _networks(content: bytes) -> None:
     """As a file; and as what a file with good tensors has about them."""
     with contextlib.suppress(EdgeSpeechError):
-        load_heads(_file(content), "0" * 64)
+        load_networks(_file(content), "0" * 64)
     if content[:1] == b"{":
         with contextlib.suppress(UnicodeDecodeError):
-            load_heads(_file(save(_HEADS, {_ABOUT: content.decode()})), "0" * 64)
+            load_networks(_file(save(_HEADS, {_ABOUT: content.decode()})), "0" * 64)
 
 
-def _heads_seeds() -> Iterator[bytes]:
-    save_heads(_FILE, new_heads(4, 5, 3, "0" * 64, seed=0))
+def _networks_seeds() -> Iterator[bytes]:
+    save_networks(_FILE, new_networks(4, 5, 3, "0" * 64, seed=0))
     yield _FILE.read_bytes()
     with safe_open(_FILE, framework="pt") as file:
         _HEADS.update({key: file.get_tensor(key).clone() for key in file.keys()})  # noqa: SIM118 (not a mapping)
@@ -204,7 +204,7 @@ def _protocol_seeds() -> Iterator[bytes]:
 READERS = {
     "edge": Reader(_edge, _edge_seeds),
     "lattice": Reader(_lattice, _lattice_seeds),
-    "heads": Reader(_heads, _heads_seeds),
+    "networks": Reader(_networks, _networks_seeds),
     "tokeniser": Reader(_tokeniser, _tokeniser_seeds),
     "record": Reader(_record, _record_seeds),
     "manifest": Reader(_manifest, _manifest_seeds),

@@ -34,10 +34,10 @@ def check_page(page: ModuleType, arms: Arms, config: dict[str, Any]) -> None:
 def check_blocks(page: ModuleType) -> None:
     """Without a record the page says so, and the plots are those of the newest record."""
     for record in (None, {"rows": [{"claim": "x", "skipped": "y"}]}):
-        assert page.plots(record) == {}
+        assert page.PAGE.plots(record) == {}
         for block in page.PAGE.blocks.values():
             assert block(record) == "No record yet.\n"
-    drawn = page.plots(page.PAGE.view())
+    drawn = page.PAGE.plots(page.PAGE.view())
     assert {path.name for path in page.HERE.glob("*.svg")} == set(drawn)
     for name, svg in drawn.items():
         assert (page.HERE / name).read_text(encoding="utf-8") == svg

@@ -103,7 +103,7 @@ class TinyHybrid(Recogniser):
         *,
         early: tuple[int, ...] = (14,),
         final: tuple[int, ...] = (19,),
-        patience_s: float = 5.0,
+        answer_deadline_s: float = 5.0,
         timeout_s: float = 5.0,
         trace: bool = False,
     ) -> None:
@@ -116,7 +116,7 @@ class TinyHybrid(Recogniser):
             width=8.0,
             vocabulary=KNOWN,
             precision=Precision(),
-            patience_s=patience_s,
+            answer_deadline_s=answer_deadline_s,
             timeout_s=timeout_s,
         )
 

@@ -31,10 +31,10 @@ from replication.az_execution.truth import bars, product_bars, products_table, s
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.arms.peer_bench import (
     Answer,
-    Contestant,
+    Peer,
     Prepared,
+    bench_peers,
     chunk_figures,
-    contest,
     equal_share,
     error_rates,
     longer,
@@ -180,19 +180,17 @@ def pruned(trained: Trained, zeros: float) -> Trained:
     return replace(trained, model=model)
 
 
-def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable, **spec: Any) -> Contestant:
-    """A contestant of one of the kinds of `peer_worker`."""
+def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable, **spec: Any) -> Peer:
+    """A peer of one of the kinds of `peer_worker`."""
     common = {
         "kind": kind,
         "first": str(bench.spoken[0].file),
         "evict_bytes": bench.config["evict_mib"] << 20,
     }
-    return Contestant(name=name, python=python, spec={**common, **spec})
+    return Peer(name=name, python=python, spec={**common, **spec})
 
 
-def exported_process(
-    bench: Bench, name: str, kind: str, folder: Path, *, int8: bool, stack: int = 1
-) -> Contestant:
+def exported_process(bench: Bench, name: str, kind: str, folder: Path, *, int8: bool, stack: int = 1) -> Peer:
     """ONNX Runtime or sherpa-onnx on exported files; `stack`: chunks that are run together at the least.
 
     Raises:
@@ -211,7 +209,7 @@ def exported_process(
     return process(bench, name, kind, files=files, multiple=multiple, max_labels=MAX_LABELS)
 
 
-def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Contestant, int | None]:
+def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Peer, int | None]:
     """A peer's process, and the bytes of its files, where it has any of its own.
 
     Raises:
@@ -230,22 +228,22 @@ def truth(bench: Bench) -> Iterator[Row]:
     config = bench.config
     rows: dict[str, Row] = {}
     stored: dict[str, Mapping[str, Tensor]] = {}
-    contestants = []
+    peers = []
     for name, path in bench.layouts.items():
         stored[name] = networks(read_edge(path).tensors)
         rows[name] = {"name": name, "ours": True, "file_bytes": path.stat().st_size, **sizes(stored[name])}
-        contestants.append(process(bench, name, "edge-packed", file=str(path)))
+        peers.append(process(bench, name, "edge-packed", file=str(path)))
     for entry in config["peers"]:
         name = entry["name"]
         rows[name] = {"name": name, "ours": False}
         layout = Layout(matrices=Encoding(bits=8 if entry["int8"] else 32))
         stored[name] = pack_tensors(bench.trained.model, layout)
         try:
-            contestant, rows[name]["file_bytes"] = peer(bench, entry)
-            contestants.append(contestant)
+            started, rows[name]["file_bytes"] = peer(bench, entry)
+            peers.append(started)
         except EdgeSpeechError as error:
             rows[name]["skipped"] = str(error)
-    contestants.append(process(bench, FEATURES, "features"))
+    peers.append(process(bench, FEATURES, "features"))
     rows[FEATURES] = {"name": FEATURES, "ours": False}
     cold = bench.some("cold")
     share = [
@@ -253,7 +251,7 @@ def truth(bench: Bench) -> Iterator[Row]:
         for item in cold
         for is_cold in (False, True)
     ]
-    results = contest(contestants, warm=bench.spoken, cold=cold, alone={config["ours"]: share})
+    results = bench_peers(peers, warm=bench.spoken, cold=cold, alone={config["ours"]: share})
     reference = results.get(config["reference"], {}).get("warm")
     for name, found in results.items():
         row = rows[name]
@@ -269,7 +267,7 @@ def truth(bench: Bench) -> Iterator[Row]:
     for row in rows.values():
         if "skipped" in row:
             row["skipped"] = without_paths(row["skipped"])
-    yield {"contestants": list(rows.values()), "warm": len(bench.spoken), "cold": len(cold)}
+    yield {"peers": list(rows.values()), "warm": len(bench.spoken), "cold": len(cold)}
     seconds = {
         name: {key: [sum(answer["seconds"]) for answer in found[key]] for key in ("warm", "cold")}
         for name, found in results.items()
@@ -357,15 +355,15 @@ def onnx(bench: Bench) -> Iterator[Row]:
 def sherpa(bench: Bench) -> Iterator[Row]:
     """sherpa-onnx on the exported files against our greedy search, by torch in fp32 and by ONNX Runtime in int8."""
     folder = bench.export(labels=MAX_LABELS)
-    contestants = [process(bench, "ours fp32", "edge-fp32", folder=str(bench.model), int8=False)]
-    contestants.append(
+    peers = [process(bench, "ours fp32", "edge-fp32", folder=str(bench.model), int8=False)]
+    peers.append(
         exported_process(bench, "ours int8", "onnxruntime", bench.exported, int8=True, stack=bench.chunk)
     )
     for int8 in (False, True):
         name = "theirs int8" if int8 else "theirs fp32"
-        contestants.append(exported_process(bench, name, "sherpa-onnx", folder, int8=int8))
+        peers.append(exported_process(bench, name, "sherpa-onnx", folder, int8=int8))
     spoken = [longer(item, SHERPA_TAIL_S) for item in bench.some("sherpa")]
-    results = contest(contestants, warm=spoken)
+    results = bench_peers(peers, warm=spoken)
     for name, found in results.items():
         if "skipped" in found:
             raise EdgeSpeechError(f"{name}: {found['skipped']}")
@@ -442,7 +440,7 @@ def kept(record: View | None, key: str) -> Any:
 
 def truth_block(record: View | None) -> str:
     """The truth table."""
-    found = kept(record, "contestants")
+    found = kept(record, "peers")
     return NO_RECORD if found is None else truth_table(found)
 
 

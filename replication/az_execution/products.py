@@ -2,7 +2,7 @@
 
 python replication/az_execution/products.py PLAN   # PLAN: JSON with `shapes`, `layouts`, `rounds`, `evict_mib`, `seed`
 
-One process on one thread; the contestants take turns. Each has several copies of its matrix, so that between two
+One process on one thread; the peers take turns. Each has several copies of its matrix, so that between two
 products with one copy more memory is read than the last-level cache holds; all copies are multiplied with once before.
 A turn is three products: with one copy, so that the code is there; with the next, timed as cold; with that again, timed
 as warm. Medians over the rounds.
@@ -38,7 +38,7 @@ Work = Callable[[], object]
 
 
 class Product(NamedTuple):
-    """A contestant.
+    """A peer.
 
     Attributes:
         name: what it is called.

@@ -1,8 +1,8 @@
 """The truth table of compressed execution: rows of a record, what they are held to, and their Markdown.
 
-A row of a contestant has `name` and `ours`; then `skipped`, the reason, or `kernel`, `version`, `load_s`,
-`file_bytes`, `peak_added_bytes`, `traffic_bytes_per_s`, `wer` (see `harness.contest.error_rates`), `cold` and `warm`
-(see `harness.contest.chunk_figures`), and of ours `packed_bytes`, `formula_bytes`, `weights` and `stored` (how). What
+A row of a peer has `name` and `ours`; then `skipped`, the reason, or `kernel`, `version`, `load_s`,
+`file_bytes`, `peak_added_bytes`, `traffic_bytes_per_s`, `wer` (see `arms.peer_bench.error_rates`), `cold` and `warm`
+(see `arms.peer_bench.chunk_figures`), and of ours `packed_bytes`, `formula_bytes`, `weights` and `stored` (how). What
 is not known is None or missing. A report of products is what `replication/az_execution/products.py` prints.
 """
 
@@ -34,10 +34,10 @@ def bars(
     """What the truth table's rows are held to, as rows of a page's record.
 
     Args:
-        rows: of all contestants.
+        rows: of all peers.
         ours: the layout that is compared with the peers, chunk by chunk.
         fewer: another one, of fewer bits than any peer has; there is no bar on it.
-        seconds: by contestant, `cold` and `warm`, of all chunks of each utterance; intervals of the ratios of means
+        seconds: by peer, `cold` and `warm`, of all chunks of each utterance; intervals of the ratios of means
             resample these in pairs. None: no intervals.
 
     Raises:
@@ -121,10 +121,10 @@ def product_bars(report: Report) -> Iterator[Row]:
 
 
 def truth_table(rows: Sequence[Row]) -> str:
-    """All contestants; one that did not run says why."""
+    """All peers; one that did not run says why."""
     corpora = list(dict.fromkeys(corpus for row in rows for corpus in row.get("wer", ())))
     head = (
-        "Contestant",
+        "Peer",
         *(f"WER {corpus} (difference [95 %], points)" for corpus in corpora),
         "File",
         "Bits a weight",

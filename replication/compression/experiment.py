@@ -17,11 +17,12 @@ from typing import Any
 
 import yaml
 
-from edgespeech.arms.configuration import Arm, Arms, arms_start, start_model, train_arms
+from edgespeech.arms.configuration import Arm, Arms, compression_base, start_model, train_arms
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
 from edgespeech.arms.packed_bench import Bench, dev_loss, say
+from edgespeech.arms.page import arms_block, arms_plots
 from edgespeech.arms.sensitivity import Option, Tried, fit, layout_of, thinned
-from edgespeech.arms.tables import arms_table, layout_table, pareto_plot
+from edgespeech.arms.tables import layout_table
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root, records_dir, shipped_models
 from edgespeech.core.yaml_files import load_yaml
@@ -62,14 +63,14 @@ def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> 
             layers = {
                 name: {key: value} if value else None for name, value in values.items()
             }  # None: left alone
-            own["treatment"] = {**own["treatment"], "layers": layers}
+            own["compressor"] = {**own["compressor"], "layers": layers}
         found.append(own)
     return found
 
 
 def the_arms(init: Path | None = None) -> Arms:
     """The page's arms on the model that all of them start from, or with the same search on another one."""
-    config, start = settings(), arms_start()
+    config, start = settings(), compression_base()
     bare = Arms(HERE, {**config, "families": []}, start)
     return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
 
@@ -90,7 +91,7 @@ def make_search(profile: str) -> None:
     Raises:
         EdgeSpeechError: the tuning material is not here, or nothing fits.
     """
-    config, init = settings(), arms_start()
+    config, init = settings(), compression_base()
     arms = Arms(HERE, {**config, "families": []}, init)
     if searched(arms.root_sha256) is not None:
         return
@@ -297,25 +298,10 @@ def publish_model() -> str:
         return f"{arm.name}: {file.stat().st_size} bytes, the arm's WER {rate:.4f} on tuning material"
 
 
-def arms_block(record: View | None) -> str:
-    """The table of arms, and its plot."""
-    rows = kept(record, "arms")
-    if rows is None:
-        return NO_RECORD
-    assert record is not None
-    return arms_table(rows, record["config"])
-
-
 def search_block(record: View | None) -> str:
     """What the search chose."""
     told = kept(record, "search")
     return NO_RECORD if told is None else layout_table(told["matrices"])
-
-
-def plots(record: View | None) -> dict[str, str]:
-    """The page's plots, by file name."""
-    rows = kept(record, "arms")
-    return {} if rows is None else {"pareto.svg": pareto_plot(rows)}
 
 
 PAGE = Page(
@@ -323,7 +309,7 @@ PAGE = Page(
     records=RESULTS,
     checks=(arms, search, ships),
     blocks={"arms": arms_block, "search": search_block},
-    plots=plots,
+    plots=arms_plots,
 )
 
 

@@ -24,6 +24,13 @@ Floats = NDArray[np.float64]
 
 STEPS = 200
 """Thresholds of a sweep, at most."""
+QUANTILES = {"ep50_s": 0.5, "ep90_s": 0.9, "ep99_s": 0.99}
+MOST_CUT = 0.2
+"""Cut-off rate up to which a curve goes."""
+_CURVE = 60
+"""Points of a curve, at most."""
+Point = dict[str, float | None]
+"""What a threshold does. Infinite values are None, since JSON has no infinity."""
 _ROUNDING = 1e-9
 
 
@@ -100,6 +107,25 @@ def sweep(scored: Sequence[Scores], *, chunk_s: float, thresholds: Floats | None
         latency_s[row, fired] = chunk_end(heard_s, chunk_s) - one.eos_s
         cut[row, fired] = heard_s < one.eos_s - CUT_OFF_S
     return Sweep(thresholds=thresholds, latency_s=latency_s, cut=cut)
+
+
+def point(found: Sweep, place: int) -> Point:
+    """What a threshold does: `threshold`, `cut_off_rate`, and `ep50_s`, `ep90_s`, `ep99_s`."""
+    latencies = {name: found.latency(place, q) for name, q in QUANTILES.items()}
+    return {
+        "threshold": float(found.thresholds[place]),
+        "cut_off_rate": float(found.cut_off_rate()[place]),
+        **{name: value if math.isfinite(value) else None for name, value in latencies.items()},
+    }
+
+
+def curve(found: Sweep) -> list[Point]:
+    """Points of a sweep, one for each cut-off rate that it has up to 20 %, at most 60."""
+    rates = found.cut_off_rate()
+    first = [place for place in range(len(rates)) if not place or rates[place] != rates[place - 1]]
+    kept = [place for place in first if rates[place] <= MOST_CUT]
+    numbers = np.unique(np.linspace(0, len(kept) - 1, min(_CURVE, len(kept))).round().astype(int))
+    return [point(found, kept[number]) for number in numbers.tolist()]
 
 
 def chunk_end(audio_s: Floats, chunk_s: float) -> Floats:

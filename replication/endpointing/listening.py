@@ -168,6 +168,15 @@ class Early:
     advances_s: tuple[float, ...]
     each_confirmed: tuple[bool | None, ...]
 
+    def as_row(self) -> dict[str, float]:
+        """What concerns the whole set, as JSON holds it."""
+        return {
+            "confirmed": self.confirmed,
+            "published": self.published,
+            "advance_s": self.advance_s,
+            "resets": self.resets,
+        }
+
 
 def early(timelines: Sequence[Timeline]) -> Early:
     """See `Early`; a share of no utterance is 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,6 +142,22 @@ def lessons_cases(
             ends = [case.sos_s, *(time_s for pause in case.pauses for time_s in pause), case.eos_s]
             heard = gated(heard, list(zip(ends[::2], ends[1::2], strict=True)), rng.uniform(*_HANG_S))
         yield replace(case, condition="augmented", samples=heard)
+
+
+def wordless(seconds: float, seed: int) -> dict[str, Samples]:
+    """Sounds in which nobody speaks: silence, white noise, and tones like music, each of so many seconds."""
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    rng = np.random.default_rng(seed)
+    notes = 220 * 2 ** (rng.integers(0, 24, math.ceil(2 * seconds)) / 12)
+    played = notes[(2 * times).astype(int)]
+    tones = sum(np.sin(2 * np.pi * k * played * times) / k for k in (1, 2, 3))
+    beats = np.exp(-4 * (2 * times % 1))
+    sounds = {
+        "silence": np.zeros(len(times)),
+        "white noise": 0.01 * rng.standard_normal(len(times)),
+        "tones": 0.1 * tones * beats,
+    }
+    return {name: samples.astype(np.float32) for name, samples in sounds.items()}
 
 
 def write_set(folder: Path, name: str, made: Iterable[Case]) -> Path:

@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgespeech.endpointing.frames import Frame, Vector
-from edgespeech.endpointing.networks import Arbitrator, EndNet, Heads, Observer
+from edgespeech.endpointing.networks import Arbitrator, EndNet, Networks, Observer
 from edgespeech.errors import EdgeSpeechError, bad
 
 Share = Annotated[float, Field(ge=0)]
 
 
-class HeadsConfig(BaseModel):
+class NetworksConfig(BaseModel):
     """How the networks are trained. Times in seconds.
 
     Attributes:
@@ -98,7 +98,9 @@ def lesson(frames: Sequence[Frame], eos_s: float, after_s: float) -> Lesson:
     )
 
 
-def train_heads(heads: Heads, lessons: Sequence[Lesson], config: HeadsConfig, seed: int) -> dict[str, float]:
+def train_networks(
+    networks: Networks, lessons: Sequence[Lesson], config: NetworksConfig, seed: int
+) -> dict[str, float]:
     """Train all three networks in place; the same seed gives the same weights.
 
     Returns:
@@ -111,14 +113,14 @@ def train_heads(heads: Heads, lessons: Sequence[Lesson], config: HeadsConfig, se
         raise bad("end-pointing", "lessons", 0, "at least one utterance")
     return {
         "learned": _train(
-            heads.learned, lambda rows: _ended_loss(heads.learned, rows), lessons, config, seed
+            networks.learned, lambda rows: _ended_loss(networks.learned, rows), lessons, config, seed
         ),
         "token": _train(
-            heads.token, lambda rows: _token_loss(heads.token, rows, config), lessons, config, seed
+            networks.token, lambda rows: _token_loss(networks.token, rows, config), lessons, config, seed
         ),
         "arbitrator": _train(
-            heads.arbitrator,
-            lambda rows: _arbitrator_loss(heads.arbitrator, rows, config.pause_s),
+            networks.arbitrator,
+            lambda rows: _arbitrator_loss(networks.arbitrator, rows, config.pause_s),
             lessons,
             config,
             seed,
@@ -154,7 +156,7 @@ def _ended_loss(network: EndNet, rows: Sequence[Lesson]) -> Tensor:
     return losses[valid].mean()
 
 
-def _token_loss(network: EndNet, rows: Sequence[Lesson], config: HeadsConfig) -> Tensor:
+def _token_loss(network: EndNet, rows: Sequence[Lesson], config: NetworksConfig) -> Tensor:
     logits, valid, late_s = _run(network, rows)
     penalties = {"early": config.early, "late": config.late, "buffer_s": config.buffer_s}
     return token_loss(logits, valid, late_s, **penalties)
@@ -214,7 +216,7 @@ def _train(
     network: nn.Module,
     loss_of: Callable[[Sequence[Lesson]], Tensor | None],
     lessons: Sequence[Lesson],
-    config: HeadsConfig,
+    config: NetworksConfig,
     seed: int,
 ) -> float:
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from replication.lattices import tables
-from replication.lattices.lists import Wire, listed, same_bytes
+from replication.lattices.lists import LatticeCodec, listed, same_bytes
 from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
 from torch import Tensor
 
@@ -118,11 +118,11 @@ class Bench:
         return self.found[self.config["ours"]["beam"], self.config["ours"]["merge"]]
 
     @property
-    def wire(self) -> Wire:
+    def codec(self) -> LatticeCodec:
         """How lattices are sent."""
         ours = self.config["ours"]
         precision = Precision(step_exponent=ours["step_exponent"])
-        return Wire(width=ours["width"], vocabulary=self.vocabulary, precision=precision)
+        return LatticeCodec(width=ours["width"], vocabulary=self.vocabulary, precision=precision)
 
     @property
     def words(self) -> list[int]:
@@ -273,13 +273,13 @@ def arms(bench: Bench) -> list[Row]:
 
 def sizes(bench: Bench) -> Iterator[Row]:
     """Bytes and oracles of our lattices, pruned more and less, beside n-best lists and audio."""
-    ours, wire = bench.config["ours"], bench.wire
+    ours, codec = bench.config["ours"], bench.codec
     whole = [one.lattice for one in bench.ours]
     opus = [audio["Opus"] for audio in bench.audio]
     n = len(whole)
 
     def point(kind: str, setting: float, some: Sequence[Lattice]) -> Row:
-        taken = [wire.size(lattice) for lattice in some]
+        taken = [codec.size(lattice) for lattice in some]
         least = [oracle(lattice, one.words)[1] for lattice, one in zip(some, bench.heard, strict=True)]
         return {
             "kind": kind,
@@ -299,7 +299,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
     ]
     kept = [prune(one, ours["width"]) for one in whole]
     here = point("lattice", ours["width"], kept)
-    shares = [[wire.size(one) / sound] for one, sound in zip(kept, opus, strict=True)]
+    shares = [[codec.size(one) / sound] for one, sound in zip(kept, opus, strict=True)]
     beside = {codec: statistics.fmean(audio[codec] for audio in bench.audio) for codec in bench.audio[0]}
     detail = (
         f"beam {ours['beam']}, {tables.merged_labels(ours['merge'])}, paths within {ours['width']:g} nats; "
@@ -323,7 +323,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
         yield {"claim": "lattices.gain", "detail": detail, "n": n, **bench.ratio(gained, whole_gain)}
     # A further path takes at least an arc or an end of its own.
     lists = [
-        same_bytes(lattice, wire.size(one), wire, longest=len(one.arcs) + 1)
+        same_bytes(lattice, codec.size(one), codec, longest=len(one.arcs) + 1)
         for lattice, one in zip(whole, kept, strict=True)
     ]
     theirs = [oracle(lattice, one.words)[1] for lattice, one in zip(lists, bench.heard, strict=True)]
@@ -357,10 +357,10 @@ def rounding(bench: Bench) -> Iterator[Row]:
 
     rows = [tried(Precision(step_exponent=exponent))[0] for exponent in bench.config["step_exponents"]]
     rows.append(tried(Precision(step_exponent=ours["step_exponent"], prediction=True))[0])
-    here, errors = tried(bench.wire.precision)
+    here, errors = tried(bench.codec.precision)
     yield {
         "claim": "lattices.quantised",
-        "detail": f"steps of {bench.wire.precision.step:g} nats; {100 * here['changed']:.1f} % have another best path",
+        "detail": f"steps of {bench.codec.precision.step:g} nats; {100 * here['changed']:.1f} % have another best path",
         **bench.difference(errors, [one.best for one in bench.ours]),
         "n": len(kept),
         "roundings": rows,
@@ -415,7 +415,7 @@ def second_pass(bench: Bench) -> Iterator[Row]:
     )
     heard = heard_with_lattices(bench.trained, utterances, normalise, beam=ours["beam"], merge=ours["merge"])
     internal = InternalScorer(bench.trained.model, bench.trained.tokeniser)
-    yield from measured(heard, scorer, internal, scales, bench.wire, seed=bench.seed, pooled=pooled)
+    yield from measured(heard, scorer, internal, scales, bench.codec, seed=bench.seed, pooled=pooled)
 
 
 def write_words(config: dict[str, Any]) -> None:

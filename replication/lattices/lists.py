@@ -41,7 +41,7 @@ ARMS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wire:
+class LatticeCodec:
     """How lattices are sent.
 
     Attributes:
@@ -59,21 +59,21 @@ class Wire:
         return len(encode(lattice, self.vocabulary, self.precision))
 
 
-def sent(lattice: Lattice, arm: Arm, wire: Wire) -> tuple[Lattice, int]:
+def sent(lattice: Lattice, arm: Arm, codec: LatticeCodec) -> tuple[Lattice, int]:
     """What of a lattice arrives at the server, and the bytes of its message.
 
     Args:
         lattice: as the search made it. Lists are of its paths, not of those alone that are in the pruned one.
         arm: how much of it is sent.
-        wire: how.
+        codec: how.
     """
     if arm.paths == "lattice":
-        told = prune(lattice, wire.width)
+        told = prune(lattice, codec.width)
     elif arm.paths == "equal bytes":
-        told = same_bytes(lattice, wire.size(prune(lattice, wire.width)), wire)
+        told = same_bytes(lattice, codec.size(prune(lattice, codec.width)), codec)
     else:
         told = listed(lattice, arm.paths)
-    return rounded(told, wire.precision), wire.size(told)
+    return rounded(told, codec.precision), codec.size(told)
 
 
 def listed(lattice: Lattice, count: int) -> Lattice:
@@ -81,20 +81,20 @@ def listed(lattice: Lattice, count: int) -> Lattice:
     return tree(lattice, n_best(lattice, count))
 
 
-def same_bytes(lattice: Lattice, budget: int, wire: Wire, longest: int = LONGEST) -> Lattice:
+def same_bytes(lattice: Lattice, budget: int, codec: LatticeCodec, longest: int = LONGEST) -> Lattice:
     """The longest n-best list whose message takes no more bytes; the best path alone if even that does.
 
     Args:
         lattice: whose paths are listed.
         budget: bytes.
-        wire: how the list is sent; its width is not used.
+        codec: how the list is sent; its width is not used.
         longest: most paths of the list.
     """
     best = n_best(lattice, longest)
     low, high = 1, len(best)
     while low < high:
         middle = (low + high + 1) // 2
-        if wire.size(tree(lattice, best[:middle])) <= budget:
+        if codec.size(tree(lattice, best[:middle])) <= budget:
             low = middle
         else:
             high = middle - 1

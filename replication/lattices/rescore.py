@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from replication.lattices.lists import ARMS, Wire, expanded, sent
+from replication.lattices.lists import ARMS, LatticeCodec, expanded, sent
 
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import shipped_models, work_dir
@@ -77,18 +77,18 @@ def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattic
         yield item.text, lattice_of(trained, samples, how["beam"], how["merge"])
 
 
-def wire() -> Wire:
+def codec() -> LatticeCodec:
     """How lattices are sent."""
     how = ours()
     precision = Precision(step_exponent=how["step_exponent"])
-    return Wire(width=how["width"], vocabulary=Vocabulary.load(WORDS), precision=precision)
+    return LatticeCodec(width=how["width"], vocabulary=Vocabulary.load(WORDS), precision=precision)
 
 
 def find_scales(
     found: Iterable[tuple[str, Lattice]], scorer: RememberingScorer, internal: InternalScorer
 ) -> dict[str, Tuned]:
     """The scales of every arm, by lattices and what was said in them."""
-    sending = wire()
+    sending = codec()
     cases: dict[int | str, list[Candidates]] = {arm.paths: [] for arm in ARMS}
     one_of_each = {arm.paths: arm for arm in ARMS}
     for text, lattice in found:

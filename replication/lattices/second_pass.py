@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from replication.lattices.lists import ARMS, Wire, rescored, sent
+from replication.lattices.lists import ARMS, LatticeCodec, rescored, sent
 
 from edgespeech.contracts import Samples
 from edgespeech.corpora.utterances import Utterances
@@ -83,7 +83,7 @@ def measured(
     scorer: WordScorer,
     internal: InternalScorer,
     scales: Mapping[str, Scales],
-    wire: Wire,
+    codec: LatticeCodec,
     *,
     seed: int,
     pooled: Collection[str] | None = None,
@@ -98,7 +98,7 @@ def measured(
         scorer: the language model.
         internal: of the device's model.
         scales: by the arms' names; found on a development set.
-        wire: how lattices are sent.
+        codec: how lattices are sent.
         seed: of the intervals.
         pooled: the corpora that the claims are about; None: all.
 
@@ -119,7 +119,7 @@ def measured(
     sizes: dict[str, list[int]] = {device: [0] * len(heard), **{arm.name: [] for arm in ARMS}}
     for one in heard:
         for arm in ARMS:
-            arrived, size = sent(one.lattice, arm, wire)
+            arrived, size = sent(one.lattice, arm, codec)
             text = rescored(arrived, scorer, internal, scales[arm.name])
             errors[arm.name].append(_errors(one, text))
             oracles[arm.name].append(oracle(arrived, one.words)[1])

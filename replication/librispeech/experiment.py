@@ -12,12 +12,11 @@ from typing import Any
 
 from edgespeech.core.places import project_root, work_dir
 from edgespeech.harness.checks import Page, Row, parser
-from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.report.page import run
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL
-from edgespeech.training.watch import evaluation_sample, sample_errors
+from edgespeech.training.watch import evaluation_sample, transcripts
 
 HERE = Path(__file__).parent
 
@@ -33,18 +32,9 @@ def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
                 continue
             trained = load_model(folder)
             sample = evaluation_sample(split)
-            errors = sample_errors(trained.model, trained.tokeniser, sample)
-            wrong, words = [one.errors for one in errors], [one.ref_words for one in errors]
-            interval = bootstrap_ratio(wrong, words, sample.speakers, seed=seed)
-            yield {
-                **row,
-                "measured": sum(wrong) / sum(words),
-                "low": interval.low,
-                "high": interval.high,
-                "n": len(errors),
-                "resampled": ("speakers",),
-                "provenance": trained.provenance,
-            }
+            counter = sample.word_errors(seed)
+            errors = counter.errors(transcripts(trained.model, trained.tokeniser, sample.spoken))
+            yield {**row, **counter.as_row(errors), "provenance": trained.provenance}
 
 
 PAGE = Page(folder=HERE, records=project_root() / "results" / "librispeech", checks=(error_rates,))

@@ -16,23 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from edgespeech.arms.configuration import arms_of, latent_weights, train_arms
+from edgespeech.arms.configuration import arms_of, latent_weights
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
-from edgespeech.arms.rescored import rescore_newest
+from edgespeech.arms.page import arms_and_plot_block, arms_plots, main_of_arms
 from edgespeech.arms.sensitivity import Option
-from edgespeech.arms.tables import (
-    arms_table,
-    curve_plot,
-    distances_plot,
-    pareto_plot,
-    sensitivity_table,
-)
+from edgespeech.arms.tables import distances_plot, sensitivity_table
 from edgespeech.core.places import project_root
-from edgespeech.core.yaml_files import load_yaml
-from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
+from edgespeech.harness.checks import NO_RECORD, Page, Row, View
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
-from edgespeech.report.page import run
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "qat"
@@ -96,16 +88,6 @@ def sensitivity(config: dict[str, Any], seed: int) -> Iterator[Row]:
     yield from sensitivity_rows(arms_of(HERE), options, config["sensitivity"], config["profile"], seed)
 
 
-def arms_block(record: View | None) -> str:
-    """The table of arms, and its plots."""
-    rows = kept(record, "arms")
-    if rows is None:
-        return NO_RECORD
-    assert record is not None
-    pictures = "![word errors against bytes and time](pareto.svg)\n"
-    return f"{arms_table(rows, record['config'])}\n{pictures}"
-
-
 def distances_block(record: View | None) -> str:
     """The picture of distances."""
     return (
@@ -126,37 +108,19 @@ def pictures_of(record: View | None) -> list[Row]:
 
 def plots(record: View | None) -> dict[str, str]:
     """The page's plots, by file name."""
-    drawn: dict[str, str] = {}
-    if (rows := kept(record, "arms")) is not None:
-        assert record is not None
-        drawn["bits.svg"] = curve_plot(rows, record["config"]["control"], "bits")
-        drawn["pareto.svg"] = pareto_plot(rows)
-    if shown := pictures_of(record):
-        drawn["distances.svg"] = distances_plot(shown)
-    return drawn
+    shown = pictures_of(record)
+    return arms_plots(record, "bits.svg") | ({"distances.svg": distances_plot(shown)} if shown else {})
 
 
 PAGE = Page(
     folder=HERE,
     records=RESULTS,
     checks=(arms, distances, sensitivity),
-    blocks={"arms": arms_block, "distances": distances_block, "sensitivity": sensitivity_block},
+    blocks={"arms": arms_and_plot_block, "distances": distances_block, "sensitivity": sensitivity_block},
     plots=plots,
 )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """See the top."""
-    options = parser(__doc__)
-    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
-    options.add_argument(
-        "--rescore", action="store_true", help="score the published transcripts again, and no more"
-    )
-    given = options.parse_args(words)
-    if given.rescore:
-        rescore_newest(PAGE)
-        given.render = True
-    if given.profile == "full" and not given.render:
-        config = load_yaml(HERE / "config.yaml")
-        train_arms(arms_of(HERE), given.only, processes=config["processes"])
-    run(PAGE, profile=given.profile, render_only=given.render)
+    main_of_arms(PAGE, __doc__, words)

@@ -32,7 +32,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.rescore import current_records
 from edgespeech.lm.fusion import save_fusion
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import (
     WEIGHTS,
     Trained,
@@ -409,15 +409,18 @@ def publish_model(shares: Mapping[str, float]) -> Path:
     """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
 
     Args:
-        shares: of the runs in the mean, by their names or folders; each run goes on from those before it.
+        shares: of the runs in the mean, by their names or folders, or those of models; each run goes on from those
+            before it.
 
     Returns:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: what `mean_model` refuses, or the language model's text cannot be had.
+        EdgeSpeechError: what `average_checkpoints` refuses, or the language model's text cannot be had.
     """
-    trained = mean_model([work_dir() / "runs" / name / MODEL for name in shares], list(shares.values()))
+    named = [work_dir() / "runs" / name for name in shares]  # a whole path stays one
+    folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
+    trained = average_checkpoints(folders, list(shares.values()))
     if len(shares) > 1:
         told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})

@@ -5,7 +5,7 @@ python replication/rnnt/loss_speed.py                      # ours, and the joine
 
 A run is forward and backward of joiner and loss, down to the gradients of the encoded frames, the predictions and
 the joiner's weights. torchaudio's loss takes logits, so its run makes them with the plain joiner; `joiner_alone` is
-that part without any loss: no loss that takes logits can come below it. Each contestant has a process of its own,
+that part without any loss: no loss that takes logits can come below it. Each implementation has a process of its own,
 and their runs alternate.
 """
 
@@ -52,7 +52,7 @@ def joined(inputs: Inputs) -> Tensor:
     return torch.nn.functional.linear(hidden, inputs["weight"], inputs["bias"])
 
 
-def contestant(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
+def implementation(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
     """What computes the batch's summed loss."""
     if name == "ours":
         from edgespeech.model.loss import transducer_loss
@@ -71,9 +71,9 @@ def contestant(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
 
 
 def work(sizes: argparse.Namespace) -> None:
-    """One contestant's process: a line of JSON for every line read, and one with the memory at the end."""
+    """One implementation's process: a line of JSON for every line read, and one with the memory at the end."""
     torch.set_num_threads(sizes.threads)
-    run = contestant(sizes.worker, sizes.memory_mib)
+    run = implementation(sizes.worker, sizes.memory_mib)
     small = argparse.Namespace(**{**vars(sizes), "batch": 1, "frames": 2, "labels": 1})
     torch.autograd.backward(
         run(make_inputs(small))
@@ -99,7 +99,7 @@ def work(sizes: argparse.Namespace) -> None:
 
 
 def compare(sizes: argparse.Namespace) -> dict[str, Any]:
-    """Alternate the contestants' runs; the first of each is not counted."""
+    """Alternate the implementations' runs; the first of each is not counted."""
     interpreters = {"ours": sys.executable, "joiner_alone": sys.executable}
     if sizes.peer_python is not None:
         interpreters["torchaudio"] = sizes.peer_python
@@ -141,7 +141,7 @@ def compare(sizes: argparse.Namespace) -> dict[str, Any]:
 
 
 def answer(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line of a contestant; its own words are on stderr when there is none."""
+    """The next line of a implementation; its own words are on stderr when there is none."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

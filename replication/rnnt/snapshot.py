@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, model_bytes, save_model
 from edgespeech.training.loop import MODEL
 
@@ -41,7 +41,7 @@ def snapshot(folders: Sequence[Path], shares: Sequence[float] | None, out: Path)
     if out.exists():
         raise bad("snapshot", "name", out.name, "a new one: a snapshot is never overwritten")
     models = [folder / MODEL if (folder / MODEL).is_dir() else folder for folder in folders]
-    trained = mean_model(models, shares)
+    trained = average_checkpoints(models, shares)
     if (expected := 2 * trained.model.parameters_deployed) > LARGEST_BYTES:
         raise bad("snapshot", "bytes", expected, f"at most {LARGEST_BYTES}")
     about = dict(trained.provenance)

@@ -1,8 +1,8 @@
 """The contracts of EdgeSpeech: read this file first.
 
-A *recogniser* turns a stream of audio into *events*. The *runner* delivers the audio in virtual real time, owns
-every clock and seed, and stamps the events; a recogniser keeps no clock. What happens on the far side of a network
-comes back as a *remote trace* (bytes and compute, no wall times), over which any *link* can be replayed.
+A *recogniser* turns a stream of audio into *events*. The *runner* delivers the audio in virtual real time, owns every
+clock and seed, and time-stamps the events; a recogniser has no clock of its own. The work of a remote server is
+returned as a *remote trace* (bytes and compute times, no wall-clock times), which can be replayed over any *link*.
 
 Units: seconds (`_s`), bytes, hertz, bits per second (`_bps`). Audio is mono float32 in [-1, 1].
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 SAMPLE_RATE = 16_000
 RECOGNISER_GROUP = "edgespeech.recognisers"
-"""Group of entry points by which packages bring recognisers."""
+"""Entry-point group with which other packages register recognisers."""
 
 
 class Kind(StrEnum):
@@ -33,18 +33,21 @@ class Kind(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What a recogniser can say while it listens."""
+    """The kinds of events that a recogniser returns."""
 
     PARTIAL = "partial"
     """The hypothesis so far; may change."""
     SPECULATIVE = "speculative"
-    """A result published early, in the hope that the final one confirms it."""
+    """A result published early, which the final result is expected to confirm."""
     ENDPOINT = "endpoint"
     """The user has stopped speaking."""
     FINAL = "final"
-    """The result. A later final of the same utterance extends or replaces it: the last one counts."""
+    """The final result. A later final of the same utterance extends or replaces it: the last one counts."""
     RESET = "reset"
     """The speculative result was wrong; downstream must start again."""
+    SETTLED = "settled"
+    """The text and words since the last such event, or since the start, will not change: later hypotheses begin behind
+    them. Long audio alone needs it: without it every hypothesis repeats hours of speech."""
     SENT = "sent"
     """One message left for the network; `n_bytes` is its payload after the codec, before framing."""
 
@@ -60,12 +63,12 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """One thing that a recogniser said.
+    """One event of a recogniser.
 
     Attributes:
         kind: what it is.
-        text: the raw hypothesis of the whole utterance so far (partial, speculative, final).
-        words: word times, where the recogniser knows them.
+        text: the raw hypothesis of the whole utterance so far (partial, speculative, final), without what is settled.
+        words: word times, if the recogniser provides them.
         audio_s: the audio time that the event is about, where it is known (for an end-point: how much audio had
             been consumed when it was decided).
         n_bytes: payload bytes of a `SENT` message.
@@ -80,10 +83,10 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A message from the far side: its payload bytes, its event, and the uplink message that caused it.
+    """A message from the server: its payload bytes, its event, and the uplink message that caused it.
 
-    `after_message` counts the stream's `SENT` events from 0. `compute_s` is how much of that message's compute was
-    done when the reply left; None: all of it.
+    `after_message` counts the stream's `SENT` events from 0. `compute_s` is the part of that message's compute time
+    that was spent before the reply was sent; None: all of it.
     """
 
     after_message: int
@@ -94,19 +97,19 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteTrace:
-    """What the far side did with one stream: compute per uplink message, and its replies in order.
+    """The server's work on one stream: compute time per uplink message, and the replies in order.
 
-    `compute_s[m]` is the compute that message m caused, measured on the far side around that work alone.
+    `compute_s[m]` is the compute time caused by message m, measured on the server around that work alone.
 
     Attributes:
-        patience_s: of a device that has a result of its own: so long after it the far side's answer to the newest
-            message may replace it, see `edgespeech.metrics.arbitration`. None: there is no other result.
-        notes: what the far side did that it should not have done.
+        answer_deadline_s: for a device with a result of its own: how long after that result the server's answer to the
+            newest message may still replace it, see `edgespeech.metrics.arbitration`. None: the device has no result.
+        notes: violations of the protocol by the server.
     """
 
     compute_s: tuple[float, ...] = ()
     replies: tuple[Reply, ...] = ()
-    patience_s: float | None = None
+    answer_deadline_s: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -127,14 +130,14 @@ class LinkProfile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What one utterance brings along besides its audio.
+    """Information that accompanies the audio of one utterance.
 
     Attributes:
         utterance_id: the manifest's id.
         language: ISO 639-1 code.
-        context: phrases that are likely to be said (contact names, menu items); may be empty.
-        link: the network, for recognisers that decide by it; None when the replay decides afterwards.
-        seed: for anything random in the recogniser.
+        context: phrases that are likely to be spoken (contact names, menu items); may be empty.
+        link: the network, for recognisers that adapt to it; None if the network is applied afterwards by replay.
+        seed: for random numbers in the recogniser.
     """
 
     utterance_id: str
@@ -146,18 +149,18 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemInfo:
-    """What a recogniser says about itself once loaded.
+    """The description that a recogniser returns after loading.
 
     Attributes:
         name: as in the tables.
         kind: device, cloud or hybrid.
-        model_bytes: size of the files that ship, wherever they run; 0 for none.
-        parameters: number of weights, or None where the model does not say.
+        model_bytes: total size of the model files, on device and server; 0 for none.
+        parameters: number of weights, or None if unknown.
         chunk_s: how much audio one `accept` takes.
-        citation: where it comes from: name, version, licence.
+        citation: its origin: name, version, licence.
         config: everything that changes its output or its bytes, JSON-serialisable.
         model_sha256: file name to hash, for every file in `model_bytes`.
-        notes: what a reader of its row must know (footnotes).
+        notes: footnotes for its row in tables.
     """
 
     name: str
@@ -176,22 +179,22 @@ class Stream(ABC):
 
     @abstractmethod
     def accept(self, samples: Samples) -> Sequence[Event]:
-        """Take the next samples, with shape `(N,)`, `0 < N <= chunk_s * 16000`; return what there is to say."""
+        """Take the next samples, with shape `(N,)`, `0 < N <= chunk_s * 16000`; return new events."""
 
     @abstractmethod
     def finish(self) -> Sequence[Event]:
-        """The audio is over: consume what is left and return the last events. Called exactly once."""
+        """End of the audio: process the rest and return the last events. Called exactly once."""
 
     def remote(self) -> RemoteTrace | None:
-        """What the far side did; called once, after `finish`, outside every clock. None: there is no far side."""
+        """The server's work; called once, after `finish`, outside all timing. None: there is no server."""
         return None
 
     def state_bytes(self) -> int | None:
-        """Bytes of state this stream holds, or None when that is not known."""
+        """Size of this stream's state in bytes, or None if unknown."""
         return None
 
     def close(self) -> None:
-        """Let go of the stream, finished or not."""
+        """Release the stream, finished or not."""
         return None
 
 
@@ -207,9 +210,9 @@ class Recogniser(ABC):
     kind: ClassVar[Kind]
     summary: ClassVar[str]
     languages: ClassVar[tuple[str, ...]] = ()
-    """ISO 639-1 codes of what it recognises; empty where it does not say. Others are refused before a run."""
+    """ISO 639-1 codes of the languages that it recognises; empty if unspecified. Others are refused before a run."""
     takes_context: ClassVar[bool | None] = None
-    """Whether the phrases of a request change anything; None where it does not say. Phrases that would be ignored are
+    """Whether it uses the context phrases of a request; None if unspecified. Phrases that would be ignored are
     refused before a run."""
 
     def missing(self) -> str | None:
@@ -218,23 +221,23 @@ class Recogniser(ABC):
 
     @abstractmethod
     def load(self) -> SystemInfo:
-        """Load everything, once, before any stream. May take long; its time is recorded apart."""
+        """Load everything, once, before any stream. May take long; the load time is recorded separately."""
 
     @abstractmethod
     def open(self, request: Request) -> Stream:
-        """Start a stream. Any number may be open at once, and they do not disturb each other."""
+        """Start a stream. Any number may be open at once; they are independent."""
 
     def helper_pids(self) -> Sequence[int]:
-        """Processes that do part of the work (a server), so that their memory is counted too."""
+        """Process ids of helpers (such as a server), so that their memory is counted too."""
         return ()
 
     def close(self) -> None:
-        """Stop helpers and free what `load` took."""
+        """Stop helpers and free the resources of `load`."""
         return None
 
 
 class Verdict(StrEnum):
-    """What became of a claim (`edgespeech.records.claims`), or of a published value measured again."""
+    """The verdict on a claim (`edgespeech.records.claims`), or on a published value measured again."""
 
     REPRODUCED = "reproduced"
     PARTLY = "partly"
@@ -246,7 +249,7 @@ class Verdict(StrEnum):
 
 
 class Difference(StrEnum):
-    """What a paired interval says of two systems. Lower is better for every rate it is used on."""
+    """The conclusion from a paired interval of two systems. Lower is better for every rate it is used on."""
 
     BETTER = "better"
     WORSE = "worse"

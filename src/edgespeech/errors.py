@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 _LONGEST = 120
-"""Characters of a value that a message shows."""
+"""Maximum number of characters of a value in a message."""
 
 
 class EdgeSpeechError(Exception):
-    """A mistake in what was given to us (file, field, value), phrased so that a person can act on it.
+    """An error in user input (file, field, value), phrased so that a person can act on it.
 
-    The command line prints the message alone and exits with status 2. Anything else that escapes is a bug and
-    keeps its traceback.
+    The command line prints the message alone and exits with status 2. Any other exception is a bug and is shown with
+    its traceback.
     """
 
 
 class InterruptedRunError(EdgeSpeechError):
-    """A person stopped a run; the message says what is kept of it. Exit status 130."""
+    """A person interrupted a run; the message says which results were saved. Exit status 130."""
 
 
 def bad(where: str, field: str, value: object, expected: str) -> EdgeSpeechError:
@@ -24,8 +24,8 @@ def bad(where: str, field: str, value: object, expected: str) -> EdgeSpeechError
     Args:
         where: the file, with a line number where there is one, or the object.
         field: the field, column or option.
-        value: what was found there; a long one is shortened in its middle, since a path says most at its end.
-        expected: what would have been accepted.
+        value: the value found; a long one is shortened in the middle, since the end of a path is most informative.
+        expected: which values are accepted.
     """
     shown = repr(value)
     if len(shown) > _LONGEST:

@@ -46,11 +46,11 @@ QAT: list[dict[str, Any]] = [
     {"name": "fp32", "pack": {"bits": 32}, "seeds": [1, 2]},
     {"name": "ptq", "of": "fp32", "pack": {}, "bits": [8, 4], "seeds": [1, 2]},
     {"name": "start", "of": "init", "pack": {}, "bits": [8, 2], "ships": True},
-    {"name": "acosr", "treatment": {"name": "acosr"}, "bits": [5], "train": {"steps": 6}},
+    {"name": "acosr", "compressor": {"name": "acosr"}, "bits": [5], "train": {"steps": 6}},
 ]
 ZEROS: list[dict[str, Any]] = [
-    {"name": "gradual", "treatment": {"name": "gradual"}, "pack": {"bits": 8, "store": "sparse"}, "sparsity": [0.5]},
-    {"name": "stack", "init_of": "gradual_50", "treatment": {"name": "stack", "quantiser": "acosr"}, "bits": [4]},
+    {"name": "gradual", "compressor": {"name": "gradual"}, "pack": {"bits": 8, "store": "sparse"}, "sparsity": [0.5]},
+    {"name": "stack", "init_of": "gradual_50", "compressor": {"name": "stack", "quantiser": "acosr"}, "bits": [4]},
     {"name": "dense", "of": "qat/fp32", "pack": {"bits": 8}},
 ]  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_families_become_arms(tmp_path: Path, init: Path) -> None:
     acosr, other = arms.arms["acosr_5"], arms.arms["fp32_seed2"]
     assert acosr.config is not None
     assert other.config is not None
-    assert acosr.config.treatment == {"name": "acosr", "bits": 5}
+    assert acosr.config.compressor == {"name": "acosr", "bits": 5}
     assert (acosr.config.steps, acosr.config.seed, acosr.config.name) == (6, 1, "qat.acosr_5")
     assert (other.config.steps, other.config.seed, other.first) == (10, 2, "fp32")
     assert acosr.config.model["hidden"] == 70
@@ -102,7 +102,7 @@ def test_zeros_are_sparse_and_the_embedding_dense(tmp_path: Path, init: Path) ->
     arms = page(tmp_path, init, "zeros", ZEROS)
     gradual = arms.arms["gradual_50"]
     assert gradual.config is not None
-    assert gradual.config.treatment == {"name": "gradual", "sparsity": 0.5}
+    assert gradual.config.compressor == {"name": "gradual", "sparsity": 0.5}
     pruned = tiny().model
     prune(pruned, 0.5)
     finish(arms, gradual, 10, pruned)
@@ -144,10 +144,10 @@ def test_a_page_may_ship_the_language_models_of_its_start(
         ({"name": "x", "pack": {}, "wrong": 1}, "wrong"),
         ({"pack": {}}, "name"),
         ({"name": "x"}, "pack"),
-        ({"name": "x", "of": "init", "pack": {}, "treatment": {"name": "acosr"}}, "of"),
+        ({"name": "x", "of": "init", "pack": {}, "compressor": {"name": "acosr"}}, "of"),
         ({"name": "x", "pack": {}, "bits": [8], "sparsity": [0.5]}, "sparsity"),
-        ({"name": "x", "treatment": {"name": "acosr"}, "bits": [9]}, "bits"),
-        ({"name": "x", "treatment": {"name": "gradual"}, "pack": {}, "sparsity": [1.0]}, "sparsity"),
+        ({"name": "x", "compressor": {"name": "acosr"}, "bits": [9]}, "bits"),
+        ({"name": "x", "compressor": {"name": "gradual"}, "pack": {}, "sparsity": [1.0]}, "sparsity"),
         ({"name": "x", "pack": {}, "train": {"stepz": 1}}, "stepz"),
         ({"name": "x", "pack": {}, "init_of": "nobody"}, "nobody"),
         ({"name": "x", "pack": {}, "seeds": [1, 1]}, "each arm once"),

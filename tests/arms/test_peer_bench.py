@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgespeech.arms.peer_bench import (
-    Contestant,
+    Peer,
     Prepared,
+    bench_peers,
     chunk_figures,
-    contest,
     equal_share,
     error_rates,
     longer,
@@ -61,17 +61,17 @@ def script(tmp_path: Path) -> Path:
     return tmp_path / "script.py"
 
 
-def one(script: Path, name: str, *, python: str = sys.executable, **spec: Any) -> Contestant:
+def one(script: Path, name: str, *, python: str = sys.executable, **spec: Any) -> Peer:
     log = str(script.parent / "log")
-    return Contestant(name=name, python=python, script=script, spec={"name": name, "log": log, **spec})
+    return Peer(name=name, python=python, script=script, spec={"name": name, "log": log, **spec})
 
 
 def log_of(script: Path) -> list[str]:
     return (script.parent / "log").read_text(encoding="utf-8").splitlines()
 
 
-def test_contestants_take_turns_warm_then_memory_then_cold(script: Path) -> None:
-    found = contest(
+def test_peers_take_turns_warm_then_memory_then_cold(script: Path) -> None:
+    found = bench_peers(
         [one(script, "a"), one(script, "b")],
         warm=[spoken("u"), spoken("v")],
         cold=[spoken("u")],
@@ -96,13 +96,17 @@ def test_contestants_take_turns_warm_then_memory_then_cold(script: Path) -> None
     ],
 )
 def test_one_that_fails_is_out_and_the_others_go_on(script: Path, spec: dict[str, Any], reason: str) -> None:
-    found = contest([one(script, "bad", **spec), one(script, "good")], warm=[spoken("u")], cold=[spoken("u")])
+    found = bench_peers(
+        [one(script, "bad", **spec), one(script, "good")], warm=[spoken("u")], cold=[spoken("u")]
+    )
     assert found["bad"] == {"skipped": reason}
     assert [answer["text"] for answer in found["good"]["cold"]] == ["good"]
 
 
 def test_an_interpreter_that_is_not_there_is_told(script: Path) -> None:
-    found = contest([one(script, "bad", python="/nowhere/python"), one(script, "good")], warm=[spoken("u")])
+    found = bench_peers(
+        [one(script, "bad", python="/nowhere/python"), one(script, "good")], warm=[spoken("u")]
+    )
     assert "could not be started: No such file" in found["bad"]["skipped"]
     assert len(found["good"]["warm"]) == 1
 

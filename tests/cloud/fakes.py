@@ -16,7 +16,7 @@ import numpy as np
 from edgespeech.cloud.client import CloudStream
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import PATH
-from edgespeech.cloud.session import Done, Job, Pause, Recognition, Session, without_pause
+from edgespeech.cloud.session import Done, Job, Pause, Pausing, Recognition, Session, without_pause
 from edgespeech.contracts import SAMPLE_RATE, Event, RemoteTrace, Request, Samples
 from edgespeech.errors import EdgeSpeechError
 
@@ -99,7 +99,7 @@ class Alone:
                 started = time.perf_counter()
                 text = self.backend.transcribe(step.samples, step.context, step.language)
                 done = Done(text, time.perf_counter() - started)
-            else:
+            elif not isinstance(step, Pausing):
                 yield step
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from cloud.fakes import BACKEND, DETECTOR, ask, importable, texts, tone
 from edgespeech.cloud.access import TOKEN_ENV, Tokens, address_of, listen, read_tokens, tls_context
 from edgespeech.cloud.client import CloudStream
+from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Request
 from edgespeech.errors import EdgeSpeechError
@@ -131,6 +136,69 @@ def test_a_client_over_tls(host: str, tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(EdgeSpeechError, match="cannot connect"):
             CloudStream(server.url.replace("wss", "ws"), server.token, Request(utterance_id="u"))
         assert texts(ask(server, tone(0.5))) == ["heard 0.5 en"]
+        assert server.last_words() == ""
+
+
+def test_handshakes_in_progress_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = certified(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    limits = Limits(max_opening=4)
+    with (
+        importable(),
+        ServerProcess(
+            backend=BACKEND, detector=DETECTOR, certificate=certificate, key=key, limits=limits
+        ) as server,
+    ):
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(12)]
+        try:
+            gone = 0
+            while gone < 8:  # the others go after 5 s
+                readable, _, _ = select.select(silent, [], [], 20)
+                assert readable
+                for one in readable:
+                    with contextlib.suppress(ConnectionError):
+                        assert one.recv(1) == b""
+                    silent.remove(one)
+                    one.close()
+                    gone += 1
+            assert texts(ask(server, tone(0.5))) == ["heard 0.5 en"]
+            for one in silent:
+                with contextlib.suppress(OSError):
+                    one.sendall(os.urandom(200))  # no handshake
+            assert texts(ask(server, tone(0.5))) == ["heard 0.5 en"]
+        finally:
+            for one in silent:
+                one.close()
+        assert server.last_words() == ""
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake(tmp_path: Path) -> None:
+    certificate, key = certified(tmp_path)
+    with (
+        importable(),
+        ServerProcess(backend=BACKEND, detector=DETECTOR, certificate=certificate, key=key) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain,
+    ):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ssl.create_default_context(cafile=str(certificate))
+        tls = client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65536))
+        tls.write(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain.sendall(outgoing.read())  # the client's `Finished`, and the request behind it
+        incoming.write(plain.recv(65536))
+        answer = b""
+        while b"404" not in answer:
+            try:
+                answer += tls.read()
+            except ssl.SSLWantReadError:
+                incoming.write(plain.recv(65536))
+        assert server.last_words() == ""
 
 
 def test_certificates_with_a_mistake(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -8,8 +11,13 @@ import pytest
 from cloud.fakes import Alone, EchoBackend, EnergyDetector, silence, tone
 from edgespeech.audio.codec import OpusEncoder
 from edgespeech.audio.vad import SegmentRule
+from edgespeech.cloud.access import Tokens
+from edgespeech.cloud.connection import Door
+from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
-from edgespeech.cloud.session import ServerSession, TooLongError
+from edgespeech.cloud.server import _Models, _Server
+from edgespeech.cloud.session import Done, Job, Pausing, ServerSession, TooLongError
+from edgespeech.cloud.worker import SLICE_S
 from edgespeech.contracts import Samples
 from edgespeech.errors import EdgeSpeechError
 
@@ -118,3 +126,36 @@ def test_long_packets_in_one_message_do_not_get_round_the_limit() -> None:
     packet = bytes([(1 << 3) | 3, 6]) + bytes(6)
     with pytest.raises(TooLongError):
         list(one.handle(pack_audio([packet] * 50)))
+
+
+def test_a_message_of_many_packets_pauses_between_them() -> None:
+    one = session().session
+    list(one.handle(HELLO))
+    encoder = OpusEncoder()
+    packets = encoder.encode(tone(0.4))
+    steps = list(one.handle(pack_audio(packets)))
+    assert steps == [Pausing()] * len(packets)
+
+
+def test_decoding_lets_others_go_on_and_is_dropped() -> None:
+    limits = Limits()
+    server = _Server(
+        Tokens(["x"]),
+        _Models(recogniser=None, rescorer=None),
+        Door(limits),
+        limits,
+        EnergyDetector,
+        SegmentRule(),
+    )
+    decoded: list[int] = []
+
+    def packets() -> Generator[str | Job | Pausing, Done | None, None]:
+        for packet in range(100):
+            time.sleep(0.005)
+            decoded.append(packet)
+            yield Pausing()
+
+    step, took_s = asyncio.run(server.step("holder", packets(), None))
+    assert isinstance(step, Pausing)
+    assert took_s >= SLICE_S
+    assert 1 <= len(decoded) < 100

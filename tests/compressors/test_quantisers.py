@@ -18,7 +18,7 @@ from edgespeech.compressors.mracos import Mracos
 from edgespeech.compressors.stack import Stack
 from edgespeech.compressors.straight_through import StraightThrough
 from edgespeech.packed.codes import Codes, dequantise, lloyd_max, quantise
-from edgespeech.training.compressor import Moment, Treatment
+from edgespeech.training.compressor import Compressor, Moment
 
 UNIFORM: list[type[Quantiser]] = [StraightThrough, Acosr]
 CODEBOOK: list[type[Quantiser]] = [Mracos, GeneralQuantizer]
@@ -30,7 +30,7 @@ def matrix(rows: int = 5, cols: int = 130, *, seed: int = 0, zeros: float = 0.0)
     return torch.where(torch.rand(rows, cols, generator=generator) < zeros, 0.0, weights)
 
 
-def begun(technique: type[Treatment], weights: Tensor, **options: Any) -> Quantiser:
+def begun(technique: type[Compressor], weights: Tensor, **options: Any) -> Quantiser:
     quantiser = technique.begin(weights, technique.parse(options))
     assert isinstance(quantiser, Quantiser)
     return quantiser
@@ -248,9 +248,9 @@ def test_a_matrix_without_zeros_is_stacked_dense() -> None:
 @pytest.mark.parametrize("quantiser", ["acosr", "mracos"])
 def test_no_regulariser_moves_a_zero_under_the_mask(quantiser: str) -> None:
     start = matrix(zeros=0.5)
-    treatment = begun(Stack, start, quantiser=quantiser, bits=4, free=0.0)
-    moved = pulled_from(treatment, start, rate=0.01)
+    compressor = begun(Stack, start, quantiser=quantiser, bits=4, free=0.0)
+    moved = pulled_from(compressor, start, rate=0.01)
     assert not moved[start == 0].any()
     assert not torch.equal(moved, start)
-    (gradient,) = torch.autograd.grad(treatment.seen(start.requires_grad_()).sum(), start)
+    (gradient,) = torch.autograd.grad(compressor.seen(start.requires_grad_()).sum(), start)
     assert torch.equal(gradient, (start != 0).float())

@@ -6,7 +6,7 @@ import yaml
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
-from edgespeech.harness.plan import Plan, expand, load_plan, run_key, source_sha256
+from edgespeech.harness.plan import Plan, expand, left_out, load_plan, run_key, source_sha256
 
 GOOD = {
     "seed": 0,
@@ -44,6 +44,23 @@ def test_a_row_in_a_band_is_another_run() -> None:
     runs = expand(plan, "quick", ["x"])
     assert [run.condition.label for run in runs] == ["clean", "telephone"]
     assert len({run_key(run, plan, "0" * 64) for run in runs}) == 2
+
+
+def test_what_a_profile_leaves_out_is_one_line() -> None:
+    noise = {"name": "n", "rule": "mean", "snr_db": [6.0, 12.0]}
+    rows = [
+        {"corpora": ["a", "b"], "systems": ["x"], "subset": {"quick": 5, "full": 500}},
+        {"corpora": ["a"], "systems": ["x"], "noise": noise, "profiles": ["full"]},
+        {"corpora": ["a"], "systems": ["x"], "band": "telephone", "profiles": ["full"]},
+        {"corpora": ["c"], "systems": ["x"], "profiles": ["full"]},
+    ]
+    plan = Plan.model_validate(plan_with(rows=rows))
+    assert left_out(plan, "quick", ["x"]) == (
+        "Profile quick: at most 5 utterances of a corpus, without 2 rows of noise, without 1 rows of telephone band, "
+        "without 1 rows of c. PROFILE=full runs all of the plan."
+    )
+    assert left_out(plan, "full", ["x"]) == ""
+    assert left_out(Plan.model_validate(plan_with(rows=[GOOD["rows"][1]])), "quick", ["x"]) == ""  # type: ignore[index]
 
 
 def test_the_same_row_twice_is_one_run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from edgespeech.harness.score import ScoredRun, replay_seed, resampling_unit, sc
 from edgespeech.harness.workers import Done, Loaded, Run
 from edgespeech.records.rows import trace_from_row
 from edgespeech.records.trace import Chunk, Trace
+from helpers_metrics import add_family
 
 LINKS = {name: profile for name, profile in load_profiles().items() if name in ("wifi", "3g", "offline")}
 INFO = SystemInfo(name="s", kind=Kind.CLOUD, model_bytes=1, parameters=1, chunk_s=0.1, citation="test")
@@ -136,3 +138,14 @@ def test_an_empty_reference_is_scored_by_insertions_and_counted_apart() -> None:
 def test_intervals_resample_speakers_only_where_all_are_known() -> None:
     assert resampling_unit([utterance(0, speaker="a"), utterance(1, speaker="b")]) == "speaker"
     assert resampling_unit([utterance(0, speaker="a"), utterance(1)]) == "utterance"
+
+
+def test_a_new_metric_of_words_is_in_the_row_of_every_normaliser(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    add_family(monkeypatch, tmp_path, "words_family", id_="long_words", extra="words=True")
+    run = scored([utterance(1), utterance(2)], [heard(1, "turn on the light"), heard(2, "turn on")])
+    found = {name: row.further["long_words"].value for name, row in run.accuracy.items()}
+    assert found == dict.fromkeys(run.accuracy, 1 / 6)
+    assert "long_words" not in run.latency
+    assert not any("long_words" in network.latency for network in run.networks.values())

@@ -23,7 +23,8 @@ Disturbance = Literal["kill", "full disk", "Ctrl-C"]
 
 CREATE, WRITE, MIDDLE, RENAME, REMOVE, FOLDER = "create", "write", "middle", "rename", "remove", "folder"
 _open = io.open
-_NEED_SPACE = {CREATE, WRITE, MIDDLE, FOLDER}
+NEED_SPACE = {CREATE, WRITE, MIDDLE, FOLDER}
+"""Points at which a full disk matters."""
 
 
 class Points:
@@ -48,7 +49,7 @@ class Points:
         self._at = at
         self._disturbance = disturbance
         for module in (builtins, io, _io):
-            module.open = self._opened
+            setattr(module, "open", self._opened)  # noqa: B010 - `_io` declares no such name
         tarfile.bltn_open = self._opened  # type: ignore[attr-defined]  # its own name for the built-in one
         for name, kind in (
             ("rename", RENAME),
@@ -76,7 +77,7 @@ class Points:
         if self._at is None or number < self._at:
             return
         if self._disturbance == "full disk":
-            if kind in _NEED_SPACE:
+            if kind in NEED_SPACE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         elif number == self._at:
             if self._disturbance == "kill":
@@ -85,7 +86,10 @@ class Points:
 
     def _hooked(self, real: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def change(path: Any, *more: Any, **options: Any) -> Any:
-            if self.holds(path, options.get("dir_fd")):
+            # What is there cannot be made, and what is missing not removed: nothing would change.
+            if self.holds(path, folder := options.get("dir_fd")) and (kind == FOLDER) != _is_there(
+                path, folder
+            ):
                 self.pass_by(kind)
             return real(path, *more, **options)
 
@@ -113,6 +117,14 @@ class Points:
             return raw
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding, errors, newline)
+
+
+def _is_there(path: Any, dir_fd: int | None) -> bool:
+    try:
+        os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class _Raw(io.FileIO):

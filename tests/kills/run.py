@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 from edgespeech.records.provenance import git_state, processor
 from edgespeech.report.text import markdown_table
 from kills.commands import COMMANDS, Command, Files, files
-from kills.points import Disturbance, Points
+from kills.points import NEED_SPACE, Disturbance, Points
 
 FORMAT = "edgespeech-kills-1"
 PAGE = project_root() / "docs" / "input.md"
 EXPECTED: dict[Disturbance, int] = {"kill": -9, "full disk": 2, "Ctrl-C": 130}
-OTHERS: dict[str, tuple[Disturbance, ...]] = {name: ("full disk", "Ctrl-C") for name in ("train", "evaluate")}
+OTHERS: dict[str, tuple[Disturbance, ...]] = dict.fromkeys(("train", "evaluate"), ("full disk", "Ctrl-C"))
 """What else a command meets besides kills."""
 
 
@@ -87,7 +87,11 @@ class Trials:
             os.dup2(log, stream)
         work = os.open(self._work, os.O_WRONLY | os.O_APPEND)
         points = Points(self._folder, at, disturbance)
-        status = _status(lambda: self.command.run(self._folder, lambda: os.write(work, b".") and None))
+
+        def worked() -> None:
+            os.write(work, b".")
+
+        status = _status(lambda: self.command.run(self._folder, worked))
         sys.stdout.flush()
         sys.stderr.flush()
         if at is None:
@@ -108,7 +112,9 @@ class Trials:
             if (status := self._process(None)) != 0:
                 return [*problems, f"run again, exit status {status}: {self._last_line()}"]
             if self._work.stat().st_size > self._units - kept:
-                problems.append(f"{self._work.stat().st_size} of {self._units} units done again, {kept} were there")
+                problems.append(
+                    f"{self._work.stat().st_size} of {self._units} units done again, {kept} were there"
+                )
             problems += self._differing(self.command.end(self._folder))
         except Exception as error:
             problems.append(f"{type(error).__name__}: {error}")
@@ -146,7 +152,9 @@ def _status(command: Callable[[], object]) -> int:
     return 0
 
 
-def run(names: list[str], every: int, told: Callable[[str], object] = sys.stderr.write) -> list[dict[str, Any]]:
+def run(
+    names: list[str], every: int, told: Callable[[str], object] = sys.stderr.write
+) -> list[dict[str, Any]]:
     """Disturb commands at every n-th of their points; what came of each command and disturbance."""
     found: list[dict[str, Any]] = []
     for command in COMMANDS:
@@ -155,7 +163,12 @@ def run(names: list[str], every: int, told: Callable[[str], object] = sys.stderr
         with tempfile.TemporaryDirectory() as base:
             trials = Trials(command, Path(base).resolve() / command.name)
             for disturbance in ("kill", *OTHERS.get(command.name, ())):
-                points = range(len(found) % every, len(trials.kinds), every)
+                meant = [
+                    number
+                    for number, kind in enumerate(trials.kinds)
+                    if disturbance != "full disk" or kind in NEED_SPACE
+                ]
+                points = meant[len(found) % every :: every]
                 problems = []
                 for at in points:
                     for problem in trials.disturbed(at, disturbance):
@@ -170,39 +183,42 @@ def run(names: list[str], every: int, told: Callable[[str], object] = sys.stderr
                         "problems": problems,
                     }
                 )
-                told(f"{command.name}, {disturbance}: {len(points)} of {len(trials.kinds)} points\n")
+                told(f"{command.name}, {disturbance}: {len(points)} of {len(meant)} points\n")
     return found
 
 
-def table(record: dict[str, Any]) -> str:
-    """The Markdown of a record."""
-    head = ("command", "disturbed by", "times", "with a problem")
+def published() -> list[dict[str, Any]]:
+    """The records, oldest first."""
+    return [json.loads(path.read_text()) for path in sorted((results_dir() / "kills").glob("*.json"))]
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """The newest results of each command and disturbance, as Markdown."""
+    head = ("command", "disturbed by", "times", "with a problem", "commit")
+    newest = {
+        (one["command"], one["disturbance"]): (one, record)
+        for record in records
+        for one in record["commands"]
+    }
+    order = [command.name for command in COMMANDS]
     rows = [
         (
             f"`{one['command']}`",
             one["disturbance"],
             str(one["tried"]),
             str(len({problem["point"] for problem in one["problems"]})),
+            f"{record['commit'][:12]}, {record['at'][:10]}",
         )
-        for one in record["commands"]
+        for one, record in sorted(newest.values(), key=lambda found: order.index(found[0]["command"]))
     ]
-    kills = sum(one["tried"] for one in record["commands"] if one["disturbance"] == "kill")
-    return (
-        markdown_table(head, rows)
-        + f"\n{kills} kills. {record['at']}, commit {record['commit'][:12]}, {record['processor']}.\n"
-    )
+    kills = sum(one["tried"] for one, _ in newest.values() if one["disturbance"] == "kill")
+    return markdown_table(head, rows) + f"\n{kills} kills in all.\n"
 
 
-def rendered(page: str, record: dict[str, Any]) -> str:
-    """The page with the table of a record between its marks."""
+def rendered(page: str, records: Sequence[dict[str, Any]]) -> str:
+    """The page with the table of the records between its marks."""
     marks = re.compile(r"(<!-- kills -->\n).*?(<!-- /kills -->)", re.DOTALL)
-    return marks.sub(lambda found: f"{found[1]}\n{table(record)}\n{found[2]}", page)
-
-
-def newest() -> dict[str, Any]:
-    """The record that the page shows."""
-    record: dict[str, Any] = json.loads(sorted((results_dir() / "kills").glob("*.json"))[-1].read_text())
-    return record
+    return marks.sub(lambda found: f"{found[1]}\n{table(records)}\n{found[2]}", page)
 
 
 def main() -> int:
@@ -227,12 +243,12 @@ def main() -> int:
         "cpu_s": round(time.process_time() - began + sum(os.times()[2:4]), 1),
         "commands": found,
     }
-    print(json.dumps(record) if arguments.json else table(record))
+    print(json.dumps(record) if arguments.json else table([record]))
     if arguments.publish:
         name = record["at"].replace("-", "").replace(":", "").partition("+")[0]
         path = results_dir() / "kills" / f"{name}Z.json"
         write_atomic(path, json.dumps(record, indent=1) + "\n")
-        write_atomic(PAGE, rendered(PAGE.read_text(encoding="utf-8"), record))
+        write_atomic(PAGE, rendered(PAGE.read_text(encoding="utf-8"), published()))
     return int(any(one["problems"] for one in found))
 
 

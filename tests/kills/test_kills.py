@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kills.commands import COMMANDS
-from kills.run import OTHERS, PAGE, newest, rendered
+from kills.run import OTHERS, PAGE, published, rendered, table
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
@@ -67,8 +68,19 @@ def test_what_is_elsewhere_is_not_watched(tmp_path: Path) -> None:
     assert in_child(tmp_path.resolve() / "here", 0, elsewhere) == 0
 
 
-def test_the_page_shows_the_newest_record() -> None:
+def test_the_page_shows_the_records() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert rendered(page, newest()) == page
-    assert sum(one["tried"] for one in newest()["commands"] if one["disturbance"] == "kill") >= 200
-    assert all(one["problems"] == [] for one in newest()["commands"])
+    assert rendered(page, published()) == page
+
+
+def test_the_table_has_the_newest_result_of_each_command() -> None:
+    def record(day: int, command: str, tried: int) -> dict[str, Any]:
+        one = {"command": command, "disturbance": "kill", "tried": tried, "problems": [{"point": 1}] * 2}
+        return {"at": f"2026-01-0{day}T00:00:00", "commit": 40 * str(day), "commands": [one]}
+
+    lines = table([record(1, "fetch", 5), record(2, "train", 6), record(3, "fetch", 7)]).splitlines()
+    assert lines[2:4] == [
+        "| `train` | kill | 6 | 1 | 222222222222, 2026-01-02 |",
+        "| `fetch` | kill | 7 | 1 | 333333333333, 2026-01-03 |",
+    ]
+    assert lines[-1] == "13 kills in all."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import Event, EventKind, LinkProfile, RemoteTrace, Reply, Word
 from edgespeech.harness.replay import replay
-from edgespeech.metrics.arbitration import Answer, settled
+from edgespeech.metrics.arbitration import Answer, arbitrate
 from edgespeech.metrics.registry import Scored, measure
 from edgespeech.metrics.upl import upl_s, was_revised
 from edgespeech.records.rows import trace_from_row, trace_to_row
@@ -25,7 +25,7 @@ SENT, RESET, SPECULATIVE, ENDPOINT, FINAL = (
     EventKind.ENDPOINT,
     EventKind.FINAL,
 )
-PATIENCE_S = 0.5
+ANSWER_DEADLINE_S = 0.5
 
 
 def at(t_s: float, kind: EventKind, text: str = "") -> Stamped:
@@ -52,7 +52,7 @@ REVISED = [
 
 
 def told(device: list[Stamped], *answers: Answer) -> tuple[list[tuple[float, str, str]], str | None]:
-    events, note = settled(device, answers, PATIENCE_S)
+    events, note = arbitrate(device, answers, ANSWER_DEADLINE_S)
     assert [one.t_s for one in events] == sorted(one.t_s for one in events)
     letters = {SPECULATIVE: "S", RESET: "R", ENDPOINT: "E", FINAL: "F"}
     shown = [
@@ -151,11 +151,11 @@ def test_whatever_comes_there_is_a_result_in_time(
     came: list[tuple[int, float, str]], device: list[Stamped]
 ) -> None:
     answers = [answer(*one) for one in came if one[1] >= 0.5]
-    events, note = settled(device, answers, PATIENCE_S)
+    events, note = arbitrate(device, answers, ANSWER_DEADLINE_S)
     finals = [one for one in events if one.event.kind is FINAL]
     own = device[-1]
     assert finals[0].t_s == own.t_s
-    assert finals[-1].t_s <= own.t_s + PATIENCE_S
+    assert finals[-1].t_s <= own.t_s + ANSWER_DEADLINE_S
     assert (note is None) == finals[-1].remote
     if note is not None:
         assert finals[-1].event.text == own.event.text
@@ -164,7 +164,7 @@ def test_whatever_comes_there_is_a_result_in_time(
     ]
 
 
-def hybrid_trace(patience_s: float | None = PATIENCE_S) -> Trace:
+def hybrid_trace(answer_deadline_s: float | None = ANSWER_DEADLINE_S) -> Trace:
     word = Word(text="lattes", start_s=0.4, end_s=0.8)
     final = Event(kind=FINAL, text="lattes", words=(word,))
     return Trace(
@@ -180,7 +180,7 @@ def hybrid_trace(patience_s: float | None = PATIENCE_S) -> Trace:
         remote=RemoteTrace(
             compute_s=(0.1,),
             replies=(Reply(after_message=0, n_bytes=50, event=final),),
-            patience_s=patience_s,
+            answer_deadline_s=answer_deadline_s,
             notes=("revision 0 was answered twice",),
         ),
     )
@@ -216,20 +216,20 @@ def test_without_a_network_the_devices_result_stands() -> None:
     assert (timeline.up_bytes, timeline.down_bytes) == (0, 0)
 
 
-def test_without_patience_times_decide() -> None:
+def test_without_a_deadline_times_decide() -> None:
     timeline = replay(hybrid_trace(None), link(2.0), seed=0, cloud_speedup=1.0)
     assert (timeline.text, timeline.note) == ("lattes", None)
 
 
-@pytest.mark.parametrize("patience_s", [None, 0.5])
-def test_a_row_keeps_it(patience_s: float | None) -> None:
-    trace = hybrid_trace(patience_s)
+@pytest.mark.parametrize("answer_deadline_s", [None, 0.5])
+def test_a_row_keeps_it(answer_deadline_s: float | None) -> None:
+    trace = hybrid_trace(answer_deadline_s)
     assert trace_from_row("u", trace_to_row(trace)) == trace
 
 
 def test_the_share_of_rescored_utterances() -> None:
-    def scored(rtt_s: float, patience_s: float | None = PATIENCE_S) -> Scored:
-        timeline = replay(hybrid_trace(patience_s), link(rtt_s), seed=0, cloud_speedup=1.0)
+    def scored(rtt_s: float, answer_deadline_s: float | None = ANSWER_DEADLINE_S) -> Scored:
+        timeline = replay(hybrid_trace(answer_deadline_s), link(rtt_s), seed=0, cloud_speedup=1.0)
         return Scored(
             duration_s=2.0, reference="lattes", hypothesis=timeline.text, eos_s=1.0, timeline=timeline
         )

@@ -4,25 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech import metrics as package
 from edgespeech.contracts import Event, EventKind
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.registry import Scored, measure, metrics
 from edgespeech.records.trace import Chunk, Stamped, Timeline, Trace
-
-FAMILY = """
-from edgespeech.metrics.registry import Direction, Metric, ratio_figure
-
-METRICS = (Metric(id={id!r}, unit="ratio", direction=Direction.HIGHER, definition="words that are long"),)
-
-
-def measure(scored, *, seed):
-    words = [item.hypothesis.split() for item in scored]
-    long = [sum(len(word) > 4 for word in said) for said in words]
-    groups = [item.speaker for item in scored]
-    figures = ratio_figure(METRICS[0], long, [len(said) for said in words], groups, n=1, seed=seed)
-    return {{name + {suffix!r}: figure for name, figure in figures.items()}}
-"""
+from helpers_metrics import add_family
 
 
 def scored(hypothesis: str = "large latte to go", *, failure: str | None = None) -> Scored:
@@ -34,13 +20,6 @@ def scored(hypothesis: str = "large latte to go", *, failure: str | None = None)
     return Scored(
         duration_s=2.0, reference="large latte to go", hypothesis=hypothesis, eos_s=1.5, timeline=timeline
     )
-
-
-def add_family(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *, id_: str, suffix: str = ""
-) -> None:
-    (folder / f"{name}.py").write_text(FAMILY.format(id=id_, suffix=suffix))
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
 
 
 def test_the_families_are_found() -> None:
@@ -70,6 +49,12 @@ def test_a_new_metric_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_an_id_is_taken_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add_family(monkeypatch, tmp_path, "second_wer_family", id_="wer")
     with pytest.raises(EdgeSpeechError, match="'wer', expected an id that no other metric has"):
+        metrics()
+
+
+def test_words_do_not_depend_on_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    add_family(monkeypatch, tmp_path, "both_family", id_="both", extra="words=True, network=True")
+    with pytest.raises(EdgeSpeechError, match="both is 'words and network', expected at most one of the two"):
         metrics()
 
 

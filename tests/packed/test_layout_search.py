@@ -7,7 +7,7 @@ import pytest
 
 from edgespeech.packed.codes import Codes, dequantise, lloyd_max, quantise
 from edgespeech.packed.edge_file import bits_per_weight
-from edgespeech.packed.layout_search import Machine, choose, product_seconds, this_machine
+from edgespeech.packed.layout_search import Machine, product_seconds, search_layouts, this_machine
 
 SHAPE = (64, 256)
 KEPT = 0.4
@@ -31,7 +31,7 @@ def seconds(codes: Codes) -> float:
 
 def chosen(codes: Codes, cache_bytes: float, *, bandwidth: float) -> Codes:
     machine = Machine(cache_bytes=round(cache_bytes), bandwidth=bandwidth, seconds=seconds)
-    return choose({"w": codes}, machine)["w"]
+    return search_layouts({"w": codes}, machine)["w"]
 
 
 def test_in_the_cache_the_quickest_wins() -> None:
@@ -62,13 +62,13 @@ def test_the_quickest_in_the_cache_must_fit_in_it() -> None:
 def test_what_else_the_model_holds_takes_its_place_in_the_cache() -> None:
     codes = matrix(4)
     machine = Machine(cache_bytes=2 * SHAPE[0] * SHAPE[1], bandwidth=1e8, seconds=seconds)
-    assert choose({"w": codes}, machine, fixed_bytes=1000)["w"].bits == 8
-    assert choose({"w": codes}, machine, fixed_bytes=20_000)["w"].bits == 4
+    assert search_layouts({"w": codes}, machine, fixed_bytes=1000)["w"].bits == 8
+    assert search_layouts({"w": codes}, machine, fixed_bytes=20_000)["w"].bits == 4
 
 
 def test_a_matrix_of_which_rows_are_looked_up_is_small() -> None:
     machine = Machine(cache_bytes=1 << 30, bandwidth=1e9, seconds=seconds)
-    found = choose({"w": matrix(4), "e": matrix(4)}, machine, looked_up={"e"})
+    found = search_layouts({"w": matrix(4), "e": matrix(4)}, machine, looked_up={"e"})
     assert (found["w"].bits, found["w"].mask) == (8, None)
     assert found["e"].bits == 4
     assert found["e"].mask is not None
@@ -79,14 +79,14 @@ def test_a_matrix_of_which_rows_are_looked_up_is_small() -> None:
 @pytest.mark.parametrize("cost", [seconds, lambda codes: 1.0 / codes.bits, lambda codes: float(codes.bits)])
 def test_no_choice_changes_a_value(codes: Codes, cache_bytes: int, cost: object) -> None:
     machine = Machine(cache_bytes=cache_bytes, bandwidth=1e9, seconds=cost)  # type: ignore[arg-type]
-    found = choose({"w": codes}, machine)["w"]
+    found = search_layouts({"w": codes}, machine)["w"]
     assert np.array_equal(dequantise(found), dequantise(codes))
 
 
 def test_a_codebook_may_stay() -> None:
     codes = matrix(3, codebook=True)
     machine = Machine(cache_bytes=0, bandwidth=1e3, seconds=lambda _: 0.0)
-    assert choose({"w": codes}, machine)["w"] is codes
+    assert search_layouts({"w": codes}, machine)["w"] is codes
 
 
 def test_this_machine_is_measured() -> None:

@@ -146,9 +146,10 @@ def test_a_corpus_that_is_not_there_is_a_skipped_row_with_its_reason(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
-    assert "skipped" in table
+    assert "3 rows, tiny: no source gives tiny" in table
+    assert "0 rows reproduced, 0 not, " in table
     skipped = records(tmp_path)
     assert len(skipped) == 3
     # Once the corpus is there, the rows are measured.
-    assert "skipped" not in run(tmp_path, environment)
+    assert "no source gives tiny" not in run(tmp_path, environment)
     assert not skipped & records(tmp_path)

@@ -31,7 +31,9 @@ def test_a_summary_sets_what_was_measured_beside_what_is_published(tmp_path: Pat
     assert "| tiny-engine | toy_test | clean | 20 |" in text
     assert "skipped: gone" in text
     assert "| reproduced |" in text
-    assert "reproduced" not in summary.summarise(paths, None)
+    assert text.startswith("| System |")
+    assert "1 rows reproduced, 0 not, 1 not run" in text.partition(summary.DETAILS)[0]
+    assert "| reproduced |" not in summary.summarise(paths, None)
 
 
 def test_render_all_writes_tables_plots_and_the_page(root: Path) -> None:
@@ -62,14 +64,14 @@ def test_publishing_adds_the_records_and_renders(root: Path, monkeypatch: pytest
 
     def pretend(plan: Path, profile: str, *, work: Path, jobs: int, published: Path) -> Path:
         assert (profile, jobs, published) == ("quick", 3, root / "results" / "records")
-        (root / "abc.md").write_text("the summary")
+        (root / "abc.md").write_text(f"the summary\n{summary.DETAILS}more")
         return root / "abc.md"
 
     monkeypatch.setattr(summary, "run_dag", pretend)
     monkeypatch.setattr(summary, "records_of", lambda dag_path: [path])
     for publishing in (False, True, True):
         text = summary.replicate("quick", jobs=3, plan=None, work=root / "w", publish=publishing)
-        assert text == "the summary"
+        assert text == f"the summary\nDetails: {root / 'abc.md'}"
         assert load_records(root / "results" / "records") == ([made] if publishing else [])
     assert "tiny-engine" in (root / "README.md").read_text()
     path.write_text(path.read_text().replace('"wall_s": 12.5', '"wall_s": 13.5'))

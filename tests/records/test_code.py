@@ -61,12 +61,43 @@ def test_a_change_of_what_measures_changes_the_hash(tree: Path, name: str, text:
         ("edgespeech/report/table.py", "WIDTH = 2\n"),
         ("edgespeech/packed/__init__.py", '"""Said anew."""\n\nX  =  1  # one\n'),
         ("edgespeech/engine/native.py", "SPEED = 1\n\n'''A string that nobody takes.'''\n"),
+        ("edgespeech/engine/csrc/kernel.hpp", "// what x is\nint  x = 1;  /* one */\n"),
     ],
 )
 def test_words_form_and_what_only_renders_do_not(tree: Path, name: str, text: str) -> None:
     before = hashed(tree)
     (tree / name).write_text(text)
     assert hashed(tree) == before
+
+
+ERROR = """from edgespeech.errors import bad
+def check(x):
+    if x:
+        raise ValueError(f"{x} is wrong")
+    if not x:
+        raise bad("file", "x", x, "a number")
+"""
+
+
+def test_the_wording_of_an_error_does_not_count_and_its_condition_does(tree: Path) -> None:
+    module = tree / "edgespeech" / "engine" / "native.py"
+    module.write_text(ERROR)
+    before = hashed(tree)
+    module.write_text(ERROR.replace(" is wrong", ": a number is expected").replace('"a number"', '"digits"'))
+    assert hashed(tree) == before
+    for old, new in (("if x", "if x > 1"), ("ValueError", "TypeError"), ("{x}", "{x!r}")):
+        module.write_text(ERROR.replace(old, new))
+        assert hashed(tree) != before
+
+
+@pytest.mark.parametrize("text", ['char x[] = "a  //b";\n', 'char x[] = "a //b";\n', "int x = 1; int y;\n"])
+def test_texts_of_cpp_count_as_they_are(tree: Path, text: str) -> None:
+    kernel = tree / "edgespeech" / "engine" / "csrc" / "kernel.hpp"
+    hashes = set()
+    for one in ('char x[] = "a /**/b";\n', text):
+        kernel.write_text(one)
+        hashes.add(hashed(tree))
+    assert len(hashes) == 2
 
 
 def test_a_module_that_moves_has_the_hash_that_it_had(tree: Path) -> None:

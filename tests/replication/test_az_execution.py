@@ -1,4 +1,4 @@
-"""Compressed execution measured: on a tiny model that says something, with the real contestants."""
+"""Compressed execution measured: on a tiny model that says something, with the real peers."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_whole_models_are_measured_and_what_is_missing_is_told(
     skipped = {row["part"]: row["skipped"] for row in rows if "skipped" in row}
     assert set(skipped) == {"the truth table on nowhere", "onnx", "sherpa"}
     measured = {row["claim"]: row for row in rows if "measured" in row}
-    (contestants,) = [row["contestants"] for row in rows if "contestants" in row]
-    table = {row["name"]: row for row in contestants}
+    (peers,) = [row["peers"] for row in rows if "peers" in row]
+    table = {row["name"]: row for row in peers}
     assert list(table) == ["int8", "4 bits, 50 % zeros", "torch fp32", "ONNX Runtime int8", "features alone"]
     assert table["4 bits, 50 % zeros"]["stored"] == "4 bits sparse x 9, 4 bits x 1"  # the embedding is dense
     assert table["ONNX Runtime int8"]["skipped"] == "onnx is not installed"
@@ -149,7 +149,7 @@ def test_onnx_runtime_says_what_torch_says(
     pytest.importorskip("onnx")
     bench = page.Bench(config, model, tmp_path)
     peers = [{"name": kind, "kind": kind, "int8": False} for kind in ("edge-fp32", "onnxruntime")]
-    found = page.contest([page.peer(bench, entry)[0] for entry in peers], warm=bench.spoken)
+    found = page.bench_peers([page.peer(bench, entry)[0] for entry in peers], warm=bench.spoken)
     assert page.equal_share(found["edge-fp32"]["warm"], found["onnxruntime"]["warm"]) == 1
     assert [one["labels"] for one in found["edge-fp32"]["warm"]] == [
         one["labels"] for one in found["onnxruntime"]["warm"]
@@ -244,11 +244,11 @@ def test_the_configuration_names_what_there_is() -> None:
 def test_products_take_turns_over_more_than_the_cache(products: ModuleType) -> None:
     seen: list[str] = []
 
-    def contestant(name: str) -> Any:
+    def peer(name: str) -> Any:
         works = [lambda copy=copy: seen.append(f"{name}{copy}") for copy in range(4)]
         return products.Product(name, "fp32", 8, works)
 
-    rows = products.measure([contestant("a"), contestant("b")], 2)
+    rows = products.measure([peer("a"), peer("b")], 2)
     # No page is touched for the first time while a clock runs.
     assert seen[:8] == ["a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3"]
     assert seen[8:] == ["a0", "a1", "a1", "b0", "b1", "b1", "b2", "b3", "b3", "a2", "a3", "a3"]

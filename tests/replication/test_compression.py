@@ -92,11 +92,11 @@ def test_the_configuration_names_what_there_is(page: ModuleType, init: Path) -> 
 def test_what_is_searched_is_what_is_trained(page: ModuleType, init: Path) -> None:
     chosen = {"joiner.weight": Option(8, 0.0), "transcriber.lstms.0.weight_hh_l0": Option(5, 0.7)}
     families = {one["name"]: one for one in page.families(CONFIG, chosen)}
-    assert families["searched_zeros"]["treatment"]["layers"] == {
+    assert families["searched_zeros"]["compressor"]["layers"] == {
         "joiner.weight": None,
         "transcriber.lstms.0.weight_hh_l0": {"sparsity": 0.7},
     }
-    assert families["searched"]["treatment"]["layers"]["joiner.weight"] == {"bits": 8}
+    assert families["searched"]["compressor"]["layers"]["joiner.weight"] == {"bits": 8}
     Arms(page.HERE, {**CONFIG, "families": list(families.values())}, init)
 
 
@@ -200,5 +200,5 @@ def test_the_page_is_that_of_its_record() -> None:
 def test_arms_are_shown(page: ModuleType) -> None:
     rows = [arm_row("fp32", "fp32", None, 0.1), arm_row("stack_50_4", "stack_50", 4, 0.2)]
     record = {"config": {"control": "fp32", "beams": [16, 1], "fusion": True}, "rows": [{"arms": rows}]}
-    assert "| stack_50_4 |" in page.arms_block(record)
-    assert "<svg" in page.plots(record)["pareto.svg"]
+    assert "| stack_50_4 |" in page.PAGE.blocks["arms"](record)
+    assert "<svg" in page.PAGE.plots(record)["pareto.svg"]

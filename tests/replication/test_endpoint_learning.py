@@ -13,7 +13,7 @@ import torch
 from replication.endpointing.curves import sweep
 from replication.endpointing.listening import Heard, early, frames_of, listen, played
 from replication.endpointing.sets import Case, SetConfig, cases, lessons_cases, write_set
-from replication.endpointing.training import HeadsConfig, Lesson, lesson, token_loss, train_heads
+from replication.endpointing.training import Lesson, NetworksConfig, lesson, token_loss, train_networks
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -27,11 +27,11 @@ from edgespeech.endpointing.alignment import align, gaps
 from edgespeech.endpointing.frames import Frame, FrameStream
 from edgespeech.endpointing.networks import (
     ArbitratedScore,
-    Heads,
     LearnedScore,
-    load_heads,
-    new_heads,
-    save_heads,
+    Networks,
+    load_networks,
+    new_networks,
+    save_networks,
 )
 from edgespeech.endpointing.policy import Scorer
 from edgespeech.endpointing.silence import DecoderSilence
@@ -192,36 +192,36 @@ def toy_lessons(count: int) -> list[Lesson]:
 
 
 @pytest.fixture(scope="module")
-def heads() -> Heads:
-    made = new_heads(8, 10, 8, "abc", seed=0)
-    config = HeadsConfig(hidden=8, epochs=20, batch=8, learning_rate=0.02)
-    losses = train_heads(made, toy_lessons(32), config, seed=0)
+def networks() -> Networks:
+    made = new_networks(8, 10, 8, "abc", seed=0)
+    config = NetworksConfig(hidden=8, epochs=20, batch=8, learning_rate=0.02)
+    losses = train_networks(made, toy_lessons(32), config, seed=0)
     assert set(losses) == {"learned", "token", "arbitrator"}
     assert losses["learned"] < 0.3
     assert losses["arbitrator"] < 0.3
     return made
 
 
-def test_what_was_learned_tells_the_end(heads: Heads) -> None:
+def test_what_was_learned_tells_the_end(networks: Networks) -> None:
     frames, eos_s = toy_frames(np.random.default_rng(99))
     over = round(eos_s / 0.04)
     for scorer in (
-        LearnedScore(heads.learned),
-        LearnedScore(heads.token),
-        ArbitratedScore(DecoderSilence(), 0.1, heads.arbitrator),
+        LearnedScore(networks.learned),
+        LearnedScore(networks.token),
+        ArbitratedScore(DecoderSilence(), 0.1, networks.arbitrator),
     ):
         scores = [scorer.accept(frame) for frame in frames]
         assert max(scores[:over]) < 0.5 < max(scores[over : over + 6])
     assert scores[0] == 0.0  # the second pass is not asked while there is no silence
 
 
-def test_streamed_scores_are_those_of_the_whole_utterance(heads: Heads) -> None:
+def test_streamed_scores_are_those_of_the_whole_utterance(networks: Networks) -> None:
     frames, eos_s = toy_frames(np.random.default_rng(99))
     told = lesson(frames, eos_s, after_s=9.0)
-    scorer = LearnedScore(heads.learned)
+    scorer = LearnedScore(networks.learned)
     streamed = [scorer.accept(frame) for frame in frames]
     with torch.inference_mode():
-        logits, _ = heads.learned(
+        logits, _ = networks.learned(
             torch.from_numpy(told.encoded)[None].float(),
             torch.from_numpy(told.extra)[None],
             torch.from_numpy(told.last)[None],
@@ -232,28 +232,28 @@ def test_streamed_scores_are_those_of_the_whole_utterance(heads: Heads) -> None:
 def test_training_again_gives_the_same_weights() -> None:
     kept = []
     for _ in range(2):
-        made = new_heads(8, 10, 4, "abc", seed=1)
-        train_heads(made, toy_lessons(8), HeadsConfig(hidden=4, epochs=2, batch=4), seed=1)
+        made = new_networks(8, 10, 4, "abc", seed=1)
+        train_networks(made, toy_lessons(8), NetworksConfig(hidden=4, epochs=2, batch=4), seed=1)
         kept.append(made.token.leave.weight)
     assert torch.equal(*kept)
 
 
-def test_networks_come_back_from_their_file(heads: Heads, tmp_path: Path) -> None:
-    path = tmp_path / "heads.safetensors"
-    heads.provenance["utterances"] = "32"
-    save_heads(path, heads)
-    found = load_heads(path, "abc")
+def test_networks_come_back_from_their_file(networks: Networks, tmp_path: Path) -> None:
+    path = tmp_path / "networks.safetensors"
+    networks.provenance["utterances"] = "32"
+    save_networks(path, networks)
+    found = load_networks(path, "abc")
     assert found.provenance == {"utterances": "32"}
     for name, network in found.named().items():
-        own = heads.named()[name].state_dict()
+        own = networks.named()[name].state_dict()
         assert all(torch.equal(value, own[key].half().float()) for key, value in network.state_dict().items())
     with pytest.raises(EdgeSpeechError, match="train the networks again"):
-        load_heads(path, "other")
+        load_networks(path, "other")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(EdgeSpeechError, match="not a readable file"):
-        load_heads(path, "abc")
+        load_networks(path, "abc")
     with pytest.raises(EdgeSpeechError, match="not a readable file"):
-        load_heads(tmp_path / "none", "abc")
+        load_networks(tmp_path / "none", "abc")
 
 
 @pytest.mark.parametrize(
@@ -275,25 +275,25 @@ def test_networks_come_back_from_their_file(heads: Heads, tmp_path: Path) -> Non
     ],
 )
 def test_networks_with_a_wrong_field(
-    heads: Heads, tmp_path: Path, field: str, value: object, problem: str
+    networks: Networks, tmp_path: Path, field: str, value: object, problem: str
 ) -> None:
-    path = tmp_path / "heads.safetensors"
-    save_heads(path, heads)
+    path = tmp_path / "networks.safetensors"
+    save_networks(path, networks)
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["edgespeech"])
         tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a mapping)
     path.write_bytes(save(tensors, {"edgespeech": json.dumps({**about, field: value})}))
     with pytest.raises(EdgeSpeechError, match=problem):
-        load_heads(path, "abc")
+        load_networks(path, "abc")
 
 
-def test_networks_that_are_not_finite(heads: Heads, tmp_path: Path) -> None:
-    path = tmp_path / "heads.safetensors"
-    heads.token.leave.weight.data[0, 0] = float("nan")
-    save_heads(path, heads)
-    heads.token.leave.weight.data[0, 0] = 0.0
+def test_networks_that_are_not_finite(networks: Networks, tmp_path: Path) -> None:
+    path = tmp_path / "networks.safetensors"
+    networks.token.leave.weight.data[0, 0] = float("nan")
+    save_networks(path, networks)
+    networks.token.leave.weight.data[0, 0] = 0.0
     with pytest.raises(EdgeSpeechError, match=r"tensor token\.leave\.weight is nan, expected finite values"):
-        load_heads(path, "abc")
+        load_networks(path, "abc")
 
 
 def test_a_lesson_ends_some_time_after_the_speech() -> None:
@@ -304,7 +304,7 @@ def test_a_lesson_ends_some_time_after_the_speech() -> None:
     with pytest.raises(EdgeSpeechError, match="audio"):
         lesson(frames, eos_s=2.0, after_s=0.3)
     with pytest.raises(EdgeSpeechError, match="lessons"):
-        train_heads(new_heads(8, 10, 4, "abc", seed=1), [], HeadsConfig(), seed=0)
+        train_networks(new_networks(8, 10, 4, "abc", seed=1), [], NetworksConfig(), seed=0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from replication.lattices.lists import ARMS, Wire
+from replication.lattices.lists import ARMS, LatticeCodec
 
 from edgespeech.arms.peer_bench import Prepared, write_chunks
 from edgespeech.audio.io import write_audio
@@ -111,7 +111,9 @@ def test_the_list_of_as_many_bytes_is_the_longest(lattices: ModuleType) -> None:
     paths = n_best(whole, 1000)
     kept = lattices.listed(whole, 5)
     budget = len(encode(kept, words, precision))
-    found = lattices.same_bytes(whole, budget, Wire(width=0.0, vocabulary=words, precision=precision), 1000)
+    found = lattices.same_bytes(
+        whole, budget, LatticeCodec(width=0.0, vocabulary=words, precision=precision), 1000
+    )
     assert len(encode(found, words, precision)) <= budget
     count = len(n_best(found, 1000))
     assert count >= 5

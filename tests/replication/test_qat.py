@@ -59,7 +59,7 @@ def test_arms_and_distances_are_shown(page: ModuleType) -> None:
     del rows[2]["cold"], rows[2]["warm"]
     picture = {"name": "acosr_4", "span": 8, "mean": 0.1, "distances": [3, 1], "weights": [1, 5, 5, 1]}
     record = {"config": {"control": "fp32", "beams": [4, 1]}, "rows": [{"arms": rows}, {"picture": picture}]}
-    text = page.arms_block(record)
+    text = page.PAGE.blocks["arms"](record)
     assert "| acosr_8 | 11.0 % [10.0, 13.0] | 11.0 % [10.0, 13.0] | 1.00 [-1.00, 3.00] | tie |" in text
     assert "not run: qat: fp32 is not trained" in text
     assert "| as published |" in text

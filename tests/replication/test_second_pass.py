@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from replication.lattices.lists import ARMS, Wire
+from replication.lattices.lists import ARMS, LatticeCodec
 from replication.lattices.second_pass import Heard, Row, measured, second_pass_table
 
 from edgespeech.errors import EdgeSpeechError
@@ -17,7 +17,7 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from secondpass.lm_helpers import WORDS, tiny_lm
 
-WIRE = Wire(width=8.0, vocabulary=Vocabulary(WORDS), precision=Precision())
+CODEC = LatticeCodec(width=8.0, vocabulary=Vocabulary(WORDS), precision=Precision())
 STRONG = {arm.name: Scales(language=50.0) for arm in ARMS}
 
 
@@ -49,7 +49,7 @@ def heard(scorers: tuple[WordScorer, InternalScorer]) -> list[Heard]:
 def rows(
     heard: list[Heard], scorers: tuple[WordScorer, InternalScorer], scales: dict[str, Scales]
 ) -> list[Row]:
-    return list(measured(heard, *scorers, scales, WIRE, seed=0))
+    return list(measured(heard, *scorers, scales, CODEC, seed=0))
 
 
 def test_what_the_language_model_repairs_is_seen(

@@ -66,7 +66,7 @@ def test_the_matrix_is_drawn_as_it_was_kept(
     drawn = page.plots(record)
     assert set(drawn) == {"zeros.svg", "pareto.svg", "matrix.svg"}
     assert "matrix.svg" in page.picture_block(record)
-    assert "| l1_50 |" in page.arms_block(record)
+    assert "| l1_50 |" in page.PAGE.blocks["arms"](record)
 
 
 def test_shades_are_of_the_corner() -> None:

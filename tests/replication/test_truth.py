@@ -82,7 +82,7 @@ def test_the_share_of_a_stream_is_that_of_the_time_together() -> None:
     assert (found["measured"], found["n"], found["detail"]) == (0.5, 3, "8 streams, warm")
 
 
-def test_the_truth_table_shows_every_contestant() -> None:
+def test_the_truth_table_shows_every_peer() -> None:
     lines = truth_table(ROWS).splitlines()
     int8, four, *_, gone, features = lines[2:8]
     assert "12.5 % (0.15 [-0.10, 0.40])" in int8

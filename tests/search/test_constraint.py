@@ -94,7 +94,7 @@ def test_the_order_in_which_hypotheses_are_asked_about_makes_no_difference(
 ) -> None:
     asked = [labels("▁a", "▁te", "a"), labels("▁i'd", "▁like", "▁a"), labels("▁am", "▁te"), ()]
     once = GrammarScores(fusion, graph, PIECES, COST).rows(asked)
-    monkeypatch.setattr("edgespeech.search.constraint._KEPT", 1)  # all but forgets between the questions
+    monkeypatch.setattr("edgespeech.search.constraint._CACHED", 1)  # all but forgets between the questions
     forgetful = GrammarScores(fusion, graph, PIECES, COST)
     again = np.concatenate([forgetful.rows([one]) for one in reversed(asked)])[::-1]
     assert np.array_equal(once, again)
@@ -106,8 +106,8 @@ def test_nothing_is_added_to_fusion_at_no_cost(graph: WordGraph, fusion: Fusion)
 
 
 @pytest.mark.parametrize("cost", [-0.5, float("nan")])
-def test_a_cost_below_zero_is_refused(graph: WordGraph, fusion: Fusion, cost: float) -> None:
-    with pytest.raises(EdgeSpeechError, match="cost"):
+def test_a_penalty_below_zero_is_refused(graph: WordGraph, fusion: Fusion, cost: float) -> None:
+    with pytest.raises(EdgeSpeechError, match="penalty"):
         GrammarScores(fusion, graph, PIECES, cost)
 
 

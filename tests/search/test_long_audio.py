@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Request, Samples
 from edgespeech.core.labels import SPACE
+from edgespeech.harness import runner
+from edgespeech.harness.boundary import weight_of
+from edgespeech.harness.runner import run_utterance
+from edgespeech.metrics.latency import emission_delays
+from edgespeech.records.trace import Stamped, Timeline, Trace, result_of
 from edgespeech.search.hypothesis import Hypothesis
-from edgespeech.search.partials import SEGMENT_S, PartialsStream
+from edgespeech.search.partials import PartialsStream
+from edgespeech.search.segments import SEGMENT_S
 
 FRAME_S = 0.04
 PIECES = [f"{SPACE}{word}" for word in ("zero", "one", "two", "three", "four")]
@@ -77,20 +83,67 @@ def test_words_of_long_audio_are_those_of_one_search(
     whole, cut = run(one, samples), run(several, samples)
     assert several.started >= 1
     assert several.longest < 0.7 * one.longest
-    assert [(e.kind, e.text) for e in whole] == [(e.kind, e.text) for e in cut]
-    for a, b in zip(whole[-1].words, cut[-1].words, strict=True):
+    assert len(cut) > len(whole) > 0
+    one_result, result = result_of(whole), result_of(cut)
+    assert one_result is not None
+    assert result is not None
+    assert result.text == one_result.text
+    for a, b in zip(one_result.words, result.words, strict=True):
         assert a.text == b.text
         assert b.start_s == pytest.approx(a.start_s, abs=2 * FRAME_S)
         assert b.end_s == pytest.approx(a.end_s, abs=2 * FRAME_S)
 
 
 def test_what_is_held_does_not_grow_with_the_audio() -> None:
-    held = []
+    held, said = [], []
     for minutes in (5, 12):
         stream = Counting(restarts=True)
-        run(stream, speech(60.0 * minutes, 0.8, 10, 1.5))
+        events = run(stream, speech(60.0 * minutes, 0.8, 10, 1.5))
         held.append(stream.longest)
+        said.append(weight_of(events) / minutes)
     assert held[1] <= 1.2 * held[0]
+    assert said[1] <= 1.2 * said[0]
+
+
+def test_the_words_of_all_segments_are_timed_and_stamped() -> None:
+    events = run(Counting(restarts=True), speech(420.0, 0.6, 10, 1.5))
+    result = result_of(events)
+    assert result is not None
+    stamped = tuple(
+        Stamped(event=event, t_s=event.words[-1].end_s + 1 if event.words else 0.0, chunk=0)
+        for event in events
+    )
+    trace = Trace(utterance_id="x", duration_s=420.0, chunks=(), events=())
+    timeline = Timeline(trace=trace, network="loopback", events=stamped, up_bytes=0, down_bytes=0)
+    delays, n_words = emission_delays(timeline)
+    assert sum(event.kind is EventKind.SETTLED for event in events) >= 2
+    assert n_words == len(delays) == len(result.words)
+    assert all(0.9 < delay < 2.7 for delay in delays)
+    assert timeline.text == result.text
+
+
+def test_what_a_final_said_before_a_cut_is_not_said_again() -> None:
+    samples = np.zeros(round(140 * SAMPLE_RATE), np.float32)
+    samples[: 125 * SAMPLE_RATE : SAMPLE_RATE // 2] = 1.0
+    events = run(Counting(restarts=True), samples)
+    assert [event.kind for event in events[-3:]] == [EventKind.ENDPOINT, EventKind.FINAL, EventKind.SETTLED]
+    result = result_of(events)
+    assert result is not None
+    assert result.text == events[-2].text
+
+
+def test_a_recogniser_that_repeats_hours_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MAX_HELD", 100_000)
+    recogniser = Repeats()
+    trace = run_utterance(recogniser, speech(60.0, 0.5, 10, 1.0), Request(utterance_id="x"), chunk_s=0.2)  # type: ignore[arg-type]  # it only opens
+    assert trace.failure is not None
+    assert "all hypotheses up to" in trace.failure
+    assert weight_of([event for _, event in trace.events]) <= 100_000
+
+
+class Repeats:
+    def open(self, request: Request) -> PartialsStream:
+        return Counting(restarts=False)
 
 
 def test_without_a_pause_it_is_cut_all_the_same() -> None:

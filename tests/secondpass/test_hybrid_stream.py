@@ -121,8 +121,10 @@ def test_a_live_run_is_what_is_simulated(seed: int, frames: Frames) -> None:
 
 def test_a_server_on_a_slow_link_is_believed_in_time_only() -> None:
     with server_of(answers(first_s=1.2)) as url:
-        in_time, late = (live(TinyHybrid(url, patience_s=patience_s)) for patience_s in (5.0, 0.05))
-        trace = traced(TinyHybrid(url, patience_s=0.05))
+        in_time, late = (
+            live(TinyHybrid(url, answer_deadline_s=answer_deadline_s)) for answer_deadline_s in (5.0, 0.05)
+        )
+        trace = traced(TinyHybrid(url, answer_deadline_s=0.05))
     assert in_time.note is None
     assert late.note is not None
     assert late.note.startswith("the answer came")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from replication.lattices.lists import ARMS, Arm, Wire, expanded, rescored, sent
+from replication.lattices.lists import ARMS, Arm, LatticeCodec, expanded, rescored, sent
 
 from edgespeech.corpora.manifest import Manifest, Utterance, load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
@@ -101,37 +101,37 @@ def test_a_list_of_sentences(scorer: WordScorer) -> None:
         listed({})
 
 
-def wire(step_exponent: int = 2, width: float = 100.0) -> Wire:
-    return Wire(width=width, vocabulary=VOCABULARY, precision=Precision(step_exponent=step_exponent))
+def codec(step_exponent: int = 2, width: float = 100.0) -> LatticeCodec:
+    return LatticeCodec(width=width, vocabulary=VOCABULARY, precision=Precision(step_exponent=step_exponent))
 
 
 def test_lists_take_no_more_bytes_than_the_lattice() -> None:
     lattice = random_lattice(1, nodes=9)
-    whole, n_bytes = sent(lattice, Arm(name="a"), wire())
+    whole, n_bytes = sent(lattice, Arm(name="a"), codec())
     assert n_bytes == len(encode(lattice, VOCABULARY))
     assert {path.text for path in n_best(whole, ALL)} == {path.text for path in n_best(lattice, ALL)}
-    listed_, list_bytes = sent(lattice, Arm(name="b", paths="equal bytes"), wire())
+    listed_, list_bytes = sent(lattice, Arm(name="b", paths="equal bytes"), codec())
     count = len(n_best(listed_, ALL))
     assert list_bytes <= n_bytes
     assert 1 <= count < len(n_best(lattice, ALL))
-    _, more = sent(lattice, Arm(name="c", paths=count + 1), wire())
+    _, more = sent(lattice, Arm(name="c", paths=count + 1), codec())
     assert more > n_bytes
-    four, _ = sent(lattice, Arm(name="d", paths=4), wire(step_exponent=10))
+    four, _ = sent(lattice, Arm(name="d", paths=4), codec(step_exponent=10))
     assert [path.text for path in n_best(four, ALL)] == [path.text for path in n_best(lattice, 4)]
 
 
 def test_a_list_is_not_limited_to_the_paths_of_the_pruned_lattice() -> None:
     lattice = random_lattice(1, nodes=9)
-    pruned, n_bytes = sent(lattice, Arm(name="a"), wire(width=0.0))
+    pruned, n_bytes = sent(lattice, Arm(name="a"), codec(width=0.0))
     assert len(n_best(pruned, ALL)) == 1
-    four, list_bytes = sent(lattice, Arm(name="b", paths=4), wire(width=0.0))
+    four, list_bytes = sent(lattice, Arm(name="b", paths=4), codec(width=0.0))
     assert len(n_best(four, ALL)) == 4
     assert list_bytes > n_bytes
 
 
 def test_an_arm_that_sends_one_path_changes_nothing(scorer: WordScorer, internal: InternalScorer) -> None:
     lattice = random_lattice(4)
-    one, _ = sent(lattice, Arm(name="one", paths=1), wire())
+    one, _ = sent(lattice, Arm(name="one", paths=1), codec())
     assert rescored(one, scorer, internal, SCALES) == best_path(lattice).text
     assert rescored(lattice, scorer, internal, PLAIN) == best_path(lattice).text
     assert len({arm.name for arm in ARMS}) == len(ARMS)

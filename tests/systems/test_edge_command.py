@@ -20,7 +20,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.systems import edge_command
-from edgespeech.systems.edge_command import LEAVING, EdgeCommand
+from edgespeech.systems.edge_command import GRAMMAR_PENALTY, EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.text.grammar import load_grammar
 
@@ -69,7 +69,11 @@ def test_it_is_the_same_model_with_the_domain_s_language_model(models: Path) -> 
     assert info.model_bytes == sum(file.stat().st_size for file in files.values())
     assert any("songs" in note for note in info.notes)
     grammar = load_grammar(models / "songs.yaml")
-    assert info.config["grammar"] == {"name": "songs", "sha256": grammar.sha256, "leaving": LEAVING}
+    assert info.config["grammar"] == {
+        "name": "songs",
+        "sha256": grammar.sha256,
+        "grammar_penalty": GRAMMAR_PENALTY,
+    }
 
 
 def test_the_domain_decides_what_is_said(models: Path) -> None:
@@ -80,7 +84,7 @@ def test_the_domain_decides_what_is_said(models: Path) -> None:
 def test_its_grammar_leads_the_search(models: Path) -> None:
     grammar = models / "songs.yaml"
     grammar.write_text(grammar.read_text().replace("music", "light"))
-    free, led = (said(EdgeCommand(domain="songs", leaving=cost)) for cost in (0.0, 100.0))
+    free, led = (said(EdgeCommand(domain="songs", grammar_penalty=cost)) for cost in (0.0, 100.0))
     assert "music" in free
     assert "music" not in led  # however much the language model likes it
 
@@ -94,9 +98,9 @@ def test_a_domain_without_a_grammar_or_a_language_model_is_no_domain(models: Pat
 
 
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), "4"])
-def test_a_cost_of_leaving_is_not_below_zero(cost: float) -> None:
-    with pytest.raises(EdgeSpeechError, match="leaving"):
-        EdgeCommand(leaving=cost)
+def test_a_grammar_penalty_is_not_below_zero(cost: float) -> None:
+    with pytest.raises(EdgeSpeechError, match="grammar_penalty"):
+        EdgeCommand(grammar_penalty=cost)
 
 
 def test_an_unknown_domain_is_told(models: Path) -> None:

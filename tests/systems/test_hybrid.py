@@ -15,7 +15,7 @@ from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind, Kind
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import MODEL_VARIABLE
-from edgespeech.endpointing.networks import Thresholds, new_heads, save_heads
+from edgespeech.endpointing.networks import Thresholds, new_networks, save_networks
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.live import run_live
@@ -56,7 +56,7 @@ def named(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[
 @pytest.fixture
 def hybrid(named: tuple[Path, Path]) -> Iterator[Hybrid]:
     del named
-    recogniser = Hybrid(**SOON, patience_s=10.0)  # a busy machine must not change who is heard
+    recogniser = Hybrid(**SOON, answer_deadline_s=10.0)  # a busy machine must not change who is heard
     recogniser.load()
     yield recogniser
     recogniser.close()
@@ -84,19 +84,19 @@ def test_it_says_what_it_is(named: tuple[Path, Path]) -> None:
 def test_the_learned_end_pointer_may_end_utterances(
     named: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "heads.safetensors"
-    monkeypatch.setattr("edgespeech.systems.hybrid.heads_file", lambda: path)
+    path = tmp_path / "networks.safetensors"
+    monkeypatch.setattr("edgespeech.systems.hybrid.networks_file", lambda: path)
     recogniser = Hybrid(endpoint="learned")
     assert recogniser.missing() == f"no end-pointing networks in {tmp_path}"
     plain = Hybrid()
     without = plain.load().parameters
     plain.close()
-    heads = new_heads(16, 36, 8, sha256_file(named[0] / WEIGHTS), seed=0)
-    save_heads(path, heads)
+    networks = new_networks(16, 36, 8, sha256_file(named[0] / WEIGHTS), seed=0)
+    save_networks(path, networks)
     with pytest.raises(EdgeSpeechError, match="thresholds of the networks are missing"):
         recogniser.load()
-    save_heads(
-        path, replace(heads, thresholds=Thresholds(final=0.0, speculative=0.0))
+    save_networks(
+        path, replace(networks, thresholds=Thresholds(final=0.0, speculative=0.0))
     )  # with the first word piece
     assert recogniser.missing() is None
     try:
@@ -162,7 +162,7 @@ def test_a_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"final_s": 0.0}, "hybrid: final_s is 0.0"),
         ({"final_s": None}, "hybrid: final_s is None, expected seconds"),
         ({"ahead_s": 0.9}, "hybrid: ahead_s is 0.9, expected above 0 and below final_s, 0.8"),
-        ({"patience_s": -1.0}, "hybrid: patience_s is -1.0, expected seconds, above 0"),
+        ({"answer_deadline_s": -1.0}, "hybrid: answer_deadline_s is -1.0, expected seconds, above 0"),
         ({"timeout_s": float("nan")}, "hybrid: timeout_s is nan"),
         ({"beam": 0}, "hybrid: beam is 0"),
         ({"endpoint": "never"}, "hybrid: endpoint is 'never', expected silence or learned"),

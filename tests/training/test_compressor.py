@@ -1,4 +1,4 @@
-"""Treatments in a run: what they are asked for, that they resume bit for bit, and that what is packed was trained."""
+"""Compressors in a training run: their options, that they resume bit for bit, and that what is packed was trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import CODES, Encoding, Layout, load_codes, pack, weights_of
-from edgespeech.training.compressor import Treated, as_matrix, as_stored, treatments
+from edgespeech.training.compressor import Compressors, as_matrix, as_stored, compressors
 from edgespeech.training.config import TrainConfig, load_train_config
 from edgespeech.training.loop import MODEL, STATE, train
 from helpers_packed import prune, tiny
@@ -37,13 +37,13 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
-def treated(settings: Make, tmp_path: Path) -> Make:
-    """Makes a run's configuration that starts from a model of one step, with a treatment."""
+def compressed(settings: Make, tmp_path: Path) -> Make:
+    """Makes a run's configuration that starts from a model of one step, with a compressor."""
     train(settings(), tmp_path / "start", until=1, quiet=True)
 
-    def make(treatment: dict[str, Any] | None, **changes: Any) -> TrainConfig:
+    def make(compressor: dict[str, Any] | None, **changes: Any) -> TrainConfig:
         init = str(tmp_path / "start" / MODEL)
-        return settings(**{"name": "next", "init": init, "treatment": treatment, **changes})
+        return settings(**{"name": "next", "init": init, "compressor": compressor, **changes})
 
     return make
 
@@ -58,11 +58,11 @@ def same(one: Path, two: Path) -> bool:
 
 
 def test_techniques_are_found() -> None:
-    assert list(treatments()) == sorted([*QUANTISERS, *SPARSIFIERS, "stack"])
+    assert list(compressors()) == sorted([*QUANTISERS, *SPARSIFIERS, "stack"])
 
 
 @pytest.mark.parametrize(
-    "treatment",
+    "compressor",
     [
         {"name": "straight_through", "bits": 3},
         {"name": "acosr", "bits": 4, "free": 0.3},
@@ -73,9 +73,9 @@ def test_techniques_are_found() -> None:
     ],
 )
 def test_stopped_in_a_ramp_and_taken_up_again_is_bit_for_bit_the_same(
-    treated: Make, tmp_path: Path, treatment: dict[str, Any]
+    compressed: Make, tmp_path: Path, compressor: dict[str, Any]
 ) -> None:
-    config = treated(treatment, save_every=100)
+    config = compressed(compressor, save_every=100)
     train(config, tmp_path / "whole", quiet=True)
     for until in (3, None):
         train(config, tmp_path / "parts", until=until, quiet=True)
@@ -83,18 +83,18 @@ def test_stopped_in_a_ramp_and_taken_up_again_is_bit_for_bit_the_same(
     assert same(tmp_path / "whole" / MODEL / WEIGHTS, tmp_path / "parts" / MODEL / WEIGHTS)
 
 
-def test_a_treatment_that_does_nothing_changes_nothing(treated: Make, tmp_path: Path) -> None:
-    train(treated(None), tmp_path / "plain", until=3, quiet=True)
-    train(treated({"name": "one_shot", "sparsity": 0.0}), tmp_path / "treated", until=3, quiet=True)
-    assert same(tmp_path / "plain" / MODEL / WEIGHTS, tmp_path / "treated" / MODEL / WEIGHTS)
+def test_a_compressor_that_does_nothing_changes_nothing(compressed: Make, tmp_path: Path) -> None:
+    train(compressed(None), tmp_path / "plain", until=3, quiet=True)
+    train(compressed({"name": "one_shot", "sparsity": 0.0}), tmp_path / "compressed", until=3, quiet=True)
+    assert same(tmp_path / "plain" / MODEL / WEIGHTS, tmp_path / "compressed" / MODEL / WEIGHTS)
     state = load_file(tmp_path / "plain" / STATE)
     assert not any(name.startswith("treated") for name in state)
-    found = load_file(tmp_path / "treated" / STATE)
+    found = load_file(tmp_path / "compressed" / STATE)
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-def test_a_sparse_run_then_a_quantised_one_under_its_zeros(treated: Make, tmp_path: Path) -> None:
-    sparsify = treated({"name": "gradual", "sparsity": 0.6, "until": 0.5, "every": 2})
+def test_a_sparse_run_then_a_quantised_one_under_its_zeros(compressed: Make, tmp_path: Path) -> None:
+    sparsify = compressed({"name": "gradual", "sparsity": 0.6, "until": 0.5, "every": 2})
     train(sparsify, tmp_path / "sparse", quiet=True)
     sparse = weights_of(load_model(tmp_path / "sparse" / MODEL).model)
     assert not (tmp_path / "sparse" / MODEL / CODES).exists()
@@ -103,7 +103,7 @@ def test_a_sparse_run_then_a_quantised_one_under_its_zeros(treated: Make, tmp_pa
 
     # From the run's folder: its average is not what it ships.
     stack = {"name": "stack", "quantiser": "acosr", "bits": 4, "layers": {"joiner.*": {"bits": 6}}}
-    folder = train(treated(stack, init=str(tmp_path / "sparse")), tmp_path / "stacked", quiet=True)
+    folder = train(compressed(stack, init=str(tmp_path / "sparse")), tmp_path / "stacked", quiet=True)
     trained, codes = load_model(folder), load_codes(folder)
     assert codes.keys() == {name for name, w in sparse.items() if w.ndim == 2}
     for name, its in codes.items():
@@ -120,7 +120,7 @@ def test_a_sparse_run_then_a_quantised_one_under_its_zeros(treated: Make, tmp_pa
         np.testing.assert_array_equal(packed.scales, its.scales)
     told = json.loads(file.meta["provenance"]["layout"])
     assert told["trained"]["joiner.weight"] == {"bits": 6, "group": 0, "codebook": False, "store": "sparse"}
-    assert json.loads(file.meta["provenance"]["treatment"]) == stack
+    assert json.loads(file.meta["provenance"]["compressor"]) == stack
 
 
 @pytest.mark.parametrize("name", QUANTISERS)
@@ -128,8 +128,8 @@ def test_what_ships_is_what_its_codes_stand_for(tmp_path: Path, name: str) -> No
     trained = tiny()
     model = trainable()
     prune(model, 0.5)
-    its = Treated({"name": "stack", "quantiser": name, "bits": 4}, model, 10)
-    weights, codes = its.finish(model.state_dict())
+    made = Compressors({"name": "stack", "quantiser": name, "bits": 4}, model, 10)
+    weights, codes = made.finish(model.state_dict())
     trained.model.load_state_dict(weights)
     pack(trained, Layout(), tmp_path / "m.edge", codes=codes)
     file = read_edge(tmp_path / "m.edge")
@@ -142,7 +142,7 @@ def test_what_ships_is_what_its_codes_stand_for(tmp_path: Path, name: str) -> No
 
 def test_codes_of_other_weights_are_refused(tmp_path: Path) -> None:
     model = trainable()
-    _, codes = Treated({"name": "acosr", "bits": 4}, model, 10).finish(model.state_dict())
+    _, codes = Compressors({"name": "acosr", "bits": 4}, model, 10).finish(model.state_dict())
     with pytest.raises(EdgeSpeechError, match=r"codes: tensor is 'transcriber\.enter\.weight'"):
         pack(tiny(), Layout(), tmp_path / "m.edge", codes=codes)
 
@@ -150,17 +150,17 @@ def test_codes_of_other_weights_are_refused(tmp_path: Path) -> None:
 def test_the_forward_pass_sees_other_weights_and_the_gradient_is_theirs() -> None:
     model = trainable()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    its = Treated({"name": "straight_through", "bits": 3}, model, 10)
-    deployed, _ = its.finish(before)
-    its.enter(0, 0.1)
+    made = Compressors({"name": "straight_through", "bits": 3}, model, 10)
+    deployed, _ = made.finish(before)
+    made.enter(0, 0.1)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, deployed[name]), name
         parameter.grad = torch.ones_like(parameter)
-    its.leave()
+    made.leave()
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name
         assert parameter.grad is not None
-        assert parameter.grad.mean() == 1 or name in its.names
+        assert parameter.grad.mean() == 1 or name in made.names
         assert set(parameter.grad.flatten().tolist()) <= {0.0, 1.0}
 
 
@@ -179,8 +179,8 @@ def test_layers_have_their_own_settings() -> None:
         "transcriber.lstms.1.*": {"bits": 3},
         "joiner.*": None,
     }
-    its = Treated({"name": "acosr", "bits": 5, "layers": layers}, trainable(), 10)
-    options = {name.replace("/", "."): m.options for name, m in its.matrices.items()}
+    made = Compressors({"name": "acosr", "bits": 5, "layers": layers}, trainable(), 10)
+    options = {name.replace("/", "."): m.options for name, m in made.matrices.items()}
     found = {name: (o.bits, o.group) for name, o in options.items()}  # type: ignore[union-attr]  # Acosr's
     assert found["transcriber.enter.weight"] == (6, 0)
     assert found["transcriber.lstms.0.weight_hh_l0"] == (6, 64)
@@ -191,56 +191,71 @@ def test_layers_have_their_own_settings() -> None:
 
 def test_sparsifiers_leave_the_embedding_alone_unless_it_is_named() -> None:
     values: dict[str, Any] = {"name": "one_shot", "sparsity": 0.5}
-    assert "predictor.embedding.weight" not in Treated(values, trainable(), 10).names
+    assert "predictor.embedding.weight" not in Compressors(values, trainable(), 10).names
     named = {**values, "layers": {"predictor.embedding.weight": {"sparsity": 0.1}}}
-    assert "predictor.embedding.weight" in Treated(named, trainable(), 10).names
+    assert "predictor.embedding.weight" in Compressors(named, trainable(), 10).names
 
 
-def test_a_run_without_a_treatment_keeps_its_hash(settings: Make) -> None:
+def test_a_run_without_a_compressor_keeps_its_hash(settings: Make) -> None:
     told = settings().model_dump(mode="json")
-    assert told.pop("treatment") is None
+    assert told.pop("compressor") is None
     assert told.pop("rooms") is None
     assert told.pop("until") is None  # where a run ends early makes no other run of it
     told.pop("watch")  # neither does what is measured beside it
     assert not told.pop("patient_steps")
     told.pop("patient_s")
+    assert not told.pop("fast_emit")
     assert [source.pop("sounds_only") for source in told["speech"]] == [None]
     assert settings().sha256 == hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     shipped = load_model(project_root() / "results" / "models" / "edge-fp32").provenance
     run = load_train_config(project_root() / "replication" / "rnnt" / "train_4.yaml")
     assert run.sha256 == shipped["config_sha256"]
     one, two = ({"name": "acosr", "bits": bits} for bits in (4, 5))
-    hashes = {settings(init="x", treatment=t).sha256 for t in (None, one, two)}
+    hashes = {settings(init="x", compressor=t).sha256 for t in (None, one, two)}
     assert len(hashes) == 3
 
 
+def test_the_earlier_name_of_a_compressor_is_read_and_its_hash_stays(settings: Make) -> None:
+    new, old = (
+        settings(init="x", **{name: {"name": "acosr", "bits": 4}}) for name in ("compressor", "treatment")
+    )
+    assert new == old
+    told = new.model_dump(
+        mode="json", exclude={"until", "watch", "rooms", "patient_steps", "patient_s", "fast_emit"}
+    )
+    told["treatment"] = told.pop("compressor")
+    for source in told["speech"]:
+        del source["sounds_only"]
+    assert new.sha256 == old.sha256 == hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 @pytest.mark.parametrize(
-    ("treatment", "said"),
+    ("compressor", "said"),
     [
-        ({"name": "acosr", "bits": 1}, "treatment acosr: bits is 1"),
-        ({"name": "acosr", "bits": 9}, "treatment acosr: bits is 9"),
-        ({"name": "mracos", "bits": 7}, "treatment mracos: bits is 7"),
-        ({"name": "acosr"}, "treatment acosr: bits is missing"),
-        ({"name": "acosr", "bits": 4, "group": 32}, "treatment acosr: group is 32"),
+        ({"name": "acosr", "bits": 1}, "compressor acosr: bits is 1"),
+        ({"name": "acosr", "bits": 9}, "compressor acosr: bits is 9"),
+        ({"name": "mracos", "bits": 7}, "compressor mracos: bits is 7"),
+        ({"name": "acosr"}, "compressor acosr: bits is missing"),
+        ({"name": "acosr", "bits": 4, "group": 32}, "compressor acosr: group is 32"),
         ({"name": "acosr", "bits": 4, "warmth": 1}, "unknown key 'warmth'"),
-        ({"name": "one_shot", "sparsity": 1.0}, "treatment one_shot: sparsity is 1.0"),
-        ({"name": "gradual", "sparsity": -0.1}, "treatment gradual: sparsity is -0.1"),
+        ({"name": "one_shot", "sparsity": 1.0}, "compressor one_shot: sparsity is 1.0"),
+        ({"name": "gradual", "sparsity": -0.1}, "compressor gradual: sparsity is -0.1"),
         ({"name": "one_shot", "sparsity": 0.5, "layers": {"joiner.*": {"sparsity": 2}}}, "sparsity is 2"),
         ({"name": "one_shot", "sparsity": 0.5, "layers": {"joiner.*": 0.5}}, r"layers.joiner.\* is 0.5"),
         ({"name": "one_shot", "sparsity": 0.5, "layers": 3}, "layers is 3"),
-        ({"name": "magic"}, "treatment: name is 'magic', expected one of acosr, compressed_sensing"),
-        ({"name": "stack", "bits": 4}, "treatment stack: quantiser is None"),
-        ({"name": "stack", "quantiser": "gradual"}, "treatment stack: quantiser is 'gradual'"),
+        ({"name": "magic"}, "compressor: name is 'magic', expected one of acosr, compressed_sensing"),
+        ({"name": "stack", "bits": 4}, "compressor stack: quantiser is None"),
+        ({"name": "stack", "quantiser": "gradual"}, "compressor stack: quantiser is 'gradual'"),
     ],
 )
-def test_wrong_treatments_are_refused(settings: Make, treatment: dict[str, Any], said: str) -> None:
+def test_wrong_compressors_are_refused(settings: Make, compressor: dict[str, Any], said: str) -> None:
     with pytest.raises(EdgeSpeechError, match=said):
-        settings(init="x", treatment=treatment)
+        settings(init="x", compressor=compressor)
 
 
-def test_a_treatment_from_nothing_is_refused(settings: Make) -> None:
-    with pytest.raises(ValueError, match="init: a treatment expects a trained model"):
-        settings(treatment={"name": "acosr", "bits": 4})
+def test_a_compressor_from_nothing_is_refused(settings: Make) -> None:
+    with pytest.raises(ValueError, match="init: a compressor expects a trained model"):
+        settings(compressor={"name": "acosr", "bits": 4})
 
 
 def _zero(weights: torch.Tensor) -> None:
@@ -263,13 +278,15 @@ def _nan(weights: torch.Tensor) -> None:
         (_nan, r"joiner\.weight: weight is nan, expected finite weights"),
     ],
 )
-def test_a_matrix_that_cannot_be_treated_is_refused(spoil: Callable[[torch.Tensor], None], said: str) -> None:
+def test_a_matrix_that_cannot_be_compressed_is_refused(
+    spoil: Callable[[torch.Tensor], None], said: str
+) -> None:
     model = trainable()
     with torch.no_grad():
         spoil(model.joiner.weight)
     for values in ({"name": "acosr", "bits": 4}, {"name": "one_shot", "sparsity": 0.5}):
         with pytest.raises(EdgeSpeechError, match=said):
-            Treated(values, model, 10)
+            Compressors(values, model, 10)
 
 
 @pytest.mark.parametrize(
@@ -279,17 +296,17 @@ def test_a_matrix_that_cannot_be_treated_is_refused(spoil: Callable[[torch.Tenso
             {"name": "acosr", "bits": 4, "layers": {"encoder.*": None}},
             r"layers is 'encoder\.\*', expected a pat",
         ),
-        ({"name": "acosr", "bits": 4, "layers": {"*": None}}, "not left alone"),
+        ({"name": "acosr", "bits": 4, "layers": {"*": None}}, "leaves a matrix to compress"),
         ({"name": "stack", "quantiser": "acosr", "bits": 4}, "init is 'a model without zeros'"),
     ],
 )
-def test_a_treatment_that_does_not_fit_the_model_is_refused(values: dict[str, Any], said: str) -> None:
+def test_a_compressor_that_does_not_fit_the_model_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(EdgeSpeechError, match=said):
-        Treated(values, trainable(), 10)
+        Compressors(values, trainable(), 10)
 
 
 def test_a_regulariser_that_is_no_number_names_the_layer(
-    treated: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compressed: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
 
@@ -298,8 +315,8 @@ def test_a_regulariser_that_is_no_number_names_the_layer(
         return weights * (torch.nan if len(calls) == 2 else 1)
 
     monkeypatch.setattr(Acosr, "after", broken)
-    config = treated({"name": "acosr", "bits": 4})
+    config = compressed({"name": "acosr", "bits": 4})
     with pytest.raises(
-        EdgeSpeechError, match=r"treatment acosr: step 0: transcriber\.lstms\.0\.weight_ih_l0"
+        EdgeSpeechError, match=r"compressor acosr: step 0: transcriber\.lstms\.0\.weight_ih_l0"
     ):
         train(config, tmp_path / "run", quiet=True)

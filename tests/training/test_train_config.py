@@ -30,6 +30,11 @@ def test_the_hash_tells_any_change(settings: Callable[..., TrainConfig]) -> None
     assert settings().sha256 != settings(seed=6).sha256
 
 
+def test_a_key_that_is_not_used_leaves_the_hash_of_older_runs(settings: Callable[..., TrainConfig]) -> None:
+    assert settings(fast_emit=0.0).sha256 == settings().sha256
+    assert settings(fast_emit=0.01).sha256 != settings().sha256
+
+
 @pytest.mark.parametrize("path", sorted((project_root() / "replication" / "rnnt").glob("train_*.yaml")))
 def test_the_shipped_runs_are_valid(path: Path) -> None:
     config = load_train_config(path)
@@ -62,6 +67,10 @@ def test_the_shipped_runs_are_valid(path: Path) -> None:
             "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: b, sounds_only: de}]\nsteps: 500\n"
             "sounds: {layer: 1}\n",
             "whose words are learned",
+        ),
+        (
+            "name: x\nseed: 1\nmodel: {vocabulary: 9}\nspeech: [{corpus: a}]\nsteps: 500\nfast_emit: 2\n",
+            "fast_emit",
         ),
         ("name: [", "not YAML"),
     ],

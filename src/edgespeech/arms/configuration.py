@@ -5,9 +5,9 @@ seeds. The keys of a family:
 
 - `name`: an arm is called `NAME_POINT`, the point in bits or in percent of zeros, and `NAME_POINT_seedS` but for the
   first seed.
-- `bits` or `sparsity`: the points; it goes into `treatment`, or into `pack` where there is no treatment.
-- `treatment`: what is done in training.
-- `pack`: how the matrices are stored (`edgespeech.packed.pack.Encoding`), but for those that the treatment made
+- `bits` or `sparsity`: the points; it goes into `compressor`, or into `pack` where there is no compressor.
+- `compressor`: what is done in training.
+- `pack`: how the matrices are stored (`edgespeech.packed.pack.Encoding`), but for those that the compressor made
   codes of.
 - `of`: pack that arm's model (`fp32`, or `qat/fp32` of another page), or `init`, and train nothing.
 - `init_of`: train on from that arm's model instead of the page's.
@@ -51,7 +51,7 @@ from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, load_codes, pack
 from edgespeech.records.records import sha256_json, without_paths
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_fp32 import EdgeFp32
-from edgespeech.training.config import TrainConfig
+from edgespeech.training.config import TrainConfig, hashed_names
 from edgespeech.training.loop import MODEL, STATE
 
 RUN = "run.yaml"
@@ -62,7 +62,7 @@ INIT = "init"
 """The model that a page starts from, where `of` names an arm."""
 
 _KEYS = {
-    "name", "bits", "sparsity", "treatment", "pack", "of", "init_of", "train", "seeds", "ships",
+    "name", "bits", "sparsity", "compressor", "pack", "of", "init_of", "train", "seeds", "ships",
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ class Arm:
         config: its run; None where nothing is trained.
         of: whose model is packed where nothing is trained.
         init_of: from whose model the run starts; None for the page's.
-        layout: how it is stored, but for what its treatment made codes of.
+        layout: how it is stored, but for what its compressor made codes of.
         ships: whether its file is kept among the results.
     """
 
@@ -163,7 +163,11 @@ class Arms:
         return self._sha256(arm, fused=self._fused)
 
     def _sha256(self, arm: Arm, *, fused: bool) -> str:
-        run = None if arm.config is None else arm.config.model_dump(mode="json", exclude_unset=True)
+        run = (
+            None
+            if arm.config is None
+            else hashed_names(arm.config.model_dump(mode="json", exclude_unset=True))
+        )
         parents = []
         for reference in (arm.of, arm.init_of):
             if reference is not None and reference != INIT:
@@ -258,11 +262,11 @@ class Arms:
             raise bad(where, "key", unknown[0], "one of " + ", ".join(sorted(_KEYS)))
         if "name" not in family:
             raise bad(where, "name", None, "a name")
-        if not family.keys() & {"treatment", "pack"}:
-            raise bad(where, "pack", None, "how its matrices are stored, or a treatment that says so")
-        if "of" in family and family.keys() & {"treatment", "train", "init_of"}:
+        if not family.keys() & {"compressor", "pack"}:
+            raise bad(where, "pack", None, "how its matrices are stored, or a compressor that says so")
+        if "of" in family and family.keys() & {"compressor", "train", "init_of"}:
             raise bad(
-                where, "of", family["of"], "no treatment, train or init_of beside it: it trains nothing"
+                where, "of", family["of"], "no compressor, train or init_of beside it: it trains nothing"
             )
         axes = family.keys() & {"bits", "sparsity"}
         if len(axes) > 1:
@@ -283,14 +287,14 @@ class Arms:
         given = {} if axis is None else {axis: point}
         layout = Layout()
         if "pack" in family:
-            encoding = {**family["pack"], **({} if "treatment" in family else given)}
+            encoding = {**family["pack"], **({} if "compressor" in family else given)}
             group = {"group": encoding["group"]} if "group" in encoding else {}
             others = {EMBEDDING: Encoding(bits=encoding["bits"], **group)} if "store" in encoding else {}
             layout = Layout(matrices=Encoding(**encoding), others=others)
         config = None
         if "of" not in family:
-            treatment = {"treatment": {**family["treatment"], **given}} if "treatment" in family else {}
-            config = self._config(name, seed, {**family.get("train", {}), **treatment}, family, where)
+            compressor = {"compressor": {**family["compressor"], **given}} if "compressor" in family else {}
+            config = self._config(name, seed, {**family.get("train", {}), **compressor}, family, where)
         return Arm(
             name=name,
             family=family["name"],
@@ -370,29 +374,29 @@ def start_model() -> Path:
     return recogniser.folder()
 
 
-def arms_start() -> Path:
-    """The folder of the model that the arms of the compression pages start from, or that which the environment names.
+def compression_base() -> Path:
+    """The folder of the model that all arms of the compression pages start from, or the one the environment names.
 
-    It is kept when a better recogniser ships: what a technique costs is a comparison of arms on one model, and making
-    all of them takes hours.
+    It does not change when a better recogniser ships: techniques are compared on one model, and training all arms
+    takes hours.
 
     Raises:
-        EdgeSpeechError: there is none.
+        EdgeSpeechError: the folder has no weights.
     """
     named = os.environ.get(MODEL_VARIABLE)
-    folder = Path(named) if named else shipped_models() / "arms-start"
+    folder = Path(named) if named else shipped_models() / "compression-base"
     if not (folder / WEIGHTS).is_file():
         raise bad("arms", "start", without_paths(str(folder)), f"a folder with {WEIGHTS}")
     return folder
 
 
 def arms_of(folder: Path) -> Arms:
-    """A page's arms, from its `config.yaml`, on `arms_start`.
+    """A page's arms, from its `config.yaml`, on `compression_base`.
 
     Raises:
-        EdgeSpeechError: as `Arms` and `arms_start` do.
+        EdgeSpeechError: as `Arms` and `compression_base` do.
     """
-    return Arms(folder, load_yaml(folder / "config.yaml"), arms_start())
+    return Arms(folder, load_yaml(folder / "config.yaml"), compression_base())
 
 
 def train_arms(
@@ -418,7 +422,7 @@ def train_arms(
 
 
 def latent_weights(folder: Path, shape: ModelConfig) -> dict[str, NDArray[np.float32]]:
-    """A run's averaged weights before its treatment finished them, as `edgespeech.packed.pack.weights_of` does.
+    """A run's averaged weights before its compressor finished them, as `edgespeech.packed.pack.weights_of` does.
 
     Raises:
         EdgeSpeechError: the run's state is damaged, or of another shape.

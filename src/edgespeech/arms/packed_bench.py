@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespeech.arms.peer_bench import Contestant, Prepared, chunk_figures, contest, prepared, spread
+from edgespeech.arms.peer_bench import Peer, Prepared, bench_peers, chunk_figures, prepared, spread
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.utterances import Utterances, utterances_of
 from edgespeech.harness.hear import hear
@@ -199,8 +199,8 @@ def chunk_times(
         bench: the utterances.
         amounts: of these, so many `cold` and so many `warm`.
     """
-    contestants = [
-        Contestant(
+    peers = [
+        Peer(
             name=name,
             python=sys.executable,
             spec={
@@ -213,7 +213,7 @@ def chunk_times(
         for name, file in files.items()
     ]
     some = {key: spread(bench.spoken, amounts[key]) for key in ("cold", "warm")}
-    results = contest(contestants, warm=some["warm"], cold=some["cold"])
+    results = bench_peers(peers, warm=some["warm"], cold=some["cold"])
     return {
         name: {key: chunk_figures(found[key]) for key in some}
         for name, found in results.items()

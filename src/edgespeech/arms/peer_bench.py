@@ -1,6 +1,6 @@
 """Recognisers in processes of their own, over the same utterances in turns: times of chunks, words, memory.
 
-A contestant is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
+A peer is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
 loaded, and then a line for every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
 `text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. What else there is to
 ask is between a script and who starts it; see `edgespeech.arms.peer_worker`.
@@ -35,11 +35,11 @@ Answer = dict[str, Any]
 
 
 WORKER = Path(__file__).with_name("peer_worker.py")
-"""Runs every kind of contestant that there is, by itself: an interpreter without this package can run it too."""
+"""Runs every kind of peer that there is, by itself: an interpreter without this package can run it too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contestant:
+class Peer:
     """One process.
 
     Attributes:
@@ -57,7 +57,7 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """An utterance, as contestants get it.
+    """An utterance, as peers get it.
 
     Attributes:
         corpus: whose it is.
@@ -139,32 +139,32 @@ def spread(spoken: Sequence[Prepared], count: int | None) -> Sequence[Prepared]:
     return [spoken[place * len(spoken) // count] for place in range(count)]
 
 
-def contest(
-    contestants: Sequence[Contestant],
+def bench_peers(
+    peers: Sequence[Peer],
     *,
     warm: Sequence[Prepared],
     cold: Sequence[Prepared] = (),
     alone: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Answer]:
-    """All contestants over the same utterances, in turns, on one thread each.
+    """All peers over the same utterances, in turns, on one thread each.
 
     First every utterance warm, then memory is read, then cold: what empties the caches is in no figure of memory.
     Who begins changes with every utterance.
 
     Args:
-        contestants: any number, all of them in memory at once.
+        peers: any number, all of them in memory at once.
         warm: utterances that are run as they come.
         cold: utterances before each chunk of which the caches are emptied.
-        alone: further tasks at the end, by the contestant's name.
+        alone: further tasks at the end, by the peer's name.
 
     Returns:
-        By name what a contestant said when it had loaded, and lists of its answers: `warm`, `memory`, `cold`, `alone`;
+        By name what a peer said when it had loaded, and lists of its answers: `warm`, `memory`, `cold`, `alone`;
         or `skipped`, why it could not start or did not go on.
     """
     results: dict[str, Answer] = {}
     with ExitStack() as stack:
         workers: dict[str, _Worker] = {}
-        for one in contestants:
+        for one in peers:
             try:
                 worker = stack.enter_context(_Worker(one))
                 results[one.name] = {**worker.answer(), "warm": [], "memory": [], "cold": [], "alone": []}
@@ -177,7 +177,7 @@ def contest(
         turns = [
             (name, key, task)
             for turn, (key, task) in enumerate(rounds)
-            for name in [one.name for one in _rotated(contestants, turn)]
+            for name in [one.name for one in _rotated(peers, turn)]
         ]
         turns += [(name, "alone", dict(task)) for name, tasks in (alone or {}).items() for task in tasks]
         for name, key, task in turns:
@@ -207,7 +207,7 @@ def error_rates(
 
     Args:
         spoken: the utterances.
-        answers: a contestant's, of each.
+        answers: a peer's, of each.
         reference: the reference's, of each; None where there is none.
         corpora: by name the normaliser of each.
         seed: of the intervals.
@@ -233,19 +233,19 @@ def error_rates(
 
 
 def equal_share(answers: Sequence[Answer], others: Sequence[Answer]) -> float:
-    """The share of utterances of which two contestants said the same words."""
+    """The share of utterances of which two peers said the same words."""
     same = sum(bool(one["text"] == other["text"]) for one, other in zip(answers, others, strict=True))
     return same / len(answers)
 
 
 class _Worker:
-    """A contestant's process."""
+    """A peer's process."""
 
-    def __init__(self, contestant: Contestant) -> None:
+    def __init__(self, peer: Peer) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         try:
             self._process = subprocess.Popen(
-                [contestant.python, str(contestant.script), json.dumps(contestant.spec)],
+                [peer.python, str(peer.script), json.dumps(peer.spec)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -256,7 +256,7 @@ class _Worker:
         except OSError as error:
             self._errors.close()
             raise EdgeSpeechError(
-                f"{contestant.name}: {contestant.python} could not be started: {error.strerror}"
+                f"{peer.name}: {peer.python} could not be started: {error.strerror}"
             ) from error
 
     def __enter__(self) -> _Worker:
@@ -295,6 +295,6 @@ class _Worker:
         return found
 
 
-def _rotated(contestants: Sequence[Contestant], turn: int) -> Sequence[Contestant]:
-    start = turn % max(1, len(contestants))
-    return [*contestants[start:], *contestants[:start]]
+def _rotated(peers: Sequence[Peer], turn: int) -> Sequence[Peer]:
+    start = turn % max(1, len(peers))
+    return [*peers[start:], *peers[:start]]

@@ -1,8 +1,8 @@
-"""One contestant's process: it streams utterances through a model and tells times and words, in lines of JSON.
+"""One peer's process: it streams utterances through a model and tells times and words, in lines of JSON.
 
 python src/edgespeech/arms/peer_worker.py SPEC   # SPEC: JSON; see `edgespeech.arms.peer_bench`, which starts it
 
-Nothing of the project is imported before a contestant needs it: peers run under interpreters of their own, and what
+Nothing of the project is imported before a peer needs it: peers run under interpreters of their own, and what
 a process takes in memory is measured. Utterances are `.npz` files: `samples` and `features`, and how many of each
 come at a time (`sample_chunks`, `feature_chunks`), the last of which is the tail of silence, which is not timed.
 """
@@ -27,7 +27,7 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 BLANK = 0
 
 
-class Contestant:
+class PeerModel:
     """A loaded model with one utterance in progress.
 
     Attributes:
@@ -61,7 +61,7 @@ class Contestant:
         raise NotImplementedError
 
 
-class Edge(Contestant):
+class Edge(PeerModel):
     """Our engine on a `.edge` file."""
 
     def __init__(self, spec: Spec) -> None:
@@ -92,7 +92,7 @@ class Edge(Contestant):
         return words([self.model.pieces[label] for label in labels]), len(labels)
 
 
-class Stacked(Contestant):
+class Stacked(PeerModel):
     """Keeps the features that do not fill a transcriber frame yet."""
 
     stack = 0
@@ -161,7 +161,7 @@ class Torch(Stacked):
         return words([self._pieces[label] for label in labels]), len(labels)
 
 
-class Onnx(Contestant):
+class Onnx(PeerModel):
     """The exported model by ONNX Runtime, with the same greedy search in numpy, as the recogniser `onnxruntime` has it.
 
     It takes whole multiples of `multiple` frames, and runs at most a chunk of them at a time.
@@ -194,7 +194,7 @@ class Onnx(Contestant):
         return words([self._model.pieces[label] for label in labels]), len(labels)
 
 
-class Sherpa(Contestant):
+class Sherpa(PeerModel):
     """The exported model by sherpa-onnx: it takes samples, so its times hold the features too."""
 
     takes = "samples"
@@ -227,7 +227,7 @@ class Sherpa(Contestant):
         return self._model.get_result(self._stream).strip(), len(self._model.tokens(self._stream))
 
 
-class Features(Contestant):
+class Features(PeerModel):
     """The features alone, which the others are given: what they cost."""
 
     takes = "samples"
@@ -258,7 +258,7 @@ class Features(Contestant):
         return "", 0
 
 
-KINDS: dict[str, Callable[[Spec], Contestant]] = {
+KINDS: dict[str, Callable[[Spec], PeerModel]] = {
     "edge-packed": Edge,
     "edge-fp32": Torch,
     "onnxruntime": Onnx,
@@ -297,17 +297,17 @@ class Cache:
         self._block.max()
 
 
-def run(contestant: Contestant, file: str, cold: Cache | None) -> dict[str, Any]:
+def run(peer: PeerModel, file: str, cold: Cache | None) -> dict[str, Any]:
     """One utterance: words, labels, and the seconds of each piece but the tail."""
-    contestant.start()
+    peer.start()
     seconds = []
-    for piece in pieces_of(file, contestant.takes):
+    for piece in pieces_of(file, peer.takes):
         if cold is not None:
             cold.evict()
         start = time.perf_counter()
-        contestant.accept(piece)
+        peer.accept(piece)
         seconds.append(time.perf_counter() - start)
-    text, labels = contestant.said()
+    text, labels = peer.said()
     return {"text": text, "labels": labels, "seconds": seconds[:-1]}
 
 
@@ -344,24 +344,22 @@ def main() -> None:
     for _ in pieces_of(spec["first"], "features"):
         pass  # reading an utterance is part of the bare process
     bare = resident("VmRSS")
-    contestant = KINDS[spec["kind"]](spec)
+    peer = KINDS[spec["kind"]](spec)
     start = time.perf_counter()
-    contestant.load()
+    peer.load()
     load_s = time.perf_counter() - start
     cache = Cache(spec["evict_bytes"])
     print(
-        json.dumps(
-            {"load_s": load_s, "kernel": contestant.kernel, "version": contestant.version, "bare_bytes": bare}
-        ),
+        json.dumps({"load_s": load_s, "kernel": peer.kernel, "version": peer.version, "bare_bytes": bare}),
         flush=True,
     )
     for line in sys.stdin:
         task = json.loads(line)
         cold = cache if task.get("cold") else None
         if task["do"] == "run":
-            answer = run(contestant, task["file"], cold)
+            answer = run(peer, task["file"], cold)
         elif task["do"] == "share":
-            answer = share(contestant.model, task["file"], task["streams"], cold)  # type: ignore[attr-defined]  # Edge alone is asked
+            answer = share(peer.model, task["file"], task["streams"], cold)  # type: ignore[attr-defined]  # Edge alone is asked
         else:
             answer = {"peak_bytes": resident("VmHWM")}
         print(json.dumps(answer), flush=True)

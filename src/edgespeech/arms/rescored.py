@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgespeech.arms.configuration import Arms, arms_start
+from edgespeech.arms.configuration import Arms, compression_base
 from edgespeech.arms.figures import ARMS, Heard, comparisons, published, rates
 from edgespeech.arms.packed_bench import Scorer
 from edgespeech.core.places import project_root
@@ -92,7 +92,7 @@ def rescore_newest(page: Page) -> None:
     before = page.newest()
     if before is None:
         raise EdgeSpeechError(f"{page.name}: no record yet whose transcripts could be scored")
-    arms = Arms(page.folder, before.config, arms_start())
+    arms = Arms(page.folder, before.config, compression_base())
     write_page(rescore(arms, page.records, page.config()["comparisons"], before), page.records)
 
 

@@ -1,8 +1,8 @@
-"""Augmentation of training speech, in one place: another talker, room, microphone, noise and level.
+"""Augmentation of training speech: talker, room, microphone, noise and level.
 
-The steps follow the sound's way: speaking rate and pitch, silence around, the room, the microphone, the noise that
-it hears too, the level, overload. What is drawn depends on the seed and the utterance's key alone, so that a
-training run gives the same bytes in any order and process.
+The steps follow the path of the sound: speaking rate and pitch, surrounding silence, the room, the microphone,
+background noise, the level, overload. Random draws depend only on the seed and the utterance's key, so that a training
+run gives the same bytes in any order and process.
 
 Sources: T. Ko et al., "Audio augmentation for speech recognition", Interspeech 2015 (speed); T. Ko et al., "A study
 on data augmentation of reverberant speech", ICASSP 2017 (rooms and noises); D. S. Park et al., "SpecAugment",
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -36,7 +37,7 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError, bad
 
 _EVALUATION_NOISE = "kitchen"
-"""The recording that the command benchmark mixes in; a model that has heard it would be measured on it."""
+"""The noise recording of the command benchmark, which is for evaluation only."""
 _MILDEST_LEVEL_DB = -26.0
 _SHORTEST_S = 0.010
 _SILENT = 1e-5
@@ -60,7 +61,7 @@ _LARGEST_TIME_SHARE = 0.2
 
 
 class _Draw:
-    """The chances of one utterance, of which `strength` (0 to 1) is taken."""
+    """The random draws of one utterance, scaled by `strength` (0 to 1)."""
 
     def __init__(self, seed: int, key: str, strength: float) -> None:
         digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
@@ -71,16 +72,29 @@ class _Draw:
         return self.rng.random() < probability * self._strength
 
     def between(self, bounds: Range, mildest: float) -> float:
-        """Drawn from the range, and at less than full strength nearer to its mildest value."""
+        """Draw from the range; below full strength the value is moved towards the mildest one."""
         mildest = min(max(mildest, bounds[0]), bounds[1])
         return mildest + self._strength * (self.rng.uniform(*bounds) - mildest)
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How augmentation moved an utterance in time.
+
+    Attributes:
+        before: samples of silence that come before it now.
+        speed: its samples over those that it has now.
+    """
+
+    before: int
+    speed: float
+
+
 class Augmenter:
-    """Makes of one utterance another that a real microphone could have heard.
+    """Makes realistic variants of an utterance.
 
     Args:
-        config: how much is done.
+        config: probabilities and ranges of all steps.
         noises: recorded noises by id, 16 kHz with shape `(N,)`; may be empty. Never `kitchen`.
         seed: of the experiment, 0 or more.
         babble: utterances whose sum is the noise of other talkers; may be empty.
@@ -125,9 +139,9 @@ class Augmenter:
 
         Args:
             samples: 16 kHz float32 with shape `(N,)`, 10 ms or more; not changed.
-            key: what makes this one different, such as `epoch/utterance-id`; with the seed it decides all.
-            strength: how much is done: 1 is all, 0 only silence around it and a level, both at their mildest.
-            silence_s: how much silence to put before it, and after it, instead of what is configured.
+            key: of this variant, such as `epoch/utterance-id`; with the seed it determines all draws.
+            strength: 1 is full augmentation, 0 only adds silence and sets a level, both at their mildest.
+            silence_s: silence before and after the utterance, instead of the configured ranges.
 
         Returns:
             The augmented utterance with shape `(M,)`, in [-1, 1]: N samples divided by the speed, and the silence
@@ -137,6 +151,12 @@ class Augmenter:
             EdgeSpeechError: samples that are too short, silent, not finite or of another shape; a strength
                 outside of 0 to 1.
         """
+        return self.timed(samples, key=key, strength=strength, silence_s=silence_s)[0]
+
+    def timed(
+        self, samples: Samples, *, key: str, strength: float = 1.0, silence_s: Range | None = None
+    ) -> tuple[Samples, Timing]:
+        """As a call; also gives how the utterance was moved in time."""
         _check_audio(f"augment {key}", samples)
         if not 0 <= strength <= 1:
             raise bad("augment", "strength", strength, "0 to 1")
@@ -144,6 +164,7 @@ class Augmenter:
         voice = self._voice(samples, draw)
         silences = (silence_s, silence_s) if silence_s else (config.silence_before_s, config.silence_after_s)
         before, after = (_n_samples(draw.between(bounds, bounds[0])) for bounds in silences)
+        timing = Timing(before, samples.size / voice.size)
         spoken = slice(before, before + voice.size)
         sound = pad_with_background(voice, before, after, draw.rng)
 
@@ -162,11 +183,11 @@ class Augmenter:
             snr_db = draw.between(config.noise_snr_db, config.noise_snr_db[1])
             sound = sound + _noise_gain(sound[spoken], noise, noise[spoken], snr_db) * noise
         sound = self._level(sound, spoken, draw)
-        # Drawn last and only where it is asked for, so that runs without it stay as they were.
+        # Drawn last and only if configured, so that runs without it keep the draws they had.
         if config.channel_prob and draw.happens(config.channel_prob):
             channel = CHANNELS[int(draw.rng.integers(len(CHANNELS)))]
             sound = np.clip(channel(sound, draw.rng), -1.0, 1.0)
-        return sound
+        return sound, timing
 
     def _voice(self, samples: Samples, draw: _Draw) -> Samples:
         """Another speaking rate and pitch."""
@@ -201,7 +222,7 @@ class Augmenter:
         return np.interp(_BINS_HZ, _GRID_HZ, gains).astype(np.float32) if tilted or limited else None
 
     def _noise(self, length: int, rng: np.random.Generator) -> Samples:
-        """One noise, or two of which the second is up to 15 dB weaker, from random places on."""
+        """One noise, or two of which the second is up to 15 dB weaker, starting at random offsets."""
         noise = self._one_noise(length, rng)
         if rng.random() < _SECOND_NOISE_SHARE:
             noise = noise + 10 ** rng.uniform(-0.75, 0.0) * self._one_noise(length, rng)
@@ -236,7 +257,7 @@ class Augmenter:
 def change_tempo(samples: Samples, length: int) -> Samples:
     """Stretch or shorten speech at the same pitch.
 
-    Blocks of 40 ms are taken from where they belong, give or take the 10 ms that continue best what is there
+    Blocks of 40 ms are taken from their nominal position, shifted by up to 10 ms to continue the previous block best
     (WSOLA: W. Verhelst and M. Roelands, ICASSP 1993).
 
     Args:
@@ -255,7 +276,7 @@ def change_tempo(samples: Samples, length: int) -> Samples:
         place = round(start * ratio)
         continued = result[start : start + _FADE]
         if start:
-            # Every other sample is enough to find the place: voices are low.
+            # Every other sample is enough to find the best shift: most energy of voices is below 4 kHz.
             likeness = np.correlate(padded[place : place + 2 * _SEARCH + _FADE : 2], continued[::2], "valid")
             place += 2 * int(likeness.argmax())
         else:
@@ -269,7 +290,7 @@ def change_tempo(samples: Samples, length: int) -> Samples:
 def spec_augment(features: Features, config: AugmentConfig, rng: np.random.Generator) -> Features:
     """Mask stretches of time and bands of frequency (Park et al. 2019, section 2; no time warping).
 
-    Each mask's width is drawn from 0 to the largest, and its place from all that fit. What is masked gets the
+    Each mask's width is drawn from 0 to the largest, and its position from all that fit. Masked values are set to the
     utterance's mean.
 
     Args:
@@ -324,7 +345,7 @@ def _rms(samples: Samples) -> float:
 
 
 def _from_anywhere(noise: Samples, length: int, rng: np.random.Generator) -> Samples:
-    """A stretch from a random place; noise that ends begins again."""
+    """A segment at a random offset; noise that is too short is repeated."""
     start = int(rng.integers(noise.size))
     if start + length <= noise.size:
         return noise[start : start + length]
@@ -332,17 +353,17 @@ def _from_anywhere(noise: Samples, length: int, rng: np.random.Generator) -> Sam
 
 
 def _noise_gain(speech: Samples, noise: Samples, under: Samples, snr_db: float) -> float:
-    """What makes the ratio of the speech's power to the noise's the one asked for.
+    """The gain of the noise that gives the requested ratio of speech power to noise power.
 
-    Of noise that comes and goes the louder counts: what lies under the speech, or the whole of it. So no rare
-    knock is blown up because the speech fell between two.
+    The noise power is the larger of that under the speech and that of the whole noise, so that intermittent noise is
+    not amplified because the speech falls between two knocks.
     """
     loudness = max(_rms(noise), _rms(under))
     return _rms(speech) / loudness * 10 ** (-snr_db / 20) if loudness > _SILENT else 0.0
 
 
 def pad_with_background(voice: Samples, before: int, after: int, rng: np.random.Generator) -> Samples:
-    """Put silence around; that of a recording is its own background, so that it does not begin with a step.
+    """Pad with silence; for a recording, with its own background noise, so that there is no step at the edges.
 
     Args:
         voice: with shape `(N,)`.

@@ -1,4 +1,4 @@
-"""How much may be done to training speech; see `edgespeech.audio.augment`."""
+"""Configuration of the augmentation of training speech; see `edgespeech.audio.augment`."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _LIMITS: Mapping[str, Range] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """How much may be done to an utterance. Ranges are (low, high), drawn from uniformly; probabilities 0 to 1.
+    """Probabilities (0 to 1) and ranges (low, high), sampled uniformly, of the augmentation of an utterance.
 
     Attributes:
-        speed_prob: of another speaking rate.
-        speed: the rate: lengths are divided by it. Alone, it moves the pitch as well.
-        pitch_prob: of another pitch.
+        speed_prob: of a change of the speaking rate.
+        speed: the rate: lengths are divided by it. Without `pitch_prob` it changes the pitch as well.
+        pitch_prob: of a change of pitch.
         pitch_semitones: how far pitch and formants move; the speaking rate does not.
-        silence_before_s: what is put before the utterance, in seconds.
-        silence_after_s: what is put after it.
+        silence_before_s: silence added before the utterance, in seconds.
+        silence_after_s: silence added after it.
         room_prob: of a room.
         room_rt60_s: the simulated room's reverberation time.
-        measured_prob: of a measured room in place of a simulated one, where the run has some.
+        measured_prob: of a measured room instead of a simulated one, if the run has any.
         eq_prob: of a microphone that is not flat.
         eq_db: its gain at ten frequencies, smooth between them.
         band_limit_prob: of a telephone's band (300 to 3400 Hz) or a low-pass at 4 to 7 kHz, equally often.
         noise_prob: of noise, recorded or made.
-        noise_snr_db: speech power over noise power, where the speech is.
-        floor_prob: of a noise floor; without one, silence is digital silence.
+        noise_snr_db: ratio of speech power to noise power during the speech.
+        floor_prob: of a noise floor; otherwise silence is digital silence.
         floor_db: the floor, in dB of full scale; at least 15 dB below the speech.
-        level_db: root mean square of the speech with what lies under it, in dB of full scale.
+        level_db: root mean square of speech and noise, in dB of full scale.
         clip_prob: of overload, at 0.3 to 0.8 of the largest sample.
-        channel_prob: of a telephone or a codec, see `edgespeech.audio.channel`; at low strength seldom.
+        channel_prob: of a telephone or a codec, see `edgespeech.audio.channel`; rarer at low strength.
         vocal_tract_prob: of another vocal-tract length, see `edgespeech.audio.vocal_tract`.
         vocal_tract: its length, 1 as spoken: formants are divided by it, the pitch of the voice nearly stays.
         time_masks: masks over time, each of a random width.
@@ -106,7 +106,7 @@ class AugmentConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "augment") -> Self:
-        """From a file's content; lists are taken for ranges, and what is left out has its default.
+        """From a file's content; ranges may be lists, and missing keys have their defaults.
 
         Raises:
             EdgeSpeechError: an unknown key, or a value out of range.

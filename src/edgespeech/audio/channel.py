@@ -1,4 +1,4 @@
-"""What a telephone or a codec leaves of speech: mu-law at 8 kHz, and Opus at the low bit rates of voice chat."""
+"""Telephone and codec channels: mu-law at 8 kHz, and Opus at the low bit rates of voice chat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MU = 255.0
 _LEVELS = 128.0
 """Steps of the 8 bit mu-law code on each side of zero."""
 _LOWEST_HZ = (50.0, 300.0)
-"""Where a telephone's low end is drawn from: wired handsets cut at 300 Hz, digital ones hardly."""
+"""Range of a telephone's lower cut-off: wired handsets cut at 300 Hz, digital ones hardly at all."""
 _OPUS_BIT_RATES = (8_000, 12_000, 16_000)
 
 
@@ -31,11 +31,11 @@ def telephone(samples: Samples, rng: np.random.Generator) -> Samples:
 
 
 def telephone_band(samples: Samples, lowest_hz: float = _LOWEST_HZ[1]) -> Samples:
-    """The same with a lowest frequency of one's own; nothing is drawn.
+    """The telephone channel with a fixed lower cut-off, without random draws.
 
     Args:
         samples: 16 kHz, in [-1, 1], with shape `(N,)`.
-        lowest_hz: where its low end is cut; that of wired handsets by default.
+        lowest_hz: the lower cut-off; that of wired handsets by default.
 
     Returns:
         16 kHz samples with shape `(N,)`.
@@ -55,20 +55,20 @@ def opus(samples: Samples, rng: np.random.Generator) -> Samples:
         rng: draws the bit rate.
 
     Returns:
-        16 kHz samples with shape `(N,)`, aligned with what was given.
+        16 kHz samples with shape `(N,)`, aligned with the input.
     """
-    encoder = OpusEncoder(bit_rate=int(rng.choice(_OPUS_BIT_RATES)))
+    encoder = OpusEncoder(bit_rate=int(rng.choice(_OPUS_BIT_RATES)), complexity=0)
     decoder = OpusDecoder()
     parts = [decoder.decode(packet) for packet in encoder.encode(samples) + encoder.finish()]
     return _fitted(np.concatenate([*parts, decoder.finish()]), samples.size)
 
 
 CHANNELS = (telephone, opus)
-"""What `AugmentConfig.channel_prob` draws from."""
+"""The channels that `AugmentConfig.channel_prob` draws from."""
 
 
 def _high_pass(samples: Samples, lowest_hz: float) -> Samples:
-    """A second-order high-pass by its spectrum; zeros at the end keep the ends apart."""
+    """A second-order high-pass in the frequency domain, zero-padded to avoid circular convolution."""
     size = 1 << (samples.size + 255).bit_length()
     hertz = np.fft.rfftfreq(size, 1 / _TELEPHONE_RATE)
     gains = hertz**2 / (hertz**2 + lowest_hz**2)
@@ -77,5 +77,5 @@ def _high_pass(samples: Samples, lowest_hz: float) -> Samples:
 
 
 def _fitted(samples: Samples, length: int) -> Samples:
-    """So many samples: resampling may give one more or less."""
+    """Cut or pad to this length: resampling may give one sample more or less."""
     return np.pad(samples[:length], (0, max(0, length - samples.size)))

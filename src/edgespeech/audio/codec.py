@@ -1,4 +1,4 @@
-"""Audio to packets and back: Opus through PyAV, and what the same audio takes as FLAC and as PCM."""
+"""Opus encoding and decoding through PyAV, and the size of the same audio as FLAC and as PCM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DESCRIPTION = "Opus (libopus, voip), 24 kbit/s constant, 20 ms frames, mono, 16 
 
 _OPUS_RATE = 48_000
 _PRE_SKIP = 312
-"""What libopus at 16 kHz puts before the first sample, in samples of 48 kHz (RFC 7845, section 4.2)."""
+"""The pre-skip of libopus at 16 kHz, in samples at 48 kHz (RFC 7845, section 4.2)."""
 _OPUS_HEAD = b"OpusHead" + struct.pack("<BBHIHB", 1, 1, _PRE_SKIP, SAMPLE_RATE, 0, 0)
 """The decoder's identification header (RFC 7845, section 5.1), so that it drops the pre-skip."""
 
@@ -31,9 +31,10 @@ class OpusEncoder:
 
     Args:
         bit_rate: bits per second, constant.
+        complexity: what the encoder spends, 0 to 10. 0 takes a fifth of the time of 10.
     """
 
-    def __init__(self, *, bit_rate: int = BIT_RATE) -> None:
+    def __init__(self, *, bit_rate: int = BIT_RATE, complexity: int = 10) -> None:
         import av
 
         self._frame_of = av.AudioFrame.from_ndarray
@@ -42,12 +43,17 @@ class OpusEncoder:
         self._codec.layout = "mono"
         self._codec.format = "flt"
         self._codec.bit_rate = bit_rate
-        self._codec.options = {"application": "voip", "vbr": "off", "frame_duration": "20"}
+        self._codec.options = {
+            "application": "voip",
+            "vbr": "off",
+            "frame_duration": "20",
+            "compression_level": str(complexity),
+        }
         self._codec.open()
         self._waiting = np.zeros(0, dtype=np.float32)
 
     def encode(self, samples: Samples) -> list[bytes]:
-        """Packets of the whole frames that are there now; what is left over waits for the next call.
+        """Packets of all complete frames; remaining samples are buffered for the next call.
 
         Args:
             samples: with shape `(N,)`, any N, in [-1, 1].
@@ -58,7 +64,7 @@ class OpusEncoder:
         return [packet for start in range(0, whole, FRAME) for packet in self._frame(audio[start:][:FRAME])]
 
     def finish(self) -> list[bytes]:
-        """The last partial frame, padded with zeros, and what the encoder still holds. Called once."""
+        """The last partial frame, padded with zeros, and the packets still in the encoder. Called once."""
         packets = self.encode(np.zeros(-len(self._waiting) % FRAME, dtype=np.float32))
         return packets + [bytes(packet) for packet in self._codec.encode(None)]
 
@@ -69,9 +75,9 @@ class OpusEncoder:
 
 
 class OpusDecoder:
-    """A streaming decoder: packets in, 16 kHz mono samples out, aligned with what was encoded.
+    """A streaming decoder: packets in, 16 kHz mono samples out, aligned with the encoder's input.
 
-    FFmpeg decodes Opus at 48 kHz only; its resampler brings it back (1 ms of it stays behind until `finish`).
+    FFmpeg decodes Opus at 48 kHz only and is followed by its resampler, which delays the last 1 ms until `finish`.
     """
 
     def __init__(self) -> None:
@@ -90,7 +96,7 @@ class OpusDecoder:
         """The samples of one packet, with shape `(N,)`.
 
         Raises:
-            EdgeSpeechError: it is no Opus packet.
+            EdgeSpeechError: it is not an Opus packet.
         """
         try:
             frames = self._codec.decode(self._packet(packet)) if packet else []

@@ -1,7 +1,7 @@
-"""What containers claim of their length, and the bytes mended so that a decoder reads to the end.
+"""Lengths in container headers, and repaired bytes so that a decoder reads to the end.
 
-Lengths in headers are claims: a writer that cannot seek back (a pipe, a stream, a crash) leaves them open, at zero, or
-at a large round number. Each function takes the whole file and says where the claim contradicts the bytes.
+Lengths in headers may be wrong: a writer that cannot seek back (a pipe, a stream, a crash) leaves them at zero or at a
+large round number. Each function takes the whole file and reports where the header contradicts the bytes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from edgespeech.errors import EdgeSpeechError
 
 _OPEN_FROM = 0x7FF0_0000
-"""Sizes from here on, in a file that is far smaller, are what writers to a pipe put there: sox 0x7ffff000, arecord
+"""Sizes from here on, in a far smaller file, are placeholders of writers to a pipe: sox 0x7ffff000, arecord
 0x80000000, ffmpeg 0xffffffff, each less some headers."""
 _FLAC_TOTAL = 21
-"""Where the 36 bits of the number of samples end with four bytes; the upper four bits are half of the byte before."""
+"""Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
 _OGG_HEADER = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Bytes for a decoder, and how many frames the container claims; None: it does not say."""
+    """Bytes for a decoder, and the number of frames in the header; None: not stated."""
 
     data: bytes
     claimed: int | None = None
 
 
 def wav_to_the_end(where: str, data: bytes) -> bytes:
-    """A RIFF or RIFX file whose `data` chunk is as long as the file where its size was left open.
+    """A RIFF or RIFX file; a `data` chunk of unknown size is extended to the end of the file.
 
     Raises:
         EdgeSpeechError: the chunk claims more than the file has.
@@ -55,7 +55,7 @@ def wav_to_the_end(where: str, data: bytes) -> bytes:
 
 
 def _are_chunks(data: bytes, position: int, order: str) -> bool:
-    """Whether the rest of a file is further chunks to its last byte: then an empty `data` chunk is really empty."""
+    """Whether the rest of a file consists of chunks up to its last byte: then an empty `data` chunk is really empty."""
     while position + 8 <= len(data):
         if not data[position : position + 4].isalnum():
             return False
@@ -65,7 +65,7 @@ def _are_chunks(data: bytes, position: int, order: str) -> bool:
 
 
 def flac_to_the_end(data: bytes) -> Part:
-    """A FLAC file with its number of samples left open, so that a decoder reads every frame, and the number claimed."""
+    """A FLAC file with its number of samples set to unknown, so that all frames are decoded, and the stated number."""
     if data[:4] != b"fLaC" or len(data) < 42:
         return Part(data=data)
     upper, lower = data[_FLAC_TOTAL], data[_FLAC_TOTAL + 1 : _FLAC_TOTAL + 5]
@@ -75,10 +75,10 @@ def flac_to_the_end(data: bytes) -> Part:
 
 
 def ogg_links(where: str, data: bytes) -> tuple[list[bytes], bool]:
-    """The links of a chained Ogg file, each a file of its own, and whether the last one says that it ends.
+    """The links of a chained Ogg file, each as a separate file, and whether the last one has an end-of-stream flag.
 
     Raises:
-        EdgeSpeechError: a page is damaged or cut, or several streams lie beside each other.
+        EdgeSpeechError: a page is damaged or cut, or several streams are multiplexed.
     """
     starts: list[int] = []
     open_serials: set[int] = set()
@@ -106,7 +106,7 @@ def _is_fresh(data: bytes, first: int, second: int) -> bool:
 
 
 def _ogg_pages(where: str, data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Start, end, flags and serial number of every page; the file is pages and nothing else."""
+    """Start, end, flags and serial number of every page; other bytes are an error."""
     position = 0
     while position < len(data):
         if data[position : position + 4] != b"OggS":

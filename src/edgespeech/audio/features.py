@@ -12,6 +12,7 @@ from functools import cache
 
 import kaldi_native_fbank
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -69,7 +70,7 @@ class StreamingLogMel:
         return self._ready()
 
     def finish(self) -> Features:
-        """The audio is over: return the last frames, with shape `(T, 80)`; missing samples are mirrored."""
+        """End of the audio: return the last frames, with shape `(T, 80)`; missing samples are mirrored."""
         self._finished = True
         self._fbank.input_finished()
         return self._ready()
@@ -101,7 +102,7 @@ def log_mel(samples: Samples) -> Features:
 
 
 def log_mel_at_once(samples: Samples) -> Features:
-    """`log_mel` four times faster and within 0.001 of it, where every bit does not count: in training.
+    """`log_mel` four times faster and within 0.001 of it, for training, where bit-exactness does not matter.
 
     Args:
         samples: 16 kHz, in [-1, 1], with shape `(N,)`, N >= 240.
@@ -114,12 +115,16 @@ def log_mel_at_once(samples: Samples) -> Features:
     before = (length - shift) // 2
     after = max(0, (count - 1) * shift + length - before - samples.size)
     mirrored = np.pad(samples, (before, after), mode="symmetric")
-    frames = np.lib.stride_tricks.sliding_window_view(mirrored, length)[::shift][:count]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    sharp = frames - _PRE_EMPHASIS * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    spectrum = np.fft.rfft(sharp * _window(length), _FFT)
-    energies = (spectrum.real**2 + spectrum.imag**2) @ _mel_weights()
-    logarithms: Features = np.log(np.maximum(energies, np.finfo(np.float32).eps))
+    # torch's transforms take half the time of numpy's.
+    frames = torch.from_numpy(mirrored).unfold(0, length, shift)[:count]
+    frames = frames - frames.mean(1, keepdim=True)
+    sharp = frames.clone()
+    pre_emphasis = float(_PRE_EMPHASIS)
+    sharp[:, 1:] -= pre_emphasis * frames[:, :-1]
+    sharp[:, 0] *= 1 - pre_emphasis
+    spectrum = torch.view_as_real(torch.fft.rfft(sharp.mul_(torch.from_numpy(_window(length))), _FFT))
+    energies = spectrum.square_().sum(-1) @ torch.from_numpy(_mel_weights())
+    logarithms: Features = energies.clamp_(min=float(np.finfo(np.float32).eps)).log_().numpy()
     return logarithms
 
 
@@ -132,7 +137,7 @@ def _window(length: int) -> Features:
 
 @cache
 def _mel_weights() -> Features:
-    """What each frequency counts in each mel band, with shape `(257, 80)`: triangles on the mel scale."""
+    """The weight of each frequency bin in each mel band, with shape `(257, 80)`: triangles on the mel scale."""
     low, high = _mel(np.array([_LOW_HZ, SAMPLE_RATE / 2 + _HIGH_HZ]))
     step = (high - low) / (N_MELS + 1)
     centres = low + step * np.arange(1, N_MELS + 1)

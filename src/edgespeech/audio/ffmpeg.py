@@ -18,9 +18,9 @@ _SLACK_S = 0.2
 
 
 def demuxer_of(data: bytes) -> str | None:
-    """FFmpeg's name of the format of a file, by its first bytes; None: not one that is read here.
+    """FFmpeg's name of a file's format, detected by its first bytes; None: a format that is not supported here.
 
-    FFmpeg is never left to guess: some of its formats are play lists that open other files.
+    FFmpeg does not detect the format itself: some of its formats are play lists that open other files.
     """
     if data[:3] == b"ID3" or _is_mpeg_audio(data):
         return "mp3"
@@ -91,20 +91,20 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Every decoded frame; a packet that cannot be decoded is an error, unless it is no audio."""
+    """Every decoded frame; a packet that cannot be decoded is an error, unless it is not audio."""
     import av
 
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
         except av.error.InvalidDataError:
-            # Files put behind each other have their tags in the middle.
+            # Concatenated files have tags in the middle.
             if not bytes(packet).startswith(_TAGS):
                 raise
 
 
 def _claimed_s(stream: Any, demuxer: str) -> float | None:
-    """What the container says of its length where it counts samples; in the others it is an estimate."""
+    """The length in the header, in containers that count samples; None for others, where it is an estimate."""
     if demuxer != "mp4" or stream.duration is None or stream.time_base is None:
         return None
     return float(stream.duration * stream.time_base)

@@ -1,7 +1,7 @@
-"""Reading and writing audio files: WAV, FLAC, Ogg and what else libsndfile reads; MP3, M4A and WebM through PyAV.
+"""Reading and writing audio files: WAV, FLAC, Ogg and others through libsndfile; MP3, M4A and WebM through PyAV.
 
-Whatever is wrong with a file is an error that says so; nothing is padded, cut or averaged in silence. Every file is
-decoded to its end: a length that a header claims is compared with what was found, and never believed.
+Every defect of a file is an error; nothing is padded, cut or averaged silently. Every file is decoded to its end, and
+the length in its header is compared with the number of decoded samples.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 
 MAX_BYTES = 4 << 30
-"""Of a file that is read; it is held in memory."""
+"""Maximum size of a file, which is held in memory."""
 MAX_SAMPLES = 1 << 29
-"""Of one channel, as the file has them: 9 hours at 16 kHz, 3 at 48 kHz. Few bytes can hold endless silence."""
+"""Maximum samples per channel: 9 hours at 16 kHz, 3 at 48 kHz. Few bytes can encode endless silence."""
 _MAX_OVERSHOOT = 2.0
-"""Lossy decoding and resampling overshoot full scale by some; a larger peak is another unit."""
+"""Lossy decoding and resampling overshoot full scale slightly; a larger peak means samples in another unit."""
 DURATION_SLACK_S = 0.05
-"""Manifests round durations, and encoders pad: a shorter rest of a file is not another length."""
+"""Tolerance of lengths: manifests round durations, and encoders pad."""
 _BLOCK = 1 << 18
 _CANCELLED = 0.01
-"""An average with less than this share of its channels' power is channels that cancel each other."""
+"""If the average has less than this share of the channels' power, the channels cancel each other."""
 _MPEG = ("MP3", "MPEG")
 MONO, AVERAGE = "mono", "average"
 _FORMATS = {
@@ -63,9 +63,9 @@ def read_audio(
         path: the file.
         sample_rate: in Hz; a file of another rate is resampled (soxr, high quality).
         offset: where a part starts, in seconds; None: the whole file is read.
-        duration: of the part, in seconds, or None for the rest of the file. Of a whole file it must be its length.
+        duration: of the part, in seconds, or None for the rest. Without `offset` it must be the file's length.
         channels: see `check_channels`.
-        sha256: the file's, where it is known.
+        sha256: expected hash of the file; None: not checked.
 
     Returns:
         The samples, with shape `(N,)`, N >= 1.
@@ -108,7 +108,7 @@ def check_channels(channels: str) -> str:
     """What to do with several channels: `mono` refuses them, `average` averages, a number from 1 on takes one.
 
     Raises:
-        EdgeSpeechError: it is none of these.
+        EdgeSpeechError: another value.
     """
     if channels not in (MONO, AVERAGE) and not (channels.isdecimal() and 1 <= int(channels) <= 64):
         raise bad("audio", "channels", channels, f"{MONO}, {AVERAGE}, or the number of one, from 1 on")
@@ -145,12 +145,12 @@ def read_audio_bytes(
 
 
 def ends_properly(data: bytes) -> bool:
-    """Whether a file says that it is complete; an Ogg stream that is cut or still written to does not."""
+    """Whether a file is marked as complete; an Ogg stream that was cut or is still being written is not."""
     return data[:4] != b"OggS" or ogg_links("audio", data)[1]
 
 
 def length_of(where: str, data: bytes, *, channels: str = MONO, sha256: str | None = None) -> tuple[int, int]:
-    """How many samples a file's bytes hold, all of them decoded, and their rate.
+    """The number of samples in a file, by decoding all of them, and their rate.
 
     Raises:
         EdgeSpeechError: as `read_audio`.
@@ -165,7 +165,7 @@ def length_of(where: str, data: bytes, *, channels: str = MONO, sha256: str | No
 def part_of(
     where: str, samples: int, rate: int, offset: float | None, duration: float | None
 ) -> tuple[int, int]:
-    """Where a part of a file starts and ends, in samples.
+    """Start and end of a part of a file, in samples.
 
     Args:
         where: names the file in errors.
@@ -249,7 +249,7 @@ def _blocks(where: str, data: bytes) -> Iterator[tuple[NDArray[np.float32], int]
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """Reads on and on, whatever the header says of the length, and without a seek behind every block."""
+    """Reads to the end of the data, whatever length the header states, without a seek after every block."""
 
     def seekable(self) -> bool:
         return False

@@ -1,10 +1,10 @@
 """Mixing noise into speech at a given signal-to-noise ratio (SNR), by one of two definitions of power.
 
-- `mean`: power is the mean square over the whole utterance, and over the noise segment laid under it. The mix
-  is scaled down only where it would exceed full scale.
-- `peak-frame`: the coffee benchmark's own rule (Picovoice, speech-to-intent-benchmark, `benchmark/mixer.py`):
+- `mean`: power is the mean square over the whole utterance, and over the noise segment added to it. The mix is scaled
+  down only if it would exceed full scale.
+- `peak-frame`: the rule of the coffee benchmark (Picovoice, speech-to-intent-benchmark, `benchmark/mixer.py`):
   power is the largest sum of squares over whole frames of 2,048 samples, of speech and noise segment alike,
-  and the mix is scaled to a peak of 0.5. The same dB are another amount of noise than by `mean`.
+  and the mix is scaled to a peak of 0.5. The same value in dB means a different amount of noise than by `mean`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PEAK = 0.5
 def mix_at_snr(
     speech: Samples, noise: Samples, snr_db: float, *, rule: SnrRule, seed: int, utterance_id: str = ""
 ) -> Samples:
-    """Lay a random segment of noise under speech.
+    """Add a random segment of noise to speech.
 
     Args:
         speech: with shape `(N,)`.
@@ -37,7 +37,7 @@ def mix_at_snr(
         snr_db: the ratio of the two powers, in dB.
         rule: how power is measured, and how the mix is scaled.
         seed: of the experiment.
-        utterance_id: with `seed` it decides which segment is taken: the same one in every process and order.
+        utterance_id: with `seed` it determines the noise segment, independently of process and order.
 
     Returns:
         The mix, with shape `(N,)`, in [-1, 1].
@@ -60,7 +60,7 @@ def mix_at_snr(
 
 
 def measure_snr(speech: Samples, noise: Samples, *, rule: SnrRule) -> float:
-    """The ratio of the powers of speech and of the noise that lies under it, in dB.
+    """The ratio of the powers of speech and added noise, in dB.
 
     Args:
         speech: with shape `(N,)`.
@@ -76,7 +76,7 @@ def measure_snr(speech: Samples, noise: Samples, *, rule: SnrRule) -> float:
 
 
 def _segment(noise: Samples, length: int, seed: int, utterance_id: str) -> NDArray[np.float64]:
-    """The seeded segment of the noise with shape `(length,)`; noise that is too short goes round."""
+    """The seeded segment of the noise with shape `(length,)`; noise that is too short is repeated."""
     if length == 0 or len(noise) == 0:
         raise bad("mix", "samples", f"{length} of speech, {len(noise)} of noise", "at least one of each")
     digest = hashlib.sha256(f"{seed}:{utterance_id}".encode()).digest()

@@ -1,8 +1,8 @@
-"""Simulated rooms: how they answer a voice, and what else sounds in them.
+"""Simulated rooms: impulse responses and household noises.
 
-A room answers with a shoebox image-source response (Allen and Berkley, "Image method for efficiently simulating
-small-room acoustics", JASA 65(4), 1979) for its first 50 ms and with decaying noise after, where the images are
-too many to be told apart. Nothing here is recorded: rooms and noises follow from a seed.
+A room impulse response follows the image-source method for a shoebox room (Allen and Berkley, "Image method for
+efficiently simulating small-room acoustics", JASA 65(4), 1979) for its first 50 ms, and is decaying noise after that,
+where images are too dense to distinguish. Nothing is recorded: rooms and noises are generated from a seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOUND_M_PER_S = 343.0
 BLOCK = 32_768
 """Samples of one Fourier transform in `apply_response`."""
 LEAD = 256
-"""How many samples a response may reach ahead of its time, as a zero-phase equaliser does."""
+"""How many samples a response may begin before time 0, as a zero-phase equaliser does."""
 BINS = BLOCK // 2 + 1
 SHORTEST_RT60_S, LONGEST_RT60_S = 0.1, 1.0
 LONGEST_RESPONSE = 12_000
@@ -32,7 +32,7 @@ _IMAGES_S = 0.050
 _FADE_OUT = 3_200
 """Samples over which a measured response that is too long fades out."""
 _KEPT = 0.75
-"""Share of the RT60 that a response is long: it ends at -45 dB."""
+"""Length of a response as a share of the RT60: it ends at -45 dB."""
 _NEAREST_WALL_M = 0.3
 _SMALLEST_ROOM_M: Triple = (2.2, 2.0, 2.2)
 _LARGEST_ROOM_M: Triple = (8.0, 6.0, 3.5)
@@ -81,17 +81,17 @@ def apply_response(samples: Samples, spectrum: Spectrum | NDArray[np.float32], l
 def room_response(
     size_m: Triple, source_m: Triple, microphone_m: Triple, rt60_s: float, rng: np.random.Generator
 ) -> Samples:
-    """How an empty shoebox room answers a click, from the moment that the direct sound arrives.
+    """Room impulse response of an empty shoebox room (image-source method), from the arrival of the direct sound.
 
-    The walls absorb alike, by Eyring's formula for the RT60 asked for. Images that arrive within 50 ms of the
-    direct sound are placed one by one (Allen and Berkley, equations 8 and 10; nearest sample). The tail after
-    them is Gaussian noise with the energy that the images have on average: 4 pi c / V a second and square metre,
+    All walls have the same absorption, by Eyring's formula for the given RT60. Images that arrive within 50 ms of the
+    direct sound are placed one by one (Allen and Berkley, equations 8 and 10; nearest sample). The tail after them is
+    Gaussian noise with the mean energy of the images: 4 pi c / V a second and square metre,
     decaying by 60 dB in `rt60_s`.
 
     Args:
         size_m: the room's length, width and height.
-        source_m: where the talker is, from one corner.
-        microphone_m: where the microphone is.
+        source_m: position of the talker, from one corner.
+        microphone_m: position of the microphone.
         rt60_s: time in which the reverberation decays by 60 dB.
         rng: for the tail.
 
@@ -99,8 +99,8 @@ def room_response(
         The response with shape `(N,)`, 50 ms to 0.75 s long; the direct sound is 1 at sample 0.
 
     Raises:
-        EdgeSpeechError: an RT60 outside of 0.1 to 1 s; a talker or microphone outside of the room, or both in
-            one place.
+        EdgeSpeechError: an RT60 outside of 0.1 to 1 s; a talker or microphone outside of the room, or both at the same
+            position.
     """
     if not SHORTEST_RT60_S <= rt60_s <= LONGEST_RT60_S:
         raise bad("room", "rt60_s", rt60_s, f"{SHORTEST_RT60_S:g} to {LONGEST_RT60_S:g} s")
@@ -143,11 +143,11 @@ def room_response(
 
 
 class RoomPool:
-    """Room responses that are made when first asked for and kept.
+    """Room responses, generated on first use and cached.
 
     Args:
         rt60_s: shortest and longest reverberation, within 0.1 to 1 s.
-        seed: decides every room.
+        seed: determines every room.
         size: how many rooms there are.
     """
 
@@ -168,7 +168,7 @@ class RoomPool:
         direction = rng.standard_normal(3) * (1.0, 1.0, 0.3)  # a talker's mouth is about as high
         distance = math.exp(rng.uniform(math.log(_DISTANCE_M[0]), math.log(_DISTANCE_M[1])))
         source = microphone + distance * direction / np.linalg.norm(direction)
-        # A step through a wall is taken the other way; where that leaves the room too, it ends at the wall.
+        # A step through a wall is taken in the opposite direction; if that leaves the room too, it ends at the wall.
         outside = (source < _NEAREST_WALL_M) | (source > size - _NEAREST_WALL_M)
         source = np.where(outside, 2 * microphone - source, source)
         source = np.clip(source, _NEAREST_WALL_M / 2, size - _NEAREST_WALL_M / 2)
@@ -177,7 +177,7 @@ class RoomPool:
         )
 
     def spectrum(self, index: int) -> Spectrum:
-        """The same as `apply_response` takes it, with shape `(BINS,)`."""
+        """Its spectrum for `apply_response`, with shape `(BINS,)`."""
         kept = self._spectra[index]
         if kept is None:
             kept = np.fft.rfft(self.response(index), BLOCK).astype(np.complex64)
@@ -186,9 +186,9 @@ class RoomPool:
 
 
 def measured_spectrum(response: Samples) -> Spectrum:
-    """A measured impulse response as `apply_response` takes it.
+    """The spectrum of a measured impulse response for `apply_response`.
 
-    It starts at its largest sample, which is taken for the direct sound, and fades out before `LONGEST_RESPONSE`
+    It starts at its largest sample, which is assumed to be the direct sound, and fades out before `LONGEST_RESPONSE`
     (0.75 s), so that a hall becomes a long but bounded reverberation.
 
     Args:
@@ -231,7 +231,7 @@ def _coloured(exponent: float) -> Callable[[np.random.Generator], Samples]:
 
 
 def _lines(base_hz: float, count: int, fall: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Amplitudes of a tone and its harmonics, randomly strong and weaker upwards by k^-fall."""
+    """Amplitudes of a tone and its harmonics, with random strengths that decrease as k^-fall."""
     amplitudes = np.zeros(_NOISE_SAMPLES // 2 + 1)
     order = np.arange(1, count + 1)
     places = np.rint(order * base_hz * _NOISE_SAMPLES / SAMPLE_RATE).astype(np.int64)
@@ -291,14 +291,14 @@ def unit_power(samples: Samples) -> Samples:
 
 
 class NoisePool:
-    """Noises of a household that are made when first asked for and kept.
+    """Household noises, generated on first use and cached.
 
     Args:
-        seed: decides every noise.
+        seed: determines every noise.
         babble: utterances of other talkers; without them there is no `babble`.
 
     Attributes:
-        kinds: what there is: white, pink, brown, hum, fan, clatter and perhaps babble.
+        kinds: the available kinds: white, pink, brown, hum, fan, clatter and perhaps babble.
     """
 
     def __init__(self, seed: int, babble: Sequence[Samples] = ()) -> None:

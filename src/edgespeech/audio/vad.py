@@ -1,4 +1,4 @@
-"""When somebody speaks: a streaming voice activity detector, and the rule that cuts speech into segments."""
+"""Streaming voice activity detection, and the rule that cuts speech into segments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import bad
 
 WINDOW = 512
-"""Samples that a detector judges at a time: 32 ms."""
+"""Samples in one window of a detector: 32 ms."""
 
 
 class Detector(Protocol):
-    """Judges one window after the other; one detector per stream, since it may keep state."""
+    """Classifies one window after the other; one detector per stream, since it may have state."""
 
     def __call__(self, window: Samples) -> float:
         """The probability in [0, 1] that somebody speaks in the next window, with shape `(512,)`."""
@@ -29,8 +29,8 @@ DetectorFactory = Callable[[], Detector]
 class SileroDetector:
     """Silero VAD (the ONNX file that faster-whisper carries, MIT licence), one window at a time.
 
-    faster-whisper itself only offers a whole recording at once; the network's state and the 64 samples of
-    context are carried here, with the same result.
+    faster-whisper processes whole recordings only; this class carries the network's state and 64 samples of context
+    between windows, with the same result.
     """
 
     CONTEXT = 64
@@ -60,7 +60,7 @@ class SegmentRule:
         silence_s: trailing silence that ends a segment.
         padding_s: audio before the first speech window that still belongs to the segment.
         speech: probability from which a window is speech.
-        no_speech: probability below which a silence starts; between the two, what was goes on.
+        no_speech: probability below which silence starts; between the two the previous state continues.
     """
 
     silence_s: float = 0.7
@@ -101,7 +101,7 @@ class Segmenter:
         return [segment for segment in ended if segment is not None]
 
     def finish(self) -> list[tuple[int, int]]:
-        """Judge the last partial window, padded with zeros, as `accept` would."""
+        """Process the last partial window, padded with zeros, as `accept` would."""
         return self.accept(np.zeros(-len(self._waiting) % WINDOW, dtype=np.float32))
 
     def _window(self, window: Samples) -> tuple[int, int] | None:

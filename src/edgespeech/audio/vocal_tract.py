@@ -1,8 +1,8 @@
 """Speech of a longer or shorter vocal tract, by moving its mel bands.
 
 Source: N. Jaitly and G. Hinton, "Vocal tract length perturbation (VTLP) improves speech recognition", ICML 2013
-workshop on deep learning for audio, speech and language processing: frequencies are scaled up to a boundary, and what
-is above it is squeezed so that the band's end stays.
+workshop on deep learning for audio, speech and language processing: frequencies are scaled up to a boundary, and those
+above it are compressed so that the end of the band is unchanged.
 """
 
 from __future__ import annotations

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 
 from edgespeech.cloud.limits import TRY_LATER, Bucket, Limits, RefusedError
-
-if TYPE_CHECKING:
-    pass
 
 _MAX_REQUEST = 16 * 1024
 """Most bytes of an opening request."""
@@ -26,8 +25,14 @@ _MAX_UNSENT = 64 * 1024
 """A client that has to read so much yet, such as answers to pings, is not read from."""
 
 
+HANDSHAKE_S = 5.0
+"""Longest TLS handshake."""
 _PATIENCE_S = 1.0
 """A connection that has not shown a token for so long gives way first."""
+
+
+class _Stage(Enum):
+    BEFORE, MADE, OVER = range(3)
 
 
 class GuardedConnection(ServerConnection):
@@ -50,6 +55,8 @@ class GuardedConnection(ServerConnection):
         self._timer: asyncio.TimerHandle | None = None
         self._bucket: Bucket | None = None
         self._deaf = False
+        self._stage = _Stage.BEFORE
+        self._early = bytearray()
         self.holder: str | None = None
         self.n_bytes = 0
         self.turned_away: asyncio.Future[None] = self.loop.create_future()
@@ -65,17 +72,35 @@ class GuardedConnection(ServerConnection):
             self.turned_away.set_exception(error)
             self.turned_away.exception()  # where nobody waits for it, it needs no notice
 
+    def turn_off(self) -> None:
+        """Its place is needed, and it has not shown a token yet."""
+        self.transport.abort()
+
     def hear_no_more(self) -> None:
         """Forget further messages; only what closes the connection counts."""
         self._deaf = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Called by asyncio, or when the handshake is over: what came in its last packet is worked on then."""
+        if self._stage is _Stage.OVER:
+            return
+        self._stage = _Stage.MADE
         super().connection_made(transport)
         self._door.knocks(self)
+        if self._early:
+            early, self._early = bytes(self._early), bytearray()
+            self.data_received(early)
+
+    def eof_received(self) -> None:
+        """Called by asyncio."""
+        if self._stage is _Stage.MADE:
+            super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
+        made, self._stage = self._stage is _Stage.MADE, _Stage.OVER
+        if not made:
+            return
         self._door.leaves(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -84,6 +109,9 @@ class GuardedConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
+        if self._stage is _Stage.BEFORE:
+            self._early += data
+            return
         if self._bucket is None:
             self._received += len(data)
             if self._received > _MAX_REQUEST:
@@ -122,6 +150,65 @@ class GuardedConnection(ServerConnection):
             self.transport.resume_reading()
 
 
+class Handshake(asyncio.Protocol):
+    """A connection whose TLS handshake is in progress: it counts among those that have not shown a token.
+
+    asyncio tells a server of a connection when its handshake is over: till then nobody would count it.
+
+    Args:
+        door: of the server.
+        tls: what to offer.
+        connection: what speaks once the handshake is over.
+    """
+
+    def __init__(self, door: Door, tls: ssl.SSLContext, connection: GuardedConnection) -> None:
+        self._door, self._tls, self._connection = door, tls, connection
+        self._task: asyncio.Task[None] | None = None
+        self._plain: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        self._plain = transport
+        transport.pause_reading()  # until `start_tls` reads
+        self._door.knocks(self)
+        self._task = asyncio.get_running_loop().create_task(self._shake_hands(transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        self._door.leaves(self)
+
+    def turn_off(self) -> None:
+        """Its place is needed."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._plain is not None:
+            self._plain.abort()
+
+    async def _shake_hands(self, transport: asyncio.Transport) -> None:
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport, self._connection, self._tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except OSError:  # ssl.SSLError is one, and so are a reset and a handshake that takes too long
+            transport.abort()
+            return
+        finally:
+            self._door.leaves(self)
+        if encrypted is None:  # the client has gone
+            transport.abort()
+            return
+        self._connection.connection_made(encrypted)
+
+
+def arrival(
+    door: Door, tls: ssl.SSLContext | None, *args: Any, **kwargs: Any
+) -> GuardedConnection | Handshake:
+    """What answers a new connection: itself, or its handshake before it. Further arguments are those of websockets."""
+    connection = GuardedConnection(door, *args, **kwargs)
+    return connection if tls is None else Handshake(door, tls, connection)
+
+
 class Door:
     """Who is in and who comes next: places and memory, shared fairly among the holders of tokens.
 
@@ -131,11 +218,11 @@ class Door:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._opening: dict[GuardedConnection, float] = {}  # since when, oldest first
+        self._opening: dict[GuardedConnection | Handshake, float] = {}  # since when, oldest first
         self._streams: dict[GuardedConnection, None] = {}  # an ordered set, oldest first
         self._buckets: dict[str, Bucket] = {}
 
-    def knocks(self, connection: GuardedConnection) -> None:
+    def knocks(self, connection: GuardedConnection | Handshake) -> None:
         """A connection is made, and nothing known of it."""
         now = time.monotonic()
         if len(self._opening) >= self._limits.max_opening:
@@ -143,13 +230,14 @@ class Door:
             if now - since < _PATIENCE_S:  # so many at once: any of them, lest it be who has just come
                 oldest = random.choice(list(self._opening))
             del self._opening[oldest]
-            oldest.transport.abort()
+            oldest.turn_off()
         self._opening[connection] = now
 
-    def leaves(self, connection: GuardedConnection) -> None:
-        """A connection is gone, whatever it was."""
+    def leaves(self, connection: GuardedConnection | Handshake) -> None:
+        """A connection is gone, whatever it was, or its handshake is over."""
         self._opening.pop(connection, None)
-        self._streams.pop(connection, None)
+        if isinstance(connection, GuardedConnection):
+            self._streams.pop(connection, None)
 
     def enters(self, connection: GuardedConnection, holder: str) -> bool:
         """A connection has shown the token of a holder; returns whether there is a place for it."""
@@ -168,6 +256,12 @@ class Door:
         bucket = self._buckets.setdefault(holder, Bucket(limits.messages_per_s, limits.burst))
         connection.admit(holder, bucket)
         return True
+
+    def close(self) -> None:
+        """Nobody comes in any more: end the handshakes in progress."""
+        for connection in list(self._opening):
+            if isinstance(connection, Handshake):
+                connection.turn_off()
 
     def weigh(self, connection: GuardedConnection, n_bytes: int) -> None:
         """A connection's messages and audio take so much memory."""

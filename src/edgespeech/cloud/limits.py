@@ -25,8 +25,8 @@ class Limits:
         max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
         max_streams: streams at a time. Where they are all taken, a holder of a token with fewer streams than
             another gets the oldest one of the holder who has most; who has most himself is refused with HTTP 503.
-        max_opening: connections that have not shown a token yet; the oldest one gives way, or any one where all are
-            young.
+        max_opening: connections that have not shown a token yet, TLS handshakes in progress among them; the oldest one
+            gives way, or any one where all are young.
         max_backlog_bytes: received and not yet worked on, per stream.
         max_buffered_bytes: of messages and decoded audio, all streams together; the largest one of the token
             that holds most gives way.

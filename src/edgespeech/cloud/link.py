@@ -23,13 +23,13 @@ RTO_FLOOR_S = 0.2
 RTO_CEILING_S = 60.0
 """Most that a time-out grows to by doubling (RFC 6298, sections 2.5 and 5.5)."""
 
-_BUILT_IN = Path(__file__).with_name("profiles.yaml")
+_BUILT_IN = Path(__file__).with_name("profiles")
 _FIELDS = {f.name: f for f in fields(LinkProfile) if f.name != "name"}
 _RATES = ("up_bps", "down_bps")
 
 
 def load_profiles(folder: Path | None = None) -> dict[str, LinkProfile]:
-    """The built-in network profiles and those of one more folder, by name.
+    """The network profiles of this package's folder `profiles` and those of one more folder, by name.
 
     Args:
         folder: holds further `*.yaml` files, each a mapping of profile name to fields; None: the folder that
@@ -41,7 +41,7 @@ def load_profiles(folder: Path | None = None) -> dict[str, LinkProfile]:
     """
     if folder is None and os.environ.get(PROFILES_ENV):
         folder = Path(os.environ[PROFILES_ENV])
-    files = [_BUILT_IN]
+    files = visible(_BUILT_IN, "*.yaml")
     if folder is not None:
         if not folder.is_dir():
             raise bad(PROFILES_ENV, "folder", str(folder), "an existing folder")

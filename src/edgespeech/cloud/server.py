@@ -2,8 +2,9 @@
 
 Every stream is bounded (message size, audio, backlog, rate, idle time, time in all, time to take a reply), and so is
 what all streams take together; holders of different tokens have equal shares of places, memory and time. A client that
-breaks a rule gets one `error` message and a close code, and the others notice nothing. Audio is decoded in a thread;
-models run in processes of their own (`edgespeech.cloud.worker`), which are ended where they do not end by themselves.
+breaks a rule gets one `error` message and a close code, and the others notice nothing. Audio is decoded in a thread, a
+packet at a time, and for no longer than `SLICE_S` before others go on or the rest of it is dropped; models run in
+processes of their own (`edgespeech.cloud.worker`), which are ended where they do not end by themselves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,8 +34,8 @@ from edgespeech.cloud.access import BACKLOG, Tokens, listen, read_tokens, tls_co
 from edgespeech.cloud.limits import INTERNAL, POLICY, FairTurns, FewLines, Limits, RefusedError
 from edgespeech.cloud.pool import ModelProcess
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
-from edgespeech.cloud.session import Done, Job, Recognition, RescoringSession, ServerSession, Session
-from edgespeech.cloud.worker import Made, named
+from edgespeech.cloud.session import Done, Job, Pausing, Recognition, RescoringSession, ServerSession, Session
+from edgespeech.cloud.worker import SLICE_S, Made, named
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError
 
@@ -127,12 +129,18 @@ class _Stream:
     async def _answer(self, message: str | bytes) -> None:
         work = self._session.handle(message)
         done: Done | None = None
+        decoding_s = 0.0
         while True:
-            step = await self._server.step(self._holder, work, done)
+            step, took_s = await self._server.step(self._holder, work, done)
             if step is None:
                 return
             done = None
-            if isinstance(step, Job):
+            decoding_s += took_s
+            if decoding_s > (most := self._server.limits.max_work_s):
+                raise RefusedError(f"message: decoding it takes over {most:g} s, the most of this server")
+            if isinstance(step, Pausing):
+                self._weigh()
+            elif isinstance(step, Job):
                 done = await self._server.run(self._holder, step)
             else:
                 await self._server.send(self._connection, step)
@@ -196,15 +204,24 @@ class _Server:
         return ServerSession(self._detector(), rule=self._rule, max_audio_s=self.limits.max_audio_s)
 
     async def step(
-        self, holder: str, work: Generator[str | Job, Done | None, None], done: Done | None
-    ) -> str | Job | None:
-        """Decode, in the holder's turn, up to the next reply or job; None after the last one."""
+        self, holder: str, work: Generator[str | Job | Pausing, Done | None, None], done: Done | None
+    ) -> tuple[str | Job | Pausing | None, float]:
+        """Decode, in the holder's turn, up to the next reply or job, or the pause after `SLICE_S`.
 
-        def step() -> str | Job | None:
+        Returns:
+            What came, None after the last one, and the seconds that it took.
+        """
+
+        def step() -> tuple[str | Job | Pausing | None, float]:
+            started = time.perf_counter()
+            found: str | Job | Pausing | None
             try:
-                return work.send(done)
+                found = work.send(done)
+                while isinstance(found, Pausing) and time.perf_counter() - started < SLICE_S:
+                    found = next(work)
             except StopIteration:
-                return None
+                found = None
+            return found, time.perf_counter() - started
 
         async with self._turns.turn(holder):
             return await asyncio.get_running_loop().run_in_executor(self.decoder, step)
@@ -305,7 +322,7 @@ async def _serve(
 ) -> None:
     from websockets.asyncio.server import serve as serve_websockets
 
-    from edgespeech.cloud.connection import Door, GuardedConnection
+    from edgespeech.cloud.connection import Door, arrival
 
     quiet = logging.getLogger("edgespeech.websockets")
     quiet.setLevel(logging.CRITICAL)
@@ -324,8 +341,7 @@ async def _serve(
             server.handle,  # type: ignore[arg-type]  # of the connections that create_connection makes
             sock=sock,
             backlog=BACKLOG,
-            ssl=tls,
-            create_connection=partial(GuardedConnection, door),  # type: ignore[arg-type]  # as its class
+            create_connection=partial(arrival, door, tls),  # type: ignore[arg-type]  # as a connection's class
             process_request=server.admit,  # type: ignore[arg-type]  # as above
             compression=None,
             max_size=limits.max_message_bytes,
@@ -340,6 +356,7 @@ async def _serve(
             ready(sock.getsockname()[1])
         await done.wait()
         listening.close()
+        door.close()
         for model in models.processes:
             model.close()
         await asyncio.wait([asyncio.create_task(listening.wait_closed())], timeout=_END_S)

@@ -95,6 +95,11 @@ Job = Recognition | Rescoring
 
 
 @dataclass(frozen=True, slots=True)
+class Pausing:
+    """A packet of audio is heard, and more of them wait: others may go on here, and the rest may be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """What came of a job, and the seconds that the model took."""
 
@@ -102,8 +107,8 @@ class Done:
     compute_s: float
 
 
-Work = Generator[ServerReply | Job, str | None, None]
-"""Replies, and jobs whose text is sent back in."""
+Work = Generator[ServerReply | Job | Pausing, str | None, None]
+"""Replies, pauses, and jobs whose text is sent back in."""
 
 
 class Session(ABC):
@@ -119,10 +124,11 @@ class Session(ABC):
         self._after_s: list[float] = []
         self.finished = False
 
-    def handle(self, message: str | bytes) -> Generator[str | Job, Done | None, None]:
+    def handle(self, message: str | bytes) -> Generator[str | Job | Pausing, Done | None, None]:
         """Take one message and do the work that it causes; give each reply, JSON, as soon as it is there.
 
-        Jobs for a model are given too; what came of them must be sent in.
+        Jobs for a model are given too; what came of them must be sent in. Between two packets of audio, each of which
+        is 120 ms at most (RFC 6716, section 3.2.5), there is a pause.
 
         Raises:
             EdgeSpeechError: the message breaks the protocol or a limit; the stream cannot go on.
@@ -144,6 +150,9 @@ class Session(ABC):
                 assert done is not None
                 self._compute_s[index] += done.compute_s
                 text = done.text
+            elif isinstance(step, Pausing):
+                text = None
+                yield step
             else:
                 text = None
                 started = time.perf_counter()
@@ -198,6 +207,7 @@ class ServerSession(Session):
                 raise ProtocolError("client message: audio came first, expected hello")
             for packet in unpack_audio(message):
                 yield from self._hear(self._decoder.decode(packet))
+                yield Pausing()
             return
         control = parse_client(message)
         if isinstance(control, End):

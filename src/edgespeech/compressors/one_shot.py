@@ -1,4 +1,4 @@
-"""One-shot pruning: the smallest weights become zero at the start, and the rest learns on."""
+"""One-shot pruning: the smallest weights become zero at the start, and the others are trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OneShot(Sparsifier):
     options_type: ClassVar[type[Options]] = SparseOptions
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Treatment.before`."""
+        """See `Compressor.before`."""
         if moment.step == 0:
             self.choose(weights, self.options.sparsity)
         return self.kept(weights)

@@ -1,4 +1,4 @@
-"""Quantisation of a model that was sparsified: any quantiser, under the zeros of the model that the run starts from."""
+"""Quantisation of a sparsified model: any quantiser, with the zeros of the initial model fixed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor
 
 from edgespeech.compressors._quantiser import Quantiser
 from edgespeech.errors import bad
-from edgespeech.training.compressor import Options, Treatment, treatments
+from edgespeech.training.compressor import Compressor, Options, compressors
 
 
 class StackOptions(Options):
-    """Which quantiser.
+    """The quantiser and its options.
 
     Attributes:
-        quantiser: a technique that ends in codes; its own settings stand beside this one.
-        settings: those.
+        quantiser: a technique that ends in codes; its own settings are given beside this one.
+        settings: of the quantiser.
     """
 
     quantiser: str
     settings: Options
 
 
-class Stack(Treatment):
-    """The quantiser that it names, with the mask fixed: what is zero stays zero, and is not stored.
+class Stack(Compressor):
+    """A quantiser with a fixed mask: zeros stay zero, and are not stored.
 
     A matrix without zeros is quantised as a dense one.
     """
@@ -36,26 +36,26 @@ class Stack(Treatment):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> StackOptions:
-        """See `Treatment.parse`."""
+        """See `Compressor.parse`."""
         own = dict(values)
         name = own.pop("quantiser", None)
-        known = {key: item for key, item in treatments().items() if issubclass(item, Quantiser)}
+        known = {key: item for key, item in compressors().items() if issubclass(item, Quantiser)}
         if name not in known:
-            raise bad("treatment stack", "quantiser", name, "one of " + ", ".join(known))
+            raise bad("compressor stack", "quantiser", name, "one of " + ", ".join(known))
         return StackOptions(quantiser=name, settings=known[name].parse(own))
 
     @classmethod
-    def begin(cls, weights: Tensor, options: Options) -> Treatment:
+    def begin(cls, weights: Tensor, options: Options) -> Compressor:
         """The quantiser, under the mask of the matrix."""
         assert isinstance(options, StackOptions)
-        technique = treatments()[options.quantiser]
+        technique = compressors()[options.quantiser]
         assert issubclass(technique, Quantiser)
         mask = weights != 0
         return technique(weights, options.settings, None if mask.all() else mask)
 
     @classmethod
     def check(cls, matrices: Mapping[str, Tensor]) -> None:
-        """See `Treatment.check`; also raises where no matrix has a zero."""
+        """See `Compressor.check`; also raises if no matrix has a zero."""
         super().check(matrices)
         if all(weights.all() for weights in matrices.values()):
-            raise bad("treatment stack", "init", "a model without zeros", "a model that was sparsified")
+            raise bad("compressor stack", "init", "a model without zeros", "a model that was sparsified")

@@ -1,6 +1,8 @@
-"""Configuration files: the base of what they are validated by, and what pydantic found wrong as one message."""
+"""Configuration files: the strict base class of their schemas, and pydantic's errors as one message."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,13 +15,33 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: object, where: str) -> Model:
+    """What a file holds, validated.
+
+    Args:
+        model: what it is validated by.
+        content: of the file, as its YAML or JSON says.
+        where: the file.
+
+    Raises:
+        EdgeSpeechError: an unknown key, a wrong type or a value out of range; see `explain`.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise explain(where, error) from error
+
+
 def explain(where: str, error: ValidationError, known: tuple[str, ...] = ()) -> EdgeSpeechError:
-    """Turn a pydantic error into one message with the place, the field, the value and what was expected.
+    """Turn a pydantic error into one message with the file, the field, the value and the expectation.
 
     Args:
         where: the file, with a line number where there is one.
-        error: what pydantic raised; its first problem is told, the others are counted.
-        known: the accepted keys, shown when the problem is an unknown one.
+        error: from pydantic; the first problem is reported, the others are counted.
+        known: the accepted keys, listed when a key is unknown.
     """
     problems = error.errors(include_url=False)
     first = problems[0]

@@ -1,14 +1,14 @@
-"""The files of an exported model (`edgespeech export`), by the names that sherpa-onnx's models have."""
+"""File names of an exported model (`edgespeech export`), which follow sherpa-onnx."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 PARTS = ("encoder", "decoder", "joiner")
-"""Our transcriber, predictor and joiner."""
+"""Transcriber, predictor and joiner."""
 TOKENS = "tokens.txt"
 
 
 def onnx_file(folder: Path, part: str, *, int8: bool = False) -> Path:
-    """Where one of the `PARTS` is."""
+    """The path of one of the `PARTS`."""
     return folder / (f"{part}.int8.onnx" if int8 else f"{part}.onnx")

@@ -1,4 +1,4 @@
-"""Optional packages: which extra brings which, and one line that says so where one is missing."""
+"""Optional packages: which extra installs which, and the message for a missing one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTRAS = {
 
 
 def missing(module: str) -> str | None:
-    """The line that names the package and its extra, or None when it is here."""
+    """A message that names the missing package and its extra, or None if it is installed."""
     try:
         if find_spec(module) is not None:
             return None
@@ -41,10 +41,10 @@ def need(module: str, what: str) -> None:
 
     Args:
         module: as imported.
-        what: what needs it, as the message begins.
+        what: what needs it; the message begins with this.
 
     Raises:
-        EdgeSpeechError: the package is not here.
+        EdgeSpeechError: the package is not installed.
     """
     if (line := missing(module)) is not None:
         raise EdgeSpeechError(f"{what}: {line}")

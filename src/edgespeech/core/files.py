@@ -17,18 +17,18 @@ _BLOCK = 1 << 20
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """What a folder holds of a pattern, by name, without what systems hide in it (macOS's `._` files, editors' own)."""
+    """The files of a folder that match a pattern, sorted, without hidden ones (macOS's `._` files, editor backups)."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader, a crash or a full disk only ever sees the old file or the whole new one.
+    """Write a file atomically: after a crash or on a full disk there is the old file or the complete new one.
 
     The content goes to `.NAME.tmp` beside the file, which then takes the file's name. What a killed process left there
     is written over by the next one that writes the same file; of two at once, one waits.
 
     Args:
-        path: where to; its folder is made when it is missing.
+        path: the file to write; its folder is created if missing.
         data: the whole content; text is written as UTF-8 with the line ends it has.
 
     Raises:
@@ -61,7 +61,9 @@ def owned(path: Path) -> BufferedWriter:
     while True:
         file = path.open("ab")
         try:
-            with contextlib.suppress(OSError):  # where a file system has no locks, two at once are not kept apart
+            with contextlib.suppress(
+                OSError
+            ):  # where a file system has no locks, two at once are not kept apart
                 fcntl.flock(file, fcntl.LOCK_EX)
             if _is_still(path, file):
                 file.truncate(0)

@@ -1,6 +1,6 @@
-"""Labels: what a transducer emits beside its word pieces, and how the pieces spell words."""
+"""Labels of a transducer: the blank, and the marker with which word pieces begin words."""
 
 BLANK = 0
-"""The blank's place among the word pieces."""
+"""The label of the blank among the word pieces."""
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How a piece that starts a word begins, see `edgespeech.model.tokeniser`."""
+"""The first character of a piece that begins a word, see `edgespeech.model.tokeniser`."""

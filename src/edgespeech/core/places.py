@@ -1,4 +1,4 @@
-"""Where the project, what it publishes, the mirror and the work folder are: the one module that knows `results/`."""
+"""Paths of the project, its results, the mirror and the work folder; the only module that knows `results/`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from edgespeech.errors import EdgeSpeechError, bad
 
 DATA = Path(__file__).resolve().parents[1] / "_data"
-"""What a wheel brings of the checkout, see `CMakeLists.txt`."""
+"""Files of the checkout that a wheel includes, see `CMakeLists.txt`."""
 MODEL_VARIABLE = "EDGESPEECH_EDGE_MODEL"
 """Environment variable that names a folder with the model to use instead of the shipped one."""
 
@@ -27,10 +27,10 @@ def checkout() -> Path | None:
 
 
 def project_root() -> Path:
-    """The folder of the checkout, for what an installed package does not have: records, pages, sources.
+    """The folder of the checkout, for files that an installed package lacks: records, pages, sources.
 
     Raises:
-        EdgeSpeechError: there is none.
+        EdgeSpeechError: there is no checkout.
     """
     folder = checkout()
     if folder is None:
@@ -50,12 +50,12 @@ def _is_project(pyproject: Path) -> bool:
 
 
 def results_dir() -> Path:
-    """Where everything published is: records, references, models, and a folder for each replication page."""
+    """The folder of everything published: records, references, models, and a folder for each replication page."""
     return project_root() / "results"
 
 
 def records_dir() -> Path:
-    """Where the published records are."""
+    """The folder of the published records."""
     return results_dir() / "records"
 
 
@@ -75,14 +75,14 @@ def _shipped(in_checkout: str, in_package: str) -> Path:
 
 
 def edge_model() -> Path:
-    """The folder of the on-device model in single precision: what `MODEL_VARIABLE` names, else the shipped one."""
+    """The folder of the single-precision on-device model: the one that `MODEL_VARIABLE` names, else the shipped one."""
     named = os.environ.get(MODEL_VARIABLE)
     return Path(named) if named else shipped_models() / "edge-fp32"
 
 
-def heads_file() -> Path:
+def networks_file() -> Path:
     """The learned end-pointer's networks, which `replication/endpointing` trains."""
-    return shipped_models() / "endpointing" / "heads.safetensors"
+    return shipped_models() / "endpointing" / "networks.safetensors"
 
 
 def mirror_root() -> Path | None:
@@ -106,7 +106,7 @@ def mirror_root() -> Path | None:
 
 
 def work_dir() -> Path:
-    """The folder that holds everything fetched and generated, made when missing.
+    """The folder for everything fetched and generated; created if missing.
 
     `EDGESPEECH_WORK` names it; else it is `.work` in the checkout, or `edgespeech` in the user's cache folder.
 

@@ -8,7 +8,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 def pin_threads(threads: int) -> None:
-    """Let every library of this process, and of those that it starts, use so many threads.
+    """Limit the numerical libraries of this process, and of its child processes, to this number of threads.
 
     More threads than free processors wait for each other: on a busy machine that costs far more than it gains.
     """

@@ -1,7 +1,7 @@
-"""The one reader of YAML files: whoever wrote the file, it costs little, and what is wrong is one line.
+"""The only reader of YAML files: safe against hostile files, with one-line errors.
 
-A few hundred bytes of aliases can stand for terabytes, nesting can exhaust the stack, and a long run of digits the
-processor; a key that stands twice hides a value. All of these are refused.
+A few hundred bytes of aliases can expand to terabytes, deep nesting can exhaust the stack, long integers cost CPU time,
+and a duplicate key hides a value. All of these are errors.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from edgespeech.errors import EdgeSpeechError
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 50
 MAX_NODES = 2_000_000
-"""With every alias counted as often as it stands."""
+"""Nodes of a document, with every alias counted as often as it is used."""
 _MAX_DIGITS = 100
 _INTEGER = "tag:yaml.org,2002:int"
 
 
 class Limits:
-    """What a loader of PyYAML's puts before it to refuse deep nesting, alias bombs and cycles."""
+    """A mix-in for PyYAML's loaders that refuses deep nesting, alias bombs and cycles."""
 
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Nodes down to `MAX_DEPTH`."""
+        """Compose a node; deeper than `MAX_DEPTH` is an error."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH}")
@@ -37,7 +37,7 @@ class Limits:
         return node
 
     def get_single_node(self) -> Any:
-        """The document, once its size is known."""
+        """The document, if its size is within the limit."""
         node = super().get_single_node()  # type: ignore[misc]  # as above
         if node is not None and _size(node, {}, set()) > MAX_NODES:
             raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
@@ -45,10 +45,10 @@ class Limits:
 
 
 class LimitedLoader(Limits, yaml.SafeLoader):
-    """PyYAML's safe loader with limits; a key that stands twice is an error."""
+    """PyYAML's safe loader with limits; a duplicate key is an error."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> Any:
-        """A mapping whose keys stand once each."""
+        """A mapping without duplicate keys."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -58,7 +58,7 @@ class LimitedLoader(Limits, yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: ScalarNode) -> Any:
-        """An integer of a bearable length."""
+        """An integer of limited length."""
         if len(node.value) > _MAX_DIGITS:
             raise yaml.YAMLError(f"an integer of {len(node.value)} digits, line {node.start_mark.line + 1}")
         return super().construct_yaml_int(node)
@@ -68,7 +68,7 @@ LimitedLoader.add_constructor(_INTEGER, LimitedLoader.construct_yaml_int)
 
 
 def _size(node: Node, known: dict[int, int], above: set[int]) -> int:
-    """How many values a node stands for."""
+    """How many values a node expands to."""
     if id(node) in above:
         raise yaml.YAMLError(f"an alias of what it lies in, line {node.start_mark.line + 1}")
     if id(node) not in known:
@@ -88,7 +88,7 @@ def load_yaml(path: Path, *, loader: Any = None, name: str | None = None) -> Any
 
     Args:
         path: the file.
-        loader: what makes values of it; by default `LimitedLoader`.
+        loader: a PyYAML loader; by default `LimitedLoader`.
         name: what to call it in messages; its path by default.
 
     Raises:

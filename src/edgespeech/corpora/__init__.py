@@ -1,1 +1,1 @@
-"""Manifests and corpora: what speech there is, how it is fetched, read and checked."""
+"""Manifests and corpora: descriptions, download, reading and checks."""

@@ -1,7 +1,7 @@
-"""Corpora: what there is, where it comes from, what it may be used for. One YAML file describes one corpus.
+"""Corpora: their content, sources and permitted use. One YAML file describes one corpus.
 
 The files are `data_manifests/*.yaml`, and those in the folder that `EDGESPEECH_CORPORA` names, if it is set.
-A split is named by itself (`an4_test`), so its name is unique over all corpora.
+Splits are referred to by their name alone (`an4_test`), which is unique over all corpora.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from edgespeech.core.config import explain
+from edgespeech.core.config import validated
 from edgespeech.core.files import visible
 from edgespeech.core.places import manifests_dir
 from edgespeech.core.yaml_files import parse_yaml, yaml_bytes
@@ -38,12 +38,12 @@ class _Strict(BaseModel):
 
 
 class CorpusKind(StrEnum):
-    """What a corpus holds."""
+    """The kind of content of a corpus."""
 
     SPEECH = "speech"
-    """Manifests of utterances with their words."""
+    """Manifests of utterances with transcripts."""
     NOISE = "noise"
-    """Manifests of recordings without words."""
+    """Manifests of recordings without transcripts."""
     TEXT = "text"
     """Sentences, no audio."""
     SCORES = "scores"
@@ -80,7 +80,7 @@ class Url(_Strict):
     Attributes:
         url: http or https.
         sha256: as published.
-        bytes: its size, where it is published.
+        bytes: its size, if published.
         unpack: whether it is a tar archive.
     """
 
@@ -125,12 +125,12 @@ class Npm(_Strict):
 
 
 class Source(_Strict):
-    """One place that a corpus can come from: exactly one of the places below.
+    """One source of a corpus: exactly one of the kinds below.
 
     Attributes:
-        reader: turns the public home's layout into our manifests (see `readers`); None: there is none.
-        splits: which splits it gives; empty: all.
-        note: what a person must know when it cannot be used.
+        reader: converts the layout of the original source to manifests (see `readers`); None: not needed.
+        splits: which splits it provides; empty: all.
+        note: shown to the user if the source cannot be used.
     """
 
     embedded: Embedded | None = None
@@ -153,12 +153,12 @@ class Source(_Strict):
 
     @property
     def remote(self) -> bool:
-        """Whether it is got over the network."""
+        """Whether it needs the network."""
         return bool(self.url or self.git or self.npm)
 
     @property
     def rank(self) -> int:
-        """Where it stands in the order of resolution: what is here first, the network last."""
+        """Its position in the order of resolution: local sources first, the network last."""
         return 0 if self.embedded else 1 if self.mirror else 2 if self.package else 3
 
     def __str__(self) -> str:
@@ -196,19 +196,19 @@ class Split(_Strict):
 
     Attributes:
         manifest: the file's name.
-        sha256: of the file as the mirror has it. A copy made from the public home has other audio files and
-            so another hash; it is compared by `content_sha256`.
+        sha256: of the file as the mirror has it. A copy made from the original source has other audio files and so
+            another hash; it is compared by `content_sha256`.
         content_sha256: of the ids and texts alone (`Manifest.content_sha256`), the same from every source.
         utterances: how many it holds; lines, for text.
         audio_s: seconds of audio in all.
-        evaluation_only: never to be trained on, and no setting is chosen on it.
-        tuning_only: settings are chosen on it; it is not trained on either.
-        resampling_unit: what the bootstrap draws: speakers, where they are known, else utterances.
+        evaluation_only: neither for training nor for tuning.
+        tuning_only: for tuning, not for training.
+        resampling_unit: the clusters of the bootstrap: speakers if known, else utterances.
         select: which of the manifest's lines; None: all.
-        grammar: parses hypotheses where the split's utterances are commands.
-        prose: whether its lines are as they are written, to be turned into words as they are said.
-        notes: what a reader of a row on this split must know.
-        context: list of likely phrases (`data_manifests/contexts`) that B-WER and U-WER are scored by.
+        grammar: name of the grammar that parses hypotheses, if the split's utterances are commands.
+        prose: whether its lines are written text that must be converted to spoken form.
+        notes: footnotes for table rows on this split.
+        context: list of likely phrases (`data_manifests/contexts`) for B-WER and U-WER.
     """
 
     manifest: RelativePath
@@ -232,13 +232,13 @@ class Corpus(_Strict):
     Attributes:
         name: the file's stem.
         title: in one line.
-        kind: what it holds.
-        licence: as its source states it.
+        kind: of its content.
+        licence: as stated by its source.
         citation: how to cite it.
-        homepage: where a person reads about it.
+        homepage: its web page.
         sources: in the order of resolution: embedded, mirror, package, then url, git or npm.
         splits: by name.
-        files: further files beside the manifests, name to sha256.
+        files: further files besides the manifests, name to sha256.
     """
 
     name: Name
@@ -302,12 +302,8 @@ def load_corpus(name: str) -> Corpus:
 
 @lru_cache(maxsize=512)  # to find a split, every corpus is read
 def _described(path: Path, data: bytes) -> Corpus:
-    """A description whose file holds these bytes."""
-    content = parse_yaml(str(path), data)
-    try:
-        corpus = Corpus.model_validate(content)
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    """The description in a file with this content."""
+    corpus = validated(Corpus, parse_yaml(str(path), data), str(path))
     if corpus.name != path.stem:
         raise bad(str(path), "name", corpus.name, f"{path.stem!r}, as the file is called")
     return corpus
@@ -329,10 +325,10 @@ def split_names() -> dict[str, str]:
 
 
 def find_split(name: str) -> tuple[Corpus, str]:
-    """The corpus and split that a name means: a split's, or that of a corpus with a single one.
+    """Resolve the name of a split, or of a corpus with a single split.
 
     Raises:
-        EdgeSpeechError: there is no such split, or the corpus has several (they are listed).
+        EdgeSpeechError: there is no such split, or the corpus has several (the message lists them).
     """
     owner = split_names()
     if name in owner:
@@ -346,7 +342,7 @@ def find_split(name: str) -> tuple[Corpus, str]:
 
 
 def assert_trainable(split: str) -> None:
-    """Refuse a split that is for evaluation or tuning only. Training code calls this for everything it reads.
+    """Refuse a split that is for evaluation or tuning only. Training code calls this for every split it reads.
 
     Raises:
         EdgeSpeechError: the split is for evaluation or tuning only, or unknown.

@@ -1,4 +1,4 @@
-"""Downloading: resumed where it was cut, verified before the file has its name, safely unpacked."""
+"""Downloads: resumable, verified before the file gets its final name, safely unpacked."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60.0
 _MAX_BYTES = 200 << 30
-"""Of a download whose size is not published."""
+"""Maximum size of a download whose size is not published."""
 _MAX_MEMBERS = 5_000_000
 
 
 class _EndlessError(Exception):
-    """More comes than was published."""
+    """The server sends more bytes than published."""
 
 
 class UnavailableError(EdgeSpeechError):
-    """A source, or a whole corpus, cannot be had here; nothing is known to be wrong with its content."""
+    """A source or a whole corpus is not available here; its content is not known to be wrong."""
 
 
 def download(source: Url, path: Path, *, progress: bool = False) -> None:
     """Download a file and verify it.
 
-    What has arrived is kept in `<path>.part`, from where the next call goes on; `path` appears when the whole
-    file is there and its hash is right.
+    Received bytes are stored in `<path>.part`, which the next call resumes; `path` is created once the file is complete
+    and its hash is correct.
 
     Args:
         source: address, hash and size.
-        path: where to; its folder exists. Nothing is done when it is there already.
+        path: the target file, in an existing folder. Nothing is done if it exists already.
         progress: show a bar on a terminal, and plain lines elsewhere.
 
     Raises:
         UnavailableError: the server cannot be reached, answers with an error, or the connection is cut.
-        EdgeSpeechError: the size or hash is another one (both are named, and nothing is left behind), or the
-            disk is full (what has arrived is kept).
+        EdgeSpeechError: the size or hash differs (the message has both, and the file is removed), or the disk is full
+            (the received part is preserved).
     """
     if path.exists():
         return
@@ -109,7 +109,7 @@ def _receive(source: Url, part: Path, have: int, progress: bool) -> None:
 
 @contextmanager
 def _bar(name: str, total: int | None, show: bool) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many bytes there are, and shows it."""
+    """A function that displays how many bytes have been received."""
     if not show:
         yield lambda have: None
     elif sys.stderr.isatty():
@@ -134,11 +134,11 @@ def _bar(name: str, total: int | None, show: bool) -> Iterator[Callable[[int], N
 
 
 def _safe_members(archive: Path, tar: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    """Every member, once it is known to stay in the folder and to fit on the disk.
+    """Every member, after checks that it stays in the folder and that all fit on the disk.
 
     Raises:
-        EdgeSpeechError: one is absolute, leaves the folder by its name or its link, lies below a link, or is neither a
-            file, a folder nor a link; or all together are larger than what is free.
+        EdgeSpeechError: a member is absolute, leaves the folder by its name or its link, is below a link, or is neither
+            a file, a folder nor a link; or all together exceed the free disk space.
     """
     free = shutil.disk_usage(folder.parent).free
     needed = 0
@@ -186,7 +186,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with tarfile.open(archive) as tar:
-            # Our own rules, for Pythons whose `tarfile` knows no filter or a leaky one; its own where it has them.
+            # Checked here because some Python versions have no filter in `tarfile`, or an unsafe one.
             members = list(_safe_members(archive, tar, folder))
             if hasattr(tarfile, "data_filter"):
                 tar.extraction_filter = tarfile.data_filter

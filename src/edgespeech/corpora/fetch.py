@@ -1,7 +1,7 @@
-"""Fetching: find a corpus in the checkout, the mirror or a package, else get it from its public home.
+"""Fetching: find a corpus in the checkout, the mirror or a package, else download it from its original source.
 
-What is found locally is verified and used where it is. What comes over the network is verified, converted by
-the corpus's reader, verified again, and kept in the work folder.
+Local copies are verified and used in place. Downloads are verified, converted by the corpus's reader, verified again,
+and stored in the work folder.
 """
 
 from __future__ import annotations
@@ -47,20 +47,19 @@ _WITHOUT_AUDIO = (CorpusKind.TEXT, CorpusKind.SCORES)
 def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Path:
     """Make a corpus, or one split of it, available.
 
-    Sources are tried in the order embedded, mirror, installed package, URL or pinned git commit. A source
-    that is not there is passed over; one with other content than the corpus's description says is an error.
+    Sources are tried in the order embedded, mirror, installed package, URL or pinned git commit. Missing sources are
+    skipped; a source whose content differs from the corpus's description is an error.
 
     Args:
         name: of a corpus or a split.
-        dest: where a download goes; `corpora/<name>` in the work folder by default. Local sources are used
-            where they are.
+        dest: folder for a download; `corpora/<name>` in the work folder by default. Local sources are used in place.
         progress: show the progress of downloads.
 
     Returns:
         The folder with the manifests.
 
     Raises:
-        UnavailableError: no source gives it; the message lists what was tried and why each failed.
+        UnavailableError: no source provides it; the message lists the sources tried and why each failed.
         EdgeSpeechError: the name is unknown, or a source's content is not the expected one.
     """
     if name in corpus_names():
@@ -98,7 +97,7 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
 
 @cache
 def evaluation_audio() -> dict[str, str]:
-    """The hashes of all audio that is for evaluation only and here without a download, each with its split."""
+    """The hashes of all locally available audio that is for evaluation only, each with its split."""
     found: dict[str, str] = {}
     for corpus in map(load_corpus, corpus_names()):
         guarded = [name for name, split in corpus.splits.items() if split.evaluation_only]
@@ -119,14 +118,14 @@ def evaluation_audio() -> dict[str, str]:
 
 
 def is_manifest_file(name: str) -> bool:
-    """Whether a name is that of a manifest file, not of a corpus or split: it has the ending of one, or is a path."""
+    """Whether a name refers to a manifest file, not to a corpus or split: by its suffix, or because it is a path."""
     return name.endswith((".jsonl", ".json", ".ndjson", ".gz")) or "/" in name
 
 
 def manifest_of(corpus_or_split: str) -> Manifest:
     """The manifest of a split, of a corpus with one manifest for all its splits, or in a `.jsonl` file.
 
-    It is fetched when needed.
+    It is fetched if needed.
 
     Raises:
         EdgeSpeechError: as `fetch` and `load_manifest` do, or the corpus holds no audio.
@@ -157,7 +156,7 @@ def _manifest_of(corpus_or_split: str) -> Manifest:
 
 
 def _hold_out(corpus: Corpus, source: HeldOut, folder: Path) -> None:
-    """Write the manifest of the held-out speakers of other splits, which lists their audio where it is."""
+    """Write the manifest of the held-out speakers of other splits; it refers to their audio in place."""
     ((name, split),) = corpus.splits.items()
     parts = [named_by_split(held_out(manifest_of(other))[1]) for other in source.splits]
     with _locked(folder):
@@ -166,7 +165,7 @@ def _hold_out(corpus: Corpus, source: HeldOut, folder: Path) -> None:
 
 
 def _meant(name: str) -> tuple[Corpus, str, str | None]:
-    """The corpus and split that a name means; or the corpus, its name, and the manifest its splits share."""
+    """Resolve a name to a corpus and split; or to a corpus, its name, and the manifest its splits share."""
     if name in corpus_names():
         corpus = load_corpus(name)
         manifests = {split.manifest for split in corpus.splits.values()}
@@ -192,7 +191,7 @@ def _selected(manifest: Manifest, split: Split) -> Manifest:
 
 
 def _fetched(folder: Path, name: str, split: Split) -> Path:
-    """The manifest that is made from a public home: of this split alone, where the mirror's holds several."""
+    """The manifest made from the original source: of this split alone, even if the mirror's has several."""
     return folder / (f"{name}.jsonl" if split.select else split.manifest)
 
 
@@ -200,7 +199,7 @@ def _local_folder(source: Source) -> Path:
     """The folder of an embedded, mirrored or packaged source.
 
     Raises:
-        UnavailableError: it is not there.
+        UnavailableError: it does not exist.
     """
     if source.embedded:
         folder = manifests_dir() / source.embedded.folder
@@ -243,7 +242,7 @@ def _expect(where: str, field: str, found: str | int, expected: str | int) -> No
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time fetches into a folder; a second waits and then finds the work done."""
+    """Lock a folder, so that one process at a time fetches into it; others wait and then find the result."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
@@ -322,7 +321,7 @@ def _archive(source: Source, folder: Path) -> Path | None:
 
 
 def _convert(source: Source, tree: Path, split: str, manifest: Path) -> None:
-    """Run the source's reader; a tree in which it does not find its way is told as such."""
+    """Run the source's reader; an unexpected layout is an error."""
     assert source.reader is not None
     try:
         READERS[source.reader](tree, split, manifest)
@@ -333,7 +332,7 @@ def _convert(source: Source, tree: Path, split: str, manifest: Path) -> None:
 
 
 def _verify_fetched(corpus: Corpus, name: str, path: Path) -> None:
-    """Compare what a reader made with the corpus's description."""
+    """Compare a reader's output with the corpus's description."""
     split = corpus.splits[name]
     if _is_text(corpus):
         if split.sha256 is not None:

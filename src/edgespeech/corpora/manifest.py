@@ -1,8 +1,8 @@
-"""Manifests: which audio, what was said in it, and the hash of both.
+"""Manifests: audio files, their transcripts, and hashes of both.
 
 A manifest is a file of JSON lines, one utterance a line (the NeMo convention, extended), plain or compressed by gzip.
-Every line is validated; a line that is not valid is an error with its number, and nothing is ever left out. Fields that
-are not ours (NeMo's `pred_text`, anybody's `kind`) stay with their utterance.
+Every line is validated; an invalid line is an error with its line number, and no line is skipped. Unknown fields
+(NeMo's `pred_text`, a user's own) are preserved with their utterance.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.used import note_subset
 
 MAX_BYTES = 1 << 30
-"""Of a manifest, unpacked."""
+"""Maximum size of a manifest, uncompressed."""
 _ABSOLUTE = re.compile(r"/|~|file:|[A-Za-z]:[\\/]")
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -40,26 +40,25 @@ class Utterance(BaseModel):
     """One line of a manifest. Times are in seconds from the utterance's first sample.
 
     Attributes:
-        id: unique in its manifest; where a line has none, the audio's path without its suffix, and of a part of a file
-            where it starts and how long it is. Never a path of this machine.
+        id: unique in its manifest; by default the audio's path without its suffix, with offset and duration for a part
+            of a file. Never an absolute path.
         audio_filepath: relative to the manifest's folder, or absolute.
-        duration: length of the utterance, > 0. Of a whole file, the file's; it is measured before anything is run.
-        text: what was said, as its corpus writes it; may be empty (silence).
+        duration: length of the utterance, > 0. For a whole file it must be the file's, which is checked before a run.
+        text: transcript, as written in its corpus; may be empty (silence).
         sha256: of the audio file's bytes.
-        offset: where in the audio file the utterance starts, which is then `duration` long; None: it is the whole
-            file.
-        speaker: who speaks; None where the corpus does not say.
+        offset: start of the utterance in the audio file, in seconds; None: it is the whole file.
+        speaker: id of the speaker; None if the corpus does not state it.
         sos_s: start of speech.
         eos_s: end of speech.
-        intent: what the speaker wants.
+        intent: of the command.
         slots: the intent's arguments, name to value.
         context: phrases likely to be said, for recognisers that take them.
         lang: ISO 639-1 code.
-        split: the corpus's own split, where one manifest holds several.
-        age: the speaker's, in years, or as the corpus says (`twenties`).
-        gender: as the corpus says.
-        kind: of recording, as the corpus says, such as `cafe`.
-        credit: whom its licence asks to name.
+        split: the split of the corpus, if one manifest has several.
+        age: of the speaker, in years, or as stated by the corpus (`twenties`).
+        gender: as stated by the corpus.
+        kind: of recording, as stated by the corpus, such as `cafe`.
+        credit: attribution that its licence requires.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -108,7 +107,7 @@ class Utterance(BaseModel):
 
     @property
     def foreign(self) -> Mapping[str, Any]:
-        """The fields of the line that are not ours, as JSON."""
+        """The fields of the line that this class does not define, as JSON."""
         return self.model_extra or {}
 
 
@@ -121,7 +120,7 @@ def _is_finite(value: object) -> bool:
 
 
 class _WithoutText(Utterance):
-    """A line of a noise manifest, which says no words."""
+    """A line of a noise manifest, without a transcript."""
 
     text: str = ""
 
@@ -143,11 +142,11 @@ class Manifest:
     utterances: tuple[Utterance, ...]
 
     def audio_path(self, utterance: Utterance) -> Path:
-        """Where the utterance's audio is."""
+        """The path of the utterance's audio file."""
         return self.path.parent / utterance.audio_filepath
 
     def read(self, utterance: Utterance, *, sample_rate: int = SAMPLE_RATE, channels: str = MONO) -> Samples:
-        """The utterance's samples, its file's hash and its length checked (`read_audio`).
+        """The utterance's samples, after checking the hash and length of its file (`read_audio`).
 
         Raises:
             EdgeSpeechError: as `read_audio`.
@@ -162,10 +161,10 @@ class Manifest:
         )
 
     def check(self, items: Sequence[Utterance], *, channels: str = MONO) -> None:
-        """Decode the file that these utterances are parts of, once, and compare it with what their lines say.
+        """Decode the file that these utterances are parts of, once, and compare it with their lines.
 
         Raises:
-            AudioMismatchError: it is another file, or shorter or longer than a line says.
+            AudioMismatchError: the hash or the length differs from a line's.
             EdgeSpeechError: it cannot be read.
         """
         path = self.audio_path(items[0])
@@ -176,9 +175,9 @@ class Manifest:
             part_of(str(path), samples, rate, item.offset, item.duration)
 
     def subset(self, n: int, seed: int) -> Manifest:
-        """A seeded sample of `n` utterances (all, where there are no more), in the original order.
+        """A seeded sample of `n` utterances (all, if there are fewer), in the original order.
 
-        The choice depends on the ids and the seed alone, and a smaller sample lies within a larger one.
+        The choice depends on the ids and the seed alone, and a smaller sample is a subset of a larger one.
 
         Raises:
             EdgeSpeechError: `n` is below 1.
@@ -216,7 +215,7 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
 
     Args:
         path: the JSON-lines file.
-        name: what to call it; its stem by default.
+        name: of the manifest; its stem by default.
         require_text: whether a line must have `text`. A noise corpus has none; its text is then empty.
 
     Raises:
@@ -224,7 +223,7 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
             wrong type or out of range, a duplicate id, or audio that does not exist.
     """
     content = _content(path)
-    # A byte-order mark and empty lines are what editors leave; they say nothing.
+    # Editors leave byte-order marks and empty lines; both are ignored.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     if not lines:
         raise EdgeSpeechError(f"{path}: is empty, expected one JSON object a line")
@@ -271,8 +270,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _published_id(utterance: Utterance, folder: Path) -> Utterance:
-    """The utterance; an id that is a path of this machine is cut to what it is in the manifest's folder, or to its last
-    part. Ids are published.
+    """The utterance with an id that may be published: an absolute path is made relative to the manifest's folder, or
+    cut to its last part.
     """
     if not _ABSOLUTE.match(utterance.id):
         return utterance
@@ -317,10 +316,10 @@ def verify_audio(manifest: Manifest) -> int:
     """Hash the audio files and compare them with the manifest.
 
     Returns:
-        How many utterances were verified; the others carry no `sha256`.
+        How many utterances were verified; the others have no `sha256`.
 
     Raises:
-        EdgeSpeechError: a file is missing, or its hash is another one (both hashes and the line are named).
+        EdgeSpeechError: a file is missing, or its hash differs (the message has both hashes and the line).
     """
     hashes: dict[Path, str] = {}
     verified = 0

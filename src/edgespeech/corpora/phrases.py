@@ -13,7 +13,7 @@ MAX_PHRASES = 10_000
 
 
 def load_phrases(name: str) -> tuple[str, ...]:
-    """The phrases of a list, one a line; empty lines and lines that start with `#` do not count.
+    """The phrases of a list, one a line; empty lines and lines that start with `#` are ignored.
 
     Args:
         name: a file, or a list of `data_manifests/contexts` by its name.
@@ -37,7 +37,7 @@ def load_phrases(name: str) -> tuple[str, ...]:
 
 
 def phrases_for(context: str | None, phrases: tuple[str, ...], utterance: Utterance) -> tuple[str, ...]:
-    """What one utterance's request brings: the run's phrases, or the utterance's own.
+    """The context phrases for one utterance: the run's phrases, or the utterance's own.
 
     Raises:
         EdgeSpeechError: the utterance's own are asked for and it has none.

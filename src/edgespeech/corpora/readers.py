@@ -1,8 +1,8 @@
-"""Readers: from the layout of a corpus's public home to our manifests.
+"""Readers: convert the published layout of a corpus to manifests.
 
-A reader takes the downloaded tree, the split's name and the manifest to write; audio paths in that manifest
-are relative to its folder, in which the tree lies. What it writes is checked against the corpus's description
-afterwards (number of utterances, their ids and texts), so a reader need not know what to expect.
+A reader takes the downloaded tree, the split's name and the manifest to write; audio paths in that manifest are
+relative to its folder, which contains the tree. Its output is checked against the corpus's description afterwards
+(number of utterances, their ids and texts), so a reader makes no such checks.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _utterance(
 
 
 def _lines(path: Path) -> list[str]:
-    """A text file's lines, or an error that says what the source lacks."""
+    """A text file's lines, or an error that names the missing file."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -204,7 +204,7 @@ def clinc150(tree: Path, split: str, manifest: Path) -> None:
 
 
 def wordnet(tree: Path, split: str, manifest: Path) -> None:
-    """WordNet's database files: examples, definitions or words of its synsets, without what it marks as offensive."""
+    """WordNet's database files: examples, definitions or words of its synsets, without those marked as offensive."""
     lines: list[str] = []
     for kind in ("noun", "verb", "adj", "adv"):
         for line in _lines(tree / "package" / "dict" / f"data.{kind}"):

@@ -22,7 +22,7 @@ def held_out(manifest: Manifest) -> tuple[Manifest, Manifest]:
         manifest: of the whole split. Where it names no speakers, each utterance counts as one.
 
     Returns:
-        What is left for training; and the utterances of a tenth of the speakers, at least of one.
+        The utterances for training; and those of a tenth of the speakers, at least of one.
     """
     speakers = sorted({_speaker(item) for item in manifest.utterances}, key=_rank)
     chosen = set(speakers[: max(1, round(_SHARE * len(speakers)))])
@@ -32,7 +32,7 @@ def held_out(manifest: Manifest) -> tuple[Manifest, Manifest]:
 
 
 def named_by_split(manifest: Manifest) -> Iterator[Utterance]:
-    """The utterances as a manifest elsewhere can list them: ids and speakers with the split before them."""
+    """The utterances for a manifest of several splits: ids and speakers with the split as a prefix."""
     for item in manifest.utterances:
         change = {
             "id": f"{manifest.name}/{item.id}",

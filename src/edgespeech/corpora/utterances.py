@@ -1,8 +1,8 @@
-"""The utterances of a measurement: whose they are, what is said in them, and how their audio is made.
+"""The utterances of a measurement: corpus, transcript, and audio under a condition.
 
-A manifest says which audio there is. `Utterances` says which of it is measured (corpora, a seeded subset), under
-which condition (noise mixed in, a telephone's band), and how each corpus's texts are normalised. The audio of an
-utterance is made when it is asked for, the same by every way of measuring.
+A manifest lists the available audio. `Utterances` selects what is measured (corpora, a seeded subset), under which
+condition (added noise, a telephone's band), and how each corpus's texts are normalised. The audio of an utterance is
+made on demand, identically for every measurement.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgespeech.records.records import without_paths
 from edgespeech.records.schema import Band
 
 BANDS: tuple[Band, ...] = get_args(Band)
-"""What a channel may leave of the speech."""
+"""The frequency bands that a condition may have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +39,13 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioCondition:
-    """What is done to the audio of every utterance.
+    """The acoustic condition of every utterance.
 
     Attributes:
         noise: mixed in first; None leaves it out.
-        band: what a channel leaves of speech and noise; None leaves all.
-        seed: of the noise; with an utterance's id it decides which part is mixed in.
-        channels: what to do with audio of several (`edgespeech.audio.io.check_channels`).
+        band: the frequency band of the channel; None: unlimited.
+        seed: of the noise; with an utterance's id it determines which segment is mixed in.
+        channels: how to treat multi-channel audio (`edgespeech.audio.io.check_channels`).
     """
 
     noise: Noise | None = None
@@ -58,7 +58,7 @@ class AudioCondition:
             raise bad("condition", "band", self.band, "one of " + ", ".join(BANDS))
 
     def applied(self, samples: Samples, utterance_id: str) -> Samples:
-        """An utterance's samples, with shape `(N,)`, under this condition: as many."""
+        """An utterance's samples, with shape `(N,)`, under this condition, with the same shape."""
         if self.noise is not None:
             samples = mix_at_snr(
                 samples,
@@ -79,10 +79,10 @@ class Spoken:
     """One utterance of a measurement.
 
     Attributes:
-        corpus: whose it is.
+        corpus: its corpus.
         item: its line of the manifest.
         audio: the file.
-        condition: what is done to its audio.
+        condition: applied to its audio.
     """
 
     corpus: str
@@ -97,19 +97,19 @@ class Spoken:
 
     @property
     def text(self) -> str:
-        """What is said, as the corpus writes it."""
+        """The transcript, as written in the corpus."""
         return self.item.text
 
     @property
     def speaker(self) -> str | None:
-        """Who says it; None where the corpus does not tell."""
+        """The speaker; None if the corpus does not state it."""
         return self.item.speaker
 
     def samples(self) -> Samples:
-        """The audio that a recogniser gets: 16 kHz, with shape `(N,)`.
+        """The audio for a recogniser: 16 kHz, with shape `(N,)`.
 
         Raises:
-            EdgeSpeechError: as `read_audio`: among others the file is another one, or of another length.
+            EdgeSpeechError: as `read_audio`, for example if the file's hash or length differs.
         """
         samples = read_audio(
             self.audio,
@@ -127,9 +127,9 @@ class Utterances:
 
     Attributes:
         items: all of them.
-        normalisers: by corpus the name of the one that its texts are scored by.
+        normalisers: by corpus, the name of the normaliser for scoring.
         manifests: by corpus the hash of its manifest.
-        missing: by corpus the reason why it is not here.
+        missing: by corpus, the reason why it is not available.
         seed: of the subset, the noise and the intervals.
     """
 
@@ -154,7 +154,7 @@ def spoken_of(
     Args:
         manifest: the whole, or a subset.
         condition: what is done to the audio.
-        corpus: what to call it; the manifest's name by default.
+        corpus: its name; the manifest's name by default.
     """
     return tuple(
         Spoken(
@@ -172,18 +172,18 @@ def utterances_of(
     noise: Noise | None = None,
     band: Band | None = None,
 ) -> Utterances:
-    """The utterances of several corpora, or a seeded subset of so many of each.
+    """The utterances of several corpora, or a seeded subset of each.
 
     Args:
-        corpora: splits, or manifests (`.jsonl`; in the work folder, unless they are there as named), each with the
-            name of a normaliser.
+        corpora: splits, or manifests (`.jsonl`; looked up as named, then in the work folder), each with the name of a
+            normaliser.
         seed: of the subset, the noise and the intervals.
         count: of each corpus; None takes all.
         noise: mixed in.
         band: what a channel leaves.
 
     Raises:
-        EdgeSpeechError: none of the corpora is here.
+        EdgeSpeechError: none of the corpora is available.
     """
     condition = AudioCondition(noise=noise, band=band, seed=seed)
     items: list[Spoken] = []

@@ -1,8 +1,8 @@
-"""Model weights: where they come from, that they are the right ones, and how big they are.
+"""Model weights: their sources, verification and size.
 
-One YAML per model in `data_manifests/models/` says which files make it up, with their SHA-256 and size, and
-every source that has them: installed packages (a file may be cut into parts, over several packages) or a
-model hub at a pinned revision. Whatever the source, every file is verified on every load, outside the clocks.
+One YAML file per model in `data_manifests/models/` lists the model's files with their SHA-256 and size, and every
+source of them: installed packages (a file may be split over several packages) or a model hub at a pinned revision.
+Every file is verified on every load, outside all timing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edgespeech.core.config import explain
+from edgespeech.core.config import validated
 from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
@@ -40,7 +40,7 @@ class Part(_Strict):
 
 
 class FileSpec(_Strict):
-    """One file of a model: its hash, its size in bytes, and the parts that it is put together from."""
+    """One file of a model: its hash, its size in bytes, and its parts."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     n_bytes: Annotated[int, Field(ge=0, alias="bytes")]
@@ -55,7 +55,7 @@ class Hub(_Strict):
 
 
 class Source(_Strict):
-    """One place that has the model: packages, or a hub; and the files as they are there."""
+    """One source of the model, packages or a hub, and its files."""
 
     files: Annotated[dict[str, FileSpec], Field(min_length=1)]
     hub: Hub | None = None
@@ -69,7 +69,7 @@ class Source(_Strict):
 
     @property
     def label(self) -> str:
-        """As shown to people: `packages a + b` or `hub REPO@REVISION`."""
+        """For display: `packages a + b` or `hub REPO@REVISION`."""
         if self.hub is not None:
             return f"hub {self.hub.repo}@{self.hub.revision}"
         names = dict.fromkeys(part.package for spec in self.files.values() for part in spec.parts)
@@ -77,7 +77,7 @@ class Source(_Strict):
 
 
 class ModelSpec(_Strict):
-    """A model: its name, how to cite it, its licence, and its sources in the order they are tried."""
+    """A model: name, citation, licence, and sources in the order in which they are tried."""
 
     name: str
     citation: str
@@ -93,8 +93,8 @@ class Weights:
         folder: where the files are.
         files: file (relative to `folder`) to SHA-256.
         n_bytes: size of all of them.
-        source: which source they came from.
-        citation: what they are, and their licence.
+        source: the source they were loaded from.
+        citation: of the model, with its licence.
     """
 
     folder: Path
@@ -118,22 +118,19 @@ def load_spec(name: str) -> ModelSpec:
     path = _specs_folder() / f"{name}.yaml"
     if not path.is_file():
         raise bad("weights", "model", name, "one of " + ", ".join(model_names()))
-    try:
-        return ModelSpec.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    return validated(ModelSpec, load_yaml(path), str(path))
 
 
 def resolve_weights(name: str, path: Path | None = None) -> Weights:
-    """Find a model's weights and verify every byte of them.
+    """Find a model's weights and verify them.
 
     Args:
         name: of the model, see `model_names`.
-        path: a folder that has the files of any one source; without it the sources are tried in their order.
+        path: a folder with the files of any one source; None tries the sources in order.
 
     Raises:
-        EdgeSpeechError: they are nowhere (the message lists what was tried), or a file is not as specified
-            (the message names both hashes, and nothing that was made or fetched is left behind).
+        EdgeSpeechError: no source has them (the message lists the sources tried), or a file's hash differs (the message
+            has both hashes, and fetched files are removed).
     """
     spec = load_spec(name)
     if path is not None:
@@ -153,7 +150,7 @@ def resolve_weights(name: str, path: Path | None = None) -> Weights:
 def weights_available(name: str, path: Path | None = None) -> str | None:
     """Why `resolve_weights` cannot succeed here, or None when it may. Cheap: it reads no weights.
 
-    A model that only a hub has counts as available unless `HF_HUB_OFFLINE` is set.
+    A model that is only on a hub counts as available unless `HF_HUB_OFFLINE` is set.
     """
     if path is not None:
         return None if path.is_dir() else f"no folder {path}"
@@ -203,7 +200,7 @@ def count_parameters(model_bin: Path) -> int:
 
 
 class _Absent(Exception):  # noqa: N818  # not an error: the next source may have it
-    """This source has nothing here; the message says why."""
+    """This source is not available here; the message says why."""
 
 
 def _specs_folder() -> Path:
@@ -211,7 +208,7 @@ def _specs_folder() -> Path:
 
 
 def _mismatch(folder: Path, files: Mapping[str, FileSpec]) -> str | None:
-    """What is wrong with a folder's first wrong file, or None when all of them are as specified."""
+    """The problem with a folder's first wrong file, or None if all are as specified."""
     for name, spec in files.items():
         path = folder / name
         if not path.is_file():
@@ -238,7 +235,7 @@ def _source_of_folder(spec: ModelSpec, folder: Path) -> Source:
     """The source whose files this folder has.
 
     Raises:
-        EdgeSpeechError: it has none's; says how it differs from the nearest.
+        EdgeSpeechError: it matches no source; the message says how it differs from the closest.
     """
     if not folder.is_dir():
         raise bad(f"weights of {spec.name}", "path", str(folder), "an existing folder")
@@ -256,7 +253,7 @@ def _part_paths(source: Source) -> dict[str, list[Path]]:
     """The paths of every file's parts in the installed packages.
 
     Raises:
-        _Absent: a package, or a file of it, is not there.
+        _Absent: a package, or a file of it, is missing.
     """
     found: dict[str, list[Path]] = {}
     for name, spec in source.files.items():
@@ -273,11 +270,11 @@ def _part_paths(source: Source) -> dict[str, list[Path]]:
 
 
 def _from_packages(name: str, source: Source) -> Path:
-    """A verified folder: the package's own where it holds every file as it is, else one put together once.
+    """A verified folder: the package's own if it has every file unchanged, else one assembled once.
 
     Raises:
-        _Absent: a package is not there.
-        EdgeSpeechError: what the packages hold is not what it should be.
+        _Absent: a package is missing.
+        EdgeSpeechError: a file of the packages is not as specified.
     """
     parts = _part_paths(source)
     in_place = {_folder_of(paths, file) for file, paths in parts.items()}
@@ -292,7 +289,7 @@ def _from_packages(name: str, source: Source) -> Path:
 
 
 def _assemble(name: str, source: Source, parts: Mapping[str, list[Path]], target: Path) -> Path:
-    """Put the files together beside `target`, verify them, and only then give the folder its name."""
+    """Assemble the files beside `target`, verify them, and only then rename the folder."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as temporary:
@@ -320,7 +317,7 @@ def _assemble(name: str, source: Source, parts: Mapping[str, list[Path]], target
 
 
 def _folder_of(paths: list[Path], file: str) -> Path | None:
-    """The folder in which this one path is called `file`, or None when it is cut up or called otherwise."""
+    """The folder in which this one path is named `file`, or None if it is split or has another name."""
     depth = len(PurePosixPath(file).parts)
     if len(paths) != 1 or paths[0].parts[-depth:] != PurePosixPath(file).parts:
         return None
@@ -339,11 +336,11 @@ def _check_hub_usable() -> None:
 
 
 def _from_hub(name: str, source: Source) -> Path:
-    """The verified folder of what the hub has; fetched once, resuming what an earlier call began.
+    """The verified folder of the hub's files; fetched once, resuming an earlier download.
 
     Raises:
         _Absent: the hub cannot be reached or does not have it.
-        EdgeSpeechError: what it has is not what it should be; the folder is removed.
+        EdgeSpeechError: a file is not as specified; the folder is removed.
     """
     folder = _hub_folder(name)
     if folder.is_dir() and _mismatch(folder, source.files) is None:

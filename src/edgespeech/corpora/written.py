@@ -1,4 +1,4 @@
-"""Sentences of written corpora that speech may be synthesised from, or a language model trained on."""
+"""Sentences of written corpora, for speech synthesis and for training language models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _COLUMN = "answer_from_anno"
 
 
 def written(name: str, split: Part, *, longest: int = 16) -> list[str]:
-    """The distinct sentences of a text split that belong to one of our own parts (`split_of`), in file order.
+    """The distinct sentences of a text split that belong to one part (`split_of`), in file order.
 
-    Left out are lines that are not 1 to `longest` plain words, and every sentence that any other split of the same
-    corpus holds: those are for evaluation or tuning.
+    Lines other than 1 to `longest` plain words are left out, and so is every sentence of any other split of the same
+    corpus, since those are for evaluation or tuning.
 
     Args:
         name: of a text split, such as `slurp_lm`.
@@ -32,8 +32,8 @@ def written(name: str, split: Part, *, longest: int = 16) -> list[str]:
         longest: words in a sentence, at most.
 
     Raises:
-        EdgeSpeechError: an unknown split, one for evaluation only, one that is not text, or a file in another layout
-            than its name says.
+        EdgeSpeechError: an unknown split, one for evaluation only, one that is not text, or a file with an unexpected
+            layout.
     """
     assert_trainable(name)
     corpus, name = find_split(name)
@@ -54,11 +54,11 @@ def written(name: str, split: Part, *, longest: int = 16) -> list[str]:
 def lines_of(split: str) -> list[str]:
     """The sentences of a split of text or speech, or of a manifest (`.jsonl`).
 
-    Those of a `prose` split are as they are said (`edgespeech.text.speakable`), without what cannot be; all others are
-    as they are written there.
+    Sentences of a `prose` split are converted to spoken form (`edgespeech.text.speakable`), and left out if that fails;
+    all others are as written.
 
     Raises:
-        EdgeSpeechError: it is unknown, has no words, or its file has another layout than its name says.
+        EdgeSpeechError: it is unknown, has no words, or its file has an unexpected layout.
     """
     if not split.endswith(".jsonl"):
         corpus, name = find_split(split)

@@ -277,7 +277,7 @@ class _About(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heads:
+class Networks:
     """The networks of one recogniser.
 
     Attributes:
@@ -301,12 +301,12 @@ class Heads:
         return {"learned": self.learned, "token": self.token, "arbitrator": self.arbitrator}
 
 
-def new_heads(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: int) -> Heads:
+def new_networks(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: int) -> Networks:
     """Networks with random weights, ready to be trained; the token starts as rare as it is."""
     torch.manual_seed(seed)
     token = EndNet(joiner, vocabulary, hidden, decoder=False)
     nn.init.constant_(token.leave.bias, _TOKEN_BIAS)
-    return Heads(
+    return Networks(
         learned=EndNet(joiner, vocabulary, hidden, decoder=True),
         token=token,
         arbitrator=Arbitrator(joiner, vocabulary, hidden),
@@ -315,7 +315,7 @@ def new_heads(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: 
     )
 
 
-def save_heads(path: Path, heads: Heads) -> None:
+def save_networks(path: Path, networks: Networks) -> None:
     """Write the networks into one file, in half precision.
 
     Raises:
@@ -323,24 +323,24 @@ def save_heads(path: Path, heads: Heads) -> None:
     """
     about = {
         "format": _FORMAT,
-        "shape": heads.learned.shape,
-        "recogniser": heads.recogniser,
-        "provenance": heads.provenance,
-        "thresholds": heads.thresholds,
+        "shape": networks.learned.shape,
+        "recogniser": networks.recogniser,
+        "provenance": networks.provenance,
+        "thresholds": networks.thresholds,
     }
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().half().contiguous()
-        for name, network in heads.named().items()
+        for name, network in networks.named().items()
         for key, tensor in network.state_dict().items()
     }
     write_atomic(path, save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
 
 
-def load_heads(path: Path, recogniser: str) -> Heads:
+def load_networks(path: Path, recogniser: str) -> Networks:
     """Read the networks.
 
     Args:
-        path: from `save_heads`.
+        path: from `save_networks`.
         recogniser: sha256 of the weights that they are to be used with.
 
     Raises:
@@ -373,8 +373,8 @@ def load_heads(path: Path, recogniser: str) -> Heads:
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise bad(str(path), f"tensor {key}", float(tensor[~tensor.isfinite()][0]), "finite values")
-    heads = new_heads(*shape, recogniser, seed=0)
-    for name, network in heads.named().items():
+    networks = new_networks(*shape, recogniser, seed=0)
+    for name, network in networks.named().items():
         own = {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
         try:
             network.load_state_dict(own)
@@ -383,10 +383,10 @@ def load_heads(path: Path, recogniser: str) -> Heads:
                 str(path), f"network {name}", "other tensors", f"those of its shape ({error})"
             ) from error
         network.eval().requires_grad_(False)
-    return Heads(
-        learned=heads.learned,
-        token=heads.token,
-        arbitrator=heads.arbitrator,
+    return Networks(
+        learned=networks.learned,
+        token=networks.token,
+        arbitrator=networks.arbitrator,
         recogniser=recogniser,
         provenance=told.provenance,
         thresholds=None if told.thresholds is None else Thresholds(*told.thresholds),

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgespeech.audio.vad import SileroDetector
-from edgespeech.endpointing.networks import ArbitratedScore, Heads, LearnedScore, Thresholds
+from edgespeech.endpointing.networks import ArbitratedScore, LearnedScore, Networks, Thresholds
 from edgespeech.endpointing.policy import EndPointer, Gate, Guarded, Scorer, Shared
 from edgespeech.endpointing.silence import DecoderSilence, DetectedSilence, EnergySilence
 from edgespeech.errors import EdgeSpeechError
@@ -47,39 +47,39 @@ def silence_policy(final_s: float, ahead_s: float, *, again: bool = False) -> En
     return EndPointer(Gate(silence, final_s), Gate(silence, final_s - ahead_s), again=again)
 
 
-def chosen_thresholds(heads: Heads) -> Thresholds:
+def chosen_thresholds(networks: Networks) -> Thresholds:
     """Those that the networks came with.
 
     Raises:
         EdgeSpeechError: none were chosen.
     """
-    if heads.thresholds is None:
+    if networks.thresholds is None:
         raise EdgeSpeechError(
             "end-pointing: thresholds of the networks are missing, expected a final and a speculative one"
         )
-    return heads.thresholds
+    return networks.thresholds
 
 
-def learned_policy(heads: Heads, *, again: bool = False) -> EndPointer:
+def learned_policy(networks: Networks, *, again: bool = False) -> EndPointer:
     """The learned scorer as a dual end-pointer, with the thresholds that it came with.
 
     Args:
-        heads: of the recogniser that it listens to.
+        networks: of the recogniser that it listens to.
         again: see `EndPointer`.
 
     Raises:
         EdgeSpeechError: no thresholds were chosen.
     """
-    learned = Shared(Bounds().guard(LearnedScore(heads.learned)))
-    final, speculative = chosen_thresholds(heads)
+    learned = Shared(Bounds().guard(LearnedScore(networks.learned)))
+    final, speculative = chosen_thresholds(networks)
     return EndPointer(Gate(learned, final), Gate(learned, speculative), again=again)
 
 
-def scorers(heads: Heads, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
+def scorers(networks: Networks, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
     """The scorers, and why others are not here.
 
     Args:
-        heads: the networks of the recogniser whose frames they will look at.
+        networks: the networks of the recogniser whose frames they will look at.
         bounds: of those that look at what was recognised.
 
     Returns:
@@ -89,10 +89,10 @@ def scorers(heads: Heads, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
         "decoder silence": DecoderSilence,
         "energy silence": EnergySilence,
         "Silero silence": lambda: DetectedSilence(SileroDetector()),
-        "learned": lambda: bounds.guard(LearnedScore(heads.learned)),
-        "token": lambda: bounds.guard(LearnedScore(heads.token)),
+        "learned": lambda: bounds.guard(LearnedScore(networks.learned)),
+        "token": lambda: bounds.guard(LearnedScore(networks.token)),
         "arbitrated": lambda: bounds.guard(
-            ArbitratedScore(DecoderSilence(), bounds.first_pass_s, heads.arbitrator)
+            ArbitratedScore(DecoderSilence(), bounds.first_pass_s, networks.arbitrator)
         ),
     }
     missing = {}

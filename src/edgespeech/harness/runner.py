@@ -1,7 +1,7 @@
-"""The runner: delivers one utterance in chunks of virtual real time and measures what each chunk cost.
+"""The runner: delivers one utterance in chunks of virtual real time and measures the compute time of each chunk.
 
-Nobody waits in real time: chunk k exists from `(k + 1) * chunk_s` on, and only the time inside the recogniser's own
-calls counts (measurement definitions, section 1). Stamps are made afterwards, by `replay`.
+The runner does not wait in real time: chunk k is available from `(k + 1) * chunk_s` on, and only the time inside the
+recogniser's own calls counts (measurement definitions, section 1). Time stamps are computed afterwards by `replay`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ from edgespeech.contracts import (
     Stream,
 )
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.boundary import checked_events, checked_remote, checked_state_bytes
+from edgespeech.harness.boundary import (
+    MAX_HELD,
+    checked_events,
+    checked_remote,
+    checked_state_bytes,
+    weight_of,
+)
 from edgespeech.records.trace import Chunk, Trace
 
 MAX_FAILURE = 500
-"""Characters of a failure's message."""
+"""Maximum characters of a failure's message."""
 
 
 def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
@@ -42,13 +48,13 @@ def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
 def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *, chunk_s: float) -> Trace:
     """Feed one utterance to a loaded recogniser.
 
-    Whatever the recogniser does wrong becomes the trace's `failure`: it is recorded, never dropped. (A recogniser
-    that hangs or dies takes its process with it; `workers` records that.)
+    Every error of the recogniser becomes the trace's `failure`; no utterance is dropped. (If a recogniser hangs or its
+    process dies, `workers` records that.)
 
     Args:
         recogniser: loaded.
         samples: with shape `(N,)`, float32, 16 kHz.
-        request: what comes with the utterance.
+        request: of the utterance.
         chunk_s: seconds of audio per `accept`.
     """
     chunks: list[Chunk] = []
@@ -57,13 +63,20 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
     state_bytes: int | None = None
     failure: str | None = None
     stream: Stream | None = None
+    held = 0
 
     def timed(call: Callable[[], Sequence[Event]], ready_s: float) -> None:
+        nonlocal held
         start = perf_counter()
         said = call()
         compute_s = perf_counter() - start
         chunks.append(Chunk(ready_s=ready_s, compute_s=compute_s))
-        events.extend((len(chunks) - 1, event) for event in checked_events(said, len(events)))
+        checked = checked_events(said, len(events))
+        held += weight_of(checked)
+        if held > MAX_HELD:
+            expected = f"at most {MAX_HELD} characters: split the audio, or settle what will not change"
+            raise bad("recogniser", f"all hypotheses up to {ready_s:.1f} s", held, expected)
+        events.extend((len(chunks) - 1, event) for event in checked)
 
     try:
         stream = recogniser.open(request)
@@ -96,25 +109,25 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
 
 
 def _reason(error: Exception) -> str:
-    """An exception as a failure: one line that JSON can hold, not too long."""
+    """The failure message of an exception: one line of valid Unicode, of limited length."""
     if isinstance(error, EdgeSpeechError):
         return printable(f"raised: {error}")
     where = traceback.extract_tb(error.__traceback__)[-1]
     try:
         told = str(error)
-    except Exception:  # anybody's exception may fail at this too
+    except Exception:  # `str` of a third-party exception may fail too
         told = "(its message cannot be made)"
     return printable(f"raised: {type(error).__name__}: {told} ({where.name}, line {where.lineno})")
 
 
 def printable(text: str) -> str:
-    """A message as one line that JSON can hold, of at most `MAX_FAILURE` characters."""
+    """A message as one line of valid Unicode, with at most `MAX_FAILURE` characters."""
     line = " ".join(text.encode(errors="replace").decode().split())
     return line if len(line) <= MAX_FAILURE else line[: MAX_FAILURE - 3] + "..."
 
 
 def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> str | None:
-    """What is wrong with a stream that ended without raising, or None."""
+    """The error of a stream that ended without an exception, or None."""
     finals = sum(event.kind is EventKind.FINAL for _, event in events)
     if remote is not None:
         finals += sum(reply.event.kind is EventKind.FINAL for reply in remote.replies)
@@ -126,7 +139,7 @@ def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> s
 def warm_up(recogniser: Recogniser, *, chunk_s: float, seconds: float = 1.0) -> float:
     """Run one throw-away utterance of faint seeded noise; return the seconds it took.
 
-    What goes wrong here goes wrong on the utterances too, and is recorded there.
+    Errors are ignored here, since they occur on the utterances too, where they are recorded.
     """
     rng = np.random.default_rng(0)
     noise = (rng.standard_normal(round(seconds * SAMPLE_RATE)) * 1e-3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How often the far side had the last word, where a device has a result of its own."""
+"""How often the final result is the server's, for devices with a second pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def measure(scored: Sequence[Scored], *, seed: int) -> dict[str, Figure]:
     used = []
     for item in scored:
         timeline = item.timeline
-        if timeline is None or timeline.trace.remote is None or timeline.trace.remote.patience_s is None:
+        if (
+            timeline is None
+            or timeline.trace.remote is None
+            or timeline.trace.remote.answer_deadline_s is None
+        ):
             continue
         final = timeline.last(EventKind.FINAL)
         used.append((final is not None and final.remote and timeline.failure is None, item.speaker))

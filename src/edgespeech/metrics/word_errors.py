@@ -19,6 +19,7 @@ from edgespeech.contracts import Difference
 from edgespeech.errors import bad
 from edgespeech.metrics.statistics import (
     Groups,
+    Interval,
     PairedDifference,
     bootstrap_ratio,
     paired_ratio_difference,
@@ -160,15 +161,24 @@ class WordErrors:
 
         Of a single utterance there is no interval. Without any reference word `wer` is infinite, or 0 without errors.
         """
+        value, n, interval = self._rate(errors, corpus)
+        ends = {} if interval is None else {"low": interval.low, "high": interval.high}
+        return {"wer": value, "n": n, **ends}
+
+    def as_row(self, errors: Sequence[int], corpus: str = POOLED) -> dict[str, Any]:
+        """The same as a row of a page's record has it: `measured`, and what the interval resamples."""
+        value, n, interval = self._rate(errors, corpus)
+        return {"measured": value, "n": n, **({} if interval is None else interval.as_row())}
+
+    def _rate(self, errors: Sequence[int], corpus: str) -> tuple[float, int, Interval | None]:
         at = self.places(corpus)
         wrong, words = ([values[place] for place in at] for values in (errors, self.words))
         if not sum(words):
-            return {"wer": math.inf if sum(wrong) else 0.0, "n": len(at)}
-        found = {"wer": sum(wrong) / sum(words), "n": len(at)}
+            return math.inf if sum(wrong) else 0.0, len(at), None
+        value = sum(wrong) / sum(words)
         if len(at) < 2:
-            return found
-        interval = bootstrap_ratio(wrong, words, self._groups(at), seed=self.seed)
-        return {**found, "low": interval.low, "high": interval.high}
+            return value, len(at), None
+        return value, len(at), bootstrap_ratio(wrong, words, self._groups(at), seed=self.seed)
 
     def compare(
         self, ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], corpus: str = POOLED
@@ -213,7 +223,7 @@ class WordErrors:
         return [self._speakers[place] for place in at]
 
 
-class _Text(NamedTuple):
+class Text(NamedTuple):
     """A reference on its own."""
 
     corpus: str
@@ -243,7 +253,7 @@ def word_errors_of(
     if len(named) != len(texts):
         raise bad("word errors", "speakers", len(named), f"as many as texts, {len(texts)}")
     corpus = "texts"
-    references = [_Text(corpus, text, speaker) for text, speaker in zip(texts, named, strict=True)]
+    references = [Text(corpus, text, speaker) for text, speaker in zip(texts, named, strict=True)]
     return WordErrors(references, {corpus: normaliser}, seed)
 
 

@@ -1,4 +1,4 @@
-"""The slow, obvious twin of the transducer loss: plain loops in float64 over one utterance."""
+"""Reference implementation of the transducer loss: plain loops in float64 over one utterance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def transducer_loss_reference(
-    logits: NDArray[np.float64], labels: Sequence[int], *, blank: int = 0
+    logits: NDArray[np.float64], labels: Sequence[int], *, blank: int = 0, fast_emit: float = 0.0
 ) -> tuple[float, NDArray[np.float64]]:
     """Loss of one utterance and its gradient, by forward-backward (Graves 2012, equations 16 to 20).
 
@@ -19,10 +19,12 @@ def transducer_loss_reference(
         logits: unnormalised scores, with shape `(T, U + 1, V)`, `T >= 1`.
         labels: the U word pieces, none of them the blank.
         blank: index of the blank.
+        fast_emit: lambda of FastEmit (Yu et al. 2021); see `edgespeech.model.loss.transducer_loss`.
 
     Returns:
         loss: negative log-likelihood in nats.
-        gradient: its derivative with respect to `logits`, with shape `(T, U + 1, V)`.
+        gradient: its derivative with respect to `logits`, with shape `(T, U + 1, V)`; that through the probabilities
+            of labels is 1 + `fast_emit` times as large.
     """
     frames, states, _ = logits.shape
     last = states - 1
@@ -54,6 +56,7 @@ def transducer_loss_reference(
             gamma_label = (
                 np.exp(alpha[t, u] + logp[t, u, labels[u]] + beta[t, u + 1] - total) if u < last else 0.0
             )
+            gamma_label *= 1 + fast_emit
             gradient[t, u] = np.exp(logp[t, u]) * (gamma_blank + gamma_label)
             gradient[t, u, blank] -= gamma_blank
             if u < last:

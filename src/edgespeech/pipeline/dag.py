@@ -20,13 +20,12 @@ from edgespeech.corpora.corpora import find_split
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import recognisers
 from edgespeech.harness.plan import Plan, Profile, expand, load_plan, run_key
+from edgespeech.pipeline.stages import RECORDS
 from edgespeech.records.records import sha256_json
 
 _log = logging.getLogger(__name__)
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
-RECORDS = Path("records")
-"""Folder of the records in the pipeline's work folder, one folder a run."""
 
 
 def describe(plan: Plan, profile: Profile, *, jobs: int, published: Path | None) -> dict[str, Any]:
@@ -74,10 +73,10 @@ def _forget(work: Path) -> None:
     """Drop what may come out otherwise now: whether a corpus is there, and runs that were skipped or failed."""
     for marker in work.glob("corpora/*.json"):
         marker.unlink()
-    for marker in work.glob("runs/*.json"):
-        if json.loads(marker.read_text())["status"] != "passed":
-            shutil.rmtree(work / RECORDS / marker.stem)
-            marker.unlink()
+    for path in work.glob(f"{RECORDS}/*/*.json"):
+        if json.loads(path.read_text(encoding="utf-8"))["status"] != "passed":
+            (work / "runs" / path.parent.name).with_suffix(".json").unlink(missing_ok=True)
+            shutil.rmtree(path.parent)
 
 
 def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, published: Path | None) -> Path:

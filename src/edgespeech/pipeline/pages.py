@@ -39,7 +39,12 @@ def rendered_pages(root: Path) -> dict[Path, str]:
 
 def all_judged() -> list[Judged]:
     """Every claim of every page that has a record."""
-    return [one for page in pages() if (record := page.newest()) is not None for one in judged(page, record)]
+    return [
+        one
+        for page in pages()
+        if (record := page.newest()) is not None
+        for one in judged(page.claims(), record)
+    ]
 
 
 def rows_of_claims() -> str:

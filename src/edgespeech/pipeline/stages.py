@@ -1,7 +1,8 @@
 """The stages, each a command of its own: `python -m edgespeech.pipeline.stages STAGE DAG ...`.
 
 A stage that cannot run for want of data, weights or a package is not an error of the pipeline: it leaves a skipped
-record that says why. A stage that fails leaves nothing behind but its message.
+record that says why. A stage that fails leaves nothing behind but its message. There is a process for each row, so
+what a stage needs is imported inside it.
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ from pathlib import Path
 from typing import Any
 
 from edgespeech.core.files import write_atomic
-from edgespeech.corpora.download import UnavailableError
-from edgespeech.corpora.fetch import manifest_of
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.evaluate import Settings, evaluate_run
-from edgespeech.harness.plan import Plan, Run
-from edgespeech.pipeline.dag import RECORDS, records_of
-from edgespeech.pipeline.summary import summarise
-from edgespeech.records.records import load_record, write_record
-from edgespeech.report.tables import one_line
+
+RECORDS = Path("records")
+"""Folder of the records in the pipeline's work folder, one folder a run."""
 
 
 def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
-    """Get a corpus; the marker says that it is there, or why it is not."""
-    del dag
+    """Get a corpus; the marker says that it is there, or why it is not.
+
+    Of a corpus that is not there, the skipped records are written here, all by one process: a process for each would
+    take longer to start than everything else about it.
+    """
+    from edgespeech.corpora.download import UnavailableError
+    from edgespeech.corpora.fetch import manifest_of
+
     try:
         manifest = manifest_of(corpus)
     except UnavailableError as error:
-        print(f"{corpus}: skipped: {error}", flush=True)
+        rows = [key for key, run in dag["runs"].items() if run["needs"][0] == corpus]
+        print(f"{corpus}: not to be had here; its {len(rows)} rows are skipped", flush=True)
+        for key in rows:
+            if _existing(key) is None:
+                _run(dag, key, str(error))
         write_atomic(output, json.dumps({"missing": str(error)}))
         return
     print(f"{corpus}: {len(manifest.utterances)} entries", flush=True)
@@ -41,10 +47,21 @@ def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
 
 def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
     """Run one row, unless its record is there, and leave a marker that names the record."""
-    path = _existing(key) or _run(dag, key)
-    record = load_record(path)
-    write_atomic(output, json.dumps({"record": path.as_posix(), "status": record.status}))
-    print(one_line(record), flush=True)
+    found = _existing(key)
+    path = found or _run(dag, key, _missing(dag["runs"][key]["needs"]))
+    status = json.loads(path.read_text(encoding="utf-8"))["status"]
+    write_atomic(output, json.dumps({"record": path.as_posix(), "status": status}))
+    if found is None:
+        from edgespeech.records.records import load_record
+        from edgespeech.report.tables import one_line
+
+        print(one_line(load_record(path)), flush=True)
+
+
+def _missing(corpora: Sequence[str]) -> str | None:
+    """Why the first corpus that is not there is not."""
+    markers = [json.loads(Path(f"corpora/{corpus}.json").read_text(encoding="utf-8")) for corpus in corpora]
+    return next((marker["missing"] for marker in markers if "missing" in marker), None)
 
 
 def _existing(key: str) -> Path | None:
@@ -52,14 +69,13 @@ def _existing(key: str) -> Path | None:
     return next((RECORDS / key).glob("*.json"), None)
 
 
-def _run(dag: dict[str, Any], key: str) -> Path:
-    """Measure; the record and its rows appear at once or not at all."""
-    values = dict(dag["runs"][key])
-    needs = values.pop("needs")
-    missing = None
-    for corpus in needs:
-        marker = json.loads(Path(f"corpora/{corpus}.json").read_text())
-        missing = missing or marker.get("missing")
+def _run(dag: dict[str, Any], key: str, missing: str | None) -> Path:
+    """Measure, or record what is missing; the record and its rows appear at once or not at all."""
+    from edgespeech.harness.evaluate import Settings, evaluate_run
+    from edgespeech.harness.plan import Plan, Run
+    from edgespeech.records.records import write_record
+
+    values = {name: value for name, value in dag["runs"][key].items() if name != "needs"}
     run, plan = Run(**values), Plan.model_validate(dag["plan"])
     settings = Settings(
         seed=plan.seed,
@@ -82,10 +98,16 @@ def _run(dag: dict[str, Any], key: str) -> Path:
 
 
 def summary(dag_path: Path, output: Path) -> None:
-    """Every record of the DAG as tables, beside the published ones."""
+    """What came of the DAG, and every record as tables, beside the published ones."""
+    from edgespeech.harness.discovery import recognisers
+    from edgespeech.harness.plan import Plan, left_out
+    from edgespeech.pipeline.dag import records_of
+    from edgespeech.pipeline.summary import summarise
+
     dag = json.loads(dag_path.read_text())
     published = None if dag["published"] is None else Path(dag["published"])
-    write_atomic(output, summarise(list(records_of(dag_path)), published))
+    left = left_out(Plan.model_validate(dag["plan"]), dag["profile"], list(recognisers()))
+    write_atomic(output, summarise(list(records_of(dag_path)), published, left))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,23 +13,29 @@ from edgespeech.pipeline.pages import rendered_pages, rows_of_claims
 from edgespeech.records.claims import load_claims
 from edgespeech.records.pages import newest
 from edgespeech.records.records import load_record, publish_record
-from edgespeech.report.claims_summary import claims_summary, judged_claims
+from edgespeech.report.claims_summary import claims_summary
+from edgespeech.report.page import judged
 from edgespeech.report.reference import load_references
 from edgespeech.report.render import render
-from edgespeech.report.replication import replication_table
+from edgespeech.report.replication import outcome, replication_table
 from edgespeech.report.tables import all_tables, load_published
 
+DETAILS = "# Details\n"
+"""The heading of what the summary's file has and the terminal does not."""
 
-def summarise(here: Sequence[Path], published: Path | None) -> str:
-    """Records measured here as tables, and beside the published ones.
+
+def summarise(here: Sequence[Path], published: Path | None, left_out: str = "") -> str:
+    """What came of records measured here, in short; then all their tables, and each beside the published ones.
 
     Args:
         here: record files, their rows beside them.
         published: folder of the published records, or None.
+        left_out: a line about what was not asked for.
     """
     tables = {table.name: table for table in all_tables([load_record(path) for path in here])}
     shown = [tables[name] for name in ("headline", "noise", "overhead", "failures") if tables[name].rows]
-    parts = [f"# {table.title}\n\n{table.markdown()}" for table in shown]
+    parts = [f"{outcome(here, published, left_out)}\n{DETAILS}"]
+    parts += [f"# {table.title}\n\n{table.markdown()}" for table in shown]
     if published is not None:
         parts.append(f"# Published beside measured here\n\n{replication_table(here, published)}")
     return "\n".join(parts)
@@ -81,7 +87,7 @@ def claims_text() -> str:
     for path in sorted((project_root() / "replication").glob("*/claim.yaml")):
         claims = load_claims(path)
         name = path.parent.name
-        found[name] = judged_claims(claims, newest(results_dir() / name, claims))
+        found[name] = judged(claims, newest(results_dir() / name, claims))
     return claims_summary(found)
 
 
@@ -95,7 +101,7 @@ def claims_table() -> str:
 
 
 def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:
-    """Run the pipeline and return its summary.
+    """Run the pipeline and return its summary in short, with the file that has the details.
 
     Args:
         profile: quick or full.
@@ -114,4 +120,4 @@ def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | No
         for path in records_of(work / f"dag-{summary.stem}.json"):
             publish_record(path, records_dir())
         render_all(check=False, html=None)
-    return summary.read_text(encoding="utf-8")
+    return summary.read_text(encoding="utf-8").partition(DETAILS)[0] + f"Details: {summary}"

@@ -1,20 +1,27 @@
-"""A hash of the code that measures, by what it says and not by how it looks.
+"""A hash of the code that measures, which changes with behaviour and not with wording or layout.
 
-A page's record keeps the hash, and the page is marked stale once it differs. So that only changes of behaviour count,
-Python is hashed as its syntax tree without docstrings, comments, formatting and import lines: a module that was moved
-or described anew has the hash that it had. What is imported counts by its own content.
+A page's record stores the hash, and the page is marked stale once the hash of the present code differs. So that only
+changes of behaviour count, Python is hashed as its syntax tree without docstrings, comments, formatting, import lines
+and the texts of error messages; C++ is hashed without comments and spacing. A module that was moved, or whose
+documentation was rewritten, has the same hash as before. Imported modules count by their own content.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "edgespeech"
 NATIVE = {".c", ".cc", ".cpp", ".h", ".hpp"}
+MESSAGES = {"bad", "explain"}
+"""Functions of the package that make an error; the texts in their arguments are read by people alone."""
+_CPP_TOKEN = re.compile(
+    r'(?P<spacing>(?://[^\n]*|/\*.*?\*/|\s+)+)|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
+)
 NOT_MEASURING = {"report", "pipeline", "cli"}
 """Rooms of the package that render, schedule and take commands; they decide no figure."""
 
@@ -25,7 +32,8 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
     Args:
         entries: modules to begin with, such as a replication's; all of them count.
         package: the folder of `edgespeech`. Rooms of `NOT_MEASURING` in it do not count, nor does what they import.
-        build: the file that says how C++ is compiled; it and the C++ count where a module of a folder with C++ does.
+        build: the file with the compiler settings of C++; it and the C++ sources count if a module in their folder
+            does.
 
     Raises:
         SyntaxError: a module is not Python.
@@ -45,7 +53,7 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
         for file in folder.rglob("*")
         if file.suffix in NATIVE and folder != package
     }
-    parts += [file.read_bytes() for file in native]
+    parts += [_native(file.read_text(encoding="utf-8")) for file in native]
     if native and build is not None and build.is_file():
         parts.append(build.read_bytes())
     hashes = sorted(hashlib.sha256(part).hexdigest() for part in parts)
@@ -54,17 +62,36 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
 
 @lru_cache(maxsize=1024)  # pages share most of their modules
 def _python(source: str) -> bytes:
-    """A module's syntax tree without docstrings and imports, as text."""
+    """A module's syntax tree without docstrings, imports and texts of error messages, as text."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) or (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MESSAGES
+        ):
+            _unworded(node)
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [one for one in body if not _silent(one)]  # type: ignore[attr-defined]  # it has a body
     return ast.dump(tree, include_attributes=False).encode()
 
 
+def _unworded(node: ast.AST) -> None:
+    """Replace every text within an error by the empty one: the error's type and its values still count."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.JoinedStr):
+            part.values = [value for value in part.values if isinstance(value, ast.FormattedValue)]
+        elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+            part.value = ""
+
+
+def _native(source: str) -> bytes:
+    """C++ without comments, with one space for each run of white space outside of literals."""
+    text = _CPP_TOKEN.sub(lambda found: " " if found["spacing"] else found.group(), source)
+    return text.strip().encode()
+
+
 def _silent(node: ast.stmt) -> bool:
-    """Whether a statement decides nothing by itself: an import, or a string that nobody takes."""
+    """Whether a statement has no effect by itself: an import, or a string that is not used."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return True
     return (
@@ -75,7 +102,7 @@ def _silent(node: ast.stmt) -> bool:
 
 
 def _imported(path: Path, package: Path) -> Iterator[Path]:
-    """The package's modules that a module imports. Recognisers are discovered by their room: all of it counts."""
+    """The package's modules that a module imports. Recognisers are discovered in their folder: all of it counts."""
     for name in _names(path.read_text(encoding="utf-8")):
         yield from _modules(name, package)
     if path.is_relative_to(package) and path.stem == "discovery":
@@ -84,7 +111,7 @@ def _imported(path: Path, package: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=1024)
 def _names(source: str) -> tuple[str, ...]:
-    """All that a module's text imports, by dotted names; what is imported from a module may be one too."""
+    """The dotted names of all imports in a module's text; a name imported from a module may be a module too."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,7 +1,7 @@
-"""One utterance as one line of `hyps.jsonl`, and back: what was said and what it cost, never a time of day.
+"""The trace of one utterance as one line of `hyps.jsonl`, and back: events and costs, never times of day.
 
-Times are kept to the microsecond. Every figure of a record is derived from traces that went through these rows,
-so that replaying the stored rows gives the record's figures again, over these networks or others.
+Times are rounded to the microsecond. Every figure of a record is derived from traces that were converted to rows and
+back, so that replaying the stored rows gives the record's figures again, over these networks or others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DIGITS = 6
 
 
 def trace_to_row(trace: Trace) -> dict[str, Any]:
-    """The JSON form of a trace: `events`, `sent`, `timing` and, where there is a far side, `remote`."""
+    """The JSON form of a trace: `events`, `sent`, `timing` and, if there is a server, `remote`."""
     row: dict[str, Any] = {
         "duration_s": round(trace.duration_s, _DIGITS),
         "timing": {
@@ -44,15 +44,15 @@ def trace_to_row(trace: Trace) -> dict[str, Any]:
                 for reply in trace.remote.replies
             ],
         }
-        if trace.remote.patience_s is not None:
-            row["remote"]["patience_s"] = round(trace.remote.patience_s, _DIGITS)
+        if trace.remote.answer_deadline_s is not None:
+            row["remote"]["answer_deadline_s"] = round(trace.remote.answer_deadline_s, _DIGITS)
         if trace.remote.notes:
             row["remote"]["notes"] = list(trace.remote.notes)
     return row
 
 
 def trace_from_row(utterance_id: str, row: dict[str, Any]) -> Trace:
-    """The trace of a row that `trace_to_row` made."""
+    """The trace of a row from `trace_to_row`."""
     timing = row["timing"]
     said = [(item["chunk"], _event_from_row(item)) for item in row["events"]]
     sent = [(index, Event(kind=EventKind.SENT, n_bytes=n_bytes)) for index, n_bytes in row["sent"]]
@@ -78,7 +78,9 @@ def trace_from_row(utterance_id: str, row: dict[str, Any]) -> Trace:
                 )
                 for item in remote["replies"]
             ),
-            patience_s=remote.get("patience_s"),
+            answer_deadline_s=remote.get(
+                "answer_deadline_s", remote.get("patience_s")
+            ),  # its name until 2026-11
             notes=tuple(remote.get("notes", ())),
         ),
         state_bytes=row["state_bytes"],

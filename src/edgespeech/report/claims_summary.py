@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgespeech.contracts import Verdict
-from edgespeech.records.claims import Claims, Kind
-from edgespeech.records.pages import PageRecord
+from edgespeech.records.claims import Kind
 from edgespeech.report.page import Judged
 
 _MIXED = "mixed"
 """A claim whose conditions have different verdicts."""
 _PAPER = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.UNDECIDED, _MIXED, Verdict.NOT_RUN)
 _TARGET = (Verdict.MET, Verdict.MISSED, Verdict.UNDECIDED, _MIXED, Verdict.NOT_RUN)
-
-
-def judged_claims(claims: Claims, record: PageRecord | None) -> list[Judged]:
-    """A technique's claims with what its record says of each; without a record none was run."""
-    if record is None:
-        return [Judged(claim, ()) for claim in claims]
-    rows = record.judged(claims)
-    return [
-        Judged(claim, tuple((measured, found) for name, measured, found in rows if name == claim.id))
-        for claim in claims
-    ]
 
 
 def claims_summary(techniques: Mapping[str, Sequence[Judged]]) -> str:

@@ -98,7 +98,7 @@ def _start(record: Record, *, shown: bool) -> dict[str, Any]:
 def _figures(record: Record) -> Iterator[tuple[dict[str, str], Figure]]:
     """Every figure with the normaliser or the network that it depends on."""
     for normaliser, row in record.accuracy.items():
-        for figure in (row.wer, row.b_wer, row.u_wer):
+        for figure in (row.wer, row.b_wer, row.u_wer, *row.further.values()):
             if figure is not None:
                 yield {"normaliser": normaliser, "normaliser_version": row.normaliser_version}, figure
     if record.acceptance is not None:

@@ -113,7 +113,9 @@ def _tradeoffs(records: Sequence[Record], passed: Sequence[Record]) -> dict[str,
 def _figures(record: Record) -> Iterator[tuple[str, str, int]]:
     """The figures of a record, those that depend on the network over the one that tables show."""
     found: list[tuple[str, Figure]] = [
-        (f"{row.wer.definition}, {name}", row.wer) for name, row in record.accuracy.items()
+        (f"{value.definition}, {name}", value)
+        for name, row in record.accuracy.items()
+        for value in (row.wer, *row.further.values())
     ]
     if record.acceptance is not None:
         found.append((record.acceptance.definition, record.acceptance))

@@ -18,7 +18,7 @@ from edgespeech.core.files import write_atomic
 from edgespeech.core.places import results_dir
 from edgespeech.errors import bad
 from edgespeech.harness.checks import NO_RECORD, Page, Profile, measure
-from edgespeech.records.claims import Bar, Claim, Judgement, Kind, Measured, Unit
+from edgespeech.records.claims import Bar, Claim, Claims, Judgement, Kind, Measured, Unit
 from edgespeech.records.pages import PageRecord, write_page
 from edgespeech.report.text import NONE, markdown_table
 
@@ -60,14 +60,13 @@ class Judged(NamedTuple):
         return _counted(judgement.verdict for _, judgement in self.measured)
 
 
-def judged(page: Page, record: PageRecord) -> list[Judged]:
-    """Every claim of a page with what the record says of it, in the order of the claims.
+def judged(claims: Claims, record: PageRecord | None) -> list[Judged]:
+    """A technique's claims with what its record says of each, in their order; without a record none was run.
 
     Raises:
-        EdgeSpeechError: a row is about a claim that the page does not have.
+        EdgeSpeechError: a row is about a claim that the technique does not have.
     """
-    claims = page.claims()
-    rows = record.judged(claims)
+    rows = () if record is None else record.judged(claims)
     return [
         Judged(claim, tuple((measured, judgement) for name, measured, judgement in rows if name == claim.id))
         for claim in claims
@@ -229,7 +228,7 @@ def render(page: Page, record: PageRecord | None) -> str:
     """
     blocks = dict.fromkeys(("finding", page.name, "rows"), NO_RECORD)
     if record is not None:
-        found = judged(page, record)
+        found = judged(page.claims(), record)
         blocks = {
             "finding": finding(found),
             page.name: f"{claims_table(found)}\n{stamp(page, record)}",
@@ -276,7 +275,7 @@ def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) ->
 
 def summary(page: Page, record: PageRecord) -> str:
     """A page in few lines, for a terminal: its verdicts in one line, and one line for each part that did not run."""
-    rows = [judgement.verdict for one in judged(page, record) for _, judgement in one.measured]
+    rows = [judgement.verdict for one in judged(page.claims(), record) for _, judgement in one.measured]
     lines = [
         f"{page.name}: {_counted((verdict for verdict in rows if verdict is not None), always=True)} (rows)"
     ]

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgespeech.metrics.statistics import quantile
 from edgespeech.records.records import Figure, Record, load_rows
@@ -125,13 +125,8 @@ def _acceptance(
                 [at for at, _ in measured],
                 values_here,
                 yerr=[low, high],
-                color=look.colour,
-                marker=look.marker,
-                fillstyle=look.fill,
+                **_style(look),
                 linestyle=look.line,
-                capsize=2,
-                linewidth=1.4,
-                markersize=5,
                 label=f"{label}, here",
             )
         axes.set_ylim(0, 102)
@@ -303,15 +298,22 @@ def _point(axes: Axes, found: Figure, y: float, look: Look, *, scale: float = 1)
         [found.value * scale],
         [y],
         xerr=spread,
-        color=look.colour,
-        marker=look.marker,
-        fillstyle=look.fill,
-        capsize=2,
-        markersize=5,
-        linewidth=1.4,
+        **_style(look),
         clip_on=False,
         zorder=3,
     )
+
+
+def _style(look: Look) -> dict[str, Any]:
+    """Of a value with its interval."""
+    return {
+        "color": look.colour,
+        "marker": look.marker,
+        "fillstyle": look.fill,
+        "capsize": 2,
+        "markersize": 5,
+        "linewidth": 1.4,
+    }
 
 
 def _end(found: Figure, side: int, scale: float = 100) -> float:

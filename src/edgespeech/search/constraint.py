@@ -1,9 +1,9 @@
-"""A search that prefers the sentences of a grammar: what leads out of them costs something.
+"""A soft grammar constraint for beam search: a label that leaves the grammar costs a penalty.
 
 Source: M. Mohri, F. Pereira, M. Riley, "Weighted finite-state transducers in speech recognition" (Computer Speech &
-Language 16, 2002), section 2: a command grammar as an automaton of words, which the search walks along. Here the
-automaton is followed word piece by word piece, however a word is cut into pieces, and it forbids nothing: a sentence
-that it does not know pays once, where it leaves the grammar.
+Language 16, 2002), section 2: a command grammar as an automaton of words, which restricts the search. Here
+the automaton is followed word piece by word piece, however a word is split into pieces, and it forbids nothing: a
+sentence that the grammar does not accept pays the penalty once, where it leaves the grammar.
 """
 
 from __future__ import annotations
@@ -18,69 +18,69 @@ from edgespeech.errors import bad
 from edgespeech.lm.fusion import Fusion
 from edgespeech.text.grammar_parse import START, WordGraph
 
-_KEPT = 65_536
-"""Hypotheses whose place in the grammar is kept."""
+_CACHED = 65_536
+"""Hypotheses whose position in the grammar is cached."""
 
-_Place = tuple[frozenset[int], str | None]
+_Position = tuple[frozenset[int], str | None]
 """The grammar's states before the word in progress, and its letters so far; None before the first word."""
-_BEGIN: _Place = (START, None)
+_BEGIN: _Position = (START, None)
 
 
 class GrammarScores:
-    """Scores labels by their history as fusion does, less what leaving the grammar costs.
+    """Language-model scores of labels given their history, minus a penalty for leaving the grammar.
 
     Args:
         fusion: the scores of a language model.
-        graph: the grammar's.
+        graph: the grammar's word graph.
         pieces: every word piece by its label.
-        cost: of the label with which a hypothesis leaves the grammar, in nats; at least 0.
+        penalty: subtracted from the score of the label with which a hypothesis leaves the grammar, in nats; at least 0.
 
     Raises:
-        EdgeSpeechError: the cost is below 0.
+        EdgeSpeechError: the penalty is below 0.
     """
 
-    def __init__(self, fusion: Fusion, graph: WordGraph, pieces: Sequence[str], cost: float) -> None:
-        if not cost >= 0:
-            raise bad("grammar", "cost", cost, "nats, at least 0")
+    def __init__(self, fusion: Fusion, graph: WordGraph, pieces: Sequence[str], penalty: float) -> None:
+        if not penalty >= 0:
+            raise bad("grammar", "penalty", penalty, "nats, at least 0")
         self._fusion = fusion
         self._graph = graph
         self._pieces = pieces
-        self._cost = cost
-        self._places: dict[tuple[int, ...], _Place | None] = {(): _BEGIN}
+        self._penalty = penalty
+        self._positions: dict[tuple[int, ...], _Position | None] = {(): _BEGIN}
         self._following: dict[frozenset[int], dict[str, frozenset[int]]] = {}
         self._beginnings: dict[frozenset[int], frozenset[str]] = {}
-        self._costs: dict[_Place, NDArray[np.float32]] = {}
+        self._penalties: dict[_Position, NDArray[np.float32]] = {}
 
     def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """What is added to the log-probability of each label that may follow, with shape `(P, V)`; 0 for the blank.
+        """Scores to add to the log-probability of each possible next label, with shape `(P, V)`; 0 for the blank.
 
         Args:
             hypotheses: the labels of each of P, at least 1.
         """
-        if len(self._places) > _KEPT:
-            self._places = {(): _BEGIN}
+        if len(self._positions) > _CACHED:
+            self._positions = {(): _BEGIN}
         return np.stack([self._scores(tuple(labels)) for labels in hypotheses])
 
     def _scores(self, labels: tuple[int, ...]) -> NDArray[np.float32]:
-        scores, place = self._fusion.scores(labels), self._place(labels)
-        if place is None:
+        scores, position = self._fusion.scores(labels), self._position(labels)
+        if position is None:
             return scores
-        if place not in self._costs:
+        if position not in self._penalties:
             leaves = [
-                label != BLANK and self._moved(place, label) is None for label in range(len(self._pieces))
+                label != BLANK and self._moved(position, label) is None for label in range(len(self._pieces))
             ]
-            self._costs[place] = np.array(leaves, np.float32) * np.float32(self._cost)
-        return scores - self._costs[place]
+            self._penalties[position] = np.array(leaves, np.float32) * np.float32(self._penalty)
+        return scores - self._penalties[position]
 
-    def _place(self, labels: tuple[int, ...]) -> _Place | None:
-        """Where labels lead in the grammar; None is outside of it."""
-        if labels not in self._places:
-            before = self._place(labels[:-1])
-            self._places[labels] = None if before is None else self._moved(before, labels[-1])
-        return self._places[labels]
+    def _position(self, labels: tuple[int, ...]) -> _Position | None:
+        """The position in the grammar after these labels; None if they are outside of it."""
+        if labels not in self._positions:
+            before = self._position(labels[:-1])
+            self._positions[labels] = None if before is None else self._moved(before, labels[-1])
+        return self._positions[labels]
 
-    def _moved(self, place: _Place, label: int) -> _Place | None:
-        states, word = place
+    def _moved(self, position: _Position, label: int) -> _Position | None:
+        states, word = position
         piece = self._pieces[label]
         if not piece.startswith(SPACE):
             if word is None:
@@ -95,14 +95,14 @@ class GrammarScores:
         return (states, word) if word in self._begun(states) else None
 
     def _after(self, states: frozenset[int]) -> dict[str, frozenset[int]]:
-        """Where each word that may come next leads."""
+        """The states after each word that may come next."""
         if states not in self._following:
             reached = {word: self._graph.follow(states, word) for word in self._graph.words}
             self._following[states] = {word: found for word, found in reached.items() if found}
         return self._following[states]
 
     def _begun(self, states: frozenset[int]) -> frozenset[str]:
-        """The beginnings of the words that may come next."""
+        """All prefixes of the words that may come next."""
         if states not in self._beginnings:
             self._beginnings[states] = frozenset(
                 word[:end] for word in self._after(states) for end in range(len(word) + 1)

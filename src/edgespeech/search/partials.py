@@ -1,4 +1,4 @@
-"""From what a search believes to a stream's events; nothing here needs torch."""
+"""Events of a stream from the hypotheses of a search; needs no torch."""
 
 from __future__ import annotations
 
@@ -8,116 +8,102 @@ from dataclasses import replace
 
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream, Word
 from edgespeech.search.hypothesis import Hypothesis, words_of
+from edgespeech.search.segments import Segments
 
-SEGMENT_S = 120.0
-"""From here on a stream starts its search anew at the next pause: what a search holds grows with what was said, and
-so does the time that it takes. Shorter utterances, as all published ones are, never do."""
-_PAUSES_S = (0.8, 0.2, 0.0)
-"""The pause that is waited for, in the first further `SEGMENT_S`, in the second, and from then on."""
 TAIL_S = 0.16
 """Seconds of digital silence that follow the last sample; at least one transcriber frame."""
 
 
 class PartialsStream(Stream):
     """One utterance in progress, see `edgespeech.contracts.Stream`: a partial whenever the text changes, and a final
-    where the decoder pauses. Words that come after that are a further segment, and another final then.
+    when the decoder pauses. Later words are another segment, with another final.
 
-    Long audio takes linear time: a subclass that can start its search anew does so at a pause, see `SEGMENT_S`. Words
-    of earlier segments stay as they are.
+    Long audio takes linear time and bounded memory: a subclass that can restart its search does so at a pause from
+    `segments.SEGMENT_S` on, and the words up to then no longer change.
 
     Args:
         pieces: every word piece by its label.
         frame_s: seconds of a transcriber frame.
-        final_s: seconds of audio without a word piece behind the last one that end the utterance (Kaldi's rule of
-            trailing silence); None: the end of the audio does.
+        final_s: seconds of audio without a word piece after the last one that end the utterance (Kaldi's rule of
+            trailing silence); None: only the end of the audio does.
     """
 
     def __init__(self, pieces: Sequence[str], frame_s: float, final_s: float | None = None) -> None:
         self._pieces = pieces
         self._frame_s = frame_s
         self._final_s = final_s
-        self._heard = 0
+        self._segments = Segments()
         self._said = ""
-        self._before: tuple[Word, ...] = ()  # the words of earlier segments
-        self._before_text = ""
-        self._start = 0  # samples heard when this segment's search started
-        self._emitted: int | None = None  # samples heard when the last piece was emitted
-        self._open = True  # whether there is something to say that no final has said
+        self._labels: tuple[int, ...] = ()  # that `_said` was made of
+        self._open = True  # whether there are words after the last final
 
     @abstractmethod
     def _hear(self, samples: Samples) -> None:
-        """Search on with further samples."""
+        """Continue the search with further samples."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Let `TAIL_S` of silence follow and search to the end."""
+        """Append `TAIL_S` of silence and search to the end."""
 
     @abstractmethod
     def _best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
 
     def accept(self, samples: Samples) -> Sequence[Event]:
-        """Take samples of any number; a partial with words where the text is another than before, and the final
-        where the pause behind it is long enough.
+        """Take any number of samples; return a partial with words if the text has changed, and the final if the pause
+        after it is long enough.
         """
-        self._heard += len(samples)
+        segments = self._segments
+        segments.heard += len(samples)
         self._hear(samples)
-        events = self._news()
-        if frames := self._best().frames:
-            self._emitted = self._start + round((frames[-1] + 1) * self._frame_s * SAMPLE_RATE)
+        best = self._best()
+        events = self._news(best)
+        if best.frames:
+            segments.emitted = segments.start + round((best.frames[-1] + 1) * self._frame_s * SAMPLE_RATE)
         if self._open and self._paused():
             self._open = False
-            events.append(Event(kind=EventKind.ENDPOINT, audio_s=self._heard / SAMPLE_RATE))
-            events.append(self._event(EventKind.FINAL))
-        self._cut()
+            events.append(Event(kind=EventKind.ENDPOINT, audio_s=segments.heard / SAMPLE_RATE))
+            events.append(self._event(EventKind.FINAL, best))
+        if segments.is_over and self._restart():
+            events.append(self._event(EventKind.SETTLED, best))
+            segments.begin()
+            self._said, self._labels = "", ()
         return tuple(events)
 
     def finish(self) -> Sequence[Event]:
-        """The final with its words, unless it was said already."""
+        """The final with its words, unless it was returned already."""
         self._end()
-        final = self._event(EventKind.FINAL)
+        final = self._event(EventKind.FINAL, self._best())
         return (final,) if self._open or final.text != self._said else ()
 
-    def _news(self) -> list[Event]:
-        """A partial where the text is another than before, else nothing."""
-        partial = self._event(EventKind.PARTIAL)
+    def _news(self, best: Hypothesis) -> list[Event]:
+        """A partial if the text has changed, else nothing."""
+        if best.labels == self._labels:
+            return []
+        partial = self._event(EventKind.PARTIAL, best)
+        self._labels = best.labels
         if partial.text == self._said:
             return []
         self._said, self._open = partial.text, True
         return [partial]
 
     def _paused(self) -> bool:
-        """Whether something was said, and then nothing for long enough."""
-        if self._final_s is None or self._emitted is None:
+        """Whether the last word is followed by a long enough pause."""
+        if self._final_s is None or self._segments.emitted is None:
             return False
-        return self._heard - self._emitted >= round(self._final_s * SAMPLE_RATE)
+        return self._segments.heard - self._segments.emitted >= round(self._final_s * SAMPLE_RATE)
 
     def _restart(self) -> bool:
-        """Start a new search with the next sample; False where that cannot be done."""
+        """Start a new search with the next sample; False if that is not supported."""
         return False
 
-    def _cut(self) -> None:
-        """Start anew where the segment is long and nothing was said for long enough."""
-        longer = (self._heard - self._start) / SAMPLE_RATE / SEGMENT_S
-        if longer < 1:
-            return
-        pause = _PAUSES_S[min(int(longer), len(_PAUSES_S)) - 1]
-        silent = self._heard - max(self._emitted or 0, self._start)
-        if silent >= round(pause * SAMPLE_RATE):
-            words, text = self._words()
-            if self._restart():
-                self._before, self._before_text, self._start = words, text, self._heard
-
-    def _words(self) -> tuple[tuple[Word, ...], str]:
-        """Every word so far, and the text that they make."""
-        start_s = self._start / SAMPLE_RATE
-        words = words_of(self._best(), self._pieces, self._frame_s, self._heard / SAMPLE_RATE - start_s)
+    def _event(self, kind: EventKind, best: Hypothesis) -> Event:
+        """The best hypothesis since the last settled event, with word times relative to the whole utterance."""
+        start_s = self._segments.start / SAMPLE_RATE
+        words = words_of(best, self._pieces, self._frame_s, self._segments.heard / SAMPLE_RATE - start_s)
         text = " ".join(word.text for word in words)
-        if not self._start:
-            return words, text
-        moved = (replace(w, start_s=w.start_s + start_s, end_s=w.end_s + start_s) for w in words)
-        return (*self._before, *moved), f"{self._before_text} {text}".strip()
+        return Event(kind=kind, text=text, words=tuple(_later(word, start_s) for word in words))
 
-    def _event(self, kind: EventKind) -> Event:
-        words, text = self._words()
-        return Event(kind=kind, text=text, words=words)
+
+def _later(word: Word, by_s: float) -> Word:
+    return replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s) if by_s else word

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgespeech.core.config import Strict, explain
+from edgespeech.core.config import Strict, validated
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import bad
 from edgespeech.training.text import Positive, TextSource
@@ -127,7 +127,4 @@ def load_lm_config(path: Path) -> LmConfig:
         content: Any = load_yaml(path)
     except OSError as error:
         raise bad("language model", "config", str(path), "a text file that exists") from error
-    try:
-        return LmConfig.model_validate(content)
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    return validated(LmConfig, content, str(path))

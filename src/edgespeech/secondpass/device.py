@@ -39,7 +39,7 @@ class Device:
         width: how much less than the best a path that is sent may be worth, in nats.
         vocabulary: that messages are written with.
         precision: of their scores.
-        patience_s: how long after its own final it takes an answer, in seconds.
+        answer_deadline_s: how long after its own final it takes an answer, in seconds.
         timeout_s: how long a measurement waits for the last answers, whatever the device's patience.
     """
 
@@ -49,7 +49,7 @@ class Device:
     width: float
     vocabulary: Vocabulary
     precision: Precision
-    patience_s: float
+    answer_deadline_s: float
     timeout_s: float
 
 
@@ -61,7 +61,7 @@ class HybridStream(PartialsStream):
     """One utterance; further words after an end-point are a further segment, as a server hears them.
 
     Attributes:
-        patience_s: see `Device`.
+        answer_deadline_s: see `Device`.
         timeout_s: see `Device`.
 
     Args:
@@ -80,7 +80,7 @@ class HybridStream(PartialsStream):
     ) -> None:
         model = device.trained.model
         super().__init__(device.trained.tokeniser.pieces, model.config.frame_s)
-        self.patience_s, self.timeout_s = device.patience_s, device.timeout_s
+        self.answer_deadline_s, self.timeout_s = device.answer_deadline_s, device.timeout_s
         self._device = device
         self._policy = policy
         self._connection = connection
@@ -94,11 +94,11 @@ class HybridStream(PartialsStream):
 
     def accept(self, samples: Samples) -> Sequence[Event]:
         """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
-        self._heard += len(samples)
-        if self._heard > MAX_S * SAMPLE_RATE:
+        self._segments.heard += len(samples)
+        if self._segments.heard > MAX_S * SAMPLE_RATE:
             raise bad("hybrid", "audio so far", f"over {MAX_S:g} s", "at most so much: split it at pauses")
         self._hear(samples)
-        self._events += self._news()
+        self._events += self._news(self._best())
         return self._taken()
 
     def finish(self) -> Sequence[Event]:
@@ -116,7 +116,7 @@ class HybridStream(PartialsStream):
         """
         notes = tuple(self._notes)
         if self._connection is None:
-            return RemoteTrace(patience_s=self.patience_s, notes=notes)
+            return RemoteTrace(answer_deadline_s=self.answer_deadline_s, notes=notes)
         trace = self._connection.remote(self.timeout_s)
         last = len(self._sent) - 1 if self._newest == self._closed else None
         replies = []
@@ -124,7 +124,7 @@ class HybridStream(PartialsStream):
             kind = EventKind.FINAL if reply.after_message == last else EventKind.SPECULATIVE
             replies.append(replace(reply, event=self.answer(reply.after_message, reply.event.text, kind)))
         notes += self._connection.notes
-        return replace(trace, replies=tuple(replies), patience_s=self.patience_s, notes=notes)
+        return replace(trace, replies=tuple(replies), answer_deadline_s=self.answer_deadline_s, notes=notes)
 
     def poll(self, timeout_s: float) -> Answered | None:
         """The next answer, see `SecondPassStream.poll`; for live runs."""
@@ -178,12 +178,13 @@ class HybridStream(PartialsStream):
     def _publish(self, kind: EventKind) -> None:
         """Send the lattice, and say what it is the lattice of."""
         self._send()
-        event = self._event(kind)
+        best = self._best()
+        event = self._event(kind, best)
         self._events.append(event)
-        self._said = event.text
+        self._said, self._labels = event.text, best.labels
         self._open = kind is not EventKind.FINAL
         if not self._open:
-            self._closed = self._decoder.best.labels
+            self._closed = best.labels
 
     def _send(self) -> None:
         """Send the lattice, unless the last one had the same hypothesis, or there are no words."""
@@ -198,7 +199,7 @@ class HybridStream(PartialsStream):
             self._notes.append(f"a lattice was not sent: {error}")
             return
         self._newest = labels
-        self._sent.append((lattice, self._heard / SAMPLE_RATE))
+        self._sent.append((lattice, self._segments.heard / SAMPLE_RATE))
         self._events.append(sent)
 
     def _taken(self) -> tuple[Event, ...]:

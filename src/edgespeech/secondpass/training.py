@@ -61,10 +61,10 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
     )
     average = Average(model, config.average)
     identity = Identity(config.sha256, text.sha256)
-    untreated = nn.Module()  # no compression technique has anything to remember
+    uncompressed = nn.Module()  # no compression technique has anything to remember
     step = 0
     if (folder / STATE).is_file():
-        step = load_state(folder / STATE, identity, model, optimiser, average, untreated)
+        step = load_state(folder / STATE, identity, model, optimiser, average, uncompressed)
     end = min(config.steps, until if until is not None else config.steps)
     if step:
         if _step_of_model(folder / MODEL) != step:
@@ -90,7 +90,7 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
         progress.step(step, float(loss.detach()), config.rate(step - 1))
         if step % config.save_every == 0 or step == end:
             progress.tell()
-            save_state(folder / STATE, identity, step, model, optimiser, average, untreated)
+            save_state(folder / STATE, identity, step, model, optimiser, average, uncompressed)
             _save_average(folder / MODEL, config, text, tokeniser, average, step)
             note_step(folder / STATE, identity, step)
     progress.tell()

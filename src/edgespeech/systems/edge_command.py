@@ -1,4 +1,4 @@
-"""The on-device model told what kind of request will come, as recognisers of commands are told their grammar."""
+"""`edge-fp32` biased to one domain: a domain n-gram language model and a soft grammar constraint."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.search.beam import LabelScores
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-LEAVING = 4.0
-"""Nats that leaving the grammar costs, chosen on the coffee orders of the tuning speech (`tune_mean.py --leaving`)."""
+GRAMMAR_PENALTY = 4.0
+"""Penalty for leaving the grammar, in nats, tuned on coffee orders (`tune_average.py --grammar-penalty`)."""
 
 
 class EdgeCommand(EdgeTransducer):
-    """`edge-fp32` with the language model of one domain in place of that of all text, and the domain's grammar.
+    """`edge-fp32` with one domain's language model instead of the general one, and with the domain's grammar.
 
-    Nothing else changes: the weights are the same, and what the grammar does not know can still be said.
+    The weights are unchanged, and sentences outside the grammar can still be recognised.
     """
 
     name = "edge-command"
-    summary = "edge-fp32 given one domain's grammar and language model, as command recognisers are"
+    summary = "edge-fp32 biased to one domain by its grammar and language model"
 
     def __init__(
         self,
         *,
         domain: str = "coffee",
-        leaving: float = LEAVING,
+        grammar_penalty: float = GRAMMAR_PENALTY,
         beam: int = BEAM,
         final_s: float | None = FINAL_S,
     ) -> None:
@@ -45,9 +45,10 @@ class EdgeCommand(EdgeTransducer):
 
         Args:
             domain: a folder of `results/models/domains`, and the grammar of that name.
-            leaving: what it costs to leave the grammar, in nats; 0: nothing, the language model alone tells the domain.
-            beam: how many hypotheses the search keeps; 1 is greedy search, which is told nothing.
-            final_s: pause of the decoder that ends the utterance, in seconds; None: the end of the audio does.
+            grammar_penalty: log-probability subtracted when a hypothesis leaves the grammar, in nats; with 0 only the
+                domain language model biases the search.
+            beam: number of hypotheses; 1 is greedy search, which is not biased.
+            final_s: pause of the decoder that ends the utterance, in seconds; None: only the end of the audio does.
 
         Raises:
             EdgeSpeechError: an option is out of range.
@@ -55,28 +56,28 @@ class EdgeCommand(EdgeTransducer):
         super().__init__(beam=beam, final_s=final_s)
         if not _NAME.fullmatch(domain):
             raise bad(self.name, "domain", domain, "a name of small letters, digits and _")
-        if not (isinstance(leaving, int | float) and leaving >= 0):
-            raise bad(self.name, "leaving", leaving, "nats, at least 0")
-        self._leaving = leaving
+        if not (isinstance(grammar_penalty, int | float) and grammar_penalty >= 0):
+            raise bad(self.name, "grammar_penalty", grammar_penalty, "nats, at least 0")
+        self._grammar_penalty = grammar_penalty
         self._domain = shipped_models() / "domains" / domain
 
     def missing(self) -> str | None:
-        """That there is no model, or none of the domain."""
+        """Why it cannot run: no acoustic model, or no language model of the domain."""
         if (reason := super().missing()) is not None or (self._domain / FUSION).is_file():
             return reason
         known = ", ".join(sorted(file.parent.name for file in self._domain.parent.glob(f"*/{FUSION}")))
         return f"no language model of the domain {self._domain.name}, expected one of {known or 'none'}"
 
     def folder(self) -> Path:
-        """That of `edge-fp32`."""
+        """The folder of `edge-fp32`."""
         return EdgeFp32().folder()
 
     def files(self) -> dict[str, Path]:
-        """Those of `edge-fp32`, with the domain's language model in place of that of all text."""
+        """Those of `edge-fp32`, with the domain's language model instead of the general one."""
         return {**super().files(), FUSION: self._domain / FUSION}
 
     def _grammar(self, trained: Trained) -> tuple[LabelScores | None, Mapping[str, object]]:
-        """The domain's grammar, which leads the search.
+        """The domain's grammar as a constraint of the search, and what the record says of it.
 
         Raises:
             EdgeSpeechError: the domain has no language model, or there is no grammar of its name.
@@ -87,9 +88,15 @@ class EdgeCommand(EdgeTransducer):
         if fusion is None:
             raise EdgeSpeechError(f"{self.name}: {self.missing()}")
         grammar = load_grammar(self._domain.name)
-        told = {"grammar": {"name": grammar.name, "sha256": grammar.sha256, "leaving": self._leaving}}
-        scores = GrammarScores(fusion, grammar.graph, trained.tokeniser.pieces, self._leaving)
-        return scores, told
+        described = {
+            "grammar": {
+                "name": grammar.name,
+                "sha256": grammar.sha256,
+                "grammar_penalty": self._grammar_penalty,
+            }
+        }
+        scores = GrammarScores(fusion, grammar.graph, trained.tokeniser.pieces, self._grammar_penalty)
+        return scores, described
 
     def _notes(self) -> tuple[str, ...]:
         return (f"knows that requests are of the domain {self._domain.name}",)

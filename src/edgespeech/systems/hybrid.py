@@ -8,27 +8,27 @@ from importlib.util import find_spec
 
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
-from edgespeech.core.places import heads_file
+from edgespeech.core.places import networks_file
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.settings import CHUNK_S, FINAL_S, SearchSettings
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 BEAM, MERGE = 8, 2
-"""Of the device's search; the predictor sees as many labels as tell its states apart."""
+"""Labels that distinguish states of the device's search, equal to the predictor's context."""
 WIDTH = 8.0
-"""Paths worth so much less than the best, in nats, are not sent."""
+"""Pruning beam of sent lattices, in nats."""
 ENDPOINTS = ("silence", "learned")
 AHEAD_S = 0.2
-"""How much less of it publishes a speculative result: what the article tells of."""
-PATIENCE_S = 0.5
-"""After its own final the device takes an answer for so long: a second of silence feels like a failure."""
+"""How much earlier than the final a speculative result is published, as in the article."""
+ANSWER_DEADLINE_S = 0.5
+"""How long after its own final the device accepts an answer: a longer wait feels like a failure."""
 TIMEOUT_S = 30.0
-"""A measurement waits so long for the last answer, to know what it would have cost."""
+"""How long a measurement waits for the last answer, to record its cost."""
 
 
 class Hybrid(EdgeRecogniser):
-    """The on-device recogniser, with a second pass over a link; by itself the server is a process on this machine.
+    """The on-device recogniser with a second pass over a link; by default the server is a process on this machine.
 
     The network between the two is added afterwards, by replaying the trace over a link.
     """
@@ -45,19 +45,19 @@ class Hybrid(EdgeRecogniser):
         endpoint: str = "silence",
         final_s: float = FINAL_S,
         ahead_s: float = AHEAD_S,
-        patience_s: float = PATIENCE_S,
+        answer_deadline_s: float = ANSWER_DEADLINE_S,
         timeout_s: float = TIMEOUT_S,
         server: str | None = None,
     ) -> None:
         """Set the options.
 
         Args:
-            beam: how many states the search keeps.
-            endpoint: who ends an utterance: `silence` of the decoder, or the `learned` end-pointer of
-                `replication/endpointing`, with the thresholds that it ships with.
+            beam: number of states of the search.
+            endpoint: what ends an utterance: `silence` of the decoder, or the `learned` end-pointer of
+                `replication/endpointing`, with its shipped thresholds.
             final_s: pause of the decoder that ends an utterance; only with `silence`.
             ahead_s: how much shorter the pause is that publishes a speculative result; only with `silence`.
-            patience_s: how long after its own final the device takes an answer.
+            answer_deadline_s: how long after its own final the device accepts an answer.
             timeout_s: how long a measurement waits for the last answer.
             server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
                 in the environment; None: one is started here.
@@ -70,18 +70,18 @@ class Hybrid(EdgeRecogniser):
             raise bad(self.name, "final_s", None, "seconds, above 0")
         if endpoint not in ENDPOINTS:
             raise bad(self.name, "endpoint", endpoint, " or ".join(ENDPOINTS))
-        for option, value in (("patience_s", patience_s), ("timeout_s", timeout_s)):
+        for option, value in (("answer_deadline_s", answer_deadline_s), ("timeout_s", timeout_s)):
             if not value > 0:
                 raise bad(self.name, option, value, "seconds, above 0")
         if not 0 < ahead_s < final_s:
             raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
         self._endpoint, self._silence_s, self._ahead_s = endpoint, final_s, ahead_s
-        self._patience_s, self._timeout_s = patience_s, timeout_s
+        self._answer_deadline_s, self._timeout_s = answer_deadline_s, timeout_s
         self._elsewhere = server
         self._server: ServerProcess | None = None
 
     def missing(self) -> str | None:
-        """The package or the models that are not here."""
+        """The missing package or models."""
         from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
 
         if find_spec("websockets") is None:
@@ -90,18 +90,18 @@ class Hybrid(EdgeRecogniser):
         for name in (LM, SCALES, VOCABULARY):
             if not (folder / name).is_file():
                 return f"no second pass in {folder}: it has no {name}"
-        if self._endpoint == "learned" and not heads_file().is_file():
-            return f"no end-pointing networks in {heads_file().parent}"
+        if self._endpoint == "learned" and not networks_file().is_file():
+            return f"no end-pointing networks in {networks_file().parent}"
         return EdgeFp32().missing()
 
     def load(self) -> SystemInfo:
         """Load the device's model, start the server and wait until it has loaded its own.
 
         Raises:
-            EdgeSpeechError: a model is not here or damaged, or the server does not start.
+            EdgeSpeechError: a model is missing or damaged, or the server does not start.
         """
         from edgespeech.core.files import sha256_file
-        from edgespeech.endpointing.networks import load_heads
+        from edgespeech.endpointing.networks import load_networks
         from edgespeech.endpointing.scorers import chosen_thresholds
         from edgespeech.lattice.codec import Precision, Vocabulary
         from edgespeech.model.checkpoint import WEIGHTS, load_model, model_files
@@ -114,11 +114,11 @@ class Hybrid(EdgeRecogniser):
         trained, lm = load_model(folder), load_lm(cloud / LM)
         learned = self._endpoint == "learned"
         end = {"final_s": self._silence_s, "ahead_s": self._ahead_s}
-        self._heads, parameters = None, trained.model.parameters_deployed + lm.parameters
+        self._networks, parameters = None, trained.model.parameters_deployed + lm.parameters
         if learned:
-            self._heads = load_heads(heads_file(), sha256_file(folder / WEIGHTS))
-            end = chosen_thresholds(self._heads)._asdict()
-            networks = self._heads.named().values()  # all of them are in the file
+            self._networks = load_networks(networks_file(), sha256_file(folder / WEIGHTS))
+            end = chosen_thresholds(self._networks)._asdict()
+            networks = self._networks.named().values()  # all of them are in the file
             parameters += sum(p.numel() for network in networks for p in network.parameters())
         self._device = Device(
             trained=trained,
@@ -127,7 +127,7 @@ class Hybrid(EdgeRecogniser):
             width=WIDTH,
             vocabulary=Vocabulary.load(cloud / VOCABULARY),
             precision=Precision(),
-            patience_s=self._patience_s,
+            answer_deadline_s=self._answer_deadline_s,
             timeout_s=self._timeout_s,
         )
         self.close()
@@ -136,7 +136,7 @@ class Hybrid(EdgeRecogniser):
         self._stream = self._open
         files = {name: folder / name for name in model_files(folder)}
         files |= {f"second pass, {name}": cloud / name for name in (LM, SCALES, VOCABULARY)}
-        files |= {"end-pointer": heads_file()} if learned else {}
+        files |= {"end-pointer": networks_file()} if learned else {}
         config = {
             "model": trained.model.config.to_mapping(),
             "beam": self._beam,
@@ -145,7 +145,7 @@ class Hybrid(EdgeRecogniser):
             "step": self._device.precision.step,
             "endpoint": self._endpoint,
             **end,
-            "patience_s": self._patience_s,
+            "answer_deadline_s": self._answer_deadline_s,
             "scales": {name: str(scales) for name, scales in load_scales(cloud / SCALES).items()},
             "provenance": trained.provenance,
             "second_pass": lm.provenance,
@@ -163,7 +163,7 @@ class Hybrid(EdgeRecogniser):
                 "ends an utterance where the learned end-pointer does, and speculates before it"
                 if learned
                 else f"{ending(self._silence_s)}, and speculates {self._ahead_s:g} s earlier",
-                f"the device's own result stands where no answer comes within {self._patience_s:g} s of it",
+                f"the device's own result stands where no answer comes within {self._answer_deadline_s:g} s of it",
                 "model bytes are those of the device and of the second pass together"
                 + (", and of the end-pointer's networks" if learned else ""),
                 "bytes: WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs",
@@ -172,14 +172,14 @@ class Hybrid(EdgeRecogniser):
         )
 
     def _open(self) -> Stream:
-        """A stream; where there is no second pass to be had, it is the device's alone, and its trace says why."""
+        """A stream; if no second pass is available, it is the device's alone, and its trace says why."""
         from edgespeech.cloud.access import TOKEN_ENV
         from edgespeech.cloud.second_pass import SecondPassStream
         from edgespeech.endpointing.scorers import learned_policy, silence_policy
         from edgespeech.secondpass.device import HybridStream
 
-        if self._heads is not None:
-            policy = learned_policy(self._heads, again=True)
+        if self._networks is not None:
+            policy = learned_policy(self._networks, again=True)
         else:
             policy = silence_policy(self._silence_s, self._ahead_s, again=True)
         connection, notes = None, []
@@ -199,7 +199,7 @@ class Hybrid(EdgeRecogniser):
         return () if self._server is None else self._server.pids
 
     def close(self) -> None:
-        """Stop the server and drop the model."""
+        """Stop the server and release the model."""
         super().close()
         if self._server is not None:
             self._server.stop()
@@ -207,7 +207,7 @@ class Hybrid(EdgeRecogniser):
 
 
 def _start() -> ServerProcess:
-    """A server for lattices alone, in a process of its own."""
+    """A server for lattices alone, in a separate process."""
     return ServerProcess(
         backend=None,
         rescorer="edgespeech.secondpass.service:build_second_pass",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgespeech.contracts import (
+    SAMPLE_RATE,
     Event,
     EventKind,
     Kind,
@@ -23,19 +24,24 @@ from edgespeech.contracts import (
     Word,
 )
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.search.segments import Segments
+from edgespeech.systems._shared import ready
 
 FRAMES_PER_S = 100
 _VARIANT = re.compile(r"\(\d+\)$")
 
 
 class _SphinxStream(Stream):
-    """Owns its decoder until `close`, which returns it to the recogniser's pool."""
+    """Owns its decoder until `close`, which returns it to the recogniser's pool.
+
+    Long audio is split into several utterances of the decoder by `edgespeech.search.segments`.
+    """
 
     def __init__(self, decoder: Any, pool: list[Any]) -> None:
         self._decoder = decoder
         self._pool = pool
         self._said = ""
+        self._segments = Segments()
         self._listening = True
         decoder.reinit_feat()  # forgets the cepstral means and noise levels of the utterance before
         decoder.start_utt()
@@ -43,27 +49,37 @@ class _SphinxStream(Stream):
     def accept(self, samples: Samples) -> Sequence[Event]:
         pcm = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype(np.int16)
         self._decoder.process_raw(pcm.tobytes())
-        hypothesis = self._decoder.hyp()
-        text = hypothesis.hypstr if hypothesis is not None else ""
-        if text == self._said:
-            return ()
-        self._said = text
-        return (Event(kind=EventKind.PARTIAL, text=text, words=self._words()),)
+        segments, events = self._segments, []
+        segments.heard += len(samples)
+        text = self._text()
+        if text != self._said:
+            self._said, segments.emitted = text, segments.heard
+            events.append(Event(kind=EventKind.PARTIAL, text=text, words=self._words()))
+        if segments.is_over:
+            self._decoder.end_utt()
+            events.append(Event(kind=EventKind.SETTLED, text=self._text(), words=self._words()))
+            self._decoder.start_utt()
+            self._said = ""
+            segments.begin()
+        return tuple(events)
 
     def finish(self) -> Sequence[Event]:
         self._decoder.end_utt()
         self._listening = False
+        return (Event(kind=EventKind.FINAL, text=self._text(), words=self._words()),)
+
+    def _text(self) -> str:
         hypothesis = self._decoder.hyp()
-        text = hypothesis.hypstr if hypothesis is not None else ""
-        return (Event(kind=EventKind.FINAL, text=text, words=self._words()),)
+        return hypothesis.hypstr if hypothesis is not None else ""
 
     def _words(self) -> tuple[Word, ...]:
         """The words without silences and noises (`<sil>`, `[NOISE]`) and pronunciation numbers (`the(2)`)."""
+        start_s = self._segments.start / SAMPLE_RATE
         return tuple(
             Word(
                 text=_VARIANT.sub("", segment.word),
-                start_s=segment.start_frame / FRAMES_PER_S,
-                end_s=(segment.end_frame + 1) / FRAMES_PER_S,
+                start_s=start_s + segment.start_frame / FRAMES_PER_S,
+                end_s=start_s + (segment.end_frame + 1) / FRAMES_PER_S,
             )
             for segment in self._decoder.seg() or ()
             if segment.word[0] not in "<["
@@ -79,7 +95,7 @@ class _SphinxStream(Stream):
 
 
 class PocketSphinx(Recogniser):
-    """PocketSphinx 5 with the US English models that its wheel carries, all settings as they come."""
+    """PocketSphinx 5 with the US English models of its wheel and default settings."""
 
     name = "pocketsphinx"
     kind = Kind.DEVICE
@@ -92,7 +108,7 @@ class PocketSphinx(Recogniser):
         self._folder: Path | None = None
 
     def missing(self) -> str | None:
-        """The package that is not here; it brings the models."""
+        """The missing package, which includes the models."""
         if find_spec("pocketsphinx") is None:
             return "package pocketsphinx is not installed"
         return weights_available("pocketsphinx-en-us")
@@ -101,7 +117,7 @@ class PocketSphinx(Recogniser):
         """Verify the models and load one decoder.
 
         Raises:
-            EdgeSpeechError: the models are not here, or not the right ones.
+            EdgeSpeechError: the models are missing or have another hash.
         """
         weights = resolve_weights("pocketsphinx-en-us")
         self._folder = weights.folder
@@ -136,13 +152,10 @@ class PocketSphinx(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the language is not English.
         """
-        if self._folder is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
+        ready(self, self._folder, request)
         return _SphinxStream(self._idle.pop() if self._idle else self._decoder(), self._idle)
 
     def close(self) -> None:
-        """Drop the decoders."""
+        """Release the decoders."""
         self._idle = []
         self._folder = None

@@ -1,6 +1,6 @@
-"""Weighted sentence grammars: they make sentences with intent and slots, and find both in recognised words.
+"""Weighted sentence grammars: they generate sentences with intent and slots, and parse both from recognised words.
 
-The notation is described in `edgespeech.text.grammar_rules`; the grammars lie in `data_manifests/grammars/`.
+The notation is described in `edgespeech.text.grammar_rules`; the grammars are in `data_manifests/grammars/`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A generated sentence: its words as they are said, and what they ask for."""
+    """A generated sentence: its spoken words, its intent and its slots."""
 
     text: str
     intent: str
@@ -34,7 +34,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """What recognised words ask for; `forgiven` counts small words that were missing, extra or wrong."""
+    """Intent and slots of recognised words; `forgiven` counts function words that were missing, extra or wrong."""
 
     intent: str
     slots: Mapping[str, str]
@@ -42,9 +42,9 @@ class Parse:
 
 
 def split_of(text: str) -> Split:
-    """The part that a sentence belongs to, by a hash of its words: 5 % test, 3 % dev, the rest train.
+    """The part to which a sentence belongs, by a hash of its words: 5 % test, 3 % dev, the rest train.
 
-    It depends on nothing but the words, so that no two corpora ever share a sentence across parts. Case,
+    It depends on the words alone, so that no sentence is in different parts of two corpora. Case,
     punctuation, hyphens, contractions and digits make no difference.
     """
     place = int(hashlib.sha256(plain(text).encode()).hexdigest(), 16) % 100
@@ -66,12 +66,12 @@ class Grammar:
 
     @property
     def intents(self) -> tuple[str, ...]:
-        """The intents that it knows."""
+        """The intents of the grammar."""
         return tuple(self._rules.intents)
 
     @cached_property
     def graph(self) -> WordGraph:
-        """Its sentences as an automaton of words."""
+        """The sentences as an automaton over words."""
         return WordGraph(self._rules)
 
     def generate(self, rng: random.Random, split: Split | None = None) -> Sentence:
@@ -127,10 +127,10 @@ class Grammar:
             marks.append(Close())
 
     def parse(self, words: str) -> Parse | None:
-        """What recognised words ask for, or None when the grammar does not know the sentence.
+        """Parse recognised words to intent and slots; None if the grammar does not accept the sentence.
 
-        Fillers ("uh", "please", "like") may stand anywhere. Outside the words of a slot, one small function
-        word may be missing, extra or wrong; a slot's words must be the value's or one of its synonyms'. Case,
+        Fillers ("uh", "please", "like") may occur anywhere. Outside slots, one function word may be missing, extra or
+        wrong; the words of a slot must be those of a value or of one of its synonyms. Case,
         punctuation, hyphens, contractions and digits against number words make no difference. Among several
         readings the one with fewest forgiven words wins, then the likeliest.
 

@@ -1,8 +1,7 @@
-"""From recognised words to intent and slots: the grammar as a word graph, searched for its likeliest reading.
+"""Parsing recognised words to intent and slots: the likeliest path through the grammar's word graph.
 
-The rules, which have no cycles, are written out into one finite weighted automaton. A sentence is read by
-dynamic programming over position, state and edits; what a state can read next is found when it is first
-met.
+The rules, which have no cycles, are written out into one finite weighted automaton. A sentence is parsed by dynamic
+programming over position, state and edits; the outgoing arcs of a state are computed when it is first visited.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from edgespeech.text.spoken import canonical, readings
 FILLERS = frozenset(
     ["uh", "um", "er", "erm", "ah", "hmm", "hm", "mm", "oh", "well", "like", "please", "so", "okay", "yeah"]
 )
-"""Words that may stand anywhere and mean nothing."""
+"""Filler words, which may occur anywhere without meaning."""
 SMALL_WORDS = frozenset(
     ["a", "the", "of", "some", "and", "to", "for", "in", "at", "with", "my", "me", "i", "you", "your", "it"]
 ).union(["this", "that", "is", "are", "us", "be", "do", "just", "would", "will", "can"])
@@ -46,7 +45,7 @@ Mark = str | Open | Close
 
 
 def fill_slots(marks: Iterable[Mark]) -> dict[str, str]:
-    """The slot values that a path through the grammar stands for.
+    """The slot values of a path through the grammar.
 
     Args:
         marks: the path's words and part boundaries, in order; words outside slots are ignored.
@@ -92,7 +91,7 @@ class _State:
 
 @dataclass(slots=True)
 class _Next:
-    """What a state can read: word to (target, cost, marks, may be edited); and its cost of ending here."""
+    """The outgoing arcs of a state: word to (target, cost, marks, may be edited); and the cost of ending in it."""
 
     words: dict[str, list[tuple[int, float, tuple[Mark, ...], bool]]]
     end: tuple[float, tuple[Mark, ...]] | None
@@ -108,14 +107,14 @@ class _Entry:
 
 
 START: frozenset[int] = frozenset([0])
-"""Where a word graph is before the first word."""
+"""The states of a word graph before the first word."""
 
 
 class WordGraph:
     """The automaton of a grammar. State 0 is the start, state 1 the end.
 
     Attributes:
-        words: every word that sentences of the grammar have, as it is written there, and "an" beside "a".
+        words: every word of the grammar's sentences, as written in the grammar, and "an" for "a".
     """
 
     def __init__(self, rules: RuleSet) -> None:
@@ -179,7 +178,7 @@ class WordGraph:
         return end
 
     def _after(self, state: int) -> _Next:
-        """What can be read from `state`, through any silent steps; remembered."""
+        """The arcs that leave `state`, through any epsilon arcs; cached."""
         if state in self._next:
             return self._next[state]
         best: dict[int, tuple[float, tuple[Mark, ...]]] = {state: (0.0, ())}
@@ -200,7 +199,7 @@ class WordGraph:
         return self._next[state]
 
     def parse(self, text: str) -> tuple[str, dict[str, str], int] | None:
-        """The likeliest reading of a text: intent, slots and how many small words were forgiven; or None."""
+        """The likeliest parse of a text: intent, slots and the number of forgiven function words; or None."""
         arcs = self._arcs(text)
         columns: list[dict[tuple[int, int], _Entry]] = [{} for _ in arcs]
         columns[0][0, 0] = _Entry(0.0, (), None)
@@ -217,7 +216,7 @@ class WordGraph:
         return None if best is None else self._result(*best)
 
     def _arcs(self, text: str) -> list[list[tuple[str, int]]]:
-        """The readings of a text as a graph: per position, the words to be read there and where they lead."""
+        """The readings of a text as a graph: per position, the possible words and the positions after them."""
         arcs: list[list[tuple[str, int]]] = [[]]
         for token in readings(text, self._spellings):
             start = len(arcs) - 1
@@ -271,13 +270,13 @@ class WordGraph:
         return intent, fill_slots(marks[1:]), edits
 
     def follow(self, states: frozenset[int], word: str) -> frozenset[int]:
-        """Where one of `words` leads, read as it stands, from any of some states; nowhere gives the empty set."""
+        """The states reached from some states by one of `words`, read literally; empty if there are none."""
         for piece in canonical(word):
             states = frozenset(arc[0] for state in states for arc in self._after(state).words.get(piece, ()))
         return states
 
     def ends(self, states: Iterable[int]) -> bool:
-        """Whether a sentence may end in one of some states."""
+        """Whether a sentence may end in any of these states."""
         return any(self._after(state).end is not None for state in states)
 
     def count(self) -> int:

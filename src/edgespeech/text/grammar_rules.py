@@ -1,4 +1,4 @@
-"""Reading and checking grammar files: YAML, the pattern notation, and the rules that come out.
+"""Reading and checking grammar files: YAML, the pattern notation, and the resulting rules.
 
 A grammar file holds:
 
@@ -39,7 +39,7 @@ from edgespeech.text.spoken import Reading, canonical, number_words, ordinal_wor
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word to be said."""
+    """One spoken word."""
 
     text: str
 
@@ -55,7 +55,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Seq:
-    """Parts said one after another; none at all is silence."""
+    """Parts in sequence; an empty sequence is silence."""
 
     parts: tuple[Node, ...]
 
@@ -121,7 +121,7 @@ class _IntentSpec(_Strict):
 
 
 def _alternatives(raw: Any) -> Any:
-    """The three forms of a rule, brought to a list of alternatives; pydantic refuses anything else."""
+    """The three forms of a rule as a list of alternatives; pydantic refuses anything else."""
     if isinstance(raw, dict) and "range" in raw:
         spec = _RangeSpec.model_validate(raw)
         say = ordinal_words if spec.kind == "ordinal" else number_words

@@ -1,17 +1,17 @@
-"""Text normalisers: what is done to reference and hypothesis before words are compared.
+"""Text normalisers, applied to reference and hypothesis before their words are compared.
 
 A word error rate means nothing without the normaliser's name, and two runs compare only if the normaliser's
-hash is the same: the hash covers everything that defines it. Raw hypotheses are kept; normalisation happens
-at scoring.
+hash is the same: the hash covers everything that defines it. Records store raw hypotheses; they are normalised when
+they are scored.
 
 Numbers: `whisper-en` turns spelled numbers into digits ("twelve ounce" and "12-ounce" both become "12
 ounce"), `basic` leaves both as they are. Where references spell numbers out and a recogniser writes digits
-(coffee orders against Whisper), `basic` counts every such number as an error that nobody would hear; read
+(coffee orders against Whisper), `basic` counts every such number as an error although the spoken words agree; use
 `whisper-en` there.
 
-No normaliser hears case, invisible characters, the kind of apostrophe or an ellipsis. `spelled-en` alone reads runs of
-capitals as spelled letters, in texts of mixed case; what it cannot tell is a short text in capitals from a spelled one,
-where the same writer uses small letters elsewhere.
+All normalisers ignore case, invisible characters, the kind of apostrophe and an ellipsis. Only `spelled-en` reads runs
+of capitals as spelled letters, in texts of mixed case; it cannot distinguish a short text in capitals from a spelled
+one if the same writer uses small letters elsewhere.
 
 A new normaliser is one function in this file, marked with `_register`.
 """
@@ -39,7 +39,7 @@ class Normaliser:
     Attributes:
         name: as on the command line and in records.
         version: changes whenever its output may.
-        sha256: of everything that defines it; records with other hashes are not compared.
+        sha256: of everything that defines it; records with different hashes are not compared.
         function: the rule itself.
     """
 
@@ -55,7 +55,7 @@ class Normaliser:
     def all(self, texts: Sequence[str]) -> list[str]:
         """The normalised texts of one writer: all references of a corpus, or all hypotheses of a recogniser.
 
-        A writer who never uses a small letter uses capitals for everything, so they say nothing of spelling.
+        If a writer never uses a small letter, capitals do not mark spelled words.
         """
         if not any(c.islower() for text in texts for c in text):
             texts = [text.lower() for text in texts]
@@ -76,7 +76,7 @@ def _register(name: str) -> Callable[[Callable[[], Normaliser]], Callable[[], No
 
 
 def _remembering(normaliser: Normaliser) -> Normaliser:
-    """The same, quick on texts that come again: every system has the same references and bias phrases."""
+    """The same normaliser with a cache: every system is scored on the same references and bias phrases."""
     return replace(normaliser, function=lru_cache(maxsize=1 << 15)(normaliser.function))
 
 
@@ -132,7 +132,7 @@ def basic_text(text: str) -> str:
 
 
 def _source(*rules: Callable[..., str]) -> bytes:
-    """What a normaliser's hash covers of this file."""
+    """The source code in this file that the hash of a normaliser covers, with docstrings: any edit changes it."""
     return "".join(inspect.getsource(rule) for rule in rules).encode() + _APOSTROPHES.encode()
 
 
@@ -184,9 +184,9 @@ def _whisper_en() -> Normaliser:
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NINTH = re.compile(rf"\b(?:({'|'.join(_TENS)})[\s-]+)?ninth\b")
-"""The one ordinal that the Whisper normaliser does not know."""
+"""The only ordinal that the Whisper normaliser does not handle."""
 _SENTENCE = 4
-"""So many words in capitals, in a text without small letters, are a sentence in capitals and not spelled."""
+"""A text without small letters and with at least this many words in capitals is a sentence, not a spelled word."""
 _CAPITALS = r"(?<![^\W\d_])[A-Z]{2,}(?![a-z])"
 _LONE_DIGITS = re.compile(
     # not behind a currency or inside a number ("$20", "3.5", "1,000")

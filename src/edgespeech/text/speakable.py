@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  the typographic marks are meant
-"""Written sentences as they are said aloud: the words of a line of prose, or nothing where that is not certain."""
+"""Spoken form of written sentences: the words of a line of prose, or None if they are not certain."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def speakable(text: str) -> str | None:
         text: a line of prose.
 
     Returns:
-        Words of letters and apostrophes with one space between them; None where something else is left, such as a
-        formula, a foreign letter or an abbreviation whose words are not known.
+        Words of letters and apostrophes with one space between them; None if anything else remains, such as a formula,
+        a foreign letter or an unknown abbreviation.
     """
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub("[‘’`´]", "'", text)

@@ -1,4 +1,4 @@
-"""Words as they are said: numbers in words, and the readings that a written token may have.
+"""Spoken forms: numbers in words, and the possible readings of a written token.
 
 Recognisers write one spoken word in several ways ("12-ounce", "twelve ounce"; "I'd", "I would"; "7:30 a.m.").
 Grammar and recognised words are compared through `readings`, so that these differences do not count.
@@ -86,7 +86,7 @@ def ordinal_words(n: int) -> str:
 
 
 def with_articles(words: Sequence[str]) -> list[str]:
-    """The words with "a" and "an" as the next word's sound wants them; grammars need not care.
+    """The words with "a" or "an" chosen by the sound of the next word, so that grammars need not distinguish them.
 
     An "a" before or after another single letter is spelled, and stays.
     """
@@ -117,14 +117,14 @@ def canonical(word: str) -> Reading:
 
 
 def readings(text: str, spellings: Mapping[str, Reading] | None = None) -> list[tuple[Reading, ...]]:
-    """What each token of a text may stand for, in order.
+    """The possible readings of each token of a text, in order.
 
     Case, punctuation and hyphens are ignored, contractions are expanded, and digits become words: "12" reads
     ("twelve",) or, digit by digit, ("one", "two"). Capitals among other words may be letters: "the AC".
 
     Args:
         text: anything a recogniser wrote.
-        spellings: other spelling to the words that it stands for.
+        spellings: alternative spelling to its words.
 
     Returns:
         One entry per token: its readings, the most usual first. Empty for a text without words.
@@ -139,7 +139,7 @@ def readings(text: str, spellings: Mapping[str, Reading] | None = None) -> list[
 
 
 def plain(text: str) -> str:
-    """A text's words in one agreed form (first readings, single spaces), equal however it was written."""
+    """The words of a text in one canonical form (first readings, single spaces), independent of its spelling."""
     return " ".join(word for token in readings(text) for word in token[0])
 
 

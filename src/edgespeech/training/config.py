@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core.config import explain
@@ -31,11 +39,18 @@ class Source(_Strict):
         repeat: how often each utterance comes in an epoch; 0.5 takes a seeded half, another one each epoch.
         sounds_only: the language that the corpus speaks, as espeak-ng names it (`de`, `fr-fr`): its sounds are learned
             and not its words. None learns the words, which are English.
+        teacher_only: learn from the teacher alone (`edgespeech.training.teacher`); the utterances need no words.
     """
 
     corpus: str
     repeat: Annotated[float, Field(gt=0)] = 1.0
     sounds_only: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$")] | None = None
+    teacher_only: bool = False
+
+    @property
+    def learns_words(self) -> bool:
+        """Whether the words of its utterances are learned."""
+        return self.sounds_only is None and not self.teacher_only
 
 
 class Sounds(_Strict):
@@ -50,6 +65,27 @@ class Sounds(_Strict):
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Teach(_Strict):
+    """The auxiliary loss on a teacher's features (`edgespeech.training.teacher`).
+
+    Attributes:
+        name: of the teacher.
+        layer: how many of the transcriber's layers imitate it.
+        weight: of the loss, which is a mean over the transcriber's frames.
+        loss: `cosine`, or `l1_cosine`, which adds the mean absolute difference.
+        dims: numbers that the teacher's features are reduced to.
+        delay_frames: transcriber frames that the student comes after the teacher, which has the whole utterance
+            before it: so much of what follows the student may use.
+    """
+
+    name: str
+    layer: Positive
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    loss: Literal["cosine", "l1_cosine"] = "l1_cosine"
+    dims: Annotated[int, Field(ge=1, le=1024)] = 128
+    delay_frames: Annotated[int, Field(ge=0, le=25)] = 2
+
+
 class Watch(_Strict):
     """How a run is watched: greedy word error rates of its averaged model at checkpoints.
 
@@ -62,6 +98,11 @@ class Watch(_Strict):
     every: Positive = 1
     utterances: Positive = 60
     tuning: tuple[str, ...] = ()
+
+
+def hashed_names(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration under the field names of its hash, so that renaming a field keeps earlier hashes valid."""
+    return {"treatment" if name == "compressor" else name: value for name, value in values.items()}
 
 
 class TrainConfig(_Strict):
@@ -95,6 +136,7 @@ class TrainConfig(_Strict):
         ctc_only_steps: so many steps train the transcriber alone, by CTC. A model that is trained as a whole from the
             start learns what is usually written long before it learns to hear.
         sounds: the auxiliary loss on a lower layer; none leaves it out.
+        teacher: the auxiliary loss on a teacher's features; none leaves it out.
         average: decay of the exponential average of the weights, which is what is kept.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
             whichever of the two is faster on the machine that starts the run; the run stays with it.
@@ -102,8 +144,11 @@ class TrainConfig(_Strict):
             whole steps, since one long utterance in a batch makes all of the batch long.
         patient_s: the longest of those silences.
         loss_mib: memory bound of the transducer loss.
-        treatment: the compression technique that the started model is treated with, see
-            `edgespeech.training.compressor`; none leaves it out.
+        fast_emit: FastEmit's lambda: the gradient of emitting a label is multiplied by 1 + lambda, so that labels come
+            earlier (J. Yu et al., ICASSP 2021, arXiv:2010.11148). From 0, which leaves it out, to 1; NeMo recommends
+            1e-4 to 1e-2.
+        compressor: the compression technique applied during training, see `edgespeech.training.compressor`; none by
+            default. Earlier files call it `treatment`.
         save_every: steps between checkpoints.
         watch: see `Watch`; the run's steps do not depend on it. None leaves it out.
     """
@@ -130,13 +175,17 @@ class TrainConfig(_Strict):
     ctc: Annotated[float, Field(ge=0)] = 0.3
     ctc_only_steps: Annotated[int, Field(ge=0)] = 0
     sounds: Sounds | None = None
+    teacher: Teach | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     patient_steps: Share = 0.0
     patient_s: Annotated[float, Field(gt=0, le=10)] = 3.0
     loss_mib: Annotated[float, Field(gt=0)] = 64.0
+    fast_emit: Share = 0.0
     save_every: Positive = 500
-    treatment: dict[str, Any] | None = None
+    compressor: dict[str, Any] | None = Field(
+        default=None, validation_alias=AliasChoices("compressor", "treatment")
+    )
     watch: Watch | None = None
 
     @field_validator("model")
@@ -151,13 +200,22 @@ class TrainConfig(_Strict):
         AugmentConfig.from_mapping(values)
         return values
 
-    @field_validator("treatment")
+    @field_validator("teacher")
     @classmethod
-    def _treatment(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
-        if values is not None:
-            from edgespeech.training.compressor import check_treatment
+    def _teacher(cls, value: Teach | None) -> Teach | None:
+        if value is not None:
+            from edgespeech.training.teacher import teacher_kind
 
-            check_treatment(values)
+            teacher_kind(value.name)
+        return value
+
+    @field_validator("compressor")
+    @classmethod
+    def _compressor(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        if values is not None:
+            from edgespeech.training.compressor import check_compressor
+
+            check_compressor(values)
         return values
 
     @model_validator(mode="after")
@@ -166,12 +224,19 @@ class TrainConfig(_Strict):
             raise ValueError(f"warmup_steps: {self.warmup_steps} must not be above steps, {self.steps}")
         if self.until is not None and self.until > self.steps:
             raise ValueError(f"until: {self.until} must not be above steps, {self.steps}")
-        if self.treatment is not None and self.init is None:
-            raise ValueError("init: a treatment expects a trained model to start from")
+        if self.compressor is not None and self.init is None:
+            raise ValueError("init: a compressor expects a trained model to start from")
         if self.sounds is None and any(source.sounds_only for source in self.speech):
             raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
-        if all(source.sounds_only for source in self.speech):
+        if not any(source.learns_words for source in self.speech):
             raise ValueError("speech: expects a corpus whose words are learned (without sounds_only)")
+        if any(source.teacher_only for source in self.speech):
+            if self.teacher is None:
+                raise ValueError(
+                    "teacher_only: expects the loss on a teacher's features (teacher: {name: ...})"
+                )
+            if self.sounds is not None:
+                raise ValueError("teacher_only: expects no loss on sounds, which such speech does not have")
         return self
 
     @property
@@ -186,15 +251,19 @@ class TrainConfig(_Strict):
         """A hash of what its steps depend on. A setting that came later is left out where it is not used, so that
         older runs keep theirs.
         """
-        told = self.model_dump(mode="json", exclude={"until", "watch"})
-        for name in ("treatment", "rooms"):
+        told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
+        for name in ("treatment", "rooms", "teacher"):
             if told[name] is None:
                 del told[name]
+        if not self.fast_emit:
+            del told["fast_emit"]
         if not self.patient_steps:
             del told["patient_steps"], told["patient_s"]
         for source in told["speech"]:
             if source["sounds_only"] is None:
                 del source["sounds_only"]
+            if not source["teacher_only"]:
+                del source["teacher_only"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @property

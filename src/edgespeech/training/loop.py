@@ -2,14 +2,13 @@
 
 A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
 seconds), and `model/`, the averaged weights as they are now, which work as they are. The state is written before the
-model, and `state.json`, which says of which step both are, after it: a run that was killed between them writes the model
-of its state when it is taken up.
+model, and `state.json`, which gives the step of both, after it: a run that was killed between them writes the model of
+its state when it is taken up.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.labels import BLANK
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.loss import transducer_loss
@@ -30,9 +29,10 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import save_codes
 from edgespeech.training.batches import Batch, Batches, loader
-from edgespeech.training.compressor import Treated
+from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
+from edgespeech.training.processes import Processes, join_processes
 from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
@@ -46,11 +46,14 @@ from edgespeech.training.state import (
     note_step,
     save_state,
 )
+from edgespeech.training.taught import learn_from
+from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"
 MODEL = "model"
 SOUNDS = "sounds"
+TEACHER = "teacher"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
 """Utterances whose augmented features give the mean and deviation of each mel band."""
@@ -58,42 +61,22 @@ _STATISTICS_OF = 200
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A step's losses, each summed over the process's utterances and divided by all labels of the step."""
+    """A step's losses, each summed over the process's utterances and divided by all labels of the step.
+
+    The teacher's is divided by all frames of the step.
+    """
 
     transducer: Tensor
     ctc: Tensor
     sounds: Tensor
+    teacher: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
         """What a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
-        return self.transducer + ctc * self.ctc + sounds * self.sounds
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """This process among those of torchrun; alone it is number 0 of 1."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Whether this one writes files and prints."""
-        return self.rank == 0
-
-    def sum(self, tensors: list[Tensor]) -> None:
-        """Add up tensors over all processes, in place."""
-        if self.world == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
-        start = 0
-        for tensor in tensors:
-            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-            start += tensor.numel()
+        total = self.transducer + ctc * self.ctc + sounds * self.sounds
+        return total if config.teacher is None else total + config.teacher.weight * self.teacher
 
 
 def train(
@@ -122,7 +105,7 @@ def train(
         EdgeSpeechError: the speech, the configuration or a kept state is wrong, or a loss is not a number
             (the batch's utterances are then in `failed.json`).
     """
-    here = _join_processes()
+    here = join_processes()
     torch.manual_seed(config.seed)
     packed = None if shards is None else Shards(shards)
     speech = load_speech(config.speech, longest_s=config.longest_s, shards=packed)
@@ -134,18 +117,30 @@ def train(
         inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
         sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
+    lessons = None
+    if (teach := config.teacher) is not None:
+        lessons = learn_from(teach, speech, model.config.frame_s, quiet=quiet or not here.leads)
+        trained[TEACHER] = TeacherHead(model.transcriber, teach.layer, teach.dims, teach.loss)
     noises = load_noises(*config.noise_corpora, shards=packed)
     rooms = load_noises(*config.room_corpora, shards=packed)
     batches = Batches(
-        config, speech, labels, noises, rooms=rooms, sounds=sounds, rank=here.rank, world=here.world
+        config,
+        speech,
+        labels,
+        noises,
+        rooms=rooms,
+        sounds=sounds,
+        lessons=lessons,
+        rank=here.rank,
+        world=here.world,
     )
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
     elif isinstance(config.init, str) and (run := _init_folder(config.init) / STATE).is_file():
         load_average(run, trained)
         _take_shipped(model, config.init)
-    treated = Treated(config.treatment, model, config.steps)
-    treated.to(here.device)
+    compressors = Compressors(config.compressor, model, config.steps)
+    compressors.to(here.device)
     trained.to(here.device).train()
     optimiser = torch.optim.AdamW(
         trained.parameters(),
@@ -154,23 +149,26 @@ def train(
         weight_decay=config.weight_decay,
         fused=True,
     )
-    if own := list(treated.parameters()):
+    if own := list(compressors.parameters()):
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
-    identity = Identity(config.sha256, speech.sha256, precision)
+    taught_by = "" if lessons is None else f" {lessons.sha256}"
+    identity = Identity(config.sha256, speech.sha256 + taught_by, precision)
     watcher = None
     if config.watch is not None and here.leads:
         watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
     step = 0
     if (folder / STATE).is_file():
-        step = load_state(folder / STATE, identity, trained, optimiser, average, treated)
+        step = load_state(folder / STATE, identity, trained, optimiser, average, compressors)
     provenance = _provenance(config, speech, here) | {"precision": precision}
+    if lessons is not None:
+        provenance["teacher_sha256"] = lessons.sha256
     end = min(stop for stop in (config.steps, config.until, until) if stop is not None)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
 
     def save_average() -> None:
-        averaged = _averaged(average, treated, model.config, folder / MODEL)
+        averaged = _averaged(average, compressors, model.config, folder / MODEL)
         about = provenance | {"step": str(step)}
         if watcher is not None and (step % watcher.every == 0 or step == end):
             rates = watcher.measure(averaged.to(here.device).eval(), step - 1)
@@ -187,14 +185,14 @@ def train(
         rate = config.rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        treated.enter(step, rate)
+        compressors.enter(step, rate)
         losses = _losses(trained, batch, config, precision, step, here)
-        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, treated)
-        told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
+        norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
+        told = torch.stack([losses.transducer, losses.ctc, losses.sounds, losses.teacher]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
-        treated.after(step, rate)
+        compressors.after(step, rate)
         average.update(trained, step)
         step += 1
         progress.step(
@@ -203,12 +201,13 @@ def train(
             loss=float(told[0]),
             ctc=float(told[1]),
             sounds=float(told[2]),
+            **({} if lessons is None else {"teacher": float(told[3])}),
             norm=float(norm),
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
             progress.saving()
-            save_state(folder / STATE, identity, step, trained, optimiser, average, treated)
+            save_state(folder / STATE, identity, step, trained, optimiser, average, compressors)
             save_average()
             note_step(folder / STATE, identity, step)
     progress.close()
@@ -222,26 +221,14 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
-def _join_processes() -> Processes:
-    """Find the other processes of torchrun: NCCL between GPUs, gloo between processors."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if world > 1:
-        distributed.init_process_group("nccl" if cuda else "gloo")
-    if cuda:
-        torch.cuda.set_device(device)
-    return Processes(rank, world, device)
-
-
 def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     """The model before the first step: from nothing, or from another run's."""
     if config.init is None:
         size = int(config.model["vocabulary"])
-        texts = sorted({item.text for item in speech.items if item.sounds_only is None})
+        texts = sorted({item.text for item in speech.items if item.learns_words})
         tokeniser = Tokeniser.train(texts, size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
-    earlier = mean_model([_init_model(init) for init in config.inits])
+    earlier = average_checkpoints([_init_model(init) for init in config.inits])
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
     for name, value in wanted.to_mapping().items():
@@ -267,7 +254,7 @@ def _init_model(init: str) -> Path:
 
 
 def _take_shipped(model: Transducer, init: str) -> None:
-    """Fill in what a run's model holds: its average as its treatment, if any, has left it."""
+    """Fill in what a run's model holds: its average as its compressor, if any, has left it."""
     shipped = load_model(_init_model(init)).model.state_dict()
     model.load_state_dict({n: t for n, t in shipped.items() if not n.startswith("ctc.")}, strict=False)
 
@@ -302,7 +289,7 @@ def _losses(
     # that the optimiser's state is one that a file can hold.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero)
+        return Losses(zero, zero, zero, zero)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -324,6 +311,7 @@ def _losses(
             counts,
             blank=BLANK,
             memory_mib=config.loss_mib,
+            fast_emit=config.fast_emit,
         ).sum()
     # An augmented utterance can be too fast for CTC: it then says nothing. Without weight it only costs time.
     uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
@@ -332,7 +320,11 @@ def _losses(
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
         sounds = trained[SOUNDS](heard_lengths, said, said_counts)
-    return Losses(*(loss / batch.global_labels for loss in (transducer, ctc, sounds)))
+    teacher = zero.detach()
+    if batch.taught is not None:
+        teacher = trained[TEACHER](batch.taught) / batch.taught.global_frames
+    labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
+    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher)
 
 
 def _update(
@@ -341,13 +333,13 @@ def _update(
     loss: Tensor,
     clip: float,
     here: Processes,
-    treated: Treated,
+    compressors: Compressors,
 ) -> Tensor:
     """One step of the optimiser; returns the gradient's norm before clipping."""
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     here.sum([p.grad for p in trained.parameters() if p.grad is not None])
-    treated.leave()
+    compressors.leave()
     norm = nn.utils.clip_grad_norm_(trained.parameters(), clip)
     if torch.isfinite(norm):
         optimiser.step()
@@ -362,6 +354,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "loss": str(losses[0].item()),
         "ctc": str(losses[1].item()),
         "sounds": str(losses[2].item()),
+        "teacher": str(losses[3].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
@@ -371,12 +364,12 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
     )
 
 
-def _averaged(average: Average, treated: Treated, config: ModelConfig, folder: Path) -> Transducer:
-    """The averaged model as it ships; the codes of a treated one are written into its folder."""
+def _averaged(average: Average, compressors: Compressors, config: ModelConfig, folder: Path) -> Transducer:
+    """The averaged model as it ships; the codes of compressed matrices are written into its folder."""
     model = Transducer(config)
     prefix = f"{MODEL}."
     own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
-    shipped, codes = treated.finish(own)
+    shipped, codes = compressors.finish(own)
     model.load_state_dict(shipped)
     if codes:
         save_codes(folder, codes)
@@ -395,8 +388,8 @@ def _provenance(config: TrainConfig, speech: Speech, here: Processes) -> dict[st
     device = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else platform.machine()
     inits = [sha256_file(_init_model(init) / WEIGHTS) for init in config.inits]
     start = {"init_sha256": ", ".join(inits)} if inits else {}
-    if config.treatment is not None:
-        start |= {"treatment": json.dumps(config.treatment, sort_keys=True)}
+    if config.compressor is not None:
+        start |= {"compressor": json.dumps(config.compressor, sort_keys=True)}
     return start | {
         "run": config.name,
         "config_sha256": config.sha256,

@@ -79,6 +79,8 @@ class Progress:
             f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
             f"sounds {line['sounds']:.3f}  {line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
         )
+        if "teacher" in line:
+            text += f"  teacher {line['teacher']:.3f}"
         text += "".join(
             f"  {name} {100 * rate:.1f} %" for name, rate in self._watched.items() if name != "wer step"
         )

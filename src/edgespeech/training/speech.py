@@ -31,6 +31,7 @@ class Item:
 
     Attributes:
         sounds_only: see `Source`.
+        learns_words: likewise.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Item:
     start: int
     samples: int
     sounds_only: str | None = None
+    learns_words: bool = True
 
     @property
     def seconds(self) -> float:
@@ -66,9 +68,16 @@ class Speech:
 
     def samples(self, item: Item) -> Samples:
         """An utterance's samples in [-1, 1], with shape `(N,)`."""
+        return as_float(self._stored(item))
+
+    def audio_sha256(self, item: Item) -> str:
+        """A hash of an utterance's samples."""
+        return hashlib.sha256(self._stored(item).tobytes()).hexdigest()
+
+    def _stored(self, item: Item) -> NDArray[np.int16]:
         if not self._open:  # opened by each process for itself
             self._open = [store.open() for store in self._stores]
-        return as_float(self._open[item.corpus][item.start : item.start + item.samples])
+        return self._open[item.corpus][item.start : item.start + item.samples]
 
 
 def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards | None = None) -> Speech:
@@ -97,7 +106,7 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
         stores.append(store)
         for utterance, (start, samples) in zip(manifest.utterances, store.spans, strict=True):
             where = f"{manifest.name}: utterance {utterance.id}"
-            if not utterance.text.strip():
+            if not (utterance.text.strip() or source.teacher_only):
                 raise bad(where, "text", utterance.text, "words to learn")
             if samples > longest_s * SAMPLE_RATE:
                 raise bad(where, "duration", samples / SAMPLE_RATE, f"at most longest_s, {longest_s} s")
@@ -109,6 +118,7 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
                     start=start,
                     samples=samples,
                     sounds_only=source.sounds_only,
+                    learns_words=source.learns_words,
                 )
             )
     sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -227,14 +237,14 @@ def run_manifests(config: TrainConfig) -> dict[str, Manifest]:
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:
-    """The labels of each utterance; none where its sounds alone are learned.
+    """The labels of each utterance; none where its words are not learned.
 
     Raises:
         EdgeSpeechError: words that no piece writes, or more labels than transcriber frames.
     """
     encoded: list[list[int]] = []
     for item in items:
-        if item.sounds_only is not None:
+        if not item.learns_words:
             encoded.append([])
             continue
         labels = tokeniser.encode(item.text)

@@ -19,7 +19,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 
 _FORMAT = "edgespeech-training-1"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_TREATED = "treated"
+_TREATED = "treated"  # the name of the compressors in a state file
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def save_state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
-    treated: nn.Module,
+    compressors: nn.Module,
 ) -> None:
     """Write everything that the next step depends on.
 
@@ -64,14 +64,14 @@ def save_state(
         identity: of the run.
         step: how many steps are done.
         model: all that is trained: its weights.
-        optimiser: AdamW over the model's parameters, in their order, and what is treated.
+        optimiser: AdamW over the model's parameters, in their order, and of the compressors.
         average: of the weights.
-        treated: what a compression technique knows of the weights; see `edgespeech.training.compressor`.
+        compressors: their state; see `edgespeech.training.compressor`.
     """
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.weights.items()}
-    tensors |= {f"{_TREATED}.{k}": v for k, v in treated.state_dict().items()}
-    for name, parameter in _trained(model, treated):
+    tensors |= {f"{_TREATED}.{k}": v for k, v in compressors.state_dict().items()}
+    for name, parameter in _trained(model, compressors):
         moments = optimiser.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments}
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -107,9 +107,9 @@ def load_state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
-    treated: nn.Module,
+    compressors: nn.Module,
 ) -> int:
-    """Take a run up again: fills the model, the optimiser, the average and what is treated.
+    """Take a run up again: fills the model, the optimiser, the average and the compressors.
 
     Returns:
         How many steps were done.
@@ -131,10 +131,10 @@ def load_state(
     try:
         model.load_state_dict(_under(tensors, "model"))
         average.weights = {k: v.to(average.weights[k].device) for k, v in _under(tensors, "average").items()}
-        treated.load_state_dict(_under(tensors, _TREATED))
+        compressors.load_state_dict(_under(tensors, _TREATED))
     except (RuntimeError, KeyError) as error:
         raise EdgeSpeechError(f"{path}: another model's weights: {error}") from error
-    for name, parameter in _trained(model, treated):
+    for name, parameter in _trained(model, compressors):
         if f"{_MOMENTS[0]}.{name}" in tensors:
             moments = {m: tensors[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS}
             count = torch.tensor(float(step), device=parameter.device)
@@ -176,9 +176,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return header, tensors
 
 
-def _trained(model: nn.Module, treated: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def _trained(model: nn.Module, compressors: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """All parameters that the optimiser knows, by the names of the file."""
-    own = [(f"{_TREATED}.{name}", parameter) for name, parameter in treated.named_parameters()]
+    own = [(f"{_TREATED}.{name}", parameter) for name, parameter in compressors.named_parameters()]
     return [*model.named_parameters(), *own]
 
 

@@ -17,6 +17,7 @@ from edgespeech.contracts import Samples
 from edgespeech.core.files import TEMPORARY, owned, write_atomic
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest
+from edgespeech.errors import EdgeSpeechError
 
 FULL_SCALE = 32768.0
 _FORMAT = 2
@@ -76,14 +77,17 @@ def append_samples(file: BinaryIO, samples: Samples) -> Span:
 
 def write_raw(path: Path, pieces: Iterable[Samples]) -> list[Span]:
     """Write samples as they come, into a file that is there only when it is complete; returns where each lies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}{TEMPORARY}")
-    with owned(part) as file:
-        try:
-            spans = [append_samples(file, samples) for samples in pieces]
-            file.flush()
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with owned(part) as file:
+            try:
+                spans = [append_samples(file, samples) for samples in pieces]
+                file.flush()
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be written: {error.strerror or error}") from error
     return spans

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.labels import BLANK
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
-from edgespeech.metrics.wer import ErrorCounts, wer
-from edgespeech.metrics.word_errors import word_errors_of
+from edgespeech.metrics.word_errors import WordErrors, word_errors_of
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.settings import MAX_LABELS
@@ -28,6 +28,7 @@ from edgespeech.training.shards import Shards
 from edgespeech.training.speech import Speech, tuning_manifest
 from edgespeech.training.store import Store, as_float, decoded
 
+NORMALISER = "basic"
 _SEED = 17
 _TAIL_FRAMES = 50
 """Silence after an utterance, so that a streaming model says the last word."""
@@ -42,22 +43,29 @@ class Sample:
     spoken: Sequence[Features]
     speakers: Sequence[str] = ()
 
+    def word_errors(self, seed: int = 0) -> WordErrors:
+        """Counts errors of transcripts of these utterances, after the normaliser `basic`; the seed is of intervals."""
+        return word_errors_of(self.texts, NORMALISER, self.speakers or None, seed=seed)
 
-def tuning_sample(corpus: str, utterances: int, shards: Shards | None = None) -> Sample:
+
+def tuning_sample(
+    corpus: str, utterances: int, shards: Shards | None = None, *, tail_s: float = 0.0
+) -> Sample:
     """A seeded sample of a corpus that nothing is trained on.
 
     Args:
         corpus: a split, or a manifest in the work folder or wherever its path says.
         utterances: how many, or all that it has.
         shards: where it is; None finds it.
+        tail_s: silence behind each.
 
     Raises:
         EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
     """
     if shards is not None:
-        return _sample(*shards.corpus(corpus), utterances)
+        return _sample(*shards.corpus(corpus), utterances, tail_s)
     manifest = tuning_manifest(corpus)
-    return _sample(manifest, decoded(manifest), utterances)
+    return _sample(manifest, decoded(manifest), utterances, tail_s)
 
 
 def evaluation_sample(split: str) -> Sample:
@@ -70,13 +78,13 @@ def evaluation_sample(split: str) -> Sample:
     return _sample(manifest, decoded(manifest), len(manifest.utterances))
 
 
-def _sample(manifest: Manifest, store: Store, utterances: int) -> Sample:
+def _sample(manifest: Manifest, store: Store, utterances: int, tail_s: float = 0.0) -> Sample:
     samples, spans = store.open(), dict(zip((u.id for u in manifest.utterances), store.spans, strict=True))
     chosen = manifest.subset(utterances, _SEED).utterances
     spoken = [as_float(samples[start : start + length]) for start, length in (spans[u.id] for u in chosen)]
     return Sample(
         [u.text for u in chosen],
-        [log_mel_at_once(one) for one in spoken],
+        [log_mel_at_once(np.pad(one, (0, round(tail_s * SAMPLE_RATE)))) for one in spoken],
         [u.speaker or u.id for u in chosen],
     )
 
@@ -120,7 +128,7 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
     """The places of a seeded sample of the utterances whose words are learned, as many of each corpus."""
     by_corpus: dict[int, list[int]] = {}
     for place, item in enumerate(speech.items):
-        if item.sounds_only is None:
+        if item.learns_words:
             by_corpus.setdefault(item.corpus, []).append(place)
     each = -(-utterances // len(by_corpus))
     random = np.random.default_rng(_SEED)
@@ -129,12 +137,7 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
     """The word error rate of greedy search without a language model, after the normaliser `basic`."""
-    return wer(sample_errors(model, tokeniser, sample))
-
-
-def sample_errors(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> list[ErrorCounts]:
-    """The same by utterance."""
-    return word_errors_of(sample.texts).counts(transcripts(model, tokeniser, sample.spoken))
+    return sample.word_errors().wer(transcripts(model, tokeniser, sample.spoken))
 
 
 def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:

@@ -1,10 +1,12 @@
-"""Measure means of models on speech for tuning, and print a line for each.
+"""Measure averages of two checkpoints on tuning speech, and print one line per average.
 
-python replication/rnnt/tune_mean.py FOLDER FOLDER [--shares 0 0.5 1] [--utterances N] [--beam B] [--leaving COST]
+python replication/rnnt/tune_average.py FOLDER FOLDER [--shares 0 0.5 1] [--utterances N] [--beam B]
+    [--grammar-penalty NATS]
 
-A share is the second model's; 0 is the first one alone. The speech is `assistant_dev` and `assistant_dev_accents`, as
-they are and in rooms with household noise; no test is heard. Beside the word error rates stand the shares of coffee
-orders that are accepted. With `--leaving` these alone are heard, by a search that is led as that of `edge-command` is.
+A share is the weight of the second model; 0 is the first one alone. The speech is `assistant_dev` and
+`assistant_dev_accents`, clean and in rooms with household noise; no evaluation corpus is used. Each line has the word
+error rates and the shares of coffee orders that are accepted. With `--grammar-penalty` only the coffee orders are
+decoded, with the grammar constraint of `edge-command`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import load_fusion
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.metrics.word_errors import word_errors_of
-from edgespeech.model.average import mean_model
+from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import Trained, load_model
 from edgespeech.search.constraint import GrammarScores
 from edgespeech.search.settings import BEAM
@@ -35,31 +37,31 @@ SNR_DB = ((10.0, 20.0), (0.0, 10.0))
 DOMAIN = "coffee"
 _ORDER = "orderDrink"
 
-Heard = tuple[Sequence[Utterance], Sequence[Features]]
+Spoken = tuple[Sequence[Utterance], Sequence[Features]]
 
 
-def conditions(utterances: int, *, orders: bool = False) -> dict[str, Heard]:
-    """The speech of each condition, by its name; all of it, or the orders."""
-    heard: dict[str, Heard] = {}
+def conditions(utterances: int, *, orders: bool = False) -> dict[str, Spoken]:
+    """The speech of each condition, by its name: all utterances, or the coffee orders alone."""
+    found: dict[str, Spoken] = {}
     for name in SPEECH:
         items, spoken = hear(name, utterances, SNR_DB)
         kept = [place for place, item in enumerate(items) if not orders or item.intent == _ORDER]
         items, spoken = [items[place] for place in kept], [[some[place] for place in kept] for some in spoken]
         names = (name, *(f"{name}, {low:g} to {high:g} dB" for low, high in SNR_DB))
-        heard |= {condition: (items, some) for condition, some in zip(names, spoken, strict=True)}
-    return heard
+        found |= {condition: (items, some) for condition, some in zip(names, spoken, strict=True)}
+    return found
 
 
-def told(trained: Trained, heard: Mapping[str, Heard], beam: int, leaving: float | None = None) -> str:
-    """A line: word error rates, and orders accepted, in each condition; with the cost of leaving their grammar, led."""
+def summary(trained: Trained, speech: Mapping[str, Spoken], beam: int, penalty: float | None = None) -> str:
+    """One line of word error rates and shares of accepted orders by condition; with a penalty, constrained decoding."""
     grammar = load_grammar(DOMAIN)
     scores = None
-    if leaving is not None:
+    if penalty is not None:
         fusion = load_fusion(shipped_models() / "domains" / DOMAIN, trained.model.config.vocabulary)
         assert fusion is not None  # it ships
-        scores = GrammarScores(fusion, grammar.graph, trained.tokeniser.pieces, leaving)
+        scores = GrammarScores(fusion, grammar.graph, trained.tokeniser.pieces, penalty)
     parts = []
-    for condition, (items, features) in heard.items():
+    for condition, (items, features) in speech.items():
         texts = said(trained, features, beam) if scores is None else led(trained, features, beam, scores)
         rate = word_errors_of([item.text for item in items]).wer(texts)
         orders = [
@@ -81,14 +83,14 @@ def main() -> None:
     options.add_argument("--utterances", type=int, default=150)
     options.add_argument("--beam", type=int, default=BEAM)
     options.add_argument(
-        "--leaving", type=float, metavar="COST", help="of leaving the orders' grammar, in nats"
+        "--grammar-penalty", type=float, metavar="NATS", help="decode orders with this grammar constraint"
     )
     given = options.parse_args()
     fusion = load_model(EdgeFp32().folder()).fusion
-    heard = conditions(given.utterances, orders=given.leaving is not None)
+    speech = conditions(given.utterances, orders=given.grammar_penalty is not None)
     for share in given.shares:
-        mean = replace(mean_model(given.models, [1 - share, share]), fusion=fusion)
-        print(f"{share:g}: {told(mean, heard, given.beam, given.leaving)}", flush=True)
+        average = replace(average_checkpoints(given.models, [1 - share, share]), fusion=fusion)
+        print(f"{share:g}: {summary(average, speech, given.beam, given.grammar_penalty)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""What the pages of arms have in common: the block and the plots of all arms, and the command that trains and measures.
+
+A page of arms is a folder `replication/NAME` whose `config.yaml` has `families` (`edgespeech.arms.configuration`), and
+what `edgespeech.arms.figures.check_arms` needs. It brings its claims, its own checks and blocks, and its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgespeech.arms.configuration import arms_of, train_arms
+from edgespeech.arms.figures import kept
+from edgespeech.arms.rescored import rescore_newest
+from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot
+from edgespeech.harness.checks import NO_RECORD, Page, View, parser
+from edgespeech.report.page import run
+
+PARETO = "pareto.svg"
+"""The plot of word errors against bytes and time."""
+
+
+def arms_block(record: View | None) -> str:
+    """The table of arms."""
+    rows = kept(record, "arms")
+    return NO_RECORD if record is None or rows is None else arms_table(rows, record["config"])
+
+
+def arms_and_plot_block(record: View | None) -> str:
+    """The table of arms, and the plot of word errors against bytes and time."""
+    table = arms_block(record)
+    return table if table == NO_RECORD else f"{table}\n![word errors against bytes and time]({PARETO})\n"
+
+
+def arms_plots(record: View | None, curve: str | None = None, axis: str = "bits") -> dict[str, str]:
+    """Plots of the arms, by file name: `PARETO`, and the curve of word errors against bits or zeros.
+
+    Args:
+        record: of the page.
+        curve: file name of the curve; None leaves it out.
+        axis: of the curve, `bits` or `sparsity`.
+    """
+    rows = kept(record, "arms")
+    if record is None or rows is None:
+        return {}
+    drawn = {} if curve is None else {curve: curve_plot(rows, record["config"]["control"], axis)}
+    return {**drawn, PARETO: pareto_plot(rows)}
+
+
+def main_of_arms(
+    page: Page, about: str | None, words: Sequence[str] | None, snapshots: Mapping[str, int] | None = None
+) -> None:
+    """The command of a page of arms: the full profile trains first, `--only` some arms; `--rescore` does neither.
+
+    Args:
+        page: whose.
+        about: its docstring.
+        words: of the command line.
+        snapshots: models on the way that are kept, by the arm's name.
+
+    Raises:
+        EdgeSpeechError: as `train_arms`, `rescore_newest` and `edgespeech.report.page.run` do.
+    """
+    options = parser(about)
+    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
+    options.add_argument(
+        "--rescore", action="store_true", help="score the published transcripts again, and no more"
+    )
+    given = options.parse_args(words)
+    if given.rescore:
+        rescore_newest(page)
+    elif given.profile == "full" and not given.render:
+        processes = page.config()["processes"]
+        train_arms(arms_of(page.folder), given.only, processes=processes, snapshots=snapshots)
+    run(page, profile=given.profile, render_only=given.render or given.rescore)
