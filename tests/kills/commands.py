@@ -52,9 +52,15 @@ Worked = Callable[[], None]
 
 
 class Command(Protocol):
-    """A command in a folder of its own."""
+    """A command in a folder of its own.
+
+    Attributes:
+        name: of the command.
+        warms: whether the process that forks may run it too; where torch has computed gradients, no fork can.
+    """
 
     name: str
+    warms: bool
 
     def prepare(self, folder: Path) -> None:
         """Make what the command reads."""
@@ -119,6 +125,7 @@ class Train:
     """`edgespeech train`: four steps, a checkpoint after the second and the last."""
 
     name = "train"
+    warms = False
 
     def prepare(self, folder: Path) -> None:
         torch.set_num_threads(1)
@@ -185,6 +192,7 @@ class Evaluate:
     """`edgespeech evaluate --resume`: four utterances; the recogniser's process is a stand-in that knows the words."""
 
     name = "evaluate"
+    warms = True
     n = 4
 
     def prepare(self, folder: Path) -> None:
@@ -285,6 +293,7 @@ class Report:
     """
 
     name = "report"
+    warms = False
     page = "# Page\n\n<!-- table:headline -->\n<!-- /table -->\n\n<!-- text:claims -->\n<!-- /text -->\n"
 
     def prepare(self, folder: Path) -> None:
@@ -334,6 +343,7 @@ class Fetch:
     """`edgespeech fetch`: one split of a corpus, then the other, of one archive; and a corpus of text."""
 
     name = "fetch"
+    warms = True
 
     def prepare(self, folder: Path) -> None:
         audio, text = Server(), Server()

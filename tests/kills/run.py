@@ -62,6 +62,10 @@ class Trials:
         with contextlib.redirect_stdout(io.StringIO()):
             command.prepare(self._folder)
         shutil.copytree(self._folder, self._template)
+        if command.warms:  # what this process has in its caches, each fork has
+            with contextlib.redirect_stdout(io.StringIO()):
+                command.run(self._folder, lambda: None)
+            self._reset()
         self._before = files(self._folder)
         if self._process(None) != 0:
             raise AssertionError(f"{command.name}, undisturbed: {self._log.read_text()}")
@@ -73,6 +77,10 @@ class Trials:
         self._units = self._work.stat().st_size
         self._after: Files = files(self._folder)
         self._end = command.end(self._folder)
+
+    def _reset(self) -> None:
+        shutil.rmtree(self._folder)
+        shutil.copytree(self._template, self._folder)
 
     def _process(self, at: int | None, disturbance: Disturbance = "kill") -> int:
         """Run the command in a process of its own: its exit status, or minus its signal."""
@@ -100,8 +108,7 @@ class Trials:
 
     def disturbed(self, at: int, disturbance: Disturbance) -> list[str]:
         """Disturb a run at a point, and run it again; returns what is wrong then."""
-        shutil.rmtree(self._folder)
-        shutil.copytree(self._template, self._folder)
+        self._reset()
         problems = []
         status = self._process(at, disturbance)
         if status != EXPECTED[disturbance]:
