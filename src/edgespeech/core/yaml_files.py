@@ -96,21 +96,11 @@ def load_yaml(path: Path, *, loader: Any = None, name: str | None = None) -> Any
         EdgeSpeechError: it is too large, not UTF-8, not YAML, or beyond a limit.
     """
     where = name or str(path)
-    return parse_yaml(where, yaml_bytes(path, where), loader or LimitedLoader)
-
-
-def yaml_bytes(path: Path, where: str) -> bytes:
-    """What a YAML file holds; `where` names it in errors.
-
-    Raises:
-        OSError: it cannot be read; the caller knows what it is for.
-        EdgeSpeechError: it is too large.
-    """
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise EdgeSpeechError(f"{where}: not YAML: larger than {MAX_BYTES} bytes")
-    return data
+    return parse_yaml(where, data, loader or LimitedLoader)
 
 
 def parse_yaml(where: str, data: bytes, loader: Any = LimitedLoader) -> Any:

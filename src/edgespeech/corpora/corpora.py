@@ -15,9 +15,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edgespeech.core.config import validated
-from edgespeech.core.files import visible
+from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.places import manifests_dir
-from edgespeech.core.yaml_files import parse_yaml, yaml_bytes
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.manifest import Sha256
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -297,16 +297,17 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    return _described(path, yaml_bytes(path, str(path)))
-
-
-@lru_cache(maxsize=512)  # to find a split, every corpus is read
-def _described(path: Path, data: bytes) -> Corpus:
-    """The description in a file with this content."""
-    corpus = validated(Corpus, parse_yaml(str(path), data), str(path))
-    if corpus.name != path.stem:
-        raise bad(str(path), "name", corpus.name, f"{path.stem!r}, as the file is called")
+    corpus = _described(path, sha256_file(path))
+    if corpus.name != name:
+        raise bad(str(path), "name", corpus.name, f"{name!r}, as the file is called")
     return corpus
+
+
+@lru_cache(maxsize=256)  # to find a split all descriptions are read, and many things ask for splits
+def _described(path: Path, sha256: str) -> Corpus:
+    """The description in a file with this hash."""
+    del sha256
+    return validated(Corpus, load_yaml(path), str(path))
 
 
 def split_names() -> dict[str, str]:

@@ -28,6 +28,18 @@ def ready(recogniser: Recogniser, loaded: Loaded | None, request: Request) -> Lo
     return loaded
 
 
+class Extractor(Protocol):
+    """What makes features of samples that arrive in pieces."""
+
+    def accept(self, samples: Samples, /) -> Features:
+        """Take samples and return the frames that they complete, with shape `(F, 80)`."""
+        ...
+
+    def finish(self) -> Features:
+        """The audio is over: return the last frames."""
+        ...
+
+
 class FeatureSearch(Protocol):
     """A search that takes features."""
 
@@ -49,9 +61,15 @@ class FeatureStream(PartialsStream, Generic[Search]):
 
     _search: Search
 
-    def __init__(self, pieces: Sequence[str], frame_s: float, final_s: float | None = None) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        frame_s: float,
+        final_s: float | None = None,
+        features: Extractor | None = None,
+    ) -> None:
         super().__init__(pieces, frame_s, final_s)
-        self._features = StreamingLogMel()
+        self._features = features or StreamingLogMel()
 
     def _hear(self, samples: Samples) -> None:
         self._search.accept(self._features.accept(samples))

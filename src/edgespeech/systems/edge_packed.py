@@ -1,4 +1,4 @@
-"""The packed on-device model, run by the native engine from features to word pieces."""
+"""The packed on-device model, run by the native engine from samples to word pieces."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ class _PackedStream(FeatureStream["PackedStream"]):
     _search: PackedStream
 
     def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
-        super().__init__(model.pieces, model.config.frame_s, final_s)
+        from edgespeech.packed.log_mel import NativeLogMel
+
+        super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
         self._opened = partial(model.open, beam)
         self._search = self._opened()
 

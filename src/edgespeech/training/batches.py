@@ -1,7 +1,7 @@
-"""Batches: which utterances a step takes, and their augmented features.
+"""Batches: the utterances of each step, and their augmented features.
 
-Everything about step s follows from the seed and s alone, so that a run that was stopped goes on as if it had
-not been, and any number of loader processes gives the same batches.
+The batch of step s depends only on the seed and s, so that a stopped run resumes exactly, and any number of loader
+processes gives the same batches.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from edgespeech.training.taught import Lessons
 from edgespeech.training.teacher import Taught
 
 _BUCKET_NOISE = 0.1
-"""Lengths are sorted after a factor of up to 1 +- this, so that epochs batch differently."""
+"""Lengths are sorted after a random factor of up to 1 +- this, so that batches differ between epochs."""
 _TALKERS = 60
-"""Utterances of the run's own speech that other talkers' babble is mixed from."""
+"""Number of utterances of the run's own speech for babble noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Batch:
         features: with shape `(B, F, 80)`.
         lengths: feature frames of each, with shape `(B,)`.
         labels: with shape `(B, U)`.
-        label_lengths: with shape `(B,)`; 0 where words are not learned.
+        label_lengths: with shape `(B,)`; 0 if words are not learned.
         sounds: with shape `(B, S)`, S sounds; S is 0 in a run that does not train on them.
         sound_lengths: with shape `(B,)`.
-        worded: the places of the utterances whose words are learned, with shape `(W,)`.
+        worded: indices of the utterances whose words are learned, with shape `(W,)`.
         ids: of the utterances.
-        global_labels: labels of the whole step, of all processes together; sounds where these alone are learned.
-        taught: what the teacher says of them; None in a run without one.
+        global_labels: number of labels of the whole step, over all processes; sounds if only these are learned.
+        taught: targets of the teacher; None in a run without one.
     """
 
     features: Tensor
@@ -67,7 +67,7 @@ class Batch:
 
 
 class Plan:
-    """Which utterances each step takes."""
+    """The utterances of each step."""
 
     def __init__(self, speech: Speech, *, batch_s: float, seed: int) -> None:
         self._speech, self._batch_s, self._seed = speech, batch_s, seed
@@ -76,7 +76,7 @@ class Plan:
         self._batches: list[list[int]] = []
 
     def at(self, step: int) -> tuple[int, list[int]]:
-        """The epoch of a step and the places of its utterances among `Speech.items`."""
+        """The epoch of a step and the indices of its utterances in `Speech.items`."""
         if step < self._first:
             self._epoch, self._first, self._batches = -1, 0, []
         while step >= self._first + len(self._batches):
@@ -115,10 +115,10 @@ class Batches(Dataset[Batch]):
         labels: of each utterance.
         noises: recorded noises by id.
         rooms: measured impulse responses by id.
-        sounds: of each utterance, where the run trains on them.
-        lessons: the teacher's, where the run has one.
-        rank: this process.
-        world: how many there are.
+        sounds: of each utterance, if the run trains on them.
+        lessons: of the teacher, if the run has one.
+        rank: of this process.
+        world: number of processes.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Batches(Dataset[Batch]):
         return replace(batch, taught=self._lessons.of(own, frames, [timing for _, timing in timed], seconds))
 
     def _weight(self, place: int) -> int:
-        """How many labels an utterance counts for in its step."""
+        """The number of labels of an utterance in its step."""
         if self._speech.items[place].sounds_only is None or self._sounds is None:
             return len(self._labels[place])
         return len(self._sounds[place])
@@ -183,7 +183,7 @@ class Batches(Dataset[Batch]):
         ]
 
     def watched(self, place: int, step: int) -> tuple[Features, Features]:
-        """An utterance as it is, and as the steps around this one hear it; the same draws at every step."""
+        """An utterance without augmentation, and augmented as around this step; the draws are always the same."""
         item = self._speech.items[place]
         samples = self._speech.samples(item)
         return log_mel_at_once(samples), self._heard(
@@ -193,7 +193,7 @@ class Batches(Dataset[Batch]):
     def _features(self, place: int, epoch: int, step: int) -> tuple[Features, Timing]:
         item = self._speech.items[place]
         strength = self._config.strength(step)
-        # The step is in the key: an utterance that an epoch holds twice is heard in two ways.
+        # The step is in the key, so that an utterance that is twice in an epoch is augmented in two ways.
         key = f"{epoch}/{step}/{item.corpus}/{item.id}"
         features, timing = self._heard(place, key, step, patient=self._is_patient(step))
         random = np.random.default_rng((self._config.seed, step, place))
@@ -201,12 +201,12 @@ class Batches(Dataset[Batch]):
         return masked, timing
 
     def _is_patient(self, step: int) -> bool:
-        """Whether a step hears its utterances between long silences."""
+        """Whether a step surrounds its utterances with long silences."""
         share = self._config.patient_steps
         return share > 0 and np.random.default_rng((self._config.seed, step)).random() < share
 
     def _heard(self, place: int, key: str, step: int, *, patient: bool) -> tuple[Features, Timing]:
-        """Augmented features, before spectral masking, and how they were moved in time."""
+        """Augmented features, before spectral masking, and their change in time."""
         strength = self._config.strength(step)
         silence_s = (0.0, self._config.patient_s) if patient else None
         samples = self._speech.samples(self._speech.items[place])
@@ -231,7 +231,7 @@ def collate(
     sounds: Sequence[Sequence[int]],
     worded: Sequence[int],
 ) -> Batch:
-    """Pad utterances into a batch; with none of them it is empty, with B = 0."""
+    """Pad utterances into a batch; without utterances it is empty, with B = 0."""
     size = len(features)
     frames = torch.zeros(size, max((len(f) for f in features), default=0), 80)
     for row, values in enumerate(features):
@@ -260,7 +260,7 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def loader(batches: Batches, steps: range, *, workers: int) -> Iterator[Batch]:
-    """The batches of some steps, in order, made by processes of their own (0: by this one)."""
+    """The batches of some steps, in order, made by separate processes (0: by this one)."""
     return iter(
         DataLoader(
             batches,

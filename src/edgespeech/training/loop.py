@@ -1,9 +1,8 @@
 """The training loop: one process, or several under torchrun, on the processor or on GPUs.
 
-A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
-seconds), and `model/`, the averaged weights as they are now, which work as they are. The state is written before the
-model, and `state.json`, which gives the step of both, after it: a run that was killed between them writes the model of
-its state when it is taken up.
+A run's folder has `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few seconds), and
+`model/`, the current averaged weights as a usable model. The state is written before the model, and `state.json`, which
+gives the step of both, after it: a run that was killed in between writes the model when it is resumed.
 """
 
 from __future__ import annotations
@@ -56,14 +55,13 @@ SOUNDS = "sounds"
 TEACHER = "teacher"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
-"""Utterances whose augmented features give the mean and deviation of each mel band."""
+"""Number of utterances for estimating the mean and deviation of each mel band."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A step's losses, each summed over the process's utterances and divided by all labels of the step.
-
-    The teacher's is divided by all frames of the step.
+    """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
+    teacher's by the number of frames.
     """
 
     transducer: Tensor
@@ -72,7 +70,7 @@ class Losses:
     teacher: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
-        """What a step minimises."""
+        """The weighted sum, which a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
         total = self.transducer + ctc * self.ctc + sounds * self.sounds
@@ -88,22 +86,22 @@ def train(
     quiet: bool = False,
     shards: Path | None = None,
 ) -> Path:
-    """Train, or go on where the folder's run was stopped.
+    """Train, or resume the stopped run of the folder.
 
     Args:
         config: the run.
-        folder: of the run, made when missing.
-        workers: processes that make batches beside each process that trains; 0 makes them in line.
-        until: stop after so many steps in all, as if killed; None does all of the run's.
+        folder: of the run, created if missing.
+        workers: number of batch-making processes per training process; 0 makes batches in the training process.
+        until: stop after this many steps in total, as if killed; None: all steps.
         quiet: no progress line.
-        shards: folder that all audio comes from (`edgespeech.training.shards`); None finds each corpus.
+        shards: folder with all audio (`edgespeech.training.shards`); None uses the corpora.
 
     Returns:
         The folder of the averaged model.
 
     Raises:
-        EdgeSpeechError: the speech, the configuration or a kept state is wrong, or a loss is not a number
-            (the batch's utterances are then in `failed.json`).
+        EdgeSpeechError: the speech, the configuration or a saved state is not valid, or a loss is not finite (the
+            batch's utterances are then in `failed.json`).
     """
     here = join_processes()
     torch.manual_seed(config.seed)
@@ -217,12 +215,12 @@ def train(
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:
-    """What a step's dropout is drawn from: the same after a kill, and another one in every process."""
+    """The seed of a step's dropout: the same after resuming, and different in every process."""
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
 def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
-    """The model before the first step: from nothing, or from another run's."""
+    """The model before the first step: with random weights, or from another run."""
     if config.init is None:
         size = int(config.model["vocabulary"])
         texts = sorted({item.text for item in speech.items if item.learns_words})
@@ -243,18 +241,18 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
 
 
 def _init_folder(init: str) -> Path:
-    """A run's or a model's folder as a run's file names it: from the project's folder on, unless it is absolute."""
+    """A run's or a model's folder as named in a configuration: relative to the project unless it is absolute."""
     return project_root() / init
 
 
 def _init_model(init: str) -> Path:
-    """The model in that folder."""
+    """The model's folder in that folder."""
     folder = _init_folder(init)
     return folder / MODEL if (folder / STATE).is_file() else folder
 
 
 def _take_shipped(model: Transducer, init: str) -> None:
-    """Fill in what a run's model holds: its average as its compressor, if any, has left it."""
+    """Load the averaged weights of a run, after its compressor if it had one."""
     shipped = load_model(_init_model(init)).model.state_dict()
     model.load_state_dict({n: t for n, t in shipped.items() if not n.startswith("ctc.")}, strict=False)
 
@@ -266,7 +264,7 @@ def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 def _precision(config: TrainConfig, folder: Path, model: Transducer, here: Processes) -> Precision:
-    """The precision of a run: as its file says, as it began, or whichever is faster here."""
+    """The precision of a run: as configured, as it began, or the faster one here."""
     if config.precision != "auto":
         return config.precision
     if (folder / STATE).is_file():
@@ -285,8 +283,8 @@ def _losses(
     """The losses of this process's share of a step. An empty share has losses of zero."""
     model = trained[MODEL]
     assert isinstance(model, Transducer)
-    # With a gradient of zero for every weight: a weight that a step leaves alone counts the step all the same, so
-    # that the optimiser's state is one that a file can hold.
+    # With a gradient of zero for every weight, so that the optimiser counts the step for all weights, as the format of
+    # its saved state requires.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
         return Losses(zero, zero, zero, zero)
@@ -313,7 +311,7 @@ def _losses(
             memory_mib=config.loss_mib,
             fast_emit=config.fast_emit,
         ).sum()
-    # An augmented utterance can be too fast for CTC: it then says nothing. Without weight it only costs time.
+    # An augmented utterance can be too fast for CTC, and then contributes no loss. With weight 0, CTC only costs time.
     uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
     ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) and uses_ctc else zero
     sounds = zero.detach()
@@ -347,7 +345,7 @@ def _update(
 
 
 def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor) -> EdgeSpeechError:
-    """Write down the batch of a loss that is not a number."""
+    """Write the utterances of a batch whose loss is not finite."""
     told = {
         "step": step,
         "ids": list(batch.ids),
@@ -365,7 +363,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
 
 
 def _averaged(average: Average, compressors: Compressors, config: ModelConfig, folder: Path) -> Transducer:
-    """The averaged model as it ships; the codes of compressed matrices are written into its folder."""
+    """The averaged model in its final form; the codes of compressed matrices are written into its folder."""
     model = Transducer(config)
     prefix = f"{MODEL}."
     own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
@@ -377,7 +375,7 @@ def _averaged(average: Average, compressors: Compressors, config: ModelConfig, f
 
 
 def _step_of_model(folder: Path) -> int | None:
-    """The step that a run's model was written after; None where there is no model that can be read."""
+    """The step of a run's saved model; None if there is no readable model."""
     try:
         return int(load_model(folder).provenance["step"])
     except (EdgeSpeechError, KeyError, ValueError):

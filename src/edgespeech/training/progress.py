@@ -1,4 +1,4 @@
-"""How a run goes: a line on the terminal, and a log that plots are made from."""
+"""Progress of a run: a line on the terminal, and a log for plots."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LOG_EVERY_S = 15.0
 
 
 class Progress:
-    """Tells loss, speed and time left.
+    """Reports loss, speed and remaining time.
 
     Args:
-        log: JSON lines, appended to; each has the step and the means since the line before. Lines of steps after
-            `first`, which will be done again, are removed.
-        first: steps done when the run was taken up.
+        log: file of JSON lines, appended to; each has the step and the means since the previous line. Lines of steps
+            after `first`, which will be done again, are removed.
+        first: steps done when the run was started or resumed.
         total: steps of the whole run.
-        quiet: neither prints nor logs.
+        quiet: neither print nor log.
     """
 
     def __init__(self, log: Path, *, first: int, total: int, quiet: bool) -> None:
@@ -38,7 +38,7 @@ class Progress:
             forget_after(log, first)
 
     def step(self, step: int, audio_s: float, **values: float) -> None:
-        """A step is done: so much audio, and its losses."""
+        """Report a step, with its audio and losses."""
         self._step = step
         self._audio_s += audio_s
         for name, value in values.items():
@@ -47,7 +47,7 @@ class Progress:
             self._tell()
 
     def watched(self, step: int, rates: Mapping[str, float]) -> None:
-        """Word error rates after a step: every line from now on has them."""
+        """Report word error rates after a step, which are part of every line from now on."""
         self._watched = {name: round(rate, 4) for name, rate in rates.items()}
         if rates:
             self._watched["wer step"] = step

@@ -1,7 +1,7 @@
-"""A teacher: a large model whose encoder names every 20 ms of clean audio, for the student's upper layer to imitate.
+"""Teachers: large models whose encoder features of clean audio are targets of the student's upper layer.
 
-The student gets the audio as a microphone in a room would have it, the teacher as it was recorded. Words are not
-needed, so audio without a transcript teaches too. Only training uses the teacher and the projection onto its features.
+The student's input is the augmented audio, the teacher's the original recording. No transcripts are needed, so that
+untranscribed audio can be used too. The teacher and the projection onto its features are used in training only.
 
 Sources: J. Li et al., "Large-scale domain adaptation via teacher-student learning", Interspeech 2017 (noisy student,
 clean teacher, the same audio); H.-J. Chang et al., "DistilHuBERT", ICASSP 2022, arXiv:2110.01900 (an output that
@@ -31,13 +31,13 @@ TeacherLoss = Literal["cosine", "l1_cosine"]
 
 
 class Teacher(Protocol):
-    """A model that gives features of audio.
+    """A model that computes features of audio.
 
     Attributes:
         sha256: of its weights.
-        frame_s: from one row of features to the next; row j is about the moment `j * frame_s`.
-        width: numbers of a row.
-        settings: what else its features depend on, in words.
+        frame_s: time between rows of features; row j is centred at `j * frame_s`.
+        width: number of features per row.
+        settings: description of everything else that its features depend on.
     """
 
     sha256: str
@@ -52,20 +52,20 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TeacherKind:
-    """How to get a teacher: why it cannot be had here (None where it can), and the teacher."""
+    """A kind of teacher: why it is not available here (None if it is), and its constructor."""
 
     missing: Callable[[], str | None]
     open: Callable[[], Teacher]
 
 
 class WhisperEncoder:
-    """The encoder of Whisper base (Radford et al., 2022) in int8: 512 numbers every 20 ms.
+    """The encoder of Whisper base (Radford et al., 2022) in int8: 512 features every 20 ms.
 
     Whisper is made for windows of 30 s. A shorter window costs proportionally less and changes the features a little;
     here an utterance is followed by silence to 10 s, and by 1 s at least.
 
     Raises:
-        EdgeSpeechError: the weights are not there, or not as specified.
+        EdgeSpeechError: the weights are missing or not as specified.
     """
 
     frame_s = 0.02
@@ -86,7 +86,7 @@ class WhisperEncoder:
         """See `Teacher.features`.
 
         Raises:
-            EdgeSpeechError: more audio than a window holds.
+            EdgeSpeechError: the audio is longer than a window.
         """
         seconds = samples.size / SAMPLE_RATE
         if seconds > self._LONGEST_S:
@@ -105,7 +105,7 @@ class WhisperEncoder:
 
 
 def rows_of(samples: int, frame_s: float) -> int:
-    """How many rows of features so many samples have."""
+    """The number of rows of features for a number of samples."""
     return -(-samples // round(frame_s * SAMPLE_RATE))
 
 
@@ -118,11 +118,11 @@ def _whisper_missing() -> str | None:
 
 _WHISPER = "whisper-base"
 TEACHERS: dict[str, TeacherKind] = {_WHISPER: TeacherKind(_whisper_missing, WhisperEncoder)}
-"""All teachers by the name that a run's file gives them."""
+"""All teachers by their name in configurations."""
 
 
 def teacher_kind(name: str, teachers: Mapping[str, TeacherKind] = TEACHERS) -> TeacherKind:
-    """The teacher of a name.
+    """The teacher with a name.
 
     Raises:
         EdgeSpeechError: there is none.
@@ -134,11 +134,11 @@ def teacher_kind(name: str, teachers: Mapping[str, TeacherKind] = TEACHERS) -> T
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What the teacher says of a process's share of a step.
+    """The teacher's targets for a process's share of a step.
 
     Attributes:
         targets: for each transcriber frame, with shape `(B, T, D)`, float32.
-        known: whether there is one, with shape `(B, T)`: none stands in added silence.
+        known: whether there is a target, with shape `(B, T)`: false in added silence.
         global_frames: transcriber frames of the whole step's audio before augmentation, of all processes together.
     """
 
@@ -148,13 +148,13 @@ class Taught:
 
 
 class TeacherHead(nn.Module):
-    """A linear output on one of the transcriber's layers, kept outside the model since recognition does not use it.
+    """A linear output on one of the transcriber's layers, outside the model since recognition does not use it.
 
     Args:
         transcriber: whose layer imitates the teacher.
-        layer: below this layer, counted from 0; as many as the transcriber has layers is the last one's output.
+        layer: the output is below this layer, counted from 0; with the number of layers it is above the last one.
         dims: of a target.
-        loss: `cosine` is 1 less the cosine of output and target; `l1_cosine` adds their mean absolute difference.
+        loss: `cosine` is 1 minus the cosine of output and target; `l1_cosine` adds their mean absolute difference.
 
     Raises:
         EdgeSpeechError: there is no such layer.
@@ -175,7 +175,7 @@ class TeacherHead(nn.Module):
         self._output = normal
 
     def forward(self, taught: Taught) -> Tensor:
-        """The loss, summed over the known frames of the utterances that the transcriber was given last."""
+        """The loss, summed over the known frames of the transcriber's last batch."""
         assert self._output is not None, "the transcriber runs first"
         output, self._output = self._output, None
         targets, known = taught.targets.to(output.device), taught.known.to(output.device)

@@ -1,9 +1,9 @@
-"""A teacher's features on disk, made once: reduced by principal components and rounded to 8 bits.
+"""A cache of a teacher's features on disk: reduced by principal components and rounded to 8 bits.
 
-A store is a folder with three files. `basis.safetensors` says how features are reduced, and whose they are.
-`features.int8` has the rows of all utterances one after the other, `index.jsonl` a line for each utterance: the SHA-256
-of its samples, where its rows start and how many they are. Utterances are only ever appended, the rows before the line,
-so that what was interrupted goes on. An hour of audio takes `3600 / frame_s * dims` bytes: 23 MB for 128 numbers every
+A store is a folder with three files. `basis.safetensors` has the reduction of features, and the teacher's identity.
+`features.int8` has the concatenated rows of all utterances, `index.jsonl` a line for each utterance: the SHA-256 of its
+samples, and the start and number of its rows. Utterances are only appended, the rows before the line, so that an
+interrupted fill resumes. An hour of audio takes `3600 / frame_s * dims` bytes: 23 MB for 128 numbers every
 20 ms.
 """
 
@@ -33,24 +33,24 @@ from edgespeech.training.teacher import Teacher
 BASIS, FEATURES, INDEX = "basis.safetensors", "features.int8", "index.jsonl"
 _FORMAT = "edgespeech-teacher-1"
 _FITTED_ON = 200
-"""Utterances that the principal components are estimated from."""
+"""Number of utterances for estimating the principal components."""
 _STEPS_PER_DEVIATION = 32.0
-"""Of the 8 bits: values up to four deviations either way; what is beyond is cut off."""
+"""Range of the 8 bits: four standard deviations either way; values beyond are clipped."""
 _SEED = 29
 
 Audio = Mapping[str, Callable[[], Samples]]
-"""Utterances: the SHA-256 of each one's samples, and how to get them."""
+"""Utterances: the SHA-256 of each one's samples, and a function that returns them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """How a teacher's features become a few numbers.
+    """The reduction of a teacher's features.
 
     Attributes:
-        mean, scale: of each of the teacher's W numbers, with shape `(W,)`; scale is one over its deviation.
+        mean, scale: of each of the teacher's W features, with shape `(W,)`; scale is one over its deviation.
         components: with shape `(W, D)`, the first D principal components of the scaled features.
-        deviation: of each of the D numbers, with shape `(D,)`.
-        about: the teacher's name, hash, settings and frame, and the share of the variance that the D numbers have.
+        deviation: of each of the D components, with shape `(D,)`.
+        about: the teacher's name, hash, settings and frame, and the share of the variance in the D components.
     """
 
     mean: NDArray[np.float32]
@@ -61,27 +61,27 @@ class Basis:
 
     @property
     def frame_s(self) -> float:
-        """From one row to the next."""
+        """Time between rows."""
         return float(self.about["frame_s"])
 
     def reduce(self, features: NDArray[np.float32]) -> NDArray[np.int8]:
-        """A teacher's rows `(J, W)` as they are stored, `(J, D)`."""
+        """Reduce a teacher's rows `(J, W)` to stored ones, `(J, D)`."""
         reduced = ((features - self.mean) * self.scale) @ self.components
         return np.clip(np.rint(reduced * (_STEPS_PER_DEVIATION / self.deviation)), -127, 127).astype(np.int8)
 
     def restore(self, stored: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Stored rows as numbers whose mean square over all rows and numbers is 1."""
+        """Stored rows as floats whose mean square over all rows and components is 1."""
         root = math.sqrt(float(np.mean(np.square(self.deviation))))
         restored: NDArray[np.float32] = stored * (self.deviation / np.float32(_STEPS_PER_DEVIATION * root))
         return restored
 
 
 def fit_basis(features: Sequence[NDArray[np.float32]], dims: int, about: Mapping[str, str]) -> Basis:
-    """Principal components of a sample of a teacher's features, each of the teacher's numbers scaled to deviation 1.
+    """Principal components of a sample of a teacher's features, each scaled to deviation 1.
 
     Args:
         features: of some utterances, each with shape `(J, W)`.
-        dims: how many numbers are left, at most W.
+        dims: number of components, at most W.
         about: see `Basis`, without the variance.
     """
     rows = np.concatenate(features).astype(np.float64)
@@ -99,12 +99,12 @@ def fit_basis(features: Sequence[NDArray[np.float32]], dims: int, about: Mapping
 
 
 class TeacherStore:
-    """Features of a teacher by the hash of the audio.
+    """Stored features of a teacher, by the hash of the audio.
 
     Args:
         folder: of the store; made by `fill`.
         name: of the teacher.
-        dims: numbers of a row.
+        dims: number of components.
     """
 
     def __init__(self, folder: Path, name: str, dims: int) -> None:
@@ -113,7 +113,7 @@ class TeacherStore:
 
     @property
     def basis(self) -> Basis:
-        """How the features were reduced.
+        """The reduction of the features.
 
         Raises:
             EdgeSpeechError: there is no store, or it is damaged, of another teacher, or of another number of dims.
@@ -132,20 +132,20 @@ class TeacherStore:
 
     @property
     def sha256(self) -> str:
-        """Of the basis: with the audio it decides every feature."""
+        """The hash of the basis, which determines every feature together with the audio."""
         return sha256_file(self._folder / BASIS)
 
     def spans(self) -> dict[str, Span]:
-        """Where each utterance's rows are, by the hash of its audio; none where there is no store yet.
+        """The position of each utterance's rows, by the hash of its audio; empty if there is no store yet.
 
         Raises:
-            EdgeSpeechError: the index is damaged, or the features are cut short.
+            EdgeSpeechError: the index is damaged, or the features are truncated.
         """
         index, features = self._folder / INDEX, self._folder / FEATURES
         if not index.is_file():
             return {}
         found: dict[str, Span] = {}
-        lines = index.read_bytes().split(b"\n")  # the last one is empty, or was not written to its end
+        lines = index.read_bytes().split(b"\n")  # the last one is empty or incomplete
         for number, line in enumerate(lines[:-1], 1):
             try:
                 about = json.loads(line)
@@ -163,7 +163,7 @@ class TeacherStore:
         return found
 
     def rows(self, span: Span) -> NDArray[np.int8]:
-        """An utterance's rows, with shape `(J, D)`. Each process opens the file for itself."""
+        """An utterance's rows, with shape `(J, D)`. Each process opens the file separately."""
         if self._rows is None:
             whole = np.memmap(self._folder / FEATURES, np.int8, "r")
             self._rows = whole[: whole.size // self._dims * self._dims].reshape(-1, self._dims)
@@ -171,18 +171,18 @@ class TeacherStore:
         return self._rows[start : start + count]
 
     def fill(self, audio: Audio, teacher: Callable[[], Teacher], *, quiet: bool = False) -> dict[str, Span]:
-        """Make the features that are not there yet. Another process that fills the same store is waited for.
+        """Compute the missing features, after waiting for any other process that fills the same store.
 
         Args:
             audio: the utterances.
-            teacher: opened when a feature or the basis is missing.
+            teacher: constructor, called if a feature or the basis is missing.
             quiet: no progress bar.
 
         Returns:
-            Where the rows of each utterance are.
+            The position of the rows of each utterance.
 
         Raises:
-            EdgeSpeechError: the store is damaged, of another teacher or frame, or the teacher cannot be had.
+            EdgeSpeechError: the store is damaged, of another teacher or frame, or the teacher is not available.
         """
         with self._locked():
             begun = any((self._folder / name).is_file() for name in (BASIS, INDEX))
@@ -199,7 +199,7 @@ class TeacherStore:
         return {key: spans[key] for key in audio}
 
     def _check(self, basis: Basis, teacher: Teacher) -> None:
-        """Refuse a basis that is not that teacher's."""
+        """Refuse the basis of another teacher."""
         for field, wanted in _about(self._name, teacher, self._dims).items():
             if basis.about[field] != wanted:
                 path = str(self._folder / BASIS)
@@ -222,11 +222,11 @@ class TeacherStore:
     def _append(
         self, made: Iterator[tuple[str, NDArray[np.int8]]], spans: Mapping[str, Span]
     ) -> dict[str, Span]:
-        """Write utterances behind those that the index has, each one's rows before its line."""
+        """Append utterances to the store, each one's rows before its line in the index."""
         end = max((start + count for start, count in spans.values()), default=0)
         added: dict[str, Span] = {}
         with (self._folder / FEATURES).open("ab") as features, (self._folder / INDEX).open("ab") as index:
-            features.truncate(end * self._dims)  # what an interrupted run wrote without a line
+            features.truncate(end * self._dims)  # rows of an interrupted run without a line
             index.truncate(_whole_lines(self._folder / INDEX))
             for key, rows in made:
                 features.write(rows.tobytes())
@@ -250,7 +250,7 @@ class TeacherStore:
 
 
 def _about(name: str, teacher: Teacher, dims: int) -> dict[str, str]:
-    """What a store must agree with."""
+    """The identity that a store must match."""
     return {
         "format": _FORMAT,
         "teacher": name,
