@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -119,6 +120,21 @@ def _is_finite(value: object) -> bool:
     return all(map(_is_finite, value)) if isinstance(value, list) else True
 
 
+def _content_of(path: Path) -> str | None:
+    """The hash of a file; None where there is none that can be read."""
+    try:
+        about = path.stat()
+        return _hash(path, about.st_size, about.st_mtime_ns) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1 << 20)
+def _hash(path: Path, size: int, modified: int) -> str:
+    del size, modified  # another file by the same name has others
+    return sha256_file(path)
+
+
 class _WithoutText(Utterance):
     """A line of a noise manifest, without a transcript."""
 
@@ -173,6 +189,16 @@ class Manifest:
             samples, rate = length_of(str(path), data, channels=channels, sha256=sha256)
         for item in items:
             part_of(str(path), samples, rate, item.offset, item.duration)
+
+    def identity(self) -> str:
+        """A hash of what is read and heard: `sha256`, and the content of the audio files that have none in their lines.
+
+        The same lines in two folders, or before and after audio was exchanged, are two manifests. What is not there
+        or cannot be read is the failure of its utterances, and not of who asks for a hash.
+        """
+        names = {item.audio_filepath for item in self.utterances if item.sha256 is None}
+        hashes = [found for name in sorted(names) if (found := _content_of(self.path.parent / name))]
+        return hashlib.sha256("".join([self.sha256, *hashes]).encode()).hexdigest() if hashes else self.sha256
 
     def subset(self, n: int, seed: int) -> Manifest:
         """A seeded sample of `n` utterances (all, if there are fewer), in the original order.
