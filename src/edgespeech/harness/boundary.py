@@ -14,6 +14,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+from unicodedata import category
 
 from pydantic import ValidationError
 
@@ -208,6 +209,8 @@ def _text(value: object, field: str, where: str = "recogniser") -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise bad(where, field, value, "text that UTF-8 can hold") from error
+    if not value.isprintable() and any(category(c) == "Cc" and not c.isspace() for c in value):
+        raise bad(where, field, value, "text without control characters")
     return str(value)
 
 
