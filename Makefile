@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
-# A file's tests share what is costly to make, so a file runs in one process.
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# A file's tests share what is costly to make, so a file runs in one process; tests/conftest.py has the longest first.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The platform whose packages have their hashes in requirements.lock.
 LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.

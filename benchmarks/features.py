@@ -1,4 +1,4 @@
-"""Log-mel features: a whole utterance, and the same in chunks of 100 ms."""
+"""Log-mel features: a whole utterance, and the same in chunks of 100 ms; by kaldi-native-fbank and by the engine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,28 @@ class LogMel:
 
     def time_streaming(self, audio_s: int) -> None:
         stream = StreamingLogMel()
+        for piece in chunks_of(self.samples, 0.1):
+            stream.accept(piece)
+        stream.finish()
+
+
+class NativeLogMel:
+    """The engine's, by each of its kernels."""
+
+    params = ("scalar", "avx2", "avx512", "neon")
+    param_names = ("kernel",)
+
+    def setup(self, isa: str) -> None:
+        from edgespeech.packed.loader import isas
+
+        if isa not in isas():
+            raise NotImplementedError(f"this CPU has no {isa}")
+        self.samples = noise(10)
+
+    def time_streaming(self, isa: str) -> None:
+        from edgespeech.packed.log_mel import NativeLogMel as Extractor
+
+        stream = Extractor(isa)
         for piece in chunks_of(self.samples, 0.1):
             stream.accept(piece)
         stream.finish()

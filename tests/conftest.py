@@ -1,4 +1,4 @@
-"""Shared by every test: no mirror unless a test asks for it, and a work folder of its own."""
+"""Shared by every test: no mirror unless a test asks for it; which tests are slow, and which files come first."""
 
 from __future__ import annotations
 
@@ -39,16 +39,33 @@ _SLOW = (
 """Files and folders that `make test-fast` leaves out: they train, start servers or browsers, or render everything."""
 
 
+_LONGEST = (
+    "replication/test_contract.py",
+    "contract/",
+    "training/test_loop.py",
+    "engine/",
+    "pipeline/",
+    "synthesis/",
+    "cli/test_cli.py",
+    "training/",
+    "cloud/",
+)
+"""Files and folders that take longest: they start first, so that at the end no process works on one alone."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by the file that it is in."""
+    """Mark what is slow by the file that it is in, and put the longest files first."""
     here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_SLOW):
+    files = [item.path.relative_to(here).as_posix() for item in items]
+    for item, file in zip(items, files, strict=True):
+        if file.startswith(_SLOW):
             item.add_marker("slow")
+    rank = {file: next((i for i, name in enumerate(_LONGEST) if file.startswith(name)), 99) for file in files}
+    items.sort(key=lambda item: rank[item.path.relative_to(here).as_posix()])
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_mirror(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("mirror") is None:
         monkeypatch.setenv("EDGESPEECH_MIRROR", "")
     elif _MIRROR is not None:

@@ -1,7 +1,7 @@
-"""End-pointing in a record: points and curves of the rows, and from them tables and plots.
+"""Tables and plots of end-pointing, from points and curves in a record's rows.
 
 A row of a scorer on a set has `scorer`, `set`, `curve` (see `curve`), `at` (its point at the rate of the comparison,
-missing where it keeps that rate nowhere), `tuned` (its point at the threshold from the tuning set) and `wer`; a row of
+missing if no threshold satisfies it), `tuned` (its point at the threshold from the tuning set) and `wer`; a row of
 a dual policy has `policy`, `set`, `dual`, `pareto` and perhaps an `example` of a reset.
 """
 
@@ -11,79 +11,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from replication.endpointing.curves import Sweep
-from replication.endpointing.listening import Early
+from replication.endpointing.curves import MOST_CUT, Point
+from replication.endpointing.material import search_of
 
-from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.records.trace import Timeline
 from edgespeech.report.drawing import LIGHT, svg
 from edgespeech.report.text import NONE, markdown_table, number
-from edgespeech.search.settings import SearchSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 Row = dict[str, Any]
-Point = dict[str, float | None]
-"""Infinite values are None, since JSON has no infinity."""
-
-QUANTILES = {"ep50_s": 0.5, "ep90_s": 0.9, "ep99_s": 0.99}
-_CURVE = 60
 _MARKERS = "os^DvPX"
-_MOST_CUT = 0.2
 _MOST_S = 2.5
-
-
-def point(found: Sweep, place: int) -> Point:
-    """What a threshold does: `threshold`, `cut_off_rate`, and `ep50_s`, `ep90_s`, `ep99_s`."""
-    latencies = {name: found.latency(place, q) for name, q in QUANTILES.items()}
-    return {
-        "threshold": float(found.thresholds[place]),
-        "cut_off_rate": float(found.cut_off_rate()[place]),
-        **{name: value if math.isfinite(value) else None for name, value in latencies.items()},
-    }
-
-
-def curve(found: Sweep) -> list[Point]:
-    """Points of a sweep, one for each cut-off rate that it has up to 20 %, at most 60."""
-    rates = found.cut_off_rate()
-    first = [place for place in range(len(rates)) if not place or rates[place] != rates[place - 1]]
-    kept = [place for place in first if rates[place] <= _MOST_CUT]
-    numbers = np.unique(np.linspace(0, len(kept) - 1, min(_CURVE, len(kept))).round().astype(int))
-    return [point(found, kept[number]) for number in numbers.tolist()]
-
-
-def early_point(found: Early) -> dict[str, float]:
-    """What speculation did, as JSON holds it."""
-    return {
-        "confirmed": found.confirmed,
-        "published": found.published,
-        "advance_s": found.advance_s,
-        "resets": found.resets,
-    }
-
-
-def wordless(seconds: float, seed: int) -> dict[str, Samples]:
-    """Sounds in which nobody speaks: silence, white noise, and tones like music, each of so many seconds."""
-    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    rng = np.random.default_rng(seed)
-    notes = 220 * 2 ** (rng.integers(0, 24, math.ceil(2 * seconds)) / 12)
-    played = notes[(2 * times).astype(int)]
-    tones = sum(np.sin(2 * np.pi * k * played * times) / k for k in (1, 2, 3))
-    beats = np.exp(-4 * (2 * times % 1))
-    sounds = {
-        "silence": np.zeros(len(times)),
-        "white noise": 0.01 * rng.standard_normal(len(times)),
-        "tones": 0.1 * tones * beats,
-    }
-    return {name: samples.astype(np.float32) for name, samples in sounds.items()}
-
-
-def search_of(config: Mapping[str, Any]) -> SearchSettings:
-    """How the recogniser of a record searched; records of before `search` was a setting had no language model."""
-    given = config.get("search", {"beam": config["beam"], "language_model": False})
-    return SearchSettings(**given)
 
 
 def points_table(record: Mapping[str, Any] | None) -> str:
@@ -164,14 +103,6 @@ def dual_table(record: Mapping[str, Any] | None) -> str:
     return f"{markdown_table(head, lines)}\n![confirmed results against how early they are](dual.svg)\n"
 
 
-def example(timeline: Timeline) -> Row:
-    """One utterance as it went, as JSON holds it."""
-    return {
-        "id": timeline.trace.utterance_id,
-        "events": [[one.t_s, one.event.kind.value, one.event.text] for one in timeline.events],
-    }
-
-
 def example_table(record: Mapping[str, Any] | None) -> str:
     """The first utterance with a reset."""
     found = next((row for row in (record or {}).get("rows", ()) if "example" in row), None)
@@ -227,7 +158,7 @@ def _curves(rows: Sequence[Row]) -> str | None:
                         label=row["scorer"],
                     )
                 axes.set_title(f"{set_name}, {'median' if key == 'ep50_s' else 'P90'}")
-                axes.set_xlim(0, 100 * _MOST_CUT)
+                axes.set_xlim(0, 100 * MOST_CUT)
                 axes.set_ylim(0, _MOST_S)
                 axes.grid()
             line[0].set_ylabel("s after the end of speech")

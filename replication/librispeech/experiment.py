@@ -1,4 +1,4 @@
-"""Measure the on-device model's recipe on LibriSpeech: greedy word error rates of the runs that are here.
+"""Measure the on-device model's recipe on LibriSpeech: greedy word error rates of the available runs.
 
 edgespeech replicate librispeech            # measure the runs in the work folder
 edgespeech replicate librispeech --render   # render the newest record only
@@ -12,18 +12,17 @@ from typing import Any
 
 from edgespeech.core.places import project_root, work_dir
 from edgespeech.harness.checks import Page, Row, parser
-from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.report.page import run
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL
-from edgespeech.training.watch import evaluation_sample, sample_errors
+from edgespeech.training.watch import evaluation_sample, transcripts
 
 HERE = Path(__file__).parent
 
 
 def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every run on every split; a run that was not trained here is not run."""
+    """Every run on every split; runs that were not trained here are reported as not run."""
     for run_file, about in config["runs"].items():
         folder = work_dir() / "runs" / load_train_config(HERE / f"{run_file}.yaml").name / MODEL
         for claim, split in about["claims"].items():
@@ -33,24 +32,15 @@ def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
                 continue
             trained = load_model(folder)
             sample = evaluation_sample(split)
-            errors = sample_errors(trained.model, trained.tokeniser, sample)
-            wrong, words = [one.errors for one in errors], [one.ref_words for one in errors]
-            interval = bootstrap_ratio(wrong, words, sample.speakers, seed=seed)
-            yield {
-                **row,
-                "measured": sum(wrong) / sum(words),
-                "low": interval.low,
-                "high": interval.high,
-                "n": len(errors),
-                "resampled": ("speakers",),
-                "provenance": trained.provenance,
-            }
+            counter = sample.word_errors(seed)
+            errors = counter.errors(transcripts(trained.model, trained.tokeniser, sample.spoken))
+            yield {**row, **counter.as_row(errors), "provenance": trained.provenance}
 
 
 PAGE = Page(folder=HERE, records=project_root() / "results" / "librispeech", checks=(error_rates,))
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__).parse_args(words)
     run(PAGE, profile=options.profile, render_only=options.render)

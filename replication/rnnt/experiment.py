@@ -1,8 +1,8 @@
 """Measure the on-device model, its loss and its training, write one record, and render it into this folder's README.
 
 edgespeech replicate rnnt                      # measure the shipped model (minutes)
-edgespeech replicate rnnt --profile full       # make speech and model from nothing first (hours; resumes)
-edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship a mean of runs' models
+edgespeech replicate rnnt --profile full       # first make speech and train the model (hours; resumes)
+edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship an average of runs' models
 edgespeech replicate rnnt --render             # render the newest record only
 """
 
@@ -60,10 +60,10 @@ HERE = Path(__file__).parent
 LOSS_SPEED = HERE / "loss_speed.py"
 FUSION_CONFIG = HERE / "fusion.yaml"
 PEER_VARIABLE = "EDGESPEECH_TORCHAUDIO_PYTHON"
-"""Environment variable that names an interpreter that imports torchaudio, in an environment of its own."""
+"""Environment variable that names an interpreter with torchaudio, in a separate environment."""
 UNPUBLISHED = "no published record of these weights: `make replicate PROFILE=full` makes them"
 PROCESSES = 2
-"""That train where there is no GPU, each on one thread."""
+"""Number of training processes without a GPU, each on one thread."""
 
 
 def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -83,7 +83,7 @@ def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def said(trained: Trained, samples: Samples, step: int) -> str:
-    """What is recognised when so many samples come at a time."""
+    """The transcript if this many samples arrive at a time."""
     stream = TransducerStream(trained, BEAM)
     for at in range(0, len(samples), step):
         stream.accept(samples[at : at + step])
@@ -126,7 +126,7 @@ SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
 
 
 def published(system: str = EdgeFp32.name) -> list[Record]:
-    """The published records of the model that is measured, those with most utterances first, then the newest.
+    """The published records of the measured model, those with most utterances first, then the newest.
 
     Args:
         system: of `SYSTEMS`, all of which have that model.
@@ -149,7 +149,7 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
 
 
 def interval(figure: Figure) -> Row:
-    """A figure's interval, as a row of the page has it; empty where it has none."""
+    """A figure's interval as fields of a row; empty if it has none."""
     if figure.low is None or figure.high is None:
         return {}
     resampled = [unit for unit in ("speakers", "utterances") if unit in figure.method]
@@ -219,7 +219,7 @@ def rtf(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Our loss beside torchaudio's, by `loss_speed.py`."""
+    """This project's loss compared with torchaudio's, by `loss_speed.py`."""
     del config, seed
     peer = os.environ.get(PEER_VARIABLE)
     if not peer:
@@ -253,12 +253,12 @@ def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def training_files() -> list[Path]:
-    """The runs' files, in the order in which they are made."""
+    """The runs' configurations, in the order of training."""
     return sorted(HERE.glob("train_*.yaml"))
 
 
 def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Seconds of audio a second, as each run's log has it."""
+    """Training speed in seconds of audio per second, from each run's log."""
     del config, seed
     for path in training_files():
         name = load_train_config(path).name
@@ -283,7 +283,7 @@ def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def data(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """How much speech there was to learn from."""
+    """The amount of training speech."""
     del config, seed
     made = load_model(start_model()).provenance
     if missing := {"run", "step", "audio_s", "utterances"} - made.keys():
@@ -298,7 +298,7 @@ def data(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Which errors dominate, in the published hypotheses; of some corpora, adults and children apart."""
+    """The most frequent errors in the published hypotheses; for some corpora, adults and children separately."""
     settings = config["errors"]
     clean = {
         record.corpus.name: record for record in reversed(published()) if record.condition.label == "clean"
@@ -336,7 +336,7 @@ def errors(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def state_block(record: View | None) -> str:
-    """Which model the page is about, or that it is still being made."""
+    """The model of the page, or a note that it is being trained."""
     shown = [row["provenance"] for row in (record or {}).get("rows", ()) if "provenance" in row]
     if not shown:
         return "The model is still being trained: nothing is claimed of it yet.\n"
@@ -384,10 +384,10 @@ def _run(config: TrainConfig) -> Sequence[str]:
 
 
 def make() -> None:
-    """Make the speech and every run from nothing, or go on where that was stopped, and ship what the page ships.
+    """Make the speech and train every run, or resume, and ship the page's model.
 
     Raises:
-        EdgeSpeechError: a step failed; it has said why.
+        EdgeSpeechError: a step failed; its output says why.
     """
     sources = (source for path in training_files() for source in load_train_config(path).speech)
     make_corpora(["corpora/assistant/assistant_dev.jsonl", *(source.corpus for source in sources)])
@@ -406,20 +406,20 @@ def _python(module: str, *arguments: str) -> None:
 
 
 def publish_model(shares: Mapping[str, float]) -> Path:
-    """Ship the mean of some runs' models: a copy in half precision with a language model, and that packed.
+    """Ship the average of runs' models: a copy in half precision with a language model, and its packed file.
 
     Args:
-        shares: of the runs in the mean, by their names or folders; each run goes on from those before it.
+        shares: weights by names or folders of runs or models, each trained on from the ones before it.
 
     Returns:
         The folder of the copy in half precision.
 
     Raises:
-        EdgeSpeechError: what `average_checkpoints` refuses, or the language model's text cannot be had.
+        EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
     """
-    trained = average_checkpoints(
-        [work_dir() / "runs" / name / MODEL for name in shares], list(shares.values())
-    )
+    named = [work_dir() / "runs" / name for name in shares]  # an absolute path is unchanged
+    folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
+    trained = average_checkpoints(folders, list(shares.values()))
     if len(shares) > 1:
         told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
@@ -434,10 +434,10 @@ def publish_model(shares: Mapping[str, float]) -> Path:
 
 
 def publish_domains(folder: Path) -> None:
-    """Ship the language models of the domains of `fusion.yaml` for a model that has one of all text.
+    """Ship the domain language models of `fusion.yaml` for a model that has a general one.
 
     Raises:
-        EdgeSpeechError: it has none, or the text cannot be had.
+        EdgeSpeechError: it has none, or the text is not available.
     """
     trained, config = load_model(folder), load_fusion_config(FUSION_CONFIG)
     if trained.fusion is None:
@@ -459,7 +459,7 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument(
         "--publish-model",

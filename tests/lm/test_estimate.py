@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgespeech.core.places import project_root
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.ngram import START
 from edgespeech.model.tokeniser import Tokeniser
@@ -72,6 +73,8 @@ def test_the_same_file_makes_the_same(path: Path) -> None:
 def test_the_shipped_file_is_one() -> None:
     config = load_fusion_config(project_root() / "replication" / "rnnt" / "fusion.yaml")
     assert {"coffee_dev", "an4_test", "assistant_mini"} <= set(config.held_out)
+    second = load_yaml(project_root() / "replication" / "lattices" / "lm.yaml")
+    assert config.held_out == tuple(second["held_out"])  # both passes keep away from the same sentences
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,14 @@ def test_without_the_binary_the_message_says_what_to_do(monkeypatch: pytest.Monk
         native()
 
 
+def test_a_binary_of_older_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import edgespeech.engine
+
+    monkeypatch.setattr(edgespeech.engine, "_NEWEST", "Unheard")
+    with pytest.raises(EdgeSpeechError, match="older than this checkout: run `make env`"):
+        native()
+
+
 def test_importing_the_engine_is_light() -> None:
     code = "import sys, edgespeech.engine; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

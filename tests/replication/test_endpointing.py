@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import yaml
 from replication.endpointing import tables as report
+from replication.endpointing.dual import dual_thresholds
+from replication.endpointing.material import search_of
 
 from edgespeech.audio.io import write_audio
+from edgespeech.core import places
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.corpora.manifest import Utterance, load_manifest, write_manifest
@@ -37,7 +40,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     save_model(tmp_path / "model", trained.model, trained.tokeniser, trained.provenance)
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))
     module = load_replication("endpointing")
-    monkeypatch.setattr(module, "networks_file", lambda: tmp_path / "networks.safetensors")
+    monkeypatch.setattr(places, "networks_file", lambda: tmp_path / "networks.safetensors")
     shape = trained.model.config
     sha256 = sha256_file(tmp_path / "model" / WEIGHTS)
     save_networks(
@@ -113,7 +116,7 @@ def test_every_scorer_is_measured_on_every_set(page: ModuleType, config: dict[st
     assert "The recogniser searched: beam 2 (ships: 16)." in shown
     earlier = {"config": {key: value for key, value in config.items() if key != "search"}, "rows": rows}
     assert "searched: beam 2 (ships: 16), no language model." in report.points_table(earlier)
-    assert report.search_of(CONFIG) == SHIPPED
+    assert search_of(CONFIG) == SHIPPED
     assert "| toy | energy silence | 3 |" in shown
     assert set(report.plots({"rows": rows})) == {"curves"}
 
@@ -159,7 +162,7 @@ def test_speculation_leaves_the_final_result_as_it_is(page: ModuleType, config: 
 
 
 def test_networks_of_another_recogniser_are_refused(page: ModuleType, config: dict[str, Any]) -> None:
-    save_networks(page.networks_file(), new_networks(66, 40, 4, "another", seed=0))
+    save_networks(places.networks_file(), new_networks(66, 40, 4, "another", seed=0))
     rows = collected(page.curves, config)
     assert len(rows) == 3
     assert all("train the networks again" in row["skipped"] for row in rows[:2])
@@ -172,13 +175,13 @@ def test_what_ships_has_the_bounds_that_were_measured() -> None:
 
 
 def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
-    page.networks_file().unlink()
+    places.networks_file().unlink()
     sha256 = page.recogniser()[1]
     assert not page.is_trained(config)
     networks = load_networks(page.train(config), sha256)
     assert networks.provenance["utterances"] == "2"
     final, speculative = (
-        threshold for _, threshold in page.dual_thresholds(config, ENERGY, page.tuned_sweeps(config))
+        threshold for _, threshold in dual_thresholds(config, ENERGY, page.tuned_sweeps(config))
     )
     assert networks.thresholds == (final, speculative)
     assert page.is_trained(config)

@@ -7,7 +7,8 @@ import pytest
 from edgespeech.contracts import Verdict
 from edgespeech.pipeline import summary
 from edgespeech.records.claims import Bar, Claim, Claims, Kind, Measured, judge
-from edgespeech.report.claims_summary import claims_summary, judged_claims
+from edgespeech.report import page
+from edgespeech.report.claims_summary import claims_summary
 from edgespeech.report.page import Judged
 
 BAR = Bar(direction="below", value=0.0)
@@ -45,7 +46,7 @@ def test_claims_are_counted_by_their_verdict() -> None:
 
 
 def test_without_a_record_nothing_was_run() -> None:
-    (one,) = judged_claims(Claims([claim("a")], "t/claim.yaml"), None)
+    (one,) = page.judged(Claims([claim("a")], "t/claim.yaml"), None)
     assert one.measured == ()
     assert f"1 {Verdict.NOT_RUN}" in claims_summary({"t": [one]})
 

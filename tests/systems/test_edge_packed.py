@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from edgespeech.audio.features import StreamingLogMel
 from edgespeech.contracts import Event, EventKind, Request, Samples
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root, shipped_models
@@ -24,6 +26,7 @@ from edgespeech.model.checkpoint import WEIGHTS as CHECKPOINT
 from edgespeech.model.checkpoint import load_model
 from edgespeech.packed.codes import Codes, dequantise, quantise
 from edgespeech.packed.edge_file import Tensor, read_edge, write_edge
+from edgespeech.packed.log_mel import NativeLogMel
 from edgespeech.packed.pack import Layout, fusion_tensors, pack
 from edgespeech.packed.simulate import simulate
 from edgespeech.search.partials import TAIL_S
@@ -238,6 +241,27 @@ def test_the_shipped_file_is_the_published_one_of_the_shipped_model(monkeypatch:
             np.testing.assert_array_equal(dequantise(old), dequantise(tensor), name)
         else:
             np.testing.assert_array_equal(old, tensor, name)
+
+
+@pytest.mark.skipif(EdgePacked().missing() is not None, reason="no model is shipped yet")
+def test_transcripts_are_those_of_the_features_that_the_model_was_published_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine's features round otherwise now and then than those of kaldi-native-fbank."""
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+    folder = project_root() / "data_manifests" / "assistant_mini" / "audio"
+    recogniser = EdgePacked()
+    recogniser.load()
+    for path in sorted(folder.glob("*.opus"))[10:200:40]:
+        samples, _ = soundfile.read(path, dtype="float32")
+        traces = []
+        for extractor in (NativeLogMel, StreamingLogMel):
+            monkeypatch.setattr("edgespeech.packed.log_mel.NativeLogMel", extractor)
+            traces.append(run_utterance(recogniser, samples, REQUEST, chunk_s=0.12))
+        said = [[event for _, event in trace.events] for trace in traces]
+        assert said[0][-1].text
+        assert said[0] == said[1], path.name
+    recogniser.close()
 
 
 def test_a_language_model_changes_what_is_said_and_is_no_weight(file: Path, samples: Samples) -> None:

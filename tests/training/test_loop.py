@@ -25,8 +25,9 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.training import loop
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
-from edgespeech.training.loop import LOG, MODEL, STATE, Processes, train
+from edgespeech.training.loop import LOG, MODEL, STATE, train
 from edgespeech.training.precision import faster_precision
+from edgespeech.training.processes import Processes
 from edgespeech.training.sounds import SoundsHead, ctc_sum
 from edgespeech.training.speech import encode_items, load_speech
 

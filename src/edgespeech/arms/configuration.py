@@ -1,22 +1,22 @@
-"""The arms of an experiment in training: what each is, where its run is, and how it becomes one packed file.
+"""Training arms of an experiment: their configuration, their runs, and packing into one file each.
 
-A replication's `config.yaml` has a list `families`; each is one technique over a range of bits or of zeros, and over
-seeds. The keys of a family:
+A replication's `config.yaml` has a list `families`; each is one technique over several bit widths or sparsities, and
+over seeds. The keys of a family:
 
-- `name`: an arm is called `NAME_POINT`, the point in bits or in percent of zeros, and `NAME_POINT_seedS` but for the
-  first seed.
-- `bits` or `sparsity`: the points; it goes into `compressor`, or into `pack` where there is no compressor.
-- `compressor`: what is done in training.
-- `pack`: how the matrices are stored (`edgespeech.packed.pack.Encoding`), but for those that the compressor made
-  codes of.
-- `of`: pack that arm's model (`fp32`, or `qat/fp32` of another page), or `init`, and train nothing.
-- `init_of`: train on from that arm's model instead of the page's.
-- `train`: keys of the run's file that differ from those of the base mapping, which all arms share.
-- `seeds`: those of the training; the base mapping's alone by default.
-- `ships`: keep the `.edge` file among the results.
+- `name`: an arm is called `NAME_POINT`, with the point in bits or in percent of zeros, and `NAME_POINT_seedS` except
+  for the first seed.
+- `bits` or `sparsity`: the points, which are passed to `compressor`, or to `pack` if there is no compressor.
+- `compressor`: the technique applied in training.
+- `pack`: the encoding of the matrices (`edgespeech.packed.pack.Encoding`), except for those with codes from the
+  compressor.
+- `of`: pack the model of another arm (`fp32`, or `qat/fp32` of another page), or `init`, without training.
+- `init_of`: start training from that arm's model instead of the page's.
+- `train`: keys of the training configuration that differ from the base mapping of all arms.
+- `seeds`: of the training; by default only the base mapping's.
+- `ships`: publish the `.edge` file among the results.
 
-A run's folder has a hash of its file and of the model that it starts from in its name: a change to either is another
-run, and one that was stopped goes on.
+The name of a run's folder has a hash of its configuration and of its initial model: a change to either makes a new run,
+and a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from edgespeech.training.config import TrainConfig, hashed_names
 from edgespeech.training.loop import MODEL, STATE
 
 RUN = "run.yaml"
-"""A run's file, in its folder."""
+"""Name of the training configuration in a run's folder."""
 SNAPSHOTS = "snapshots"
-"""Models on the way, in a run's folder, each in a folder with its step as name."""
+"""Name of the folder of intermediate models in a run's folder; each is in a folder named by its step."""
 INIT = "init"
-"""The model that a page starts from, where `of` names an arm."""
+"""The value of `of` for the page's initial model."""
 
 _KEYS = {
     "name", "bits", "sparsity", "compressor", "pack", "of", "init_of", "train", "seeds", "ships",
@@ -72,14 +72,14 @@ class Arm:
 
     Attributes:
         name: of the arm.
-        family: whose it is.
-        point: bits of a weight, or the share of weights that are zero; None for a family of one arm.
+        family: its family.
+        point: bits per weight, or sparsity; None for a family of one arm.
         seed: of its training.
-        config: its run; None where nothing is trained.
-        of: whose model is packed where nothing is trained.
-        init_of: from whose model the run starts; None for the page's.
-        layout: how it is stored, but for what its compressor made codes of.
-        ships: whether its file is kept among the results.
+        config: its training configuration; None without training.
+        of: the arm whose model is packed, without training.
+        init_of: the arm whose model is the initial one; None for the page's.
+        layout: of its file, except for matrices with codes from the compressor.
+        ships: whether its file is published among the results.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Arm:
 
     @property
     def first(self) -> str:
-        """The name of the same arm of the first seed."""
+        """The name of the same arm with the first seed."""
         return self.name.partition("_seed")[0]
 
 
@@ -103,12 +103,12 @@ class Arms:
 
     Args:
         folder: of the page, `replication/NAME`.
-        config: its configuration: `base` (the file with the base mapping, from the folder on) and `families`; with
-            `fusion`, every packed file has the language models of the model that everything starts from.
-        init: folder of the model that everything starts from.
+        config: its configuration: `base` (path of the base mapping, relative to the folder) and `families`; with
+            `fusion`, every packed file has the language models of the initial model.
+        init: folder of the initial model.
 
     Raises:
-        EdgeSpeechError: the configuration is wrong (the key is named), or there is no such model.
+        EdgeSpeechError: the configuration is not valid (the message names the key), or there is no such model.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], init: Path) -> None:
@@ -134,24 +134,24 @@ class Arms:
 
     @cached_property
     def shape(self) -> ModelConfig:
-        """Of the model that everything starts from."""
+        """The configuration of the initial model."""
         return load_model(self.init).model.config
 
     @cached_property
     def root_sha256(self) -> str:
-        """Of the weights that everything starts from."""
+        """The hash of the initial weights."""
         return sha256_file(self.init / WEIGHTS)
 
     @property
     def corpora(self) -> set[str]:
-        """The corpora that arms are trained on, and those to tune on."""
+        """The training and tuning corpora of the arms."""
         return {source["corpus"] for source in self._base["speech"]} | self._tuning
 
     def named(self, pattern: str) -> list[Arm]:
         """The arms whose names match a shell pattern.
 
         Raises:
-            EdgeSpeechError: none does.
+            EdgeSpeechError: none matches.
         """
         found = [arm for arm in self.arms.values() if fnmatchcase(arm.name, pattern)]
         if not found:
@@ -159,7 +159,7 @@ class Arms:
         return found
 
     def sha256(self, arm: Arm) -> str:
-        """A hash of what the configuration says of an arm and of those that it starts from."""
+        """A hash of the configuration of an arm and of the arms that it starts from."""
         return self._sha256(arm, fused=self._fused)
 
     def _sha256(self, arm: Arm, *, fused: bool) -> str:
@@ -172,17 +172,17 @@ class Arms:
         for reference in (arm.of, arm.init_of):
             if reference is not None and reference != INIT:
                 owner, other = self._other(reference, arm.seed)
-                # Of another page's arm the training counts, not what that page packs beside it.
+                # For another page's arm only the training counts, not that page's additional packed tensors.
                 parents.append(owner._sha256(other, fused=fused and owner is self))
         layout = arm.layout.to_mapping()
         told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
         return sha256_json(told | ({"fusion": True} if fused else {}))
 
     def run_folder(self, arm: Arm) -> Path:
-        """Where an arm's run is, or would be.
+        """The folder of an arm's run, which may not exist yet.
 
         Raises:
-            EdgeSpeechError: nothing is trained for it.
+            EdgeSpeechError: it is not trained.
         """
         if arm.config is None:
             raise bad(self._where, "arm", arm.name, "one that is trained")
@@ -190,7 +190,7 @@ class Arms:
         return work_dir() / "runs" / self.page / f"{arm.name}-{key}"
 
     def finished(self, arm: Arm) -> bool:
-        """Whether an arm's run has made all its steps."""
+        """Whether an arm's run has finished all its steps."""
         folder = self.run_folder(arm)
         told = (folder / STATE).with_suffix(".json")
         if not told.is_file() or not (folder / MODEL / WEIGHTS).is_file():
@@ -199,7 +199,7 @@ class Arms:
         return int(json.loads(told.read_text(encoding="utf-8"))["step"]) >= arm.config.steps
 
     def model_folder(self, arm: Arm) -> Path:
-        """The model that an arm packs.
+        """The folder of the model that an arm packs.
 
         Raises:
             EdgeSpeechError: its run is not finished on this machine.
@@ -217,7 +217,7 @@ class Arms:
         """Make an arm's `.edge` file.
 
         Raises:
-            EdgeSpeechError: its run is not finished on this machine, or the model cannot be stored so.
+            EdgeSpeechError: its run is not finished on this machine, or the layout does not fit the model.
         """
         folder = self.model_folder(arm)
         codes = None if arm.of is not None else load_codes(folder)
@@ -225,15 +225,15 @@ class Arms:
         pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
 
     def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
-        """Make an arm's run, after those that it starts from; or go on where that was stopped.
+        """Train an arm, after those that it starts from; or resume a stopped run.
 
         Args:
-            arm: which; nothing happens where nothing is to be trained or all is done.
-            processes: that train, each on one thread.
-            snapshots: so many models on the way are kept, after equal numbers of steps, the last among them.
+            arm: which; nothing happens if it needs no training or is finished.
+            processes: number of training processes, each on one thread.
+            snapshots: number of intermediate models to save, after equal numbers of steps, including the last.
 
         Raises:
-            EdgeSpeechError: the training stopped; it has said why.
+            EdgeSpeechError: the training failed; its output says why.
         """
         if arm.of is not None and arm.of != INIT:
             owner, other = self._other(arm.of, arm.seed)
@@ -252,11 +252,11 @@ class Arms:
                 continue
             _train(folder, processes, until)
             if snapshots:
-                for name in (TOKENS, WEIGHTS):  # the weights last: they say that it is whole
+                for name in (TOKENS, WEIGHTS):  # the weights last: their presence marks a complete snapshot
                     write_atomic(kept / name, (folder / MODEL / name).read_bytes())
 
     def _expand(self, family: Mapping[str, Any]) -> Iterator[Arm]:
-        """A family's arms."""
+        """The arms of a family."""
         where = f"{self._where}: family {family.get('name')}"
         if unknown := sorted(family.keys() - _KEYS):
             raise bad(where, "key", unknown[0], "one of " + ", ".join(sorted(_KEYS)))
@@ -310,7 +310,7 @@ class Arms:
     def _config(
         self, name: str, seed: int, changes: Mapping[str, Any], family: Mapping[str, Any], where: str
     ) -> TrainConfig:
-        """A run's file: the base mapping with what the arm changes."""
+        """The training configuration: the base mapping with the arm's changes."""
         start = self.init
         if "init_of" in family:
             owner, parent = self._other(family["init_of"], seed)
@@ -324,7 +324,7 @@ class Arms:
             raise explain(where, error) from error
 
     def _other(self, reference: str, seed: int) -> tuple[Arms, Arm]:
-        """The arm that `NAME` or `PAGE/NAME` means: of the same seed where there is one, else of the first."""
+        """The arm with the name `NAME` or `PAGE/NAME`: with the same seed if there is one, else with the first."""
         page, _, name = reference.rpartition("/")
         owner = self
         if page and page != self.page:
@@ -344,7 +344,7 @@ class Arms:
 
 
 def _train(folder: Path, processes: int, until: int) -> None:
-    """Let a run's file be trained so far, in processes of their own."""
+    """Train a configuration up to a step, in separate processes."""
     command: Sequence[str] = (
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
         *("--module", "edgespeech.cli", "train", str(folder / RUN), "--out", str(folder)),
@@ -357,13 +357,13 @@ def _train(folder: Path, processes: int, until: int) -> None:
 
 
 def _portable(folder: Path) -> str:
-    """A folder as a run's file names it: from the project's on, where it lies within that."""
+    """A folder as written in a configuration: relative to the project if it is inside it."""
     root = project_root()
     return os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
 
 
 def start_model() -> Path:
-    """The folder of the recogniser's model: the shipped one, or that which the environment names.
+    """The folder of the recogniser's model: the shipped one, or the one that the environment names.
 
     Raises:
         EdgeSpeechError: there is none.
@@ -402,16 +402,16 @@ def arms_of(folder: Path) -> Arms:
 def train_arms(
     arms: Arms, pattern: str, *, processes: int, snapshots: Mapping[str, int] | None = None
 ) -> None:
-    """Make the runs of the arms whose names match, those of the first seed before the others, and the speech for them.
+    """Train the arms whose names match, the first seed before the others, and make their speech corpora.
 
     Args:
         arms: the page's.
-        pattern: as the shell has them; `*` for all.
-        processes: that train, each on one thread.
-        snapshots: models on the way that are kept, by the arm's name; see `Arms.train`.
+        pattern: a shell pattern; `*` for all.
+        processes: number of training processes, each on one thread.
+        snapshots: number of intermediate models, by the arm's name; see `Arms.train`.
 
     Raises:
-        EdgeSpeechError: none matches, the speech cannot be made, or a training stopped.
+        EdgeSpeechError: none matches, the speech cannot be made, or a training failed.
     """
     wanted = sorted(arms.named(pattern), key=lambda arm: arm.seed)
     if any(arm.config is not None and not arms.finished(arm) for arm in wanted):
@@ -422,10 +422,10 @@ def train_arms(
 
 
 def latent_weights(folder: Path, shape: ModelConfig) -> dict[str, NDArray[np.float32]]:
-    """A run's averaged weights before its compressor finished them, as `edgespeech.packed.pack.weights_of` does.
+    """A run's averaged weights before compression, as returned by `edgespeech.packed.pack.weights_of`.
 
     Raises:
-        EdgeSpeechError: the run's state is damaged, or of another shape.
+        EdgeSpeechError: the run's state is damaged, or of another model.
     """
     prefix = f"average.{MODEL}."
     try:
@@ -440,10 +440,10 @@ def latent_weights(folder: Path, shape: ModelConfig) -> dict[str, NDArray[np.flo
 
 
 def snapshots_of(arms: Arms, arm: Arm) -> list[tuple[int, dict[str, NDArray[np.float32]]]]:
-    """The model that an arm starts from and those kept on the way: steps, and weights as `weights_of` gives them.
+    """The initial and intermediate models of an arm: steps, and weights as returned by `weights_of`.
 
     Raises:
-        EdgeSpeechError: none was kept on this machine, or one is damaged.
+        EdgeSpeechError: this machine has none, or one is damaged.
     """
     kept = sorted((arms.run_folder(arm) / SNAPSHOTS).glob("*"), key=lambda folder: int(folder.name))
     if not kept:

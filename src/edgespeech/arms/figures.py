@@ -1,8 +1,8 @@
-"""What the arms of an experiment are measured by: their packed files, heard by the native engine.
+"""Measuring the arms of an experiment: their packed files are decoded by the native engine.
 
-What an arm said when its file was published is kept beside its figures in `results/PAGE/arms/NAME.json`, so that arms
-whose files are not at hand can stand in the tables all the same, marked, and without any time. Files and what was
-said belong to the model that everything started from; where that is another one they count no more.
+Published transcripts are cached per arm in `results/PAGE/arms/NAME.json`; if the arm's model is not available the table
+shows the cached WER, marked, without timings. Files and transcripts belong to one initial model; with another one they
+are ignored.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from edgespeech.records.records import without_paths
 from edgespeech.search.settings import CHUNK_S
 
 ARMS = "arms"
-"""Folder, among a page's results, of what was said."""
+"""Folder of the transcripts among a page's results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heard:
-    """An arm's file and what it said.
+    """An arm's file and transcripts.
 
     Attributes:
-        arm: whose.
-        file: the `.edge` file; None for an arm that stands here as it was published.
-        texts: of every utterance, by the width of the search.
-        labels: that the narrowest search put out; 0 for an arm that stands as it was published.
+        arm: the arm.
+        file: the `.edge` file; None for published transcripts.
+        texts: transcripts of every utterance, by beam.
+        labels: number of labels with the smallest beam; 0 for published transcripts.
         facts: `file_bytes`, `bits_per_weight`, `zeros` (the share of the matrices' weights) and `edge_sha256`.
     """
 
@@ -53,13 +53,13 @@ class Heard:
 
 
 def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Iterator[Heard | Row]:
-    """Every arm's file, heard; an arm that is not here as it was published, or a row with the reason.
+    """Decode every arm's file; if an arm is missing, return its published transcripts, or a row with the reason.
 
     Args:
         arms: which.
         results: the page's folder among the results.
-        bench: what is said to them.
-        beams: widths of the search; the first is the one that claims are about.
+        bench: the utterances.
+        beams: of the search; the first is that of the claims.
     """
     for arm in arms.arms.values():
         file = bench.scratch / f"{arms.page}-{arm.name}.edge"
@@ -94,10 +94,10 @@ def hear(arms: Arms, results: Path, bench: Bench, beams: Sequence[int]) -> Itera
 
 
 def publish(arms: Arms, found: Sequence[Heard], results: Path, bench: Bench) -> None:
-    """Keep what arms said among the results, and the files of those that ship.
+    """Publish the arms' transcripts among the results, and the files of those that ship.
 
     Raises:
-        EdgeSpeechError: something cannot be written.
+        EdgeSpeechError: a file cannot be written.
     """
     for heard in found:
         if heard.file is None:
@@ -122,14 +122,14 @@ def arm_rows(found: Sequence[Heard | Row], bench: Bench, control: str) -> Iterat
 
     Args:
         found: from `hear`.
-        bench: what was said to them.
-        control: the arm that each is compared with, of the same seed.
+        bench: the utterances.
+        control: the arm with which each is compared, with the same seed.
 
     Yields:
-        `name`, and `skipped` with the reason, or `family`, `point`, `seed`, `measured` (false for an arm that stands
-        as it was published), the facts, `wer` (by corpus, see `Bench.rate`, and `difference` with its interval from
-        `lower` to `upper` and `verdict`), `wer_other` (of all corpora, by the other widths of the search), and
-        `chunk_bytes`, weights read in a chunk.
+        `name`, and `skipped` with the reason, or `family`, `point`, `seed`, `measured` (false for published
+        transcripts), the facts, `wer` (by corpus, see `Bench.rate`, and `difference` with its interval from
+        `lower` to `upper` and `verdict`), `wer_other` (of all corpora, by the other beams), and `chunk_bytes`, weights
+        read per chunk.
     """
     heard = [one for one in found if isinstance(one, Heard)]
     errors = {one.arm.name: bench.errors(_first(one.texts)) for one in heard}
@@ -157,13 +157,13 @@ def arm_rows(found: Sequence[Heard | Row], bench: Bench, control: str) -> Iterat
 def rates(
     arm: Arm, errors: Mapping[str, Sequence[int]], bench: WordErrors, control: str
 ) -> dict[str, dict[str, Any]]:
-    """An arm's word error rate by corpus, with its difference from the control of the same seed, see `arm_rows`.
+    """An arm's word error rate by corpus, with its difference from the control with the same seed, see `arm_rows`.
 
     Args:
         arm: whose.
         errors: of each utterance, by the arm's name.
         bench: the utterances.
-        control: the arm that it is compared with.
+        control: the arm with which it is compared.
     """
     own = errors[arm.name]
     theirs = errors.get(control + arm.name.removeprefix(arm.first), errors.get(control))
@@ -184,13 +184,13 @@ def rates(
 def comparisons(
     found: Sequence[Heard | Row], bench: Scorer, asked: Sequence[Mapping[str, Any]]
 ) -> Iterator[Row]:
-    """What arms are held to, as rows of a page's record.
+    """Comparisons between arms, as rows of a page's record.
 
     Args:
         found: from `hear`.
-        bench: what was said to them.
-        asked: of each comparison the `claim`, the `arm`, what it is `against`, and perhaps `each`: true for a row a
-            corpus in place of one of all together. An arm stands for all of its seeds that the other has too.
+        bench: the utterances.
+        asked: of each comparison the `claim`, the `arm`, what it is `against`, and perhaps `each`: true for one row per
+            corpus instead of one for all together. An arm's name means all of its seeds that the other has too.
     """
     seeds: dict[str, dict[int, list[int]]] = {}
     for one in found:
@@ -216,9 +216,9 @@ def comparisons(
 
 
 def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: Bench) -> tuple[float, int]:
-    """The share of utterances whose published transcripts are reproduced, and how many these are.
+    """The share of utterances whose published transcripts are reproduced, and the number of utterances.
 
-    Both sides are searched with the beam of the published transcripts: one of another width says other things.
+    Both sides use the beam of the published transcripts, since another beam gives other transcripts.
     """
     same = total = 0
     for one in found:
@@ -237,7 +237,7 @@ def said_again(found: Sequence[Heard | Row], arms: Arms, results: Path, bench: B
 
 
 def published(arms: Arms, arm: Arm, results: Path, bench: Scorer) -> Heard | None:
-    """An arm's published transcripts; None if the arm or its start was another, or the utterances."""
+    """An arm's published transcripts; None if the arm, its initial model or the utterances have changed."""
     path = results / ARMS / f"{arm.name}.json"
     if not path.is_file():
         return None
@@ -259,20 +259,20 @@ def _chunk_bytes(one: Heard, bench: Bench) -> float:
 
 
 def _first(texts: Mapping[int, Sequence[str]]) -> Sequence[str]:
-    """Those of the search that claims are about."""
+    """The transcripts with the beam of the claims."""
     return next(iter(texts.values()))
 
 
 def check_arms(arms: Arms, results: Path, config: Mapping[str, Any], seed: int) -> Iterator[Row]:
-    """A page's check: every arm's row, what arms are held to, and whether published files say the same again.
+    """A page's check: every arm's row, the comparisons, and whether published files reproduce their transcripts.
 
-    In the profile `full` what was said, and the files that ship, are published.
+    In the profile `full` the transcripts, and the files that ship, are published.
 
     Args:
         arms: the page's.
         results: its folder among the results.
-        config: `corpora`, `beams`, `control` (an arm), `comparisons` (see there), and by profile `cold` and `warm`,
-            utterances that chunks are timed on.
+        config: `corpora`, `beams`, `control` (an arm), `comparisons` (see there), and by profile `cold` and `warm`, the
+            numbers of utterances for chunk times.
         seed: of intervals.
     """
     page, profile = arms.page, config["profile"]
@@ -301,14 +301,14 @@ def check_arms(arms: Arms, results: Path, config: Mapping[str, Any], seed: int) 
 def sensitivity_rows(
     arms: Arms, options: Sequence[Option], settings: Mapping[str, Any], profile: str, seed: int
 ) -> Iterator[Row]:
-    """Every matrix of the model that a page starts from, alone at every option, as a row of the page's record.
+    """Every matrix of the initial model alone at every option, as rows of the page's record.
 
     Args:
         arms: the page's.
         options: to try.
-        settings: `corpus`, which is tuning material, and by profile so many of its utterances.
+        settings: `corpus`, which is for tuning, and by profile the number of its utterances.
         profile: `quick` or `full`.
-        seed: of the choice of utterances.
+        seed: of the subset of utterances.
     """
     trained = load_model(arms.init)
     with TemporaryDirectory() as scratch:
@@ -330,6 +330,6 @@ def sensitivity_rows(
 
 
 def kept(record: View | None, key: str) -> Any:
-    """What the first row of a page's record that has something under a key has there, or None."""
+    """The value of a key in the first row of a page's record that has it, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)

@@ -1,4 +1,4 @@
-"""Packed models measured by the native engine: words, errors, bytes, times, and the loss on tuning material."""
+"""Measuring packed models with the native engine: word errors, bytes, times, and the loss on tuning speech."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from edgespeech.packed.runtime import PackedModel
 from edgespeech.search.hypothesis import words_of
 
 _EVICT = 300 << 20
-"""Bytes read before a chunk that is to find no weight in a cache: more than a large server has of it."""
+"""Bytes read to empty the caches before a cold chunk: more than the caches of a large server."""
 
 
 class Scorer(WordErrors):
-    """The errors in transcripts of whole corpora, counted without their audio.
+    """Word errors in transcripts of whole corpora, without their audio.
 
     Args:
-        utterances: what is measured.
+        utterances: of the measurement.
         seed: of the intervals.
     """
 
@@ -47,7 +47,7 @@ class Scorer(WordErrors):
 
 
 class Bench(Scorer):
-    """Utterances prepared for the native engine, and the counting of errors in what is recognised of them.
+    """Utterances prepared for the native engine, with counting of their word errors.
 
     Args:
         corpora: see `edgespeech.corpora.utterances.utterances_of`.
@@ -56,12 +56,12 @@ class Bench(Scorer):
         count: utterances of each corpus; None for all.
 
     Attributes:
-        utterances: what is measured.
+        utterances: of the measurement.
         spoken: the same, with features.
-        missing: why corpora are not here.
+        missing: reasons for missing corpora.
 
     Raises:
-        EdgeSpeechError: none is here.
+        EdgeSpeechError: no corpus is available.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Bench(Scorer):
 
 
 def say(file: Path, bench: Bench, beam: int) -> tuple[list[str], int]:
-    """What a packed model makes of every utterance, and how many labels these are.
+    """A packed model's transcript of every utterance, and the number of labels.
 
     Raises:
         EdgeSpeechError: the file is not a packed model.
@@ -87,7 +87,7 @@ def say(file: Path, bench: Bench, beam: int) -> tuple[list[str], int]:
             words = words_of(best, model.pieces, model.config.frame_s, item.duration_s)
             return " ".join(word.text for word in words), len(best.labels)
 
-        # The engine computes without Python's lock.
+        # The engine releases Python's global lock.
         heard = hear(one, bench.utterances, given=bench.spoken, threads=os.cpu_count() or 1)
     return list(heard.texts), sum(heard.beside)
 
@@ -95,7 +95,7 @@ def say(file: Path, bench: Bench, beam: int) -> tuple[list[str], int]:
 def added_errors(
     ours: Path, theirs: Path, corpora: Mapping[str, str], seed: int, beam: int
 ) -> Iterator[tuple[str, Compared]]:
-    """By corpus, and for all, what one packed model's word error rate has over another's, on every utterance.
+    """The difference of two packed models' word error rates, by corpus and for all, on every utterance.
 
     Args:
         ours: the one model.
@@ -105,7 +105,7 @@ def added_errors(
         beam: of both searches.
 
     Raises:
-        EdgeSpeechError: no corpus is here, or a file is not a packed model.
+        EdgeSpeechError: no corpus is available, or a file is not a packed model.
     """
     with TemporaryDirectory() as scratch:
         bench = Bench(corpora, Path(scratch), seed)
@@ -115,8 +115,8 @@ def added_errors(
 
 
 def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Bytes of all sections; those of the formula, 1 + b (1 - s) bits a weight, scales and codebooks; weights; and
-    how the matrices are stored, as `auto` may have chosen: `8 bits x 12, 4 bits sparse x 2`.
+    """Bytes of all sections; bytes by the formula, 1 + b (1 - s) bits per weight, scales and codebooks; number of
+    weights; and the layouts of the matrices, which `auto` may have chosen: `8 bits x 12, 4 bits sparse x 2`.
     """
     packed = weights = 0
     formula = 0.0
@@ -135,7 +135,7 @@ def sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def facts_of(file: Path) -> dict[str, Any]:
-    """What a packed file weighs; see `Heard.facts`. Weights are the networks', not those of a language model."""
+    """Sizes of a packed file; see `Heard.facts`. Weights are those of the networks, without language models."""
     tensors = networks(read_edge(file).tensors)
     sizes = {name: values_of(tensor).size for name, tensor in tensors.items()}
     matrices = [tensor for tensor in tensors.values() if len(values_of(tensor)) > 1]
@@ -150,8 +150,8 @@ def facts_of(file: Path) -> dict[str, Any]:
 
 
 def weights_read(tensors: Mapping[str, Tensor], *, frames: int, labels: int) -> int:
-    """Bytes of weights that so many transcriber frames and labels are multiplied with, each matrix read anew for
-    every vector: the transcriber's once a frame, the predictor's once a label, the joiner's once for each of both.
+    """Bytes of weights read for a number of transcriber frames and labels, if each matrix is read again for every
+    vector: the transcriber's once per frame, the predictor's once per label, the joiner's once for each of both.
     """
     calls = {"transcriber": frames, "predictor": labels, "joiner": frames + labels}
     return sum(
@@ -162,10 +162,10 @@ def weights_read(tensors: Mapping[str, Tensor], *, frames: int, labels: int) -> 
 
 
 def dev_loss(file: Path, spoken: Sequence[Prepared], labels: Sequence[Sequence[int]]) -> float:
-    """Transducer loss of a packed model, in nats a label: smoother than word errors, for searches on tuning material.
+    """Transducer loss of a packed model, in nats per label: smoother than word errors, for searches on tuning speech.
 
-    The transcriber is the engine's; the prediction is the simulating model's, and the joiner's weights are those that
-    the codes stand for.
+    The transcriber is the engine's; the prediction is the simulated model's, and the joiner's weights are the decoded
+    ones.
 
     Args:
         file: the model.
@@ -192,12 +192,12 @@ def dev_loss(file: Path, spoken: Sequence[Prepared], labels: Sequence[Sequence[i
 def chunk_times(
     files: Mapping[str, Path], bench: Bench, amounts: Mapping[str, int]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Times of a chunk, by greedy search on one thread, all files in turns; by name `cold` and `warm`.
+    """Chunk times of greedy search on one thread, with all files in turns; by name `cold` and `warm`.
 
     Args:
         files: packed models by name.
         bench: the utterances.
-        amounts: of these, so many `cold` and so many `warm`.
+        amounts: the numbers of utterances `cold` and `warm`.
     """
     peers = [
         Peer(
@@ -227,5 +227,5 @@ def networks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def values_of(tensor: Tensor) -> NDArray[np.float32]:
-    """The numbers that a tensor stands for."""
+    """The decoded values of a tensor."""
     return dequantise(tensor) if isinstance(tensor, Codes) else tensor.astype(np.float32)

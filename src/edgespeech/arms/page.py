@@ -1,7 +1,7 @@
-"""What the pages of arms have in common: the block and the plots of all arms, and the command that trains and measures.
+"""Common parts of the pages with arms: the block and the plots of all arms, and the command that trains and measures.
 
-A page of arms is a folder `replication/NAME` whose `config.yaml` has `families` (`edgespeech.arms.configuration`), and
-what `edgespeech.arms.figures.check_arms` needs. It brings its claims, its own checks and blocks, and its text.
+A page of arms is a folder `replication/NAME` whose `config.yaml` has `families` (`edgespeech.arms.configuration`) and
+the keys for `edgespeech.arms.figures.check_arms`. It has its own claims, checks, blocks and text.
 """
 
 from __future__ import annotations
@@ -49,22 +49,21 @@ def arms_plots(record: View | None, curve: str | None = None, axis: str = "bits"
 def main_of_arms(
     page: Page, about: str | None, words: Sequence[str] | None, snapshots: Mapping[str, int] | None = None
 ) -> None:
-    """The command of a page of arms: the full profile trains first, `--only` some arms; `--rescore` does neither.
+    """The command of a page of arms: the full profile first trains all arms, or those of `--only`; `--rescore` neither
+    trains nor measures.
 
     Args:
-        page: whose.
+        page: the page.
         about: its docstring.
-        words: of the command line.
-        snapshots: models on the way that are kept, by the arm's name.
+        words: arguments of the command line.
+        snapshots: number of intermediate models, by the arm's name.
 
     Raises:
         EdgeSpeechError: as `train_arms`, `rescore_newest` and `edgespeech.report.page.run` do.
     """
     options = parser(about)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
-    options.add_argument(
-        "--rescore", action="store_true", help="score the published transcripts again, and no more"
-    )
+    options.add_argument("--rescore", action="store_true", help="only score the published transcripts again")
     given = options.parse_args(words)
     if given.rescore:
         rescore_newest(page)

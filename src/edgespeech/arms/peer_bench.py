@@ -1,9 +1,9 @@
-"""Recognisers in processes of their own, over the same utterances in turns: times of chunks, words, memory.
+"""Benchmark of peers: recognisers in separate processes, over the same utterances in turns: chunk times, words, memory.
 
-A peer is a script that is started with one argument, JSON (its *spec*), prints a line of JSON when it has
-loaded, and then a line for every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
-`text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. What else there is to
-ask is between a script and who starts it; see `edgespeech.arms.peer_worker`.
+A peer is a script with one argument, JSON (its *spec*), that prints a line of JSON after loading, and then a line for
+every line that it reads: `{"do": "run", "file": ..., "cold": ...}` is answered with
+`text`, `labels` (how many) and `seconds` (of each chunk), `{"do": "memory"}` with `peak_bytes`. Scripts may define
+further tasks; see `edgespeech.arms.peer_worker`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Answer = dict[str, Any]
 
 
 WORKER = Path(__file__).with_name("peer_worker.py")
-"""Runs every kind of peer that there is, by itself: an interpreter without this package can run it too."""
+"""The script of all kinds of peers; it is standalone, so that an interpreter without this package can run it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Peer:
         name: in the results.
         python: its interpreter.
         spec: the script's argument.
-        script: what that runs.
+        script: run by it.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """An utterance, as peers get it.
+    """An utterance prepared for peers.
 
     Attributes:
-        corpus: whose it is.
-        text: what is said.
-        speaker: who says it.
+        corpus: its corpus.
+        text: its transcript.
+        speaker: its speaker.
         file: see `write_chunks`.
-        features: with shape `(F, 80)`, those of the tail of silence among them.
+        features: with shape `(F, 80)`, including the tail of silence.
         duration_s: of the audio, without the tail.
     """
 
@@ -77,7 +77,7 @@ class Prepared:
 
 
 def prepared(utterances: Iterable[Spoken], folder: Path) -> Iterator[Prepared]:
-    """Utterances with their files in a folder."""
+    """Prepare utterances, with their files in a folder."""
     for number, one in enumerate(utterances):
         samples = one.samples()
         file = folder / f"{one.corpus}-{number}.npz"
@@ -94,13 +94,13 @@ def prepared(utterances: Iterable[Spoken], folder: Path) -> Iterator[Prepared]:
 def write_chunks(
     samples: Samples, file: Path, tail_s: float = TAIL_S, samples_tail_s: float = TAIL_S + 2 * CHUNK_S
 ) -> Features:
-    """Write an utterance as it comes, in chunks of `CHUNK_S` and the tail of silence as the last one.
+    """Write an utterance in chunks of `CHUNK_S`, with the tail of silence as the last one.
 
     Args:
         samples: 16 kHz, with shape `(N,)`.
-        file: `.npz` with `samples` and `features`, and how many come at a time, `sample_chunks` and `feature_chunks`.
+        file: `.npz` with `samples` and `features`, and the sizes of chunks, `sample_chunks` and `feature_chunks`.
         tail_s: seconds of silence that follow, in the features.
-        samples_tail_s: the same in the samples: more, for recognisers that run whole chunks alone.
+        samples_tail_s: the same in the samples: longer, for recognisers that only run complete chunks.
 
     Returns:
         All features, with shape `(F, 80)`.
@@ -125,7 +125,7 @@ def write_chunks(
 
 
 def longer(item: Prepared, tail_s: float) -> Prepared:
-    """The same utterance with another tail of silence, in a file beside its own."""
+    """The same utterance with another tail of silence, in a second file."""
     with np.load(item.file) as stored:
         samples = stored["samples"][: round(item.duration_s * SAMPLE_RATE)]
     file = item.file.with_name(f"{item.file.stem}-longer.npz")
@@ -133,7 +133,7 @@ def longer(item: Prepared, tail_s: float) -> Prepared:
 
 
 def spread(spoken: Sequence[Prepared], count: int | None) -> Sequence[Prepared]:
-    """So many of the utterances, evenly spread; all for None or where there are fewer."""
+    """A number of the utterances, evenly spaced; all for None or if there are fewer."""
     if count is None or count >= len(spoken):
         return spoken
     return [spoken[place * len(spoken) // count] for place in range(count)]
@@ -148,18 +148,18 @@ def bench_peers(
 ) -> dict[str, Answer]:
     """All peers over the same utterances, in turns, on one thread each.
 
-    First every utterance warm, then memory is read, then cold: what empties the caches is in no figure of memory.
-    Who begins changes with every utterance.
+    First all utterances warm, then memory is read, then cold, so that emptying the caches does not affect memory. The
+    order of peers rotates with every utterance.
 
     Args:
-        peers: any number, all of them in memory at once.
-        warm: utterances that are run as they come.
-        cold: utterances before each chunk of which the caches are emptied.
+        peers: any number, all in memory at the same time.
+        warm: utterances to run without emptying the caches.
+        cold: utterances to run with the caches emptied before each chunk.
         alone: further tasks at the end, by the peer's name.
 
     Returns:
-        By name what a peer said when it had loaded, and lists of its answers: `warm`, `memory`, `cold`, `alone`;
-        or `skipped`, why it could not start or did not go on.
+        By name, a peer's message after loading, and lists of its answers: `warm`, `memory`, `cold`, `alone`; or
+        `skipped`, why it could not start or stopped.
     """
     results: dict[str, Answer] = {}
     with ExitStack() as stack:
@@ -191,7 +191,7 @@ def bench_peers(
 
 
 def chunk_figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """Mean and P99 of the seconds of a chunk (`mean_s`, `p99_s`), and how many chunks there were (`n`)."""
+    """Mean and P99 of the seconds of a chunk (`mean_s`, `p99_s`), and the number of chunks (`n`)."""
     seconds = [second for answer in answers for second in answer["seconds"]]
     return {"mean_s": statistics.fmean(seconds), "p99_s": quantile(seconds, 0.99), "n": len(seconds)}
 
@@ -203,12 +203,12 @@ def error_rates(
     corpora: Mapping[str, str],
     seed: int,
 ) -> dict[str, dict[str, float]]:
-    """Word error rates, and how they differ from a reference's on the same utterances.
+    """Word error rates, and paired differences from a reference.
 
     Args:
         spoken: the utterances.
-        answers: a peer's, of each.
-        reference: the reference's, of each; None where there is none.
+        answers: of a peer, for each.
+        reference: of the reference, for each; None without one.
         corpora: by name the normaliser of each.
         seed: of the intervals.
 
@@ -233,7 +233,7 @@ def error_rates(
 
 
 def equal_share(answers: Sequence[Answer], others: Sequence[Answer]) -> float:
-    """The share of utterances of which two peers said the same words."""
+    """The share of utterances with the same words from two peers."""
     same = sum(bool(one["text"] == other["text"]) for one, other in zip(answers, others, strict=True))
     return same / len(answers)
 
@@ -274,7 +274,7 @@ class _Worker:
     def ask(self, task: Mapping[str, Any]) -> Answer:
         """The answer to a task; see `answer`."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # `answer` tells why
+        with suppress(BrokenPipeError):  # `answer` raises the reason
             self._process.stdin.write(json.dumps(task) + "\n")
         return self.answer()
 
@@ -282,7 +282,7 @@ class _Worker:
         """The next line.
 
         Raises:
-            EdgeSpeechError: the process has ended; with its last words.
+            EdgeSpeechError: the process has ended; with the end of its output.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

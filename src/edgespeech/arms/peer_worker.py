@@ -1,10 +1,10 @@
-"""One peer's process: it streams utterances through a model and tells times and words, in lines of JSON.
+"""The process of one peer: it streams utterances through a model and prints times and words, in lines of JSON.
 
 python src/edgespeech/arms/peer_worker.py SPEC   # SPEC: JSON; see `edgespeech.arms.peer_bench`, which starts it
 
-Nothing of the project is imported before a peer needs it: peers run under interpreters of their own, and what
-a process takes in memory is measured. Utterances are `.npz` files: `samples` and `features`, and how many of each
-come at a time (`sample_chunks`, `feature_chunks`), the last of which is the tail of silence, which is not timed.
+Modules of the project are imported only when a peer needs them: peers may run in other interpreters, and the memory of
+the process is measured. Utterances are `.npz` files: `samples` and `features`, and the sizes of their chunks
+(`sample_chunks`, `feature_chunks`), the last of which is the tail of silence, which is not timed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class PeerModel:
     """A loaded model with one utterance in progress.
 
     Attributes:
-        takes: what of an utterance it is given.
-        kernel: what does its products.
-        version: of what runs it.
+        takes: its input, `features` or `samples`.
+        kernel: that computes its products.
+        version: of its runtime.
     """
 
     takes = "features"
@@ -41,7 +41,7 @@ class PeerModel:
     version = ""
 
     def __init__(self, spec: Spec) -> None:
-        """Import what is needed, and no more."""
+        """Import only what is needed."""
         self.spec = spec
 
     def load(self) -> None:
@@ -57,12 +57,12 @@ class PeerModel:
         raise NotImplementedError
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         raise NotImplementedError
 
 
 class Edge(PeerModel):
-    """Our engine on a `.edge` file."""
+    """This project's engine on a `.edge` file."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -87,13 +87,13 @@ class Edge(PeerModel):
         self._stream.accept(piece)
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         labels = self._stream.best.labels
         return words([self.model.pieces[label] for label in labels]), len(labels)
 
 
 class Stacked(PeerModel):
-    """Keeps the features that do not fill a transcriber frame yet."""
+    """Base of models that buffer the features of an incomplete transcriber frame."""
 
     stack = 0
 
@@ -102,7 +102,7 @@ class Stacked(PeerModel):
         self._waiting = np.empty((0, 80), np.float32)
 
     def whole(self, piece: Floats) -> Floats:
-        """Those that do, in one batch of one: with shape `(1, F, 80)`."""
+        """The features of complete frames, as a batch of one, with shape `(1, F, 80)`."""
         piece = np.concatenate([self._waiting, piece])
         count = len(piece) - len(piece) % self.stack
         self._waiting = piece[count:]
@@ -110,7 +110,7 @@ class Stacked(PeerModel):
 
 
 class Torch(Stacked):
-    """The model as it was trained, by torch; `int8`: quantised dynamically by torch's own tool."""
+    """The trained model in torch; `int8`: quantised dynamically by torch's own tool."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -134,7 +134,7 @@ class Torch(Stacked):
         if self.spec["int8"]:
             kinds = {torch.nn.LSTM, torch.nn.Linear}
             self._model = torch.ao.quantization.quantize_dynamic(self._model, kinds, dtype=torch.qint8)
-            # The predictor's own start asks a weight for its device, which a quantised layer has not.
+            # The predictor's own start reads the device of a weight, which a quantised layer does not have.
             first = torch.full((1, self._model.config.context), BLANK)
             setattr(self._model.predictor, "start", lambda batch: first)  # noqa: B010 - a method of the class
         self.stack = self._model.config.stack
@@ -156,15 +156,15 @@ class Torch(Stacked):
             self._search.accept(encoded[0])
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         labels = self._search.best.labels
         return words([self._pieces[label] for label in labels]), len(labels)
 
 
 class Onnx(PeerModel):
-    """The exported model by ONNX Runtime, with the same greedy search in numpy, as the recogniser `onnxruntime` has it.
+    """The exported model in ONNX Runtime, with the same greedy search in numpy as the recogniser `onnxruntime`.
 
-    It takes whole multiples of `multiple` frames, and runs at most a chunk of them at a time.
+    It takes multiples of `multiple` frames, and runs at most a chunk of them at a time.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -189,13 +189,13 @@ class Onnx(PeerModel):
         self._stream.accept(piece)
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         labels = self._stream.labels
         return words([self._model.pieces[label] for label in labels]), len(labels)
 
 
 class Sherpa(PeerModel):
-    """The exported model by sherpa-onnx: it takes samples, so its times hold the features too."""
+    """The exported model in sherpa-onnx: it takes samples, so its times include the features."""
 
     takes = "samples"
 
@@ -223,12 +223,12 @@ class Sherpa(PeerModel):
             self._model.decode_stream(self._stream)
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         return self._model.get_result(self._stream).strip(), len(self._model.tokens(self._stream))
 
 
 class Features(PeerModel):
-    """The features alone, which the others are given: what they cost."""
+    """The feature extraction alone, to measure its time."""
 
     takes = "samples"
     kernel = "kaldi-native-fbank"
@@ -243,7 +243,7 @@ class Features(PeerModel):
         self.version = version("kaldi-native-fbank")
 
     def load(self) -> None:
-        """There is none."""
+        """Nothing to load."""
 
     def start(self) -> None:
         """Begin an utterance."""
@@ -254,7 +254,7 @@ class Features(PeerModel):
         self._stream.accept(piece)
 
     def said(self) -> tuple[str, int]:
-        """The words so far, and how many labels they are."""
+        """The words so far, and their number of labels."""
         return "", 0
 
 
@@ -265,16 +265,16 @@ KINDS: dict[str, Callable[[Spec], PeerModel]] = {
     "sherpa-onnx": Sherpa,
     "features": Features,
 }
-"""By the recognisers' names, and the features alone."""
+"""Kinds of peers by the recognisers' names, and the features alone."""
 
 
 def words(pieces: list[str]) -> str:
-    """The words that pieces make."""
+    """The words of word pieces."""
     return "".join(pieces).replace(SPACE, " ").strip()
 
 
 def pieces_of(file: str, takes: str) -> Iterator[Floats]:
-    """What of an utterance comes at a time."""
+    """The chunks of an utterance."""
     with np.load(file) as utterance:
         values, counts = utterance[takes], utterance[f"{takes.removesuffix('s')}_chunks"]
     at = 0
@@ -284,14 +284,14 @@ def pieces_of(file: str, takes: str) -> Iterator[Floats]:
 
 
 class Cache:
-    """Reads more memory than the last-level cache holds, so that nothing else is left in it."""
+    """Empties the caches by reading more memory than the last-level cache."""
 
     def __init__(self, n_bytes: int) -> None:
         self._words = n_bytes // 8
         self._block: NDArray[np.int64] | None = None
 
     def evict(self) -> None:
-        """Do so. The memory is taken at first use, so that it is in no figure before."""
+        """Empty the caches. The memory is allocated on first use, so that earlier memory figures do not include it."""
         if self._block is None:
             self._block = np.ones(self._words, np.int64)
         self._block.max()
@@ -312,7 +312,7 @@ def run(peer: PeerModel, file: str, cold: Cache | None) -> dict[str, Any]:
 
 
 def share(model: Any, file: str, streams: int, cold: Cache | None) -> dict[str, Any]:
-    """Seconds of each piece for one stream, and for many that go together, in turns."""
+    """Seconds of each piece for one stream, and for several streams as a batch, in turns."""
     from edgespeech.packed.runtime import accept_batch
 
     together, one = [model.open() for _ in range(streams)], model.open()
@@ -330,7 +330,7 @@ def share(model: Any, file: str, streams: int, cold: Cache | None) -> dict[str, 
 
 
 def resident(field: str) -> int | None:
-    """Bytes of this process's resident set: `VmRSS` now or `VmHWM` at most; None where nobody knows."""
+    """Bytes of this process's resident set: `VmRSS` now or `VmHWM` at most; None if unknown."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return None
@@ -339,10 +339,10 @@ def resident(field: str) -> int | None:
 
 
 def main() -> None:
-    """Load, say so, and answer every line until there is none."""
+    """Load, print the result, and answer every line of the input."""
     spec: Spec = json.loads(sys.argv[1])
     for _ in pieces_of(spec["first"], "features"):
-        pass  # reading an utterance is part of the bare process
+        pass  # reading an utterance belongs to the memory of the bare process
     bare = resident("VmRSS")
     peer = KINDS[spec["kind"]](spec)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""A page of arms scored again from its published transcripts: other intervals or normalisers, no new decoding.
+"""Scoring a page of arms again from its published transcripts: with other intervals or normalisers, without decoding.
 
-The new record repeats the rows of an earlier one, its times and pictures among them, and names it. Only word errors and
-the comparisons of arms are computed anew, from `results/PAGE/arms/`.
+The new record repeats the rows of an earlier one, including times and pictures, and names it. Only word errors and
+comparisons of arms are recomputed, from `results/PAGE/arms/`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from edgespeech.records.used import noting
 def rescore(
     arms: Arms, results: Path, comparing: Sequence[Mapping[str, Any]], before: PageRecord
 ) -> PageRecord:
-    """An earlier record with the word errors of its arms, and what arms are held to, computed anew.
+    """An earlier record with recomputed word errors and comparisons of its arms.
 
     Args:
-        arms: those of the record's own configuration, which also says corpora, beam and control.
+        arms: of the record's own configuration, which also has corpora, beam and control.
         results: the page's folder among the results.
-        comparing: see `comparisons`; from the page's configuration today, as the claims are.
-        before: the record; all of its arms must have been published as they were then.
+        comparing: see `comparisons`; from the page's present configuration, like the claims.
+        before: the record; the published transcripts of all its arms must be of the same run.
 
     Raises:
-        EdgeSpeechError: a corpus is not here, or an arm's transcripts are of another run, beam or manifest.
+        EdgeSpeechError: a corpus is missing, or an arm's transcripts are of another run, beam or manifest.
     """
     config = before.config
     with noting() as used:
@@ -84,7 +84,7 @@ def rescore(
 
 
 def rescore_newest(page: Page) -> None:
-    """Score the transcripts of a page's newest record again, and write the new one.
+    """Score the transcripts of a page's newest record again, and write a new record.
 
     Raises:
         EdgeSpeechError: there is no record, or as `rescore`.
@@ -97,10 +97,10 @@ def rescore_newest(page: Page) -> None:
 
 
 def checked(rows: Sequence[Row], heard: Mapping[str, Heard], results: Path) -> None:
-    """Refuse transcripts that are not those of the arms that a record has.
+    """Refuse transcripts that do not belong to the arms of a record.
 
     Raises:
-        EdgeSpeechError: an arm has none, or they are of another file.
+        EdgeSpeechError: an arm has none, or they are from another file.
     """
     for told in rows:
         if "skipped" in told:

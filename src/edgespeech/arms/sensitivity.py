@@ -1,6 +1,6 @@
-"""How much each matrix of a model bears, and the bits and zeros of each that fit a number of bytes.
+"""Sensitivity of a model to compression of each matrix, and the choice of bits and zeros for a budget of bytes.
 
-No training: each matrix alone is rounded, or loses its smallest weights, while all others stay as they are.
+Without training: each matrix alone is rounded, or loses its smallest weights, while all others are unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack, pack_tenso
 
 
 class Option(NamedTuple):
-    """What may become of a matrix.
+    """A compression of a matrix.
 
     Attributes:
         bits: of a weight.
@@ -31,12 +31,12 @@ class Option(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What became of a matrix.
+    """The result of compressing a matrix.
 
     Attributes:
         matrix: its name.
-        option: of it.
-        n_bytes: that it then takes.
+        option: its compression.
+        n_bytes: its size after that.
         loss: of the whole model.
     """
 
@@ -52,7 +52,7 @@ def matrices_of(model: Transducer) -> list[str]:
 
 
 def thinned(trained: Trained, shares: Mapping[str, float]) -> Trained:
-    """A copy in which the named matrices have so large a share of zeros, the smallest weights.
+    """A copy in which the smallest weights of the named matrices are zero.
 
     Raises:
         EdgeSpeechError: a share is not in [0, 1), or a name is not that of a matrix.
@@ -70,7 +70,7 @@ def thinned(trained: Trained, shares: Mapping[str, float]) -> Trained:
 
 
 def layout_of(options: Mapping[str, Option]) -> Layout:
-    """Matrices as told, all others in single precision; the embedding, whose rows are looked up, is dense."""
+    """The layout of these options; other matrices are in single precision, and the embedding is dense."""
     return Layout(
         matrices=Encoding(bits=32),
         others={
@@ -104,10 +104,10 @@ def try_each(
 
 
 def fit(tried: Sequence[Tried], budget: int) -> dict[str, Option]:
-    """The option of each matrix, all of which together fit a budget: greedy, as if losses added up.
+    """The option of each matrix that together fit a budget: greedy, assuming that losses add up.
 
-    Every matrix begins at its largest option. Then, again and again, the change that costs least loss for a byte
-    saved is made, until the budget is met.
+    Every matrix begins at its largest option. Then the change with the least loss per byte saved is applied repeatedly,
+    until the budget is met.
 
     Args:
         tried: from `try_each`.

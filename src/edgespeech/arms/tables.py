@@ -1,7 +1,7 @@
-"""Arms of compression as readers see them: tables and plots from rows of a record.
+"""Tables and plots of compression arms, from rows of a record.
 
 Rows of arms are those of `edgespeech.arms.figures.arm_rows`, with `cold` and `warm` (see
-`edgespeech.arms.peer_bench.chunk_figures`) where chunks were timed. Plots are SVG, the same for the same rows.
+`edgespeech.arms.peer_bench.chunk_figures`) if chunks were timed. Plots are SVG, identical for identical rows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ GREYS = 16
 
 
 def search_of(config: Mapping[str, Any]) -> SearchSettings:
-    """How the search of a page's claims goes: its first beam, with the language models that the files may have."""
+    """The search settings of a page's claims: its first beam, with the language models of the files, if any."""
     fused = bool(config.get("fusion", False))
     return SearchSettings(beam=config["beams"][0], language_model=fused, final_s=None, chunk_s=None)
 
 
 def arms_table(rows: Sequence[Row], config: Mapping[str, Any]) -> str:
-    """All arms; one that did not run says why.
+    """The table of all arms, with the reason for those that did not run.
 
     Args:
         rows: of the arms.
@@ -89,10 +89,10 @@ def arms_table(rows: Sequence[Row], config: Mapping[str, Any]) -> str:
 
 
 def sensitivity_table(rows: Sequence[Row]) -> str:
-    """Loss added by each matrix alone.
+    """The table of the loss added by each matrix alone.
 
     Args:
-        rows: of each matrix and option `matrix`, `bits`, `sparsity`, `loss`, and `base`, the loss of none.
+        rows: for each matrix and option `matrix`, `bits`, `sparsity`, `loss`, and `base`, the loss without compression.
     """
     options = list(dict.fromkeys(_option(row) for row in rows))
     matrices = list(dict.fromkeys(row["matrix"] for row in rows))
@@ -106,11 +106,11 @@ def sensitivity_table(rows: Sequence[Row]) -> str:
 
 
 def curve_plot(rows: Sequence[Row], control: str, axis: str) -> str:
-    """WER of all corpora against bits or against zeros, a line a family, with intervals; of the first seed.
+    """WER of all corpora against bits or sparsity, one line per family, with intervals; for the first seed.
 
     Args:
         rows: of arms.
-        control: drawn as a level line.
+        control: drawn as a horizontal line.
         axis: `bits` or `sparsity`.
     """
     level = next((row for row in _ran(rows) if row["name"] == control), None)
@@ -173,7 +173,7 @@ def pareto_plot(rows: Sequence[Row]) -> str:
 
 
 def distances_plot(rows: Sequence[Row]) -> str:
-    """How far weights are from the nearest level, and where they lie, run by run.
+    """Histograms of weights and of their distances from the nearest level, for each run.
 
     Args:
         rows: of each run `name`, `distances` (counts of |distance| in equal bins from 0 to half a step) and `weights`
@@ -202,7 +202,7 @@ def shades(values: np.ndarray[Any, Any], side: int) -> list[str]:
 
     Args:
         values: with shape `(rows, cols)`.
-        side: rows and columns that are kept.
+        side: number of rows and columns.
     """
     corner = np.abs(values[:side, :side])
     largest = float(corner.max()) or 1.0
@@ -211,7 +211,7 @@ def shades(values: np.ndarray[Any, Any], side: int) -> list[str]:
 
 
 def zeros_plot(pictures: Sequence[Row]) -> str:
-    """A weight matrix as the zeros appear.
+    """A weight matrix during sparsification.
 
     Args:
         pictures: of each step `step`, `zeros` (share of the whole matrix) and `shades`.
@@ -230,7 +230,7 @@ def zeros_plot(pictures: Sequence[Row]) -> str:
 
 
 def layout_table(chosen: Mapping[str, Mapping[str, float]]) -> str:
-    """The bits and zeros of each matrix that a search chose."""
+    """The table of bits and zeros of each matrix, as chosen by a search."""
     lines = [(name, str(one["bits"]), number(one["sparsity"], "percent")) for name, one in chosen.items()]
     return markdown_table(("Matrix", "Bits", "Zeros"), lines)
 
@@ -240,7 +240,7 @@ def _ran(rows: Sequence[Row]) -> list[Row]:
 
 
 def _families(rows: Sequence[Row]) -> dict[str, list[tuple[float, Row]]]:
-    """Points and rows of each family with points, of its first seed."""
+    """Points and rows of each family with points, for its first seed."""
     found: dict[str, list[tuple[float, Row]]] = {}
     for row in _ran(rows):
         if row["point"] is not None and "_seed" not in row["name"]:
@@ -251,7 +251,7 @@ def _families(rows: Sequence[Row]) -> dict[str, list[tuple[float, Row]]]:
 def _errorbars(
     axes: Axes, x: Sequence[float], rates: Sequence[Mapping[str, float]], index: int, label: str
 ) -> None:
-    """Word error rates with their intervals; joined where there are several."""
+    """Word error rates with their intervals, joined by a line if there are several."""
     y = [100 * rate["wer"] for rate in rates]
     ends = [
         [100 * (rate["wer"] - rate.get("low", rate["wer"])) for rate in rates],

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -74,6 +75,19 @@ class _Draw:
         """Draw from the range; below full strength the value is moved towards the mildest one."""
         mildest = min(max(mildest, bounds[0]), bounds[1])
         return mildest + self._strength * (self.rng.uniform(*bounds) - mildest)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How augmentation moved an utterance in time.
+
+    Attributes:
+        before: samples of silence that come before it now.
+        speed: its samples over those that it has now.
+    """
+
+    before: int
+    speed: float
 
 
 class Augmenter:
@@ -137,6 +151,12 @@ class Augmenter:
             EdgeSpeechError: samples that are too short, silent, not finite or of another shape; a strength
                 outside of 0 to 1.
         """
+        return self.timed(samples, key=key, strength=strength, silence_s=silence_s)[0]
+
+    def timed(
+        self, samples: Samples, *, key: str, strength: float = 1.0, silence_s: Range | None = None
+    ) -> tuple[Samples, Timing]:
+        """As a call; also gives how the utterance was moved in time."""
         _check_audio(f"augment {key}", samples)
         if not 0 <= strength <= 1:
             raise bad("augment", "strength", strength, "0 to 1")
@@ -144,6 +164,7 @@ class Augmenter:
         voice = self._voice(samples, draw)
         silences = (silence_s, silence_s) if silence_s else (config.silence_before_s, config.silence_after_s)
         before, after = (_n_samples(draw.between(bounds, bounds[0])) for bounds in silences)
+        timing = Timing(before, samples.size / voice.size)
         spoken = slice(before, before + voice.size)
         sound = pad_with_background(voice, before, after, draw.rng)
 
@@ -166,7 +187,7 @@ class Augmenter:
         if config.channel_prob and draw.happens(config.channel_prob):
             channel = CHANNELS[int(draw.rng.integers(len(CHANNELS)))]
             sound = np.clip(channel(sound, draw.rng), -1.0, 1.0)
-        return sound
+        return sound, timing
 
     def _voice(self, samples: Samples, draw: _Draw) -> Samples:
         """Another speaking rate and pitch."""

@@ -57,7 +57,7 @@ def opus(samples: Samples, rng: np.random.Generator) -> Samples:
     Returns:
         16 kHz samples with shape `(N,)`, aligned with the input.
     """
-    encoder = OpusEncoder(bit_rate=int(rng.choice(_OPUS_BIT_RATES)))
+    encoder = OpusEncoder(bit_rate=int(rng.choice(_OPUS_BIT_RATES)), complexity=0)
     decoder = OpusDecoder()
     parts = [decoder.decode(packet) for packet in encoder.encode(samples) + encoder.finish()]
     return _fitted(np.concatenate([*parts, decoder.finish()]), samples.size)

@@ -31,9 +31,10 @@ class OpusEncoder:
 
     Args:
         bit_rate: bits per second, constant.
+        complexity: what the encoder spends, 0 to 10. 0 takes a fifth of the time of 10.
     """
 
-    def __init__(self, *, bit_rate: int = BIT_RATE) -> None:
+    def __init__(self, *, bit_rate: int = BIT_RATE, complexity: int = 10) -> None:
         import av
 
         self._frame_of = av.AudioFrame.from_ndarray
@@ -42,7 +43,12 @@ class OpusEncoder:
         self._codec.layout = "mono"
         self._codec.format = "flt"
         self._codec.bit_rate = bit_rate
-        self._codec.options = {"application": "voip", "vbr": "off", "frame_duration": "20"}
+        self._codec.options = {
+            "application": "voip",
+            "vbr": "off",
+            "frame_duration": "20",
+            "compression_level": str(complexity),
+        }
         self._codec.open()
         self._waiting = np.zeros(0, dtype=np.float32)
 

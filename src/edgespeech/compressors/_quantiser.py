@@ -1,4 +1,4 @@
-"""What the quantisers share: the deployed levels, frozen at the start, and the way to the nearest one."""
+"""Common parts of the quantisers: the deployed levels, frozen at the start, and steps to the nearest one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgespeech.packed.codes import (
     lloyd_max,
     quantise,
 )
-from edgespeech.training.compressor import Compressor, Options
+from edgespeech.training.compressor import Compressor, Moment, Options
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -33,8 +33,8 @@ class UniformOptions(Options):
     Attributes:
         bits: of a weight.
         group: columns that share a step; 0 for the whole row.
-        range: what the steps are made from, once: `mse`, the least squared error of the row's or group's weights, as
-            packing does it; `p99.9`, the level that 99.9 % of their magnitudes do not exceed is the highest.
+        range: how the steps are set, once: `mse`, by the least squared error of the row's or group's weights, as in
+            packing; `p99.9`, so that the highest level is the 99.9th percentile of their magnitudes.
     """
 
     bits: Annotated[int, Field(ge=2, le=8)]
@@ -59,13 +59,34 @@ class CodebookOptions(Options):
     bits: Annotated[int, Field(ge=2, le=CODEBOOK_BITS)]
 
 
+class PullOptions(Options):
+    """The weight of a regulariser that pulls weights to levels: 0, then a geometric ramp to the end of the run.
+
+    Attributes:
+        free: share of the steps without the regulariser.
+        first: its weight after those; with 1 a weight next to a level moves by the learning rate, which is about the
+            optimiser's largest step.
+        last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
+    """
+
+    free: Share = 0.4
+    first: Positive = 0.01
+    last: Positive = 100.0
+
+    def reach(self, moment: Moment) -> float | None:
+        """How far a step may move a weight next to a level; None without the regulariser."""
+        if moment.step < moment.at(self.free):
+            return None
+        return moment.rate * log_ramp(self.first, self.last, moment.since(self.free))
+
+
 class Quantiser(Compressor):
     """A technique that ends in codes, under a fixed mask or none.
 
     Args:
         weights: with shape `(rows, cols)`.
         options: the technique's.
-        mask: with shape `(rows, cols)`, true where a weight is kept; None for a dense matrix.
+        mask: with shape `(rows, cols)`, true where a weight is not zero; None for a dense matrix.
     """
 
     mask: Tensor | None
@@ -75,12 +96,16 @@ class Quantiser(Compressor):
         self.register_buffer("mask", mask)
 
     def kept(self, weights: Tensor) -> Tensor:
-        """The weights with zeros where the mask has none, for their gradients too."""
+        """The masked weights; their gradients are masked too."""
         return weights if self.mask is None else torch.where(self.mask, weights, 0.0)
+
+    def seen(self, weights: Tensor) -> Tensor:
+        """See `Compressor.seen`."""
+        return self.kept(weights)
 
 
 class UniformQuantiser(Quantiser):
-    """Levels k * step, the steps frozen from the weights of the start."""
+    """Levels k * step, with steps fixed from the initial weights."""
 
     scales: Tensor
 
@@ -96,7 +121,7 @@ class UniformQuantiser(Quantiser):
         self.register_buffer("scales", torch.from_numpy(scales))
 
     def steps_of(self, cols: int) -> Tensor:
-        """The steps as the columns see them: with shape `(rows, cols)` or `(rows, 1)`; never 0."""
+        """The steps expanded to columns, with shape `(rows, cols)` or `(rows, 1)`; never 0."""
         spread = self.scales
         if self.group:
             spread = self.scales.repeat_interleave(self.group, dim=1)[:, :cols]
@@ -114,7 +139,7 @@ class UniformQuantiser(Quantiser):
 
 
 class CodebookQuantiser(Quantiser):
-    """Lloyd-Max levels of the rows as they are at the start, each scaled by its largest weight."""
+    """Lloyd-Max levels of the initial rows, each scaled by its largest weight."""
 
     scales: Tensor
     levels: Tensor
@@ -140,20 +165,20 @@ class CodebookQuantiser(Quantiser):
 
 
 def pulled(away: Tensor, gap: Tensor | float, unit: Tensor, most: float) -> Tensor:
-    """How far from its nearest level a weight is after one decoupled step of the absolute-cosine regulariser.
+    """A weight's distance from its nearest level after one decoupled step of the absolute-cosine regulariser.
 
     The regulariser is R = |sin(pi away / gap)| gap / pi, in the weight's own unit: 0 at the levels, greatest midway.
     Its gradient has the magnitude |cos(pi away / gap)|: 1 at a level, 0 midway (papers.md section 2). Beyond the
-    outermost levels, where there is no gap, it is 1. A step ends at the level at the latest.
+    outermost levels, where there is no gap, it is 1. A step never passes the level.
 
     Args:
         away: from the nearest level, in units; with the matrix's shape.
-        gap: from that level to the next one on the weight's side, in units; infinite where there is none.
+        gap: from that level to the next one on the weight's side, in units; infinite if there is none.
         unit: of both, in weights.
-        most: how far a weight next to a level moves: the learning rate times the regulariser's weight.
+        most: step of a weight next to a level: the learning rate times the regulariser's weight.
 
     Returns:
-        What is left of `away * unit`.
+        The remaining `away * unit`.
     """
     distance = away.abs() * unit
     pull = most * torch.cos(torch.pi * away / gap).abs()
@@ -161,14 +186,14 @@ def pulled(away: Tensor, gap: Tensor | float, unit: Tensor, most: float) -> Tens
 
 
 def log_ramp(first: float, last: float, done: float) -> float:
-    """From one value to another in equal ratios; `done` from 0 to 1."""
+    """Geometric interpolation between two values; `done` from 0 to 1."""
     return float(first * (last / first) ** done)
 
 
 def _percentile(
     weights: NDArray[np.float32], mask: NDArray[np.bool_] | None, group: int
 ) -> NDArray[np.float32]:
-    """Of each row's or group's kept magnitudes, the one that 99.9 % do not exceed: `(rows, groups)`."""
+    """The 99.9th percentile of each row's or group's unmasked magnitudes: `(rows, groups)`."""
     magnitudes = np.abs(weights) if mask is None else np.where(mask, np.abs(weights), np.nan)
     width = group or weights.shape[1]
     columns = []

@@ -1,4 +1,4 @@
-"""What the sparsifiers share: masks by magnitude, and when they change."""
+"""Common parts of the sparsifiers: magnitude masks and their schedule."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Part = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SparseOptions(Options):
-    """How many zeros.
+    """Amount and pattern of zeros.
 
     Attributes:
         sparsity: share of the matrix's weights that are zero at the end.
-        balanced: each block of 64 columns of a row has equally many non-zeros, as the engine's format profits from.
+        balanced: each block of 64 columns of a row has the same number of non-zeros, which suits the engine's format.
     """
 
     sparsity: Part
@@ -42,11 +42,11 @@ class Sparsifier(Compressor):
         self.register_buffer("mask", torch.ones_like(weights, dtype=torch.bool))
 
     def choose(self, weights: Tensor, sparsity: float) -> None:
-        """Keep the largest weights of the matrix, or of each block."""
+        """Set the mask to the largest weights of the matrix, or of each block."""
         self.mask.copy_(magnitude_mask(weights, sparsity, balanced=self.options.balanced))
 
     def kept(self, weights: Tensor) -> Tensor:
-        """The weights with zeros where the mask has none, for their gradients too."""
+        """The masked weights; their gradients are masked too."""
         return torch.where(self.mask, weights, 0.0)
 
     def seen(self, weights: Tensor) -> Tensor:
@@ -54,24 +54,24 @@ class Sparsifier(Compressor):
         return self.kept(weights)
 
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
-        """See `Compressor.after`: the optimiser's memory moves weights that have no gradient any more."""
+        """See `Compressor.after`: momentum moves weights without a gradient, so they are masked again."""
         return self.kept(weights)
 
     def finish(self, weights: Tensor) -> Tensor:
-        """The weights that are left."""
+        """The masked weights."""
         return self.kept(weights).cpu()
 
 
 def magnitude_mask(weights: Tensor, sparsity: float, *, balanced: bool) -> Tensor:
-    """Which weights are left of a matrix: its largest, of equal ones the earlier.
+    """The mask of a matrix's largest weights; ties go to the earlier ones.
 
     Args:
         weights: with shape `(rows, cols)`.
-        sparsity: share that is dropped, 0 to below 1; rounded to whole weights.
+        sparsity: share of zeros, 0 to below 1; rounded to whole weights.
         balanced: of each block of 64 columns of each row, not of the whole matrix.
 
     Returns:
-        With the same shape, true where a weight is left.
+        With the same shape, true where a weight is not set to zero.
     """
     if balanced:
         blocks = torch.split(weights.abs(), BLOCK, dim=1)
@@ -80,18 +80,18 @@ def magnitude_mask(weights: Tensor, sparsity: float, *, balanced: bool) -> Tenso
 
 
 def cubic(sparsity: float, done: float) -> float:
-    """Sparsity on the way from 0, fast first: s (1 - (1 - done)^3) (Zhu and Gupta 2017, equation 1)."""
+    """Sparsity of the cubic schedule, which starts fast: s (1 - (1 - done)^3) (Zhu and Gupta 2017, equation 1)."""
     return sparsity * (1 - (1 - done) ** 3)
 
 
 def changes(moment: Moment, until: float, every: int) -> bool:
-    """Whether a mask changes at a step: every so many steps, and last when this share of the run is done."""
+    """Whether a mask changes at a step: every `every` steps, and finally when this share of the run is done."""
     last = moment.at(until)
     return moment.step == last or (moment.step < last and moment.step % every == 0)
 
 
 def _largest(magnitudes: Tensor, sparsity: float) -> Tensor:
-    """Of each row, true where the largest are; as many in every row."""
+    """The mask of each row's largest values, with the same number in every row."""
     dropped = round(sparsity * magnitudes.shape[1])
     order = magnitudes.argsort(dim=1, descending=True, stable=True)
     mask = torch.zeros_like(magnitudes, dtype=torch.bool)

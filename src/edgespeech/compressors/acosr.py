@@ -1,4 +1,4 @@
-"""Absolute-cosine regularisation (ACosR): a loss on the weights draws them to the levels while they learn."""
+"""Absolute-cosine regularisation (ACosR): a penalty that moves weights towards quantisation levels in training."""
 
 from __future__ import annotations
 
@@ -7,30 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edgespeech.compressors._quantiser import (
-    Positive,
-    Share,
-    UniformOptions,
-    UniformQuantiser,
-    log_ramp,
-    pulled,
-)
+from edgespeech.compressors._quantiser import PullOptions, UniformOptions, UniformQuantiser, pulled
 from edgespeech.training.compressor import Moment, Options
 
 
-class AcosrOptions(UniformOptions):
-    """As of `UniformQuantiser`, and the regulariser's weight: 0, then a ramp in equal ratios to the end of the run.
-
-    Attributes:
-        free: share of the steps without the regulariser.
-        first: its weight after those; 1 moves a weight next to a level as far as the learning rate, which is about
-            the most that the optimiser moves it.
-        last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
-    """
-
-    free: Share = 0.4
-    first: Positive = 0.01
-    last: Positive = 100.0
+class AcosrOptions(UniformOptions, PullOptions):
+    """Options of `UniformQuantiser`, and the regulariser's weight."""
 
 
 class Acosr(UniformQuantiser):
@@ -45,16 +27,10 @@ class Acosr(UniformQuantiser):
     options_type: ClassVar[type[Options]] = AcosrOptions
     options: AcosrOptions
 
-    def seen(self, weights: Tensor) -> Tensor:
-        """See `Compressor.seen`."""
-        return self.kept(weights)
-
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
         """See `Compressor.after`."""
-        its = self.options
-        if moment.step < moment.at(its.free):
+        if (most := self.options.reach(moment)) is None:
             return weights
-        most = moment.rate * log_ramp(its.first, its.last, moment.since(its.free))
         unit = self.steps_of(weights.shape[1])
         nearest = (weights / unit).round().clamp(-self.limit, self.limit)
         away = weights / unit - nearest

@@ -1,4 +1,4 @@
-"""Compressed-sensing pruning (CSP): steps on the pruned model's loss, and steps that make small weights smaller."""
+"""Compressed-sensing pruning (CSP): steps on the pruned model's loss, and steps that shrink small weights."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ import torch
 from torch import Tensor
 
 from edgespeech.compressors._quantiser import Positive
-from edgespeech.compressors._sparsifier import (
-    Every,
-    Part,
-    SparseOptions,
-    Sparsifier,
-    changes,
-    cubic,
-)
+from edgespeech.compressors._sparsifier import Every, Part, SparseOptions, Sparsifier, changes, cubic
 from edgespeech.compressors.l1 import soft_threshold
 from edgespeech.training.compressor import Moment, Options
 
 
 class CompressedSensingOptions(SparseOptions):
-    """As of `Sparsifier`.
+    """Options of `Sparsifier`, and the schedule.
 
     Attributes:
-        ramp: share of the steps over which the sparsity grows, as of `Gradual`.
-        until: share of the steps after which the mask is fixed and what it drops is zero.
+        ramp: share of the steps over which the sparsity grows, as in `Gradual`.
+        until: share of the steps after which the mask is fixed and masked weights are zero.
         every: steps from one mask to the next.
-        strength: of the sparsity step: it takes this times the learning rate from the magnitudes outside the mask.
+        strength: of the sparsity step, which subtracts this times the learning rate from the magnitudes outside the
+            mask.
     """
 
     ramp: Part = 0.5
@@ -38,7 +32,7 @@ class CompressedSensingOptions(SparseOptions):
 
 class CompressedSensing(Sparsifier):
     """Error step: the model computes with the masked weights, and the gradient passes to all of them. Sparsity step:
-    those outside the mask shrink. The mask is chosen anew by magnitude, so that a weight can come back.
+    those outside the mask shrink. The mask is recomputed by magnitude, so that a pruned weight can recover.
 
     Source: K. Zhen et al., "Sparsification via compressed sensing for automatic speech recognition" (ICASSP 2021,
     arXiv 2102.04932); the steps are those of papers.md section 3 (b).

@@ -1,4 +1,4 @@
-"""General Quantizer (GQ): soft assignment to levels in mu-law space that hardens, the levels being learned."""
+"""General Quantizer (GQ): soft assignment to learned levels in mu-law space, which hardens during training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TOP = 127
 _MUS = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0)
 _SIZES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SAMPLE = 20_000
-"""About so many weights at most decide which mu and size a matrix starts from."""
+"""Approximate maximum number of weights used to initialise mu and size of a matrix."""
 
 
 class GeneralQuantizerOptions(CodebookOptions):
-    """As of `CodebookOptions`.
+    """Options of `CodebookOptions`, and the hardness.
 
     Attributes:
-        first: how hard the assignment is at the start: the softmax is over -hardness times the distance to a level,
-            the levels lying 1 apart in mu-law space.
-        last: how hard it is at the end.
+        first: hardness at the start: the softmax is over -hardness times the distance to a level, and levels are 1
+            apart in mu-law space.
+        last: hardness at the end.
     """
 
     first: Positive = 4.0
@@ -36,10 +36,9 @@ class GeneralQuantizerOptions(CodebookOptions):
 class GeneralQuantizer(Quantiser):
     """Levels c_j = size sgn(u_j) ((1 + mu)^|u_j| - 1) / mu of a row's largest weight, u_j evenly over [-1, 1].
 
-    The model computes with sum_j softmax_j(-hardness |y - j|) c_j, y being the weight's place in mu-law space, where
-    the levels are whole numbers. The sum is over the four levels nearest to it: with the hardness of the start the
-    others weigh less than e^-6. `mu` and `size` of each matrix learn by gradient; levels are rounded as int8 has
-    them.
+    The model computes with sum_j softmax_j(-hardness |y - j|) c_j, where y is the weight's position in mu-law space, in
+    which the levels are whole numbers. The sum is over the four nearest levels: with the initial hardness the others
+    weigh less than e^-6. `mu` and `size` of each matrix are learned by gradient descent; levels are rounded to int8.
 
     Source: K. Zhen et al., "Sub-8-bit quantization for on-device speech recognition: a regularization-free approach"
     (SLT 2022, arXiv 2210.09188); papers.md section 2 (b).
@@ -95,7 +94,7 @@ class GeneralQuantizer(Quantiser):
         )
 
     def _start(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a few values, the mu and the size whose hard levels have the least squared error."""
+        """The initial mu and size, those of a small grid whose hard levels have the least squared error."""
         used = torch.ones_like(weights, dtype=torch.bool) if self.mask is None else self.mask
         stride = max(1, int(used.sum()) // _SAMPLE)
         row, col = (places[::stride] for places in used.nonzero(as_tuple=True))
@@ -112,14 +111,14 @@ class GeneralQuantizer(Quantiser):
 
 
 def _place(shares: Tensor, mu: Tensor, size: Tensor, top: int) -> Tensor:
-    """Where shares of their row's largest weight lie among the levels 0 to `top`, in mu-law space."""
+    """Positions of weights, as shares of their row's largest, among the levels 0 to `top` in mu-law space."""
     inside = (shares / size).clamp(-1, 1)
     law = inside.sign() * torch.log1p(mu * inside.abs()) / torch.log1p(mu)
     return (law + 1) * (top / 2)
 
 
 def _level(index: Tensor, mu: Tensor, top: int) -> Tensor:
-    """Levels of these numbers as int8 has them, -127 to 127; the gradient passes through the rounding."""
+    """The levels with these indices, rounded to int8, -127 to 127; the gradient passes through the rounding."""
     u = index * (2 / top) - 1
     exact = _TOP * u.sign() * torch.expm1(u.abs() * torch.log1p(mu)) / mu
     return exact + (exact.round() - exact).detach()

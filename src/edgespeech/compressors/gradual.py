@@ -1,4 +1,4 @@
-"""Gradual magnitude pruning: zeros grow along a cubic schedule while the model learns."""
+"""Gradual magnitude pruning: the sparsity grows along a cubic schedule during training."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from edgespeech.compressors._sparsifier import (
-    Every,
-    Part,
-    SparseOptions,
-    Sparsifier,
-    changes,
-    cubic,
-)
+from edgespeech.compressors._sparsifier import Every, Part, SparseOptions, Sparsifier, changes, cubic
 from edgespeech.training.compressor import Moment, Options
 
 
 class GradualOptions(SparseOptions):
-    """As of `Sparsifier`.
+    """Options of `Sparsifier`, and the schedule.
 
     Attributes:
         until: share of the steps after which the mask is fixed.
@@ -30,7 +23,7 @@ class GradualOptions(SparseOptions):
 
 
 class Gradual(Sparsifier):
-    """The smallest weights become zero, and stay it.
+    """The smallest weights become zero, and stay zero.
 
     Source: M. Zhu and S. Gupta, "To prune, or not to prune" (2017, arXiv 1710.01878), section 3.
     """

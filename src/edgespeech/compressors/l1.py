@@ -1,4 +1,4 @@
-"""L1 alone: every weight shrinks while the model learns, then the smallest become zero."""
+"""L1 regularisation: every weight shrinks during training, then the smallest become zero."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgespeech.training.compressor import Moment, Options
 
 
 class L1Options(SparseOptions):
-    """As of `Sparsifier`.
+    """Options of `Sparsifier`, and the regulariser's.
 
     Attributes:
-        until: share of the steps after which the mask is chosen and nothing shrinks any more.
-        strength: of the regulariser: each step takes this times the learning rate from every magnitude.
+        until: share of the steps after which the mask is fixed and the regulariser ends.
+        strength: of the regulariser: each step subtracts this times the learning rate from every magnitude.
     """
 
     until: Part = 0.7
@@ -24,7 +24,7 @@ class L1Options(SparseOptions):
 
 
 class L1(Sparsifier):
-    """The proximal step of strength * |w|, after the optimiser's step; one magnitude mask at the end of that."""
+    """The proximal step of strength * |w|, after the optimiser's step; then a magnitude mask."""
 
     name = "l1"
     options_type: ClassVar[type[Options]] = L1Options

@@ -8,30 +8,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from edgespeech.compressors._quantiser import (
-    CodebookOptions,
-    CodebookQuantiser,
-    Positive,
-    Share,
-    log_ramp,
-    pulled,
-)
+from edgespeech.compressors._quantiser import CodebookOptions, CodebookQuantiser, PullOptions, pulled
 from edgespeech.training.compressor import Moment, Options
 
 
-class MracosOptions(CodebookOptions):
-    """As of `CodebookQuantiser`; the regulariser's weight as of `Acosr`.
+class MracosOptions(CodebookOptions, PullOptions):
+    """Options of `CodebookQuantiser`, and the regulariser's weight; no hard quantisation as long as that is 0.
 
     Attributes:
-        free: share of the steps with neither regulariser nor compressor.
-        first: the regulariser's weight after those.
-        last: its weight at the end: high, so that weights reach their levels while the learning rate falls to 2 %.
-        every: steps from one time that every weight is set to its nearest level to the next.
+        every: steps between two hard quantisations, which set every weight to its nearest level.
     """
 
-    free: Share = 0.4
-    first: Positive = 0.01
-    last: Positive = 100.0
     every: Annotated[int, Field(ge=1)] = 100
 
 
@@ -54,16 +41,10 @@ class Mracos(CodebookQuantiser):
         nearest, _, _, unit = self._place(weights)
         return self.kept(nearest * unit)
 
-    def seen(self, weights: Tensor) -> Tensor:
-        """See `Compressor.seen`."""
-        return self.kept(weights)
-
     def after(self, weights: Tensor, moment: Moment) -> Tensor:
         """See `Compressor.after`."""
-        its = self.options
-        if moment.step < moment.at(its.free):
+        if (most := self.options.reach(moment)) is None:
             return weights
-        most = moment.rate * log_ramp(its.first, its.last, moment.since(its.free))
         nearest, away, gap, unit = self._place(weights)
         return self.kept(nearest * unit + pulled(away, gap, unit, most))
 

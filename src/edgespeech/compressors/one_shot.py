@@ -1,4 +1,4 @@
-"""One-shot pruning: the smallest weights become zero at the start, and the rest learns on."""
+"""One-shot pruning: the smallest weights become zero at the start, and the others are trained on."""
 
 from __future__ import annotations
 

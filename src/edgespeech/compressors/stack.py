@@ -1,4 +1,4 @@
-"""Quantisation of a model that was sparsified: any quantiser, under the zeros of the model that the run starts from."""
+"""Quantisation of a sparsified model: any quantiser, with the zeros of the initial model fixed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgespeech.training.compressor import Compressor, Options, compressors
 
 
 class StackOptions(Options):
-    """Which quantiser.
+    """The quantiser and its options.
 
     Attributes:
-        quantiser: a technique that ends in codes; its own settings stand beside this one.
-        settings: those.
+        quantiser: a technique that ends in codes; its own settings are given beside this one.
+        settings: of the quantiser.
     """
 
     quantiser: str
@@ -25,7 +25,7 @@ class StackOptions(Options):
 
 
 class Stack(Compressor):
-    """The quantiser that it names, with the mask fixed: what is zero stays zero, and is not stored.
+    """A quantiser with a fixed mask: zeros stay zero, and are not stored.
 
     A matrix without zeros is quantised as a dense one.
     """
@@ -55,7 +55,7 @@ class Stack(Compressor):
 
     @classmethod
     def check(cls, matrices: Mapping[str, Tensor]) -> None:
-        """See `Compressor.check`; also raises where no matrix has a zero."""
+        """See `Compressor.check`; also raises if no matrix has a zero."""
         super().check(matrices)
         if all(weights.all() for weights in matrices.values()):
             raise bad("compressor stack", "init", "a model without zeros", "a model that was sparsified")

@@ -1,4 +1,4 @@
-"""Fake quantisation in the forward pass, with straight-through gradients: the method that the others are held to."""
+"""Fake quantisation in the forward pass with straight-through gradients: the baseline of the other techniques."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgespeech.training.compressor import Options
 
 
 class StraightThrough(UniformQuantiser):
-    """The model computes with the deployed weights; their gradient passes to the weights that lie in the range.
+    """The model computes with the deployed weights; the gradient passes to the weights within the range.
 
     Source: B. Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only
     inference" (CVPR 2018), section 3; the range is frozen here.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgespeech.errors import EdgeSpeechError, bad
@@ -11,6 +13,26 @@ class Strict(BaseModel):
     """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: object, where: str) -> Model:
+    """What a file holds, validated.
+
+    Args:
+        model: what it is validated by.
+        content: of the file, as its YAML or JSON says.
+        where: the file.
+
+    Raises:
+        EdgeSpeechError: an unknown key, a wrong type or a value out of range; see `explain`.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise explain(where, error) from error
 
 
 def explain(where: str, error: ValidationError, known: tuple[str, ...] = ()) -> EdgeSpeechError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from edgespeech.core.config import explain
-from edgespeech.core.files import visible
+from edgespeech.core.config import validated
+from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.places import manifests_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.manifest import Sha256
@@ -296,14 +297,17 @@ def load_corpus(name: str) -> Corpus:
     if name not in files:
         raise bad("corpora", "name", name, f"one of {', '.join(sorted(files))}")
     path = files[name]
-    content = load_yaml(path)
-    try:
-        corpus = Corpus.model_validate(content)
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    corpus = _described(path, sha256_file(path))
     if corpus.name != name:
         raise bad(str(path), "name", corpus.name, f"{name!r}, as the file is called")
     return corpus
+
+
+@lru_cache(maxsize=256)  # to find a split all descriptions are read, and many things ask for splits
+def _described(path: Path, sha256: str) -> Corpus:
+    """The description in a file with this hash."""
+    del sha256
+    return validated(Corpus, load_yaml(path), str(path))
 
 
 def split_names() -> dict[str, str]:

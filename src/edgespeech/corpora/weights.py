@@ -19,9 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edgespeech.core.config import explain
+from edgespeech.core.config import validated
 from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
@@ -118,10 +118,7 @@ def load_spec(name: str) -> ModelSpec:
     path = _specs_folder() / f"{name}.yaml"
     if not path.is_file():
         raise bad("weights", "model", name, "one of " + ", ".join(model_names()))
-    try:
-        return ModelSpec.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    return validated(ModelSpec, load_yaml(path), str(path))
 
 
 def resolve_weights(name: str, path: Path | None = None) -> Weights:

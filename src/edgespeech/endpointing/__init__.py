@@ -1,1 +1,1 @@
-"""End-pointing: when the user has stopped speaking, told from what is heard and from what was recognised."""
+"""End-pointing: detecting from audio and hypotheses when the user has stopped speaking."""

@@ -1,4 +1,4 @@
-"""Where words meet: the likeliest alignment of known words with speech, by our own transducer."""
+"""Forced alignment of known words with speech by the transducer, for word boundaries."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def align(trained: Trained, samples: Samples, labels: list[int]) -> list[int]:
     Args:
         trained: the recogniser.
         samples: 16 kHz, with shape `(N,)`.
-        labels: what is said, none of them blank, with shape `(U,)`.
+        labels: of the words, none of them blank, with shape `(U,)`.
 
     Returns:
-        Frames that never fall, with shape `(U,)`.
+        Non-decreasing frames, with shape `(U,)`.
 
     Raises:
         EdgeSpeechError: there is less audio than one frame.
@@ -42,7 +42,7 @@ def align(trained: Trained, samples: Samples, labels: list[int]) -> list[int]:
     label[:, :-1] = scores[:, np.arange(width - 1), labels]
     best = np.full(width, -np.inf)
     best[0] = 0.0
-    stayed = np.zeros((steps, width), dtype=bool)  # entered this frame with as many labels
+    stayed = np.zeros((steps, width), dtype=bool)  # entered this frame with the same number of labels
     for t in range(steps):
         if t:
             best = best + blank[t - 1]
@@ -63,18 +63,18 @@ def align(trained: Trained, samples: Samples, labels: list[int]) -> list[int]:
 
 
 def gaps(trained: Trained, samples: Samples, text: str) -> list[Gap]:
-    """Between which times each word but the first begins, in seconds.
+    """The intervals in which each word but the first begins, in seconds.
 
-    A transducer emits a piece when it has heard it, or some of it: the end of the word before and the begin of the
-    next one lie between the last piece of the one and the first of the other.
+    A transducer emits a piece after its audio, or a part of it: the boundary between two words is between the last
+    piece of the first and the first piece of the second.
 
     Args:
         trained: the recogniser.
         samples: 16 kHz, with shape `(N,)`.
-        text: what is said.
+        text: the words.
 
     Raises:
-        EdgeSpeechError: a word that no piece writes, or too little audio.
+        EdgeSpeechError: a word that pieces cannot spell, or too little audio.
     """
     labels = trained.tokeniser.encode(text)
     frames = align(trained, samples, labels)

@@ -1,4 +1,4 @@
-"""The one stream of frames that every end-pointing policy looks at: what was heard, and what is believed of it."""
+"""The stream of frames for all end-pointing policies: audio, transcription and hypothesis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgespeech.search.streaming import StreamingTranscriber
 Vector = NDArray[np.float32]
 
 _WINDOW_AHEAD_S = 0.0075
-"""A frame is complete so long after the audio that it covers: half of what a 25 ms window exceeds its 10 ms."""
+"""Delay of a frame after its audio: half of the difference between the 25 ms window and the 10 ms step."""
 
 
 class Decoder(Protocol):
@@ -32,7 +32,7 @@ class Decoder(Protocol):
 
     @property
     def best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
         ...
 
 
@@ -41,8 +41,8 @@ class Frame:
     """A transcriber frame, once it is complete.
 
     Attributes:
-        audio_s: seconds of audio that had been heard then.
-        samples: what was heard since the frame before, with shape `(N,)`.
+        audio_s: seconds of audio received by then.
+        samples: received since the previous frame, with shape `(N,)`.
         encoded: the transcription, with shape `(J,)`.
         labels: of the best hypothesis.
         pause_s: since the last of them was emitted; infinite before the first.
@@ -56,11 +56,11 @@ class Frame:
 
 
 class FrameStream:
-    """Makes the frames of one utterance. Its audio in one piece gives what any other pieces give, up to rounding.
+    """Computes the frames of one utterance. They do not depend on the pieces of audio, up to rounding.
 
     Args:
-        trained: the recogniser; every one of its frames is one of ours.
-        decoder: a search of that recogniser, not used before; what it believes may be read at any time.
+        trained: the recogniser, whose transcriber frames these are.
+        decoder: a new search of that recogniser; its hypothesis may be read at any time.
     """
 
     def __init__(self, trained: Trained, decoder: Decoder) -> None:
@@ -81,12 +81,12 @@ class FrameStream:
         return list(self.each(samples))
 
     def each(self, samples: Samples) -> Iterator[Frame]:
-        """The same one by one: the decoder hears no more than the frames that were taken."""
+        """The same one by one: the decoder is advanced frame by frame."""
         self._waiting = np.concatenate([self._waiting, samples])
         yield from map(self._frame, self._transcriber.accept(samples))
 
     def finish(self) -> None:
-        """The audio is over: let the decoder hear what is left, which makes no more frames."""
+        """End of the audio: pass the rest to the decoder, without further frames."""
         self._decoder.accept(self._transcriber.finish())
 
     @property

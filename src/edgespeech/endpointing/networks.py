@@ -1,7 +1,7 @@
 """The learned scorers: small networks on frozen transcriptions, and one file that holds all of them.
 
-* `EndNet` tells frame by frame whether the query is over, from the transcription, the sound itself and, where it is
-  given them, features of the decoder: its pause, how much it said, its last word pieces (Maas et al., "Combining
+* `EndNet` classifies frame by frame whether the query is over, from the transcription, the sound itself and,
+  optionally, features of the decoder: its pause, its number of labels, its last word pieces (Maas et al., "Combining
   acoustic embeddings and decoding features for end-of-utterance detection in real-time far-field speech recognition
   systems", ICASSP 2018). Without the decoder's features the same network is the end-of-query token (Li et al., "Towards
   fast and accurate streaming end-to-end ASR", ICASSP 2020): see `training`.
@@ -37,15 +37,15 @@ from edgespeech.endpointing.silence import Level
 from edgespeech.errors import EdgeSpeechError, bad
 
 LAST = 2
-"""Word pieces that the networks are told of the hypothesis' end."""
+"""Number of last word pieces of the hypothesis that are inputs of the networks."""
 BANDS = N_MELS // 2
-"""Bands that the sound is told in, each two of the recogniser's."""
+"""Number of frequency bands of the sound features, each of two mel bands."""
 DECODER = 3
-"""Numbers of `Observer` about the decoder, which come first."""
+"""Number of features of `Observer` about the decoder, which are the first ones."""
 EXTRA = DECODER + 2 + 2 * BANDS
-"""All its numbers: those about the decoder and those about the sound."""
+"""Number of all its features, about the decoder and about the sound."""
 _BAND_CENTRE, _BAND_SPREAD = -8.0, 4.0
-"""What brings log-mel values to some -2 to 2."""
+"""Scale that maps log-mel values to about -2 to 2."""
 _BAND_RISE = 0.7
 """How fast the floor of a band rises, in nats a second: 3 dB."""
 _LONGEST_PAUSE_S = 2.0
@@ -53,13 +53,13 @@ _LEVEL_DB = 40.0
 _MANY_LABELS = 20.0
 _EMBEDDING = 16
 _TOKEN_BIAS = -4.0
-"""One token in some fifty frames; from even odds, no path through an utterance would reach its end."""
+"""Initial odds of the token, one in about fifty frames; even odds would leave no path to the end of an utterance."""
 _FORMAT = "edgespeech-endpointing-3"
 _ABOUT = "edgespeech"
 
 
 class Observer:
-    """Makes numbers of frames, one utterance long."""
+    """Computes features of frames for one utterance."""
 
     def __init__(self) -> None:
         self._level = Level()
@@ -68,12 +68,12 @@ class Observer:
         self._floors = np.full(BANDS, np.inf, np.float32)
 
     def accept(self, frame: Frame) -> tuple[Vector, NDArray[np.int64]]:
-        """What the networks are told besides the transcription.
+        """The inputs of the networks besides the transcription.
 
         Returns:
-            The pause, whether anything was said, how much, the level above its floor and below its peak, the level in
-            each band, and that above the band's floor, each some -2 to 2, with shape `(85,)`; the last word pieces,
-            blanks before the first, with shape `(2,)`.
+            The pause, whether there are labels, their number, the level above its floor and below its peak, the level
+            in each band, and that above the band's floor, each about -2 to 2, with shape `(85,)`; the last word pieces,
+            padded with blanks, with shape `(2,)`.
         """
         self._level.accept(frame.samples)
         features = self._features.accept(frame.samples)
@@ -104,7 +104,7 @@ class EndNet(nn.Module):
         joiner: width of the transcription.
         vocabulary: word pieces.
         hidden: width of its gated recurrent layer.
-        decoder: whether it is told what the decoder did.
+        decoder: whether it uses features of the decoder.
     """
 
     def __init__(self, joiner: int, vocabulary: int, hidden: int, *, decoder: bool) -> None:
@@ -124,8 +124,8 @@ class EndNet(nn.Module):
         Args:
             encoded: with shape `(B, T, J)`.
             extra: with shape `(B, T, 85)`.
-            last: with shape `(B, T, 2)`; not looked at without `decoder`.
-            state: what the call for the piece before returned; None at the start.
+            last: with shape `(B, T, 2)`; ignored without `decoder`.
+            state: returned by the call for the previous piece; None at the start.
 
         Returns:
             Logits with shape `(B, T)`, and the state.
@@ -137,7 +137,7 @@ class EndNet(nn.Module):
 
 
 class Arbitrator(nn.Module):
-    """Verifies, in a pause, that the query is over: from what was heard and what was recognised, each embedded.
+    """Verifies, in a pause, that the query is over, from embeddings of the audio and of the hypothesis.
 
     Args:
         joiner: width of the transcription.
@@ -155,12 +155,12 @@ class Arbitrator(nn.Module):
         self.judge = nn.Sequential(nn.Linear(2 * hidden + DECODER, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def hear(self, encoded: Tensor, extra: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The embeddings of what was heard up to each frame.
+        """The embeddings of the audio up to each frame.
 
         Args:
             encoded: with shape `(B, T, J)`.
             extra: with shape `(B, T, 85)`.
-            state: what the call for the piece before returned; None at the start.
+            state: returned by the call for the previous piece; None at the start.
 
         Returns:
             With shape `(B, T, H)`, and the state.
@@ -189,7 +189,7 @@ class Arbitrator(nn.Module):
 
 
 class LearnedScore(Scorer):
-    """The probability by an `EndNet` that the query is over."""
+    """The probability that the query is over, by an `EndNet`."""
 
     def __init__(self, network: EndNet) -> None:
         self._network = network
@@ -210,7 +210,7 @@ class LearnedScore(Scorer):
 
 
 class ArbitratedScore(Scorer):
-    """The probability by the second pass, in every frame in which the first one says that the query is over.
+    """The probability by the second pass, in every frame in which the first one exceeds its threshold.
 
     Args:
         first: the first pass.
@@ -243,11 +243,11 @@ class ArbitratedScore(Scorer):
 
 
 class Thresholds(NamedTuple):
-    """Probabilities of the learned scorer, as tuning material chose them.
+    """Thresholds of the learned scorer's probability, chosen on tuning speech.
 
     Attributes:
-        final: from which the utterance is over.
-        speculative: from which a result is published in the hope that it stays.
+        final: for ending the utterance.
+        speculative: for publishing a speculative result.
     """
 
     final: float
@@ -258,7 +258,7 @@ Width = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
 
 
 class _Shape(Strict):
-    """Of the networks; see `EndNet`."""
+    """The shape of the networks; see `EndNet`."""
 
     joiner: Width
     vocabulary: Width
@@ -267,7 +267,7 @@ class _Shape(Strict):
 
 
 class _About(Strict):
-    """What a file of networks says of them."""
+    """The metadata of a file of networks."""
 
     format: str
     shape: _Shape
@@ -284,8 +284,8 @@ class Networks:
         learned: transcription, sound and decoder features.
         token: transcription and sound, trained as the end-of-query token.
         arbitrator: the second pass.
-        recogniser: sha256 of the recogniser's weights; with others the networks are of no use.
-        provenance: how they came about.
+        recogniser: sha256 of the recogniser's weights, to which the networks are specific.
+        provenance: of their training.
         thresholds: of `learned`; None before they are chosen.
     """
 
@@ -302,7 +302,7 @@ class Networks:
 
 
 def new_networks(joiner: int, vocabulary: int, hidden: int, recogniser: str, seed: int) -> Networks:
-    """Networks with random weights, ready to be trained; the token starts as rare as it is."""
+    """Networks with random weights; the token's bias is set to its actual frequency."""
     torch.manual_seed(seed)
     token = EndNet(joiner, vocabulary, hidden, decoder=False)
     nn.init.constant_(token.leave.bias, _TOKEN_BIAS)
@@ -341,7 +341,7 @@ def load_networks(path: Path, recogniser: str) -> Networks:
 
     Args:
         path: from `save_networks`.
-        recogniser: sha256 of the weights that they are to be used with.
+        recogniser: sha256 of the weights with which they will be used.
 
     Raises:
         EdgeSpeechError: missing, damaged, of another format, or made for other weights.
@@ -361,7 +361,7 @@ def load_networks(path: Path, recogniser: str) -> Networks:
     if told.recogniser != recogniser:
         raise bad(str(path), "recogniser", told.recogniser, f"{recogniser}: train the networks again")
     shape = told.shape.joiner, told.shape.vocabulary, told.shape.hidden
-    joiner, vocabulary, hidden = shape  # they take no memory before the tensors are known to be so large
+    joiner, vocabulary, hidden = shape  # memory is allocated only after the tensors' sizes are verified
     for key, size in {
         "learned.norm.weight": (joiner,),
         "learned.embedding.weight": (vocabulary, _EMBEDDING),

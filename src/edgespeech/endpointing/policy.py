@@ -1,8 +1,8 @@
 """Policies: from scores to speculative and final end-points.
 
-A **scorer** says after every frame how sure it is that the user has finished; what its scores mean is its own
-affair (seconds of silence, a probability). A policy fires where a score reaches a threshold, so all policies are
-swept, compared and run in the same way.
+A **scorer** returns after every frame a score for the user having finished, on a scale of its own (seconds of silence,
+a probability). A policy fires if a score reaches a threshold, so all policies are swept, compared and run in the same
+way.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from edgespeech.errors import bad
 
 
 class Scorer(ABC):
-    """Listens to one utterance."""
+    """Scores the frames of one utterance."""
 
     @abstractmethod
     def accept(self, frame: Frame) -> float:
-        """How sure it is after this frame that the user has finished; more is surer, never NaN."""
+        """The score after this frame; higher is more certain that the user has finished; never NaN."""
 
 
 class Guarded(Scorer):
-    """A scorer within bounds on the decoder's pause (Maas et al., 2018): the words come first.
+    """A scorer within bounds on the decoder's pause (Maas et al., 2018), which have priority.
 
     Args:
-        scorer: what is bounded.
-        shortest_s: while nothing was recognised, or words came more recently than this, nothing fires.
-        longest_s: once nothing more came for so long, it fires whatever the scorer says.
+        scorer: the bounded scorer.
+        shortest_s: it does not fire without words, or before a pause of this length.
+        longest_s: after a pause of this length it fires independently of the scorer.
 
     Raises:
         EdgeSpeechError: the bounds are not 0 or more and in order.
@@ -52,10 +52,10 @@ class Guarded(Scorer):
 
 
 class Shared(Scorer):
-    """A scorer for several gates of one policy: each frame is scored once.
+    """A scorer shared by several gates of one policy, so that each frame is scored once.
 
     Args:
-        scorer: what scores it.
+        scorer: the shared scorer.
     """
 
     def __init__(self, scorer: Scorer) -> None:
@@ -72,7 +72,7 @@ class Shared(Scorer):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A scorer and the threshold that it has to reach.
+    """A scorer with a threshold.
 
     Raises:
         EdgeSpeechError: the threshold is NaN.
@@ -93,14 +93,14 @@ class Gate:
 class EndPointer:
     """A policy over one utterance: a final gate, and perhaps a speculative one that opens earlier.
 
-    A system that holds one publishes its hypothesis at `SPECULATIVE`, withdraws it at `RESET` (words came after it),
-    and closes the utterance at `ENDPOINT`. After that nothing more happens, unless `again`. If the hypothesis at the
-    end-point is another than the one that was published, the policy resets before it.
+    A system publishes its hypothesis at `SPECULATIVE`, withdraws it at `RESET` (after further words), and closes the
+    utterance at `ENDPOINT`. After that there are no more events, unless `again`. If the hypothesis at the end-point
+    differs from the published one, the policy resets before it.
 
     Args:
         final: closes the utterance.
-        speculative: publishes a result in the hope that it stays; None leaves that out.
-        again: whether further words after an end-point are a further segment, with end-points of its own.
+        speculative: publishes a speculative result; None: without.
+        again: whether words after an end-point are another segment with its own end-points.
     """
 
     def __init__(self, final: Gate, speculative: Gate | None = None, *, again: bool = False) -> None:
@@ -112,7 +112,7 @@ class EndPointer:
         self.ended = False
 
     def accept(self, frame: Frame) -> tuple[EventKind, ...]:
-        """What happens after this frame, in order: any of `RESET`, then `SPECULATIVE` or `ENDPOINT`."""
+        """The events after this frame, in order: any of `RESET`, then `SPECULATIVE` or `ENDPOINT`."""
         if self.ended and not self._again:
             return ()
         early = self._speculative is not None and self._speculative.accept(frame)

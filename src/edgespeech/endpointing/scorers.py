@@ -1,4 +1,4 @@
-"""Every scorer by its name, ready to be made anew for an utterance. A new scorer is a line here."""
+"""All scorers by name, with constructors for each utterance. A new scorer is added here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Bounds(BaseModel):
     Attributes:
         shortest_s: learned scorers do not fire below it; see `Guarded`.
         longest_s: they fire from it on.
-        first_pass_s: of the decoder's silence that asks the second pass.
+        first_pass_s: of the decoder's silence that starts the second pass.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +31,7 @@ class Bounds(BaseModel):
     first_pass_s: float = Field(0.12, ge=0)
 
     def guard(self, scorer: Scorer) -> Scorer:
-        """The scorer within them."""
+        """The scorer within these bounds."""
         return Guarded(scorer, shortest_s=self.shortest_s, longest_s=self.longest_s)
 
 
@@ -43,15 +43,15 @@ def silence_policy(final_s: float, ahead_s: float, *, again: bool = False) -> En
         ahead_s: how much shorter the pause is that publishes a speculative result.
         again: see `EndPointer`.
     """
-    silence = DecoderSilence()  # it keeps nothing from frame to frame: both gates may ask it
+    silence = DecoderSilence()  # it has no state: both gates may share it
     return EndPointer(Gate(silence, final_s), Gate(silence, final_s - ahead_s), again=again)
 
 
 def chosen_thresholds(networks: Networks) -> Thresholds:
-    """Those that the networks came with.
+    """The thresholds of the networks.
 
     Raises:
-        EdgeSpeechError: none were chosen.
+        EdgeSpeechError: they have none.
     """
     if networks.thresholds is None:
         raise EdgeSpeechError(
@@ -61,14 +61,14 @@ def chosen_thresholds(networks: Networks) -> Thresholds:
 
 
 def learned_policy(networks: Networks, *, again: bool = False) -> EndPointer:
-    """The learned scorer as a dual end-pointer, with the thresholds that it came with.
+    """The learned scorer as a dual end-pointer, with its stored thresholds.
 
     Args:
-        networks: of the recogniser that it listens to.
+        networks: of the recogniser.
         again: see `EndPointer`.
 
     Raises:
-        EdgeSpeechError: no thresholds were chosen.
+        EdgeSpeechError: the networks have no thresholds.
     """
     learned = Shared(Bounds().guard(LearnedScore(networks.learned)))
     final, speculative = chosen_thresholds(networks)
@@ -76,14 +76,14 @@ def learned_policy(networks: Networks, *, again: bool = False) -> EndPointer:
 
 
 def scorers(networks: Networks, bounds: Bounds) -> tuple[Scorers, dict[str, str]]:
-    """The scorers, and why others are not here.
+    """The available scorers, and the reasons for missing ones.
 
     Args:
-        networks: the networks of the recogniser whose frames they will look at.
-        bounds: of those that look at what was recognised.
+        networks: of the recogniser whose frames are scored.
+        bounds: of those that use hypotheses.
 
     Returns:
-        By name: how each is made for an utterance; and the reasons.
+        By name: the constructor of each; and the reasons.
     """
     found: dict[str, Callable[[], Scorer]] = {
         "decoder silence": DecoderSilence,

@@ -18,7 +18,7 @@ _FALL_DB_PER_S = 10.0
 
 class DecoderSilence(Scorer):
     """Seconds since the decoder's last word piece; none before the first. Source: Kaldi's and sherpa-onnx's rule of
-    trailing silence behind words (`rule2`).
+    trailing silence after words (`rule2`).
     """
 
     def accept(self, frame: Frame) -> float:
@@ -27,9 +27,9 @@ class DecoderSilence(Scorer):
 
 
 class Level:
-    """The level of the sound between its own floor and peak, both followed slowly.
+    """The level of the sound relative to its slowly tracked floor and peak.
 
-    The floor is the lowest level heard, rising by 3 dB a second; the peak the highest, falling by 10 dB a second.
+    The floor is the lowest level so far, rising by 3 dB a second; the peak the highest, falling by 10 dB a second.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Level:
         self.now_db = _QUIETEST_DB
 
     def accept(self, samples: Samples) -> None:
-        """Hear samples, with shape `(N,)`, N >= 1."""
+        """Take samples, with shape `(N,)`, N >= 1."""
         power = float(np.dot(samples, samples)) / len(samples)
         seconds = len(samples) / SAMPLE_RATE
         self.now_db = max(10 * math.log10(power), _QUIETEST_DB) if power > 0 else _QUIETEST_DB
@@ -50,8 +50,8 @@ class EnergySilence(Scorer):
     """Seconds since the level was last in the upper part between floor and peak.
 
     Args:
-        share: of the way from floor to peak, in dB, above which somebody speaks.
-        least_db: above the floor, below which nobody does.
+        share: of the range from floor to peak, in dB, above which is speech.
+        least_db: above the floor, below which is silence.
     """
 
     def __init__(self, share: float = 0.4, least_db: float = 10.0) -> None:
@@ -61,7 +61,7 @@ class EnergySilence(Scorer):
         self._silent_s: float | None = None
 
     def accept(self, frame: Frame) -> float:
-        """See above; none before somebody spoke."""
+        """See above; 0 before the first speech."""
         level = self._level
         level.accept(frame.samples)
         above = max(self._least_db, self._share * (level.peak_db - level.floor_db))
@@ -73,10 +73,10 @@ class EnergySilence(Scorer):
 
 
 class DetectedSilence(Scorer):
-    """Seconds since a voice activity detector last heard speech; none before it did.
+    """Seconds since a voice activity detector last detected speech; 0 before that.
 
     Args:
-        detector: new, judges windows of 512 samples.
+        detector: a new one, for windows of 512 samples.
         rule: probabilities from which a window is speech, and below which a silence starts.
     """
 

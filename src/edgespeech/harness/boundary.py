@@ -1,8 +1,8 @@
-"""What a recogniser returns, checked where it enters the harness.
+"""Validation of everything that a recogniser returns to the harness.
 
-Anybody's recogniser may return anything. Whatever is not what the contract says fails that utterance with one line, and
-the run goes on; what passes is made of plain Python values alone, so that nothing later in a run (pickling, JSON, the
-record's schema) can fail on it.
+A third-party recogniser may return anything. A violation of the contract fails that utterance with a one-line message,
+and the run continues; valid results are converted to plain Python values, so that no later step of a run (pickling,
+JSON, the record's schema) can fail on them.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from edgespeech.records.records import guard
 from edgespeech.records.schema import SystemRow
 
 MAX_TEXT = 100_000
-"""Characters of one hypothesis: hours of speech."""
+"""Maximum characters of one hypothesis: hours of speech."""
 MAX_EVENTS = 100_000
-"""Of one utterance."""
+"""Maximum number of events of one utterance."""
 MAX_BYTES = 1 << 40
-"""Of one message, or of a stream's state."""
+"""Maximum bytes of one message, or of a stream's state."""
 MAX_CHUNK_S = 60.0
 MAX_HELD = 1 << 28
-"""Characters of all hypotheses of an utterance together, each word time counted as `WORD_WEIGHT` of them: what a
-recogniser says again and again grows with the square of the audio, unless it settles what is behind it."""
+"""Maximum characters of all hypotheses of an utterance together, each word time counted as `WORD_WEIGHT` of them:
+repeated hypotheses grow with the square of the audio's length, unless the recogniser settles their beginnings."""
 WORD_WEIGHT = 128
 _REFERENCE = 8
 _MAX_JSON = 1 << 20
 
 
 def checked_events(said: object, before: int) -> tuple[Event, ...]:
-    """What one call of a stream returned.
+    """Validate the result of one call of a stream.
 
     Args:
-        said: what it returned.
-        before: how many events the stream had returned already.
+        said: the returned value.
+        before: number of earlier events of the stream.
 
     Raises:
-        EdgeSpeechError: it is not a sequence of events, or one of them holds what an event must not hold.
+        EdgeSpeechError: it is not a sequence of events, or one of them is not valid.
     """
     events: list[Event] = []
-    # A generator would do its work behind the clock's back.
+    # A generator would do its work outside the timed call.
     for number, item in enumerate(_sequence(said, "events"), before):
         if number >= MAX_EVENTS:
             raise bad("recogniser", "number of events", f"over {MAX_EVENTS}", "fewer")
@@ -59,7 +59,7 @@ def checked_events(said: object, before: int) -> tuple[Event, ...]:
 
 
 def weight_of(events: Sequence[Event], before: Event | None = None) -> int:
-    """What events count as, see `MAX_HELD`; words that are the very ones of the event before count as a reference."""
+    """The weight of events, see `MAX_HELD`; words that are the very ones of the event before count as a reference."""
     weight = 0
     for event in events:
         earlier = () if before is None else before.words
@@ -70,14 +70,14 @@ def weight_of(events: Sequence[Event], before: Event | None = None) -> int:
 
 
 def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
-    """What a stream says of its far side.
+    """Validate a stream's remote trace.
 
     Args:
-        remote: what `Stream.remote` returned.
-        sent: how many messages the stream sent.
+        remote: the result of `Stream.remote`.
+        sent: number of messages sent by the stream.
 
     Raises:
-        EdgeSpeechError: it is no remote trace, or holds what none must hold.
+        EdgeSpeechError: it is not a remote trace, or is not valid.
     """
     if remote is None:
         return None
@@ -103,23 +103,23 @@ def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
 
 
 def checked_state_bytes(value: object) -> int | None:
-    """What a stream says of its state.
+    """Validate the size of a stream's state.
 
     Raises:
-        EdgeSpeechError: it is no number of bytes.
+        EdgeSpeechError: it is not a number of bytes.
     """
     return None if value is None else _count(value, "state_bytes")
 
 
 def checked_info(info: object, name: str) -> SystemInfo:
-    """What a recogniser says about itself once loaded, checked before the first utterance.
+    """Validate a recogniser's `SystemInfo`, before the first utterance.
 
     Args:
-        info: what `Recogniser.load` returned.
-        name: the recogniser's, by which it was asked for.
+        info: the result of `Recogniser.load`.
+        name: of the requested recogniser.
 
     Raises:
-        EdgeSpeechError: it is no `SystemInfo`, a field has a wrong type or value, or it holds what must not be
+        EdgeSpeechError: it is not a `SystemInfo`, a field has a wrong type or value, or it has content that must not be
             published (a path, a host's or a person's name).
     """
     where = f"{name}: load"
@@ -243,7 +243,7 @@ def _count(value: object, field: str, where: str = "recogniser") -> int:
 
 
 def _json(value: object, field: str, where: str) -> Any:
-    """A mapping as plain JSON: string keys, finite numbers, text that UTF-8 can hold, not too much of it."""
+    """A mapping as plain JSON: string keys, finite numbers, valid Unicode text, of limited size."""
     try:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)  # type: ignore[call-overload]  # may be anything
         plain = json.loads(text.encode())

@@ -1,13 +1,14 @@
-"""A technique's measurement: its checks run, and their rows in one record.
+"""The measurement of a technique: running its checks and recording their rows.
 
-A folder `replication/NAME` has `claim.yaml` (`edgespeech.records.claims`), `config.yaml` (what its checks are given),
+A folder `replication/NAME` has `claim.yaml` (`edgespeech.records.claims`), `config.yaml` (the configuration of its
+checks),
 `README.md` (the page, see `edgespeech.report.page`) and an `experiment.py` that makes a `Page` of its checks. Records
 go to `results/NAME/` (`edgespeech.records.pages`).
 
 A check is a function of the configuration and the seed that yields rows: `claim` (an id), `detail` (the condition),
-`measured`, `n`, where there is an interval `low` and `high`, `resampled` (over what) and `seeds`, and whatever the
-page's tables need; or `claim` and `skipped` with the reason. A row without `claim` is data for tables alone; one with
-`part` and `skipped` says what could not run. A check that raises `EdgeSpeechError` is one such part.
+`measured`, `n`, with an interval also `low`, `high`, `resampled` (the unit) and `seeds`, and data for the page's
+tables; or `claim` and `skipped` with the reason. A row without `claim` is only data for tables; one with `part` and
+`skipped` is a part that could not run. A check that raises `EdgeSpeechError` is recorded as such a part.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from edgespeech.records.used import noting
 
 Row = dict[str, Any]
 View = dict[str, Any]
-"""A record as blocks get it: its `config` and its flat `rows` (`PageRecord.view`)."""
+"""A record as input of blocks: its `config` and its flat `rows` (`PageRecord.view`)."""
 Check = Callable[[dict[str, Any], int], Iterator[Row]]
 Block = Callable[[View | None], str]
-"""Makes the Markdown of a further block of the page; there may be no record yet."""
+"""Renders the Markdown of a further block of the page; the record may be missing."""
 Plots = Callable[[View | None], dict[str, str]]
-"""Makes the page's pictures by their file names; none without a record."""
+"""Draws the page's pictures, by file name; none without a record."""
 Profile = Literal["quick", "full"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -50,8 +51,8 @@ class Page:
 
     Attributes:
         folder: with `claim.yaml`, `config.yaml` and `README.md`; its name is the technique's.
-        records: where the records go.
-        checks: in the order of the table. The configuration that they get has the profile under `profile`.
+        records: folder of its records.
+        checks: in the order of the table. Their configuration has the profile under `profile`.
         blocks: further blocks of the README, by the name in their marker.
         plots: the page's pictures.
     """
@@ -60,11 +61,11 @@ class Page:
     records: Path
     checks: tuple[Check, ...]
     blocks: Mapping[str, Block] = field(default_factory=dict)
-    plots: Plots = lambda view: {}  # a default, and no name of its own
+    plots: Plots = lambda view: {}  # the default
 
     @property
     def name(self) -> str:
-        """Of the technique."""
+        """The name of the technique."""
         return self.folder.name
 
     @property
@@ -73,7 +74,7 @@ class Page:
         return self.folder / "README.md"
 
     def claims(self) -> Claims:
-        """What is claimed, from `claim.yaml`.
+        """The claims, from `claim.yaml`.
 
         Raises:
             EdgeSpeechError: as `load_claims`.
@@ -81,7 +82,7 @@ class Page:
         return load_claims(self.folder / "claim.yaml")
 
     def config(self) -> dict[str, Any]:
-        """What the checks are given, from `config.yaml`; every claim that it names is one of the page's.
+        """The configuration of the checks, from `config.yaml`; it may only name claims of the page.
 
         Raises:
             EdgeSpeechError: a claim is not known.
@@ -91,34 +92,34 @@ class Page:
         return found
 
     def code_sha256(self) -> str:
-        """Of the code that measures this page."""
+        """The hash of the code that measures this page."""
         root = project_root()
         entries = [*self.folder.glob("*.py")]
         return measuring_sha256(entries, root / "src" / "edgespeech", root / "CMakeLists.txt")
 
     def newest(self) -> PageRecord | None:
-        """The newest record, or None where there is none.
+        """The newest record, or None if there is none.
 
         Raises:
-            EdgeSpeechError: it is no record of this page.
+            EdgeSpeechError: it is not a record of this page.
         """
         return newest(self.records, self.claims())
 
     def view(self) -> View | None:
-        """The newest record as blocks and plots get it."""
+        """The newest record as input of blocks and plots."""
         record = self.newest()
         return None if record is None else record.view()
 
 
 def measure(page: Page, profile: Profile = "quick") -> PageRecord:
-    """Run every check; one that cannot run here says why.
+    """Run all checks; the reasons of those that cannot run here are recorded.
 
     Args:
-        page: whose checks.
+        page: with the checks.
         profile: `quick` or `full`.
 
     Raises:
-        EdgeSpeechError: the page's files are not right, or a check's row is about a claim that is not known.
+        EdgeSpeechError: a file of the page is not valid, or a check's row is about an unknown claim.
     """
     claims, own = page.claims(), page.config()
     config = {**own, "profile": profile}
@@ -129,7 +130,7 @@ def measure(page: Page, profile: Profile = "quick") -> PageRecord:
             told: list[Row] = []
             try:
                 for row in check(config, config["seed"]):
-                    told.append(row)  # noqa: PERF402  # the rows before an error are kept
+                    told.append(row)  # noqa: PERF402  # rows before an error are recorded too
             except EdgeSpeechError as error:
                 told.append({"part": check.__name__, "skipped": without_paths(str(error))})
             for row in told:
@@ -166,7 +167,7 @@ def measure(page: Page, profile: Profile = "quick") -> PageRecord:
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
-    """The options that every page's command has; `about` is its docstring."""
+    """The parser with the options of every page's command; `about` is its docstring."""
     made = argparse.ArgumentParser(description=about.splitlines()[0] if about else None)
     made.add_argument("--render", action="store_true", help="render the newest record only")
     made.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="how much is measured")

@@ -1,7 +1,7 @@
-"""Live transcription on a terminal: audio is fed at the speed of speech, and events are shown as they come.
+"""Live transcription on a terminal: audio is fed in real time, and events are displayed as they arrive.
 
-This is for looking at, not for measuring: times here are those of a wall clock, with whatever else the machine does.
-What is measured goes through `edgespeech.harness.runner`.
+This is a demonstration, not a measurement: times are wall-clock times and depend on other load of the machine.
+Measurements use `edgespeech.harness.runner`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ NORMALISER = "whisper-en"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there is to see: the state after one chunk.
+    """The state to display after one chunk.
 
     Attributes:
         t_s: seconds since the utterance began.
         text: the hypothesis so far.
-        endpoint_s: when the recogniser ended the utterance; None before.
-        final_s: when the last final result came; None before.
+        endpoint_s: time of the end-point; None before.
+        final_s: time of the last final result; None before.
     """
 
     t_s: float
@@ -44,14 +44,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Seconds since some moment, and a way to let them pass; tests have one that waits for nobody."""
+    """A clock with a sleep function; tests use one that does not wait."""
 
     now: Callable[[], float] = time.monotonic
     wait: Callable[[float], None] = time.sleep
 
 
 def pick(manifest: Manifest, seconds: float) -> list[Utterance]:
-    """Utterances from the manifest's start, as many as fit into so much audio; at least one."""
+    """Utterances from the manifest's start, as many as fit into this duration; at least one."""
     chosen: list[Utterance] = []
     for utterance in manifest.utterances:
         if chosen and sum(one.duration for one in chosen) + utterance.duration > seconds:
@@ -68,12 +68,12 @@ def listen(
     Args:
         recogniser: loaded.
         samples: with shape `(N,)`, 16 kHz.
-        request: what comes with the utterance.
+        request: of the utterance.
         chunk_s: seconds of audio a chunk.
         clock: real, or a test's.
 
     Yields:
-        What there is to see after every chunk, and after the end of the audio.
+        The state after every chunk, and after the end of the audio.
     """
     stream = recogniser.open(request)
     start, heard, settled = clock.now(), 0, ""
@@ -109,14 +109,14 @@ def show(
     console: Console,
     clock: Clock | None = None,
 ) -> None:
-    """Transcribe utterances one after the other, then say how many words were wrong and how long results took.
+    """Transcribe utterances one after the other, then print word errors and waiting times.
 
     Args:
         recogniser: not loaded yet.
-        manifest: what to play, from its start.
-        seconds: of audio, about.
-        console: where to.
-        clock: of a test; None: the real one.
+        manifest: its first utterances are played.
+        seconds: approximate duration of the audio.
+        console: for the output.
+        clock: for tests; None: the real one.
 
     Raises:
         EdgeSpeechError: audio cannot be read, or the recogniser cannot be loaded.
@@ -148,7 +148,7 @@ def show(
 
 
 def _picture(utterance: Utterance, now: Moment) -> Group:
-    """The utterance while it plays."""
+    """The display of an utterance while it is played."""
     position = min(1.0, now.t_s / utterance.duration)
     bar = Text("━" * round(40 * position), style="cyan") + Text(
         "━" * (40 - round(40 * position)), style="dim"
@@ -160,7 +160,7 @@ def _picture(utterance: Utterance, now: Moment) -> Group:
 
 
 def _line(utterance: Utterance, last: Moment, errors: int) -> Text:
-    """The utterance when it is over: its transcript, its errors and its wait."""
+    """The line of a finished utterance: its transcript, its errors and its waiting time."""
     wait = "" if last.final_s is None else _wait(utterance, last.final_s)
     marks = (" ✓ ", "green") if errors == 0 else (f" {errors} wrong: {utterance.text!r}", "red")
     return Text.assemble((f"{wait:>9} ", "dim"), last.text or "(nothing)", marks)
@@ -171,7 +171,7 @@ def _wait(utterance: Utterance, final_s: float) -> str:
 
 
 def _sum(results: Sequence[tuple[Utterance, Moment]]) -> Table:
-    """Errors over all utterances, and the median wait."""
+    """Errors over all utterances, and the median waiting time."""
     words = normalisers()[NORMALISER]
     counts = total(
         count_errors([words(one.text) for one, _ in results], [words(last.text) for _, last in results])

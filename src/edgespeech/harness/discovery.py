@@ -1,4 +1,4 @@
-"""Finding recognisers: every entry of the `edgespeech.recognisers` group, ours and other people's alike.
+"""Discovery of recognisers: every entry of the `edgespeech.recognisers` group, built-in or third-party.
 
 An entry's value is either one Recogniser class or a package, each of whose modules may define Recogniser classes.
 This project registers its own package `edgespeech.systems` once; a new file in there needs no other edit.
@@ -50,8 +50,8 @@ def recognisers() -> dict[str, type[Recogniser]]:
     """Every recogniser by its name, sorted.
 
     Raises:
-        EdgeSpeechError: an entry point cannot be imported or is no recogniser, or two recognisers share a name. A
-            recogniser never disappears from the tables because its import failed.
+        EdgeSpeechError: an entry point cannot be imported or is not a recogniser, or two recognisers share a name. So a
+            failing import never makes a recogniser disappear from the tables.
     """
     found: dict[str, type[Recogniser]] = {}
     for entry in entry_points(group=RECOGNISER_GROUP):
@@ -70,10 +70,10 @@ def recognisers() -> dict[str, type[Recogniser]]:
 
 
 def find_recogniser(name: str, **options: Any) -> Recogniser:
-    """The recogniser of this name, made with these options.
+    """The recogniser with this name, constructed with these options.
 
     Raises:
-        EdgeSpeechError: there is none of this name, or it takes no such option.
+        EdgeSpeechError: there is none with this name, or it has no such option.
     """
     known = recognisers()
     if name not in known:

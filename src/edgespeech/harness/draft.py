@@ -1,4 +1,4 @@
-"""The record of a run: what was asked for, by whom it was measured, and what came of it."""
+"""The record of a run: the request, the recogniser and the results."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ ENDPOINTING = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a run has besides its recogniser and data.
+    """The settings of a run besides its recogniser and data.
 
     Attributes:
         seed: of the subset, the noise, the networks and the intervals.
-        threads: pinned for every library of the recogniser.
-        cloud_speedup: far side's speed in units of this machine's.
-        networks: profiles to replay over.
-        profile: quick or full, as the record says.
-        concurrent_jobs: runs on this machine at once, this one included.
-        channels: what to do with audio of several (`audio.io.check_channels`).
+        threads: limit for every library of the recogniser.
+        cloud_speedup: server's speed relative to this machine's.
+        networks: profiles for replay.
+        profile: quick or full.
+        concurrent_jobs: number of simultaneous runs on this machine, including this one.
+        channels: how to treat multi-channel audio (`audio.io.check_channels`).
     """
 
     seed: int
@@ -58,7 +58,7 @@ class Settings:
     channels: str = MONO
 
     def links(self) -> dict[str, LinkProfile]:
-        """The profiles themselves.
+        """The network profiles.
 
         Raises:
             EdgeSpeechError: one is unknown.
@@ -72,16 +72,16 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """What a record says before its run.
+    """The parts of a record that are known before the run.
 
     Attributes:
-        run: what is run.
-        settings: how.
+        run: of the plan.
+        settings: of the run.
         options: of the recogniser.
-        created: when it started.
+        created: start of the run.
         recogniser: not loaded.
         notes: footnotes of the corpus.
-        nonce: tells two equal runs of one second apart.
+        nonce: distinguishes equal runs within one second.
     """
 
     run: Run
@@ -106,7 +106,7 @@ class Draft:
         )
 
     def finished(self, manifest: Manifest, scored: ScoredRun, load_before: float, wall_s: float) -> Record:
-        """The record of a run; `failed` where no utterance, or not every one that might have, was recognised."""
+        """The record of a run; `failed` if no utterance was recognised, or if the run gave up."""
         info = asdict(scored.loaded.info)
         corpus = self._corpus(manifest).model_copy(
             update={
@@ -206,7 +206,7 @@ class Draft:
 
 
 def _nothing_worked(scored: ScoredRun) -> str | None:
-    """Why a run is no measurement of its recogniser, or None when it is one."""
+    """Why a run is not a valid measurement of its recogniser, or None."""
     failures = [row.failure for row in scored.rows if row.failure is not None]
     if len(failures) == len(scored.rows):
         return without_paths(f"no utterance was recognised; the first: {failures[0]}")

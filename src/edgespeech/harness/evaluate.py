@@ -1,4 +1,4 @@
-"""One run, from a recogniser's name to a record: the only place where a run is put together."""
+"""One run, from a recogniser's name to a record."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ def evaluate_run(
     """Run one recogniser over one corpus under one condition.
 
     Args:
-        run: what to run.
-        settings: how.
+        run: recogniser, corpus and condition.
+        settings: of the run.
         options: for the recogniser's constructor.
-        grammar: parses hypotheses where the manifest has intents; by default the one that the corpus names.
-        missing: why the corpus is not there, when that is known already.
-        out: folder of the record, which is written there; it is checked before the run, and what is finished is kept
-            there meanwhile. None: nothing is written.
-        resume: go on with what an interrupted run left in `out`.
+        grammar: for parsing hypotheses if the manifest has intents; by default the corpus's.
+        missing: why the corpus is not available, if already known.
+        out: folder of the record; it is checked before the run, and a journal of finished utterances is written there.
+            None: nothing is written.
+        resume: continue from the journal of an interrupted run in `out`.
 
     Returns:
-        The record and its rows. Its status is `skipped` when something it needs is not to be had here, `failed` when
-        the recogniser cannot be loaded; a failure on single utterances is in the rows and the figures.
+        The record and its rows. Its status is `skipped` if something it needs is not available here, `failed` if the
+        recogniser cannot be loaded; failures of single utterances are in the rows and the figures.
 
     Raises:
-        EdgeSpeechError: the request itself makes no sense (unknown system, network, noise, grammar; bad manifest;
-            intents without a grammar; audio that is not as the manifest says; a language that the recogniser does not
-            know; `out` cannot be written to), found before anything runs. Or the run was interrupted: the message
-            says what is kept.
+        EdgeSpeechError: the request is not valid (unknown system, network, noise, grammar; bad manifest; intents
+            without a grammar; audio that differs from the manifest; a language that the recogniser does not support;
+            `out` is not writable), which is checked before anything runs. Or the run was interrupted: the message says
+            which results were saved.
     """
     record, rows, journal = _evaluate(run, settings, dict(options or {}), grammar, missing, out, resume)
     if out is not None:
@@ -164,7 +164,7 @@ def _run(
     settings: Settings,
     title: str,
 ) -> JobsRun | str:
-    """Run the jobs, each finished one kept in the journal; or why the recogniser cannot be loaded."""
+    """Run the jobs and write each finished one to the journal; or return why the recogniser cannot be loaded."""
     try:
         with _progress(title, len(jobs)) as advance:
 
@@ -200,7 +200,7 @@ def _resumed(found: int, total: int) -> str:
 
 
 def _key(run: Run, settings: Settings, options: Mapping[str, Any], manifest: Manifest) -> str:
-    """Twelve hex digits of all that decides what an utterance's result is."""
+    """Twelve hex digits of everything that determines the results."""
     return sha256_json(
         {
             "run": [run.system, run.condition.model_dump(), run.context, run.subset],
@@ -236,7 +236,7 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
 
 
 def _split_of(corpus: str) -> Split | None:
-    """The split's description; None for a manifest file of somebody's own."""
+    """The split's description; None for a user's own manifest."""
     if is_manifest_file(corpus):
         return None
     found, name = find_split(corpus)
@@ -244,7 +244,7 @@ def _split_of(corpus: str) -> Split | None:
 
 
 def _check_grammar(name: str | None, manifest: Manifest) -> None:
-    """Refuse, before hours are spent on a run, what its scoring would refuse after it."""
+    """Check before a run what its scoring would refuse after it."""
     if name is not None:
         load_grammar(name)
     elif any(utterance.intent is not None for utterance in manifest.utterances):
@@ -254,7 +254,7 @@ def _check_grammar(name: str | None, manifest: Manifest) -> None:
 
 
 def _bias(run: Run, split: Split | None) -> tuple[str, ...]:
-    """The phrases that B-WER and U-WER are scored by: the corpus's list, sent along or not, else the run's."""
+    """The phrases for B-WER and U-WER: the corpus's list, whether requests have it or not, else the run's."""
     name = run.context if split is None else split.context or run.context
     return () if name in (None, FROM_MANIFEST) else load_phrases(name)
 

@@ -1,8 +1,8 @@
-"""The one loop from utterances to word errors, by a recogniser or any function from audio to text.
+"""The common loop from utterances to word errors, for a recogniser or any function from audio to text.
 
-`edgespeech evaluate` runs a recogniser in a process of its own and in virtual real time, since it measures latency and
-memory too; what only needs words is measured here. Both take their audio from `corpora.utterances`, and count by
-`metrics`.
+`edgespeech evaluate` runs a recogniser in a separate process and in virtual real time, since it measures latency and
+memory too; measurements that only need words are done here. Both take their audio from `corpora.utterances`, and count
+errors by `metrics`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from edgespeech.search.settings import SHIPPED, SearchSettings
 
 Given = TypeVar("Given")
 Said = str | tuple[str, Any]
-"""A transcript, or one and whatever a measurement needs beside it: a lattice, times, a number of labels."""
+"""A transcript, or a transcript with additional data of a measurement: a lattice, times, a number of labels."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a recogniser made of a measurement's utterances.
+    """The transcripts of a measurement's utterances.
 
     Attributes:
-        utterances: which.
+        utterances: of the measurement.
         texts: the raw transcript of each.
-        beside: what came with each transcript; None where nothing did.
-        settings: `as it ships`, or what differs from that (`SearchSettings.describe`).
-        failed: by number of the utterance, why there is no transcript: it counts as an empty one.
+        beside: additional data of each transcript; None without any.
+        settings: `as it ships`, or the differences (`SearchSettings.describe`).
+        failed: by index of the utterance, why there is no transcript, which counts as an empty one.
     """
 
     utterances: Utterances
@@ -55,14 +55,14 @@ class Heard:
         return self.word_errors.errors(self.texts)
 
     def rate(self, corpus: str = POOLED) -> dict[str, Any]:
-        """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, what differs from what ships."""
+        """A row: `wer` with its interval (see `WordErrors.rate`), and `settings`, as compared with the shipped ones."""
         return {**self.word_errors.rate(self.errors, corpus), "settings": self.settings}
 
     def compare(self, other: Heard, corpus: str = POOLED) -> Compared:
-        """This word error rate less another's of the same utterances.
+        """The difference of this word error rate and another's on the same utterances.
 
         Raises:
-            EdgeSpeechError: the utterances are others.
+            EdgeSpeechError: the utterances differ.
         """
         ours, theirs = ([(one.corpus, one.id) for one in heard.utterances] for heard in (self, other))
         if ours != theirs:
@@ -83,19 +83,19 @@ def hear(
     settings: SearchSettings = SHIPPED,
     threads: int = 1,
 ) -> Heard:
-    """Let every utterance be recognised.
+    """Recognise every utterance.
 
     Args:
-        recognise: a recogniser, which is loaded and closed here, or a function from an utterance's samples, with shape
-            `(N,)`, or from what is `given` of it.
-        utterances: which.
-        given: what the function gets of each utterance in place of its samples, such as features made before.
-        settings: how the function searches. A recogniser says so itself.
-        threads: that call the function at once.
+        recognise: a recogniser, which is loaded and closed here, or a function of an utterance's samples, with shape
+            `(N,)`, or of its element of `given`.
+        utterances: of the measurement.
+        given: input of the function for each utterance instead of its samples, such as precomputed features.
+        settings: of the function's search. A recogniser provides its own.
+        threads: number of concurrent calls of the function.
 
     Raises:
-        EdgeSpeechError: the recogniser cannot be loaded; a function's own errors. What goes wrong with a recogniser on
-            single utterances is in `Heard.failed`.
+        EdgeSpeechError: the recogniser cannot be loaded; a function's own errors. Failures of a recogniser on single
+            utterances are in `Heard.failed`.
     """
     items: Iterable[Any] = (one.samples() for one in utterances) if given is None else given
     if isinstance(recognise, Recogniser):
@@ -121,7 +121,7 @@ def hear(
 
 
 def text_of(trace: Trace) -> str:
-    """The result of an utterance (`result_of`), the far side's included, whatever the network; empty without any."""
+    """The result of an utterance (`result_of`), a server's included, for any network; empty without any."""
     events = [event for _, event in trace.events]
     if trace.remote is not None:
         events += [reply.event for reply in trace.remote.replies]
@@ -146,6 +146,6 @@ def _recognised(recogniser: Recogniser, utterances: Utterances) -> Sequence[Trac
 
 
 def _settings_of(recogniser: Recogniser) -> str:
-    """As our own recognisers say; of others no settings are known but those that they come with."""
+    """The search settings of the built-in recognisers; others are assumed to run as they ship."""
     found, shipped = (getattr(recogniser, name, None) for name in ("settings", "shipped"))
     return (found if isinstance(found, SearchSettings) else SHIPPED).describe(shipped)

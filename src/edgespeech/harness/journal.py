@@ -1,4 +1,4 @@
-"""What a run has finished, line by line on disk, so that nothing finished is lost when it is interrupted."""
+"""The journal of a run: its finished utterances on disk, so that an interrupted run loses none of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SUFFIX = ".partial.jsonl"
 
 
 class Journal:
-    """The finished utterances of one run, in a file of their own in the folder of its record.
+    """The finished utterances of one run, in a separate file in the folder of its record.
 
-    Two equal runs at once have a file each. The file goes when the record is there.
+    Simultaneous equal runs have one file each. The file is removed once the record is written.
     """
 
     def __init__(self, folder: Path, stem: str, key: str, *, resume: bool) -> None:
@@ -27,9 +27,9 @@ class Journal:
 
         Args:
             folder: of the record; it exists.
-            stem: how the file's name begins.
-            key: of all that decides the run's result; only a run of the same key is gone on with.
-            resume: whether to go on with what an interrupted run left.
+            stem: beginning of the file's name.
+            key: hash of everything that determines the results; only a run with the same key is resumed.
+            resume: whether to continue an interrupted run.
 
         Raises:
             EdgeSpeechError: the file cannot be written.
@@ -51,7 +51,7 @@ class Journal:
                 raise EdgeSpeechError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def _take(self, path: Path) -> bool:
-        """Go on with a file, unless another run still writes it; what its last moment cut is left out."""
+        """Continue a file, unless another run is still writing it; an incomplete last line is dropped."""
         file = path.open("r+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +78,7 @@ class Journal:
         self.found[trace.utterance_id] = Done(trace=trace, audio_bytes=dict(line["audio_bytes"]))
 
     def loaded(self, loaded: Loaded) -> None:
-        """Note what the recogniser is.
+        """Write the loaded recogniser's description.
 
         Raises:
             EdgeSpeechError: the interrupted run had another model.
@@ -91,7 +91,7 @@ class Journal:
             self._write({"system": system})
 
     def add(self, done: Done) -> None:
-        """Keep an utterance."""
+        """Write a finished utterance."""
         trace = done.trace
         self._write(
             {"id": trace.utterance_id, "trace": trace_to_row(trace), "audio_bytes": dict(done.audio_bytes)}
@@ -111,12 +111,12 @@ class Journal:
         return [every[name] for name in ids]
 
     def remove(self) -> None:
-        """The record is there: the file is of no more use."""
+        """Remove the file, once the record is written."""
         self.close()
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave the file for a later run; an empty one goes."""
+        """Close the file for a later run; remove an empty one."""
         if self._file is not None:
             self._file.close()
             self._file = None

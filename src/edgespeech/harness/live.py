@@ -1,7 +1,7 @@
-"""The same stream in real time: does the simulated cloud say what the deployed one does, and when?
+"""Live runs in real time, for validating the simulated cloud against a deployed one.
 
-A live run feeds the audio on an absolute schedule over a real socket and stamps the replies as they arrive.
-It is a check of the simulation; the published latencies come from replayed traces.
+A live run feeds the audio on an absolute schedule over a real socket and time-stamps the replies as they arrive. It
+validates the simulation; the published latencies come from replayed traces.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SecondPassed(Protocol):
         """Whether an answer may still come."""
 
     def poll(self, timeout_s: float) -> Answered | None:
-        """The next answer, or None once so many seconds are over."""
+        """The next answer, or None after a timeout."""
 
     def answer(self, message: int, text: str) -> Event:
         """The event of an answer to a message."""
@@ -56,12 +56,12 @@ class LiveRun:
     """One utterance over a real socket in real time.
 
     Attributes:
-        replies: (seconds after the first sample, event), as they arrived; of a device with a second pass, what the
-            user had of both.
+        replies: (seconds after the first sample, event), as they arrived; for a device with a second pass, the events
+            after arbitration.
         sent_bytes: payload bytes of every message to the server.
         reply_bytes: payload bytes of every reply.
-        slip_s: how late the feeder was at worst, against its absolute schedule.
-        note: of a device with a second pass: why its own result stands, or None.
+        slip_s: maximum delay of the feeder relative to its schedule.
+        note: for a device with a second pass, why its own result was final, or None.
     """
 
     replies: tuple[tuple[float, Event], ...]
@@ -72,7 +72,7 @@ class LiveRun:
 
     @property
     def final_s(self) -> float:
-        """When the last final arrived, in seconds after the first sample."""
+        """Time of the last final, in seconds after the first sample."""
         return [at for at, event in self.replies if event.kind is EventKind.FINAL][-1]
 
 
@@ -82,11 +82,11 @@ def run_live(recogniser: Recogniser, samples: Samples, request: Request, *, chun
     Args:
         recogniser: loaded; its streams are `CloudStream` or `SecondPassed`.
         samples: with shape `(N,)`, 16 kHz, in [-1, 1].
-        request: what comes with the utterance.
+        request: of the utterance.
         chunk_s: seconds of audio per `accept`.
 
     Raises:
-        EdgeSpeechError: the server failed, or never sent a final; or the recogniser is no client of a server.
+        EdgeSpeechError: the server failed, or never sent a final; or the recogniser is not a client of a server.
     """
     stream = recogniser.open(request)
     if isinstance(stream, SecondPassed):
@@ -138,7 +138,7 @@ def run_live(recogniser: Recogniser, samples: Samples, request: Request, *, chun
 
 
 def _run_second_pass(stream: SecondPassed, samples: Samples, request: Request, chunk_s: float) -> LiveRun:
-    """The same for a device with a second pass: between chunks it takes answers as they come."""
+    """The same for a device with a second pass: answers are processed between chunks."""
     device: list[Stamped] = []
     answers: list[Answer] = []
     reply_bytes: list[int] = []
@@ -193,11 +193,11 @@ class Comparison:
 
     Attributes:
         utterance_id: the manifest's id.
-        live_upl_s: user-perceived latency over the real socket: the last final's stamp less `eos_s`.
+        live_upl_s: user-perceived latency over the real socket: the last final's time minus `eos_s`.
         simulated_upl_s: the same, replayed.
         bytes_equal: whether every message had the same payload bytes in both, in both directions.
         text_equal: whether the final texts were the same.
-        slip_s: how late the live feeder was at worst.
+        slip_s: maximum delay of the live feeder.
     """
 
     utterance_id: str
@@ -231,19 +231,19 @@ class LiveAgreement:
 
     @property
     def upl_p50_difference(self) -> float:
-        """Simulated median less the live one, as a share of the live one."""
+        """Simulated median minus the live one, relative to the live one."""
         return self.simulated_upl_p50_s / self.live_upl_p50_s - 1
 
     @property
     def worst_slip_s(self) -> float:
-        """How late the live feeder was at worst."""
+        """Maximum delay of the live feeder."""
         return max(one.slip_s for one in self.utterances)
 
 
 def compare_live(recogniser: Recogniser, manifest: Manifest, *, chunk_s: float = 0.1) -> LiveAgreement:
     """Run every utterance live and simulated, interleaved; takes longer than their audio.
 
-    The simulation is the runner's trace replayed over the `loopback` profile, the server as fast as it was.
+    The simulation is the runner's trace replayed over the `loopback` profile, with the server's measured speed.
 
     Args:
         recogniser: loaded; its streams are `CloudStream`.

@@ -1,9 +1,8 @@
-"""How much memory a run takes: the highest resident set of a process that does only this run (measurement
-definitions, section 5).
+"""Memory of a run: the peak resident set of a process for this run alone (measurement definitions, section 5).
 
-On Linux the kernel keeps the high-water mark, so no sampling disturbs the clocks: it is reset before the
-recogniser is loaded and read at the end. Elsewhere `getrusage` knows the highest value since the process
-started, and no more. The figures say which of the two they are.
+On Linux the kernel maintains the peak, so no sampling disturbs the timing: it is reset before the recogniser is loaded
+and read at the end. Elsewhere `getrusage` provides only the peak since the process started. The figures state which of
+the two they are.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryFigures:
-    """What one process took, in bytes.
+    """Memory of one process, in bytes.
 
     Attributes:
         baseline_bytes: resident set before loading.
         loaded_bytes: resident set once loaded.
-        peak_bytes: highest resident set from `before` on, the baseline included.
+        peak_bytes: peak resident set since `before`, including the baseline.
         helpers_bytes: sum of the helper processes' own peaks since they started, or None without helpers.
-        method: how `peak_bytes` was found.
+        method: how `peak_bytes` was measured.
     """
 
     baseline_bytes: int
@@ -39,12 +38,12 @@ class MemoryFigures:
 
     @property
     def added_bytes(self) -> int:
-        """What loading and running took at most: the peak less the baseline, without helpers."""
+        """Peak memory of loading and running: the peak minus the baseline, without helpers."""
         return self.peak_bytes - self.baseline_bytes
 
 
 class MemoryMeter:
-    """Watches this process: call `before`, load, `after_load`, run, `peak`."""
+    """Measures this process: call `before`, load, `after_load`, run, `peak`."""
 
     def __init__(self) -> None:
         self._baseline = 0
@@ -53,7 +52,7 @@ class MemoryMeter:
         self._reset = False
 
     def before(self) -> None:
-        """Right before loading: note the resident set and reset the high-water mark where that is allowed."""
+        """Right before loading: record the resident set and reset the peak if that is allowed."""
         try:
             (_PROC / "self" / "clear_refs").write_text("5")
             self._reset = True
@@ -69,10 +68,10 @@ class MemoryMeter:
         """The figures up to now.
 
         Args:
-            helper_pids: other processes that did part of the work; they must still be running.
+            helper_pids: helper processes, which must still be running.
 
         Raises:
-            EdgeSpeechError: a helper process is gone, or cannot be looked at here.
+            EdgeSpeechError: a helper process has ended, or cannot be inspected here.
         """
         now, high = _resident(None)
         method = "VmHWM since before loading"
@@ -96,9 +95,9 @@ def _has_proc() -> bool:
 
 
 def _resident(pid: int | None) -> tuple[int, int]:
-    """Resident set and its high-water mark, in bytes, of a process (None: this one).
+    """Resident set and its peak, in bytes, of a process (None: this one).
 
-    Without `/proc` both are this process's highest value so far.
+    Without `/proc` both are this process's peak so far.
     """
     if pid is None and not _has_proc():
         unit = 1 if sys.platform == "darwin" else 1024

@@ -1,8 +1,8 @@
-"""The plan: which rows a table has, read from YAML and expanded into runs.
+"""The plan: the rows of a table, read from YAML and expanded into runs.
 
-A run is named by everything that decides its result: the recogniser and its options, the corpus by its manifest's
-hash, the condition, the seed, and the source code that measures. The same name means the same run, so the pipeline
-can resume, and a change of any of these runs it again.
+A run is identified by everything that determines its result: the recogniser and its options, the corpus by its
+manifest's hash, the condition, the seed, and the measuring source code. Equal keys mean equal runs, so the pipeline can
+resume, and a change of any of these repeats the run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NoisePlan(_Strict):
 
 
 class RowPlan(_Strict):
-    """Rows of one kind: every named system on every named corpus, clean or at each ratio, perhaps in a band alone."""
+    """Rows of one kind: every named system on every named corpus, clean or at each ratio, perhaps in one band."""
 
     corpora: list[str] = Field(min_length=1)
     systems: Literal["all"] | list[str]
@@ -68,7 +68,7 @@ class Run:
     """One run of the plan: a recogniser on a corpus under a condition.
 
     `context` names a phrase list of `data_manifests/contexts/`, or is `manifest` for each utterance's own.
-    `subset` is the number of utterances, None for all. `band` is what a channel leaves of the audio, None for all.
+    `subset` is the number of utterances, None for all. `band` is the frequency band of the channel, None: unlimited.
     """
 
     system: str
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def condition(self) -> Condition:
-        """As the record has it."""
+        """The condition for the record."""
         return Condition(
             noise=self.noise,
             snr_db=self.snr_db,
@@ -116,7 +116,7 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
     Args:
         plan: the plan.
         profile: quick or full.
-        systems: every recogniser there is; what `all` stands for, less the plan's exclusions.
+        systems: all recognisers, to which `all` expands, minus the plan's exclusions.
 
     Raises:
         EdgeSpeechError: the plan names a system that does not exist.
@@ -151,12 +151,12 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
 
 
 def left_out(plan: Plan, profile: Profile, systems: Sequence[str]) -> str:
-    """One line about what a profile does not run of a plan; empty when it runs all of it.
+    """One line about the parts of a plan that a profile leaves out; empty if it runs all of it.
 
     Args:
         plan: the plan.
         profile: quick or full.
-        systems: every recogniser there is.
+        systems: all recognisers.
     """
     runs, every = expand(plan, profile, systems), expand(plan, "full", systems)
     whole = {replace(run, subset=None) for run in runs}
@@ -172,13 +172,13 @@ def left_out(plan: Plan, profile: Profile, systems: Sequence[str]) -> str:
 
 @lru_cache(maxsize=1)
 def measuring_code_sha256() -> str:
-    """Hash of the source that decides what a run measures: everything but the report and the command line."""
+    """Hash of the source that determines the results of a run: everything but the report and the command line."""
     package, root = Path(__file__).parent.parent, checkout()
     return source_sha256(package, build=package / "none" if root is None else root / "CMakeLists.txt")
 
 
 def source_sha256(package: Path, build: Path) -> str:
-    """Hash of a package's Python, C++ and YAML, and of the file that says how the C++ is compiled.
+    """Hash of a package's Python, C++ and YAML, and of the build file of the C++.
 
     Args:
         package: its folder; the report and the command line in it do not count.
@@ -198,7 +198,7 @@ def source_sha256(package: Path, build: Path) -> str:
 
 
 def run_key(run: Run, plan: Plan, manifest_sha256: str | None, options: dict[str, Any] | None = None) -> str:
-    """Sixteen hex digits that name a run by all that decides its result."""
+    """Sixteen hex digits that identify a run by everything that determines its result."""
     return sha256_json(
         {
             "run": [run.system, run.corpus, run.condition.model_dump(), run.context, run.subset],

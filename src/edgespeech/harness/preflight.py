@@ -1,4 +1,4 @@
-"""What can be known before the first utterance, checked before it: hours of a run are not spent on a slip."""
+"""Checks before the first utterance, so that no mistake is found only after hours of a run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.text.normalise import normalisers
 
 SNR_DB = (-60.0, 100.0)
-"""What a ratio may be: beyond, one of the two cannot be heard at all."""
+"""Range of signal-to-noise ratios: beyond it, speech or noise is inaudible."""
 _LONGEST_NAME = 255 - len("..12345678.tmp")
-"""Bytes of a file's name, with what `write_atomic` puts around it."""
+"""Maximum bytes of a file's name, allowing for the temporary names of `write_atomic`."""
 _ROW_BYTES = 1 << 16
-"""A generous guess of one utterance's row."""
+"""A generous estimate of the bytes of one utterance's row."""
 
 
 def check_out(folder: Path, name: str, n_utterances: int) -> None:
     """Refuse a folder in which a record of this name cannot be written.
 
     Args:
-        folder: made when it is missing.
+        folder: created if missing.
         name: of the longest file that will be written there.
-        n_utterances: of the run; a rough guess of the space that its rows take.
+        n_utterances: of the run, for a rough estimate of the space for its rows.
 
     Raises:
-        EdgeSpeechError: it cannot be made or written to, the name is too long, or there is no space left.
+        EdgeSpeechError: it cannot be created or written to, the name is too long, or there is not enough space.
     """
     if len(name.encode()) > _LONGEST_NAME:
         raise bad(
@@ -51,10 +51,10 @@ def check_out(folder: Path, name: str, n_utterances: int) -> None:
 
 
 def check_noise(snr_db: float | None) -> None:
-    """Refuse a signal-to-noise ratio that is none.
+    """Refuse an invalid signal-to-noise ratio.
 
     Raises:
-        EdgeSpeechError: it is not a number, or absurd.
+        EdgeSpeechError: it is not a number, or out of range.
     """
     if snr_db is not None and not (math.isfinite(snr_db) and SNR_DB[0] <= snr_db <= SNR_DB[1]):
         raise bad("--snr", "ratio", snr_db, f"{SNR_DB[0]:g} to {SNR_DB[1]:g} dB")
@@ -64,7 +64,7 @@ def check_words(manifest: Manifest) -> None:
     """Refuse a manifest without a word to score, under any normaliser.
 
     Raises:
-        EdgeSpeechError: no reference word is left.
+        EdgeSpeechError: no reference word remains after normalisation.
     """
     texts = [item.text for item in manifest.utterances]
     for name, normaliser in normalisers().items():
@@ -75,7 +75,7 @@ def check_words(manifest: Manifest) -> None:
 
 
 def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) -> None:
-    """Refuse languages that a recogniser does not know, and phrases that it would ignore.
+    """Refuse languages that a recogniser does not support, and phrases that it would ignore.
 
     Raises:
         EdgeSpeechError: an utterance has another language, or there are phrases for a recogniser that takes none.
@@ -94,12 +94,12 @@ def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) 
 
 
 def check_audio(manifest: Manifest, condition: AudioCondition) -> None:
-    """Refuse audio that is another file, or of another length, than the manifest says.
+    """Refuse audio whose hash or length differs from the manifest.
 
-    Every file is decoded once. One that cannot be read is left to the run, where it is its utterance's failure.
+    Every file is decoded once. An unreadable file is not refused here: in the run it is a failure of its utterance.
 
     Raises:
-        EdgeSpeechError: with the manifest's utterance.
+        EdgeSpeechError: with the utterance's id.
     """
     of_file: dict[Path, list[Utterance]] = defaultdict(list)
     for item in manifest.utterances:

@@ -1,7 +1,7 @@
-"""Replaying a trace over a network: from compute and bytes to the times at which the user has each event.
+"""Replay of a trace over a network: from compute times and bytes to the times of all events on the device.
 
-The device is one server with a queue, the far side another, the link lies between (measurement definitions,
-sections 1 and 2). The same trace, profile and seed give the same timeline.
+Device and server are queues connected by a link (measurement definitions, sections 1 and 2). The same trace, profile
+and seed give the same timeline.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def replay(trace: Trace, profile: LinkProfile, *, seed: int, cloud_speedup: floa
     """The timeline of `trace` over `profile`.
 
     Args:
-        trace: as measured.
-        profile: the network; it only matters when something was sent.
+        trace: of a measurement.
+        profile: the network; relevant only if something was sent.
         seed: of the link's jitter, losses and outages.
-        cloud_speedup: how many times faster the far side is than the machine that measured it; > 0.
+        cloud_speedup: speed of the server relative to the measuring machine; > 0.
     """
     if not cloud_speedup > 0:
         raise bad("replay", "cloud_speedup", cloud_speedup, "a number above 0")
@@ -73,7 +73,7 @@ def _device_events(trace: Trace) -> list[Stamped]:
 
 
 def _remote_events(trace: RemoteTrace, sent: list[Stamped], link: Link, speedup: float) -> list[Answer]:
-    """The far side's replies as the device receives them. Those that never arrive are left out."""
+    """The server's replies as the device receives them, without those that never arrive."""
     finished: list[tuple[float, dict[str, float]]] = []
     free_s = 0.0
     for message, compute_s in zip(sent, trace.compute_s, strict=True):

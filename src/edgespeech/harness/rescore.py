@@ -1,8 +1,9 @@
-"""From a record's rows to its figures once more: under today's normalisers, to verify them, and by groups.
+"""Scoring a record's rows again: by present normalisers, for verification, and by groups.
 
-A record is never changed. Where a normaliser has a newer version than the one that a record was scored with, its
-figures are computed again from the record's rows, so that every figure of a table has the same version; the row's
-`normaliser_version` says which.
+A record is never changed. If a normaliser has a newer version than the one used for a record, its figures are
+recomputed from the record's rows, so that all figures of a table have the same version, which is in the row's
+`normaliser_version`. Recomputed figures are cached in the work folder under a hash of everything that determines them;
+`verify` recomputes everything.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+from edgespeech import metrics
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.corpora import find_split
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Utterance
@@ -23,7 +29,15 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.score import accuracy_row
 from edgespeech.metrics.statistics import Interval, bootstrap_ratio
 from edgespeech.metrics.wer import count_errors
-from edgespeech.records.records import AccuracyRow, Record, load_record, load_records, load_rows
+from edgespeech.records.records import (
+    AccuracyRow,
+    Record,
+    load_record,
+    load_records,
+    load_rows,
+    plain,
+    sha256_json,
+)
 from edgespeech.records.schema import Row
 from edgespeech.text.normalise import normalisers
 
@@ -31,7 +45,7 @@ _DIGITS = 1e-6
 
 
 def current_records(folder: Path) -> list[Record]:
-    """Every record of a folder (`load_records`), its word errors under today's normalisers.
+    """Every record of a folder (`load_records`), with word errors by the present normalisers.
 
     Raises:
         EdgeSpeechError: as `load_records` and `load_rows`.
@@ -40,13 +54,13 @@ def current_records(folder: Path) -> list[Record]:
 
 
 def current(folder: Path, record: Record, *, every: bool = False) -> Record:
-    """A record that lies in `folder`, its word errors under today's normalisers.
+    """A record in `folder`, with word errors by the present normalisers.
 
-    A figure of a normaliser or a metric that is no longer here stays as it is, as does that of a record without rows. A
-    metric that is younger than the record adds none. With `every`, those of today's version are computed again too.
+    Figures of normalisers or metrics that no longer exist are unchanged, as are those of records without rows. Metrics
+    that are newer than the record add no figure. With `every`, figures of the present version are recomputed too.
 
     Raises:
-        EdgeSpeechError: its rows are missing or not right.
+        EdgeSpeechError: its rows are missing or not valid.
     """
     known = normalisers()
     old = tuple(
@@ -56,22 +70,77 @@ def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     )
     if not old or record.utterances_file is None:
         return record
-    again = _rescored(folder / f"{record.stem}.json", old)
+    again = _rescored(folder / f"{record.stem}.json", old, keep=not every)
     accuracy = {**record.accuracy, **{name: _like(record.accuracy[name], row) for name, row in again.items()}}
     return record.model_copy(update={"accuracy": accuracy})
 
 
 def _like(stored: AccuracyRow, again: AccuracyRow) -> AccuracyRow:
-    """A row with those further figures alone that a record has: a metric may have come since, or gone."""
+    """A row with only those further figures that the record has, since metrics may have been added or removed."""
     further = {name: again.further.get(name, figure) for name, figure in stored.further.items()}
     return again.model_copy(update={"further": further})
 
 
 @cache  # a published record never changes, and a report reads it more than once
-def _rescored(path: Path, names: tuple[str, ...]) -> dict[str, AccuracyRow]:
+def _rescored(path: Path, names: tuple[str, ...], keep: bool) -> dict[str, AccuracyRow]:
+    """Word errors of a record's rows; with `keep`, cached by earlier processes."""
     record = load_record(path)
-    rows = load_rows(path.parent, record)
     phrases, bias = _phrases(record.corpus.name, record.corpus.manifest_sha256)
+    kept = None
+    if keep:
+        decides = {
+            "rows": record.utterances_sha256,  # `load_record` has compared it with the file
+            "seed": record.seed,
+            "normalisers": {name: normalisers()[name].sha256 for name in names},
+            "phrases": [phrases, bias],
+            "code": _scoring_code(tuple(metrics.__path__)),
+        }
+        kept = _kept(sha256_json(decides))
+    if kept is not None:
+        with suppress(OSError, ValueError, LookupError, TypeError):  # missing or damaged
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            return {name: AccuracyRow.model_validate(found[name]) for name in names}
+    made = _score(record, load_rows(path.parent, record), names, phrases, bias)
+    if kept is not None:
+        with suppress(EdgeSpeechError):
+            write_atomic(
+                kept, json.dumps({name: plain(row.model_dump(mode="json")) for name, row in made.items()})
+            )
+    return made
+
+
+def _kept(key: str) -> Path | None:
+    """The cache file of a scoring; None if there is no folder to write to."""
+    try:
+        return work_dir() / "rescored" / f"{key}.json"
+    except EdgeSpeechError:
+        return None
+
+
+@cache
+def _scoring_code(families: tuple[str, ...]) -> str:
+    """Hash of the exact bytes of all modules and packages that count and resample words.
+
+    Args:
+        families: folders of metrics.
+    """
+    package = Path(__file__).parents[1]
+    folders = [*map(Path, families), package / "text"]
+    files = [
+        *(path for folder in folders for path in folder.glob("*.py")),
+        *(package / name for name in ("harness/score.py", "harness/rescore.py", "records/schema.py")),
+    ]
+    hashes = {str(path): sha256_file(path) for path in files}
+    return sha256_json([hashes, {name: version(name) for name in ("jiwer", "numpy", "rapidfuzz")}])
+
+
+def _score(
+    record: Record,
+    rows: Sequence[Row],
+    names: tuple[str, ...],
+    phrases: Mapping[str, tuple[str, ...]],
+    bias: tuple[str, ...],
+) -> dict[str, AccuracyRow]:
     spoken = [
         Utterance(
             id=row.id,
@@ -89,13 +158,13 @@ def _rescored(path: Path, names: tuple[str, ...]) -> dict[str, AccuracyRow]:
 
 @cache
 def _phrases(corpus: str, manifest_sha256: str | None) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """What B-WER and U-WER of a corpus are scored by: each utterance's own phrases, and the corpus's.
+    """The phrases for B-WER and U-WER of a corpus: each utterance's own, and the corpus's.
 
-    Only of what is in the checkout and is the record's: rendering tables downloads nothing.
+    Only from manifests in the checkout with the record's hash: rendering tables downloads nothing.
     """
     try:
         found, name = find_split(corpus)
-    except EdgeSpeechError:  # somebody's own manifest
+    except EdgeSpeechError:  # a user's own manifest
         return {}, ()
     context = found.splits[name].context
     bias = () if context is None else load_phrases(context)
@@ -109,12 +178,12 @@ def _phrases(corpus: str, manifest_sha256: str | None) -> tuple[dict[str, tuple[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """What a record's rows say of it.
+    """The result of verifying a record.
 
     Attributes:
-        record: as it is.
-        wrong: figures that are not those of the rows, each in words.
-        remarks: what could not be checked.
+        record: unchanged.
+        wrong: descriptions of figures that differ from those of the rows.
+        remarks: parts that could not be checked.
     """
 
     record: Record
@@ -123,13 +192,13 @@ class Verified:
 
 
 def verify_record(path: Path) -> Verified:
-    """Recompute a record's figures from its rows, as far as rows tell them.
+    """Recompute a record's figures from its rows, as far as possible.
 
     Args:
         path: of the record, its rows beside it.
 
     Raises:
-        EdgeSpeechError: the record or its rows cannot be read, or the rows' hash is another.
+        EdgeSpeechError: the record or its rows cannot be read, or the rows' hash differs.
     """
     record = load_record(path)
     rows = load_rows(path.parent, record)
@@ -165,7 +234,7 @@ def verify_record(path: Path) -> Verified:
 
 
 def _counts(record: Record, rows: list[Row]) -> dict[str, tuple[float, float]]:
-    """Plain sums, as stored and as the rows say them."""
+    """Plain sums, as stored and as recomputed from the rows."""
     corpus = record.corpus
     found: dict[str, tuple[float, float]] = {
         "n_utterances": (corpus.n_utterances, len(rows)),
@@ -181,14 +250,14 @@ def _counts(record: Record, rows: list[Row]) -> dict[str, tuple[float, float]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Utterances of a run whose manifest says the same in one field.
+    """Utterances of a run with the same value of one manifest field.
 
     Attributes:
-        value: what it says; None where it says nothing, or for all utterances.
+        value: of the field; None if it is missing, or for all utterances.
         n: utterances; `n_failed` of them have no result.
         errors: word errors under `whisper-en`.
         ref_words: reference words.
-        interval: of their ratio; None of one utterance, or without a reference word.
+        interval: of their ratio; None for one utterance, or without a reference word.
     """
 
     value: str | None
@@ -200,7 +269,7 @@ class Group:
 
 
 def grouped(rows: Sequence[Row], field: str) -> list[Group]:
-    """Word errors by a field of the manifest, by value, and at the end of all utterances.
+    """Word errors by the values of a manifest field, and at the end of all utterances.
 
     Args:
         rows: of a run.

@@ -1,7 +1,7 @@
-"""The runner: delivers one utterance in chunks of virtual real time and measures what each chunk cost.
+"""The runner: delivers one utterance in chunks of virtual real time and measures the compute time of each chunk.
 
-Nobody waits in real time: chunk k exists from `(k + 1) * chunk_s` on, and only the time inside the recogniser's own
-calls counts (measurement definitions, section 1). Stamps are made afterwards, by `replay`.
+The runner does not wait in real time: chunk k is available from `(k + 1) * chunk_s` on, and only the time inside the
+recogniser's own calls counts (measurement definitions, section 1). Time stamps are computed afterwards by `replay`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edgespeech.harness.boundary import (
 from edgespeech.records.trace import Chunk, Trace
 
 MAX_FAILURE = 500
-"""Characters of a failure's message."""
+"""Maximum characters of a failure's message."""
 
 
 def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
@@ -48,13 +48,13 @@ def chunks_of(samples: Samples, chunk_s: float) -> Iterator[Samples]:
 def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *, chunk_s: float) -> Trace:
     """Feed one utterance to a loaded recogniser.
 
-    Whatever the recogniser does wrong becomes the trace's `failure`: it is recorded, never dropped. (A recogniser
-    that hangs or dies takes its process with it; `workers` records that.)
+    Every error of the recogniser becomes the trace's `failure`; no utterance is dropped. (If a recogniser hangs or its
+    process dies, `workers` records that.)
 
     Args:
         recogniser: loaded.
         samples: with shape `(N,)`, float32, 16 kHz.
-        request: what comes with the utterance.
+        request: of the utterance.
         chunk_s: seconds of audio per `accept`.
     """
     chunks: list[Chunk] = []
@@ -109,25 +109,25 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
 
 
 def _reason(error: Exception) -> str:
-    """An exception as a failure: one line that JSON can hold, not too long."""
+    """The failure message of an exception: one line of valid Unicode, of limited length."""
     if isinstance(error, EdgeSpeechError):
         return printable(f"raised: {error}")
     where = traceback.extract_tb(error.__traceback__)[-1]
     try:
         told = str(error)
-    except Exception:  # anybody's exception may fail at this too
+    except Exception:  # `str` of a third-party exception may fail too
         told = "(its message cannot be made)"
     return printable(f"raised: {type(error).__name__}: {told} ({where.name}, line {where.lineno})")
 
 
 def printable(text: str) -> str:
-    """A message as one line that JSON can hold, of at most `MAX_FAILURE` characters."""
+    """A message as one line of valid Unicode, with at most `MAX_FAILURE` characters."""
     line = " ".join(text.encode(errors="replace").decode().split())
     return line if len(line) <= MAX_FAILURE else line[: MAX_FAILURE - 3] + "..."
 
 
 def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> str | None:
-    """What is wrong with a stream that ended without raising, or None."""
+    """The error of a stream that ended without an exception, or None."""
     finals = sum(event.kind is EventKind.FINAL for _, event in events)
     if remote is not None:
         finals += sum(reply.event.kind is EventKind.FINAL for reply in remote.replies)
@@ -139,7 +139,7 @@ def _fault(events: Sequence[tuple[int, Event]], remote: RemoteTrace | None) -> s
 def warm_up(recogniser: Recogniser, *, chunk_s: float, seconds: float = 1.0) -> float:
     """Run one throw-away utterance of faint seeded noise; return the seconds it took.
 
-    What goes wrong here goes wrong on the utterances too, and is recorded there.
+    Errors are ignored here, since they occur on the utterances too, where they are recorded.
     """
     rng = np.random.default_rng(0)
     noise = (rng.standard_normal(round(seconds * SAMPLE_RATE)) * 1e-3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From what the processes left behind to figures and rows. Pure: the same run and seed give the same figures."""
+"""Scoring: from a run's traces to figures and rows. Deterministic: the same run and seed give the same figures."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from edgespeech.text.grammar import Grammar, Parse, load_grammar
 from edgespeech.text.normalise import Normaliser, normalisers
 
 EVENTS_NETWORK = "wifi"
-"""The network whose stamps the rows show, where it is among those replayed."""
+"""The network whose times are in the rows, if it is among those replayed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredRun:
-    """Everything that a record says beyond what was asked for."""
+    """The results part of a record."""
 
     loaded: Loaded
     rows: list[Row]
@@ -57,7 +57,7 @@ class ScoredRun:
 
 
 def resampling_unit(utterances: Sequence[Utterance]) -> Literal["speaker", "utterance"]:
-    """What the intervals resample: speakers, where every utterance names one."""
+    """The resampling unit of intervals: speakers, if every utterance has one."""
     return "speaker" if utterances and all(item.speaker for item in utterances) else "utterance"
 
 
@@ -75,12 +75,12 @@ def score(
 
     Args:
         utterances: those run, in order.
-        run: what the processes left behind, in the same order.
+        run: results of the processes, in the same order.
         links: networks to replay over.
         seed: of the networks and the intervals.
-        cloud_speedup: far side's speed in units of this machine's.
-        grammar: parses hypotheses into intent and slots; None where the corpus has no commands.
-        bias: phrases that B-WER and U-WER are scored by, for utterances that bring none of their own.
+        cloud_speedup: server's speed relative to this machine's.
+        grammar: for parsing hypotheses into intent and slots; None if the corpus has no commands.
+        bias: phrases for B-WER and U-WER, for utterances without their own.
     """
     traces = [_stored(done.trace) for done in run.done]
     timelines = {
@@ -90,7 +90,7 @@ def score(
         ]
         for name, profile in links.items()
     }
-    # Accuracy is that of a network that works: a trace's own failure counts, an outage does not.
+    # Accuracy is that with a working network: a trace's own failure counts, an outage does not.
     texts = ["" if trace.failure is not None else text_of(trace) for trace in traces]
     parses = _parse(grammar, utterances, texts)
     judged = [
@@ -128,12 +128,12 @@ def score(
 
 
 def _stored(trace: Trace) -> Trace:
-    """The trace as its row keeps it, so that figures derived again from the rows are the record's."""
+    """The trace after conversion to a row and back, so that figures recomputed from rows equal the record's."""
     return trace_from_row(trace.utterance_id, trace_to_row(trace))
 
 
 def replay_seed(seed: int, trace: Trace) -> int:
-    """A seed of its own for every utterance: otherwise all would meet the same outages."""
+    """A separate seed for every utterance: otherwise all would have the same outages."""
     return int(sha256_json([seed, trace.utterance_id])[:8], 16)
 
 
@@ -183,17 +183,17 @@ def accuracy_row(
     bias: Sequence[str],
     seed: int,
 ) -> AccuracyRow:
-    """Word errors of raw hypotheses under one normaliser, and every other metric that compares words.
+    """Word errors of raw hypotheses by one normaliser, and every other metric of words.
 
     Args:
         utterances: those run, in order.
         texts: their raw hypotheses.
-        normalise: what is done to both before words are compared.
-        bias: phrases that B-WER and U-WER are scored by, for utterances that bring none of their own.
+        normalise: applied to both before words are compared.
+        bias: phrases for B-WER and U-WER, for utterances without their own.
         seed: of the intervals.
 
     Raises:
-        EdgeSpeechError: no reference word is left to score.
+        EdgeSpeechError: no reference word remains after normalisation.
     """
     items = _scored(utterances, texts, [None] * len(texts), None, normalise, bias)
     counts = count_errors([item.reference for item in items], [item.hypothesis for item in items])
@@ -295,13 +295,13 @@ def _row(
 
 
 def fields_of(utterance: Utterance) -> dict[str, Any]:
-    """What a manifest says of an utterance that no other field of its row holds."""
+    """The fields of an utterance's manifest line that have no other field in its row."""
     ours = {name: getattr(utterance, name) for name in ("gender", "age", "split", "kind")}
     return {**{name: value for name, value in ours.items() if value is not None}, **utterance.foreign}
 
 
 def publishable(value: Any) -> Any:
-    """JSON without paths of this machine, and without the keys that a record must not have."""
+    """JSON without absolute paths, and without the keys that a record must not have."""
     if isinstance(value, str):
         return without_paths(value)
     if isinstance(value, dict):
@@ -310,7 +310,7 @@ def publishable(value: Any) -> Any:
 
 
 def _events(timeline: Timeline) -> tuple[EventRow, ...]:
-    """What a reader of the rows sees: every event but the messages sent, and of equal partials the first."""
+    """The events of a row: all but the messages sent, and only the first of equal partials."""
     rows: list[EventRow] = []
     for stamped in timeline.events:
         kind, text = stamped.event.kind, stamped.event.text

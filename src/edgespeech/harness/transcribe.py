@@ -21,16 +21,16 @@ from edgespeech.records.trace import Timeline, result_of
 
 STDIN = Path("-")
 MAX_STDIN = 1 << 30
-"""Bytes that are read from stdin."""
+"""Maximum bytes from stdin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What became of one file.
+    """The result of one file.
 
     Attributes:
-        timeline: over the loopback network; None where the file, or the recogniser on it, failed.
-        remarks: why, or what else a reader must know.
+        timeline: over the loopback network; None if the file, or the recogniser on it, failed.
+        remarks: the reason, or warnings.
     """
 
     timeline: Timeline | None
@@ -49,7 +49,7 @@ def transcribe_files(
     """Load a recogniser and run it over files, one result each, in their order; `-` reads one from stdin.
 
     Raises:
-        EdgeSpeechError: the system cannot run here, does not know the language, or would ignore the phrases.
+        EdgeSpeechError: the system cannot run here, does not support the language, or would ignore the phrases.
     """
     phrases = load_phrases(context) if context is not None else ()
     check_channels(channels)
@@ -80,7 +80,7 @@ def transcribe_files(
 
 
 def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
-    """A file's samples, and what is odd about it."""
+    """A file's samples, and warnings about it."""
     if path == STDIN:
         data = sys.stdin.buffer.read(MAX_STDIN + 1)
         if not data:
@@ -97,7 +97,7 @@ def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
 
 
 def as_text(path: Path, timeline: Timeline) -> str:
-    """The file's name, the transcript, and the words' times in seconds where the recogniser knows them."""
+    """The file's name, the transcript, and word times in seconds if available."""
     result = result_of(stamped.event for stamped in timeline.events)
     words = result.words if result is not None else ()
     lines = [f"{path}\t{timeline.text}"]
@@ -106,7 +106,7 @@ def as_text(path: Path, timeline: Timeline) -> str:
 
 
 def as_dict(path: Path, timeline: Timeline) -> dict[str, Any]:
-    """The same with every event, for machines. Times in seconds of audio time."""
+    """The same with all events, for JSON. Times in seconds of audio time."""
     return {
         "file": str(path),
         "text": timeline.text,

@@ -1,7 +1,7 @@
-"""Running a recogniser in a process of its own.
+"""Running a recogniser in a separate process.
 
-One process per run gives three things at once: memory figures of a process that does only this run, threads pinned
-before any library starts, and a recogniser that hangs or dies costs one utterance, not the run.
+One process per run has three advantages: its memory is that of this run alone, threads are limited before any library
+starts, and a recogniser that hangs or dies costs one utterance, not the run.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _log = logging.getLogger(__name__)
 
 LOAD_TIMEOUT_S = 300.0
 GIVE_UP_AFTER = 3
-"""Process failures in a row after which the remaining utterances are recorded as failed without a try. A file that
-cannot be read is no failure of the process."""
+"""Number of consecutive process failures after which the remaining utterances are recorded as failed without a try. An
+unreadable file is not a process failure."""
 
 
 T = TypeVar("T")
 
 
 GIVEN_UP = "not tried: "
-"""How the failure of an utterance begins that was not run because the process had failed too often before."""
+"""Beginning of the failure message of utterances that were not tried, after too many process failures."""
 
 
 class CannotLoadError(EdgeSpeechError):
@@ -47,25 +47,25 @@ class CannotLoadError(EdgeSpeechError):
 
 
 class ProcessFailureError(EdgeSpeechError):
-    """The recogniser's process hung, died or refused; the message says which."""
+    """The recogniser's process hung, died or returned an error; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One utterance to run, and what comes with it."""
+    """One utterance to run, with its request and audio condition."""
 
     spoken: Spoken
     request: Request
 
     @property
     def timeout_s(self) -> float:
-        """Longest wait for its result: far slower than real time is a hang."""
+        """Maximum time for its result: far slower than real time counts as a hang."""
         return max(60.0, 30.0 * self.spoken.item.duration)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """What the process says once the recogniser is ready."""
+    """The message of the process when the recogniser is ready."""
 
     info: SystemInfo
     load_s: float
@@ -74,7 +74,7 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """One utterance's trace, and the bytes that its audio takes as PCM, FLAC and Opus if it was sent anywhere."""
+    """One utterance's trace, and the size of its audio as PCM, FLAC and Opus if anything was sent."""
 
     trace: Trace
     audio_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
             continue
         try:
             samples = job.spoken.samples()
-        except Exception as error:  # whatever a file does to a decoder is that file's
+        except Exception as error:  # any error while decoding is a failure of this file
             kind = "" if isinstance(error, EdgeSpeechError) else f"{type(error).__name__}: "
             pipe.send(_failed(job, printable(f"audio: {kind}{error}")))
             continue
@@ -113,20 +113,20 @@ def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
 
 
 def _end_fork(process: int) -> None:
-    """End here where the recogniser forked and this is the child, which must not answer beside its parent."""
+    """Exit if the recogniser forked and this is the child, which must not answer besides its parent."""
     if os.getpid() != process:
         os._exit(1)
 
 
 def _worker(pipe: Connection, factory: type[Recogniser], options: Mapping[str, Any]) -> None:
-    """The process's main: load, then one answer per job. Errors travel as text: they may not unpickle."""
-    os.setsid()  # so that helpers die with us when the parent ends the group
+    """Main function of the process: load, then one answer per job. Errors are sent as text: they may not unpickle."""
+    os.setsid()  # so that helpers end too when the parent ends the group
     recogniser: Recogniser | None = None
     try:
         recogniser = factory(**options)
         _serve_jobs(pipe, recogniser)
     except (EOFError, BrokenPipeError):
-        pass  # the parent is gone, and nobody listens any more
+        pass  # the parent has ended
     except EdgeSpeechError as error:
         pipe.send(str(error))
     except Exception as error:
@@ -146,7 +146,7 @@ class Worker:
         Args:
             factory: the recogniser's class; it must be importable.
             options: its constructor's keyword arguments.
-            threads: pinned for every library.
+            threads: limit for every library.
 
         Raises:
             EdgeSpeechError: it cannot be loaded; the message says why.
@@ -172,10 +172,10 @@ class Worker:
             raise CannotLoadError(f"{factory.name} cannot be loaded: {error}") from error
 
     def _answer(self, kind: type[T], timeout_s: float) -> T:
-        """The process's next answer, which must be of this kind.
+        """The next answer of the process, which must be of this type.
 
         Raises:
-            ProcessFailureError: it hung, died, or says what went wrong; the process is of no more use.
+            ProcessFailureError: it hung, died, or sent an error; the process is unusable after that.
         """
         try:
             if not self._pipe.poll(timeout_s):
@@ -213,7 +213,7 @@ class Worker:
             raise ProcessFailureError(f"died: exit code {self._process.exitcode}") from None
 
     def kill(self) -> None:
-        """End the process and everything it started, at once."""
+        """Kill the process and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid or 0, signal.SIGKILL)
         self._process.kill()
@@ -224,7 +224,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the recogniser close, then end what is left."""
+        """Let the recogniser close, then end remaining processes."""
         with contextlib.suppress(OSError):
             self._pipe.send(None)
             self._process.join(10)
@@ -233,7 +233,7 @@ class Worker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Everything one recogniser left behind on a list of jobs, in their order."""
+    """The results of one recogniser on a list of jobs, in their order."""
 
     loaded: Loaded
     done: Sequence[Done]
@@ -249,13 +249,13 @@ def run_jobs(
     on_loaded: Callable[[Loaded], None] = lambda _: None,
     on_done: Callable[[Done], None] = lambda _: None,
 ) -> Run:
-    """Run every job in a process of its own; a process that fails is replaced and its utterance recorded as failed.
+    """Run all jobs in a separate process; a process that fails is replaced and its utterance recorded as failed.
 
     Args:
         factory: the recogniser's class.
         options: its constructor's keyword arguments.
         jobs: the utterances.
-        threads: pinned for every library.
+        threads: limit for every library.
         on_loaded: called before the first utterance.
         on_done: called after each.
 

@@ -1,1 +1,1 @@
-"""Word lattices: built from a search, searched, pruned, and coded in a few hundred bytes an utterance."""
+"""Word lattices: generation, search, pruning, and coding in a few hundred bytes an utterance."""

@@ -1,11 +1,11 @@
-"""From the steps of a search to a lattice of words.
+"""Generation of a word lattice from the steps of a search.
 
-A search goes frame by frame, so its steps form a graph of states in time. Forward and backward sums over it give the
-probability of every step, all alignments counted. Then (1) a state's stay over several frames becomes one node, and a
-label that leaves for another node in several frames one arc; (2) arcs of word pieces become arcs of words; (3) paths
-that say the same words become one. A lattice's arc scores are the logarithms of how often the search's paths that come
-to a node go on by that arc. Sums of them are the probabilities of whole paths where nothing was merged; where
-hypotheses were merged, a path's probability is that of a chain whose next word depends on the node alone.
+A search is frame-synchronous, so its steps form a graph of states in time. Forward and backward sums over it give the
+probability of every step, over all alignments. Then (1) a state that persists over several frames becomes one node, and
+a label emitted to the same node in several frames becomes one arc; (2) arcs of word pieces become arcs of words; (3)
+paths with the same words become one. An arc's score is the logarithm of its share of the probability that arrives at
+its source node. Without merging, sums of scores are the probabilities of whole paths; with merging, a path's
+probability is that of a chain whose next word depends on the node alone.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from edgespeech.lattice.paths import log_add
 
 Labels = tuple[int, ...]
 Predict = Callable[[Sequence[tuple[Labels, int]]], Sequence[float]]
-"""Log-probabilities of labels after others, by the predictor alone."""
+"""Log-probabilities of labels given their history, by the predictor alone."""
 
 FLOOR = 16.0
-"""What is less likely than e to the minus this is left out, in nats."""
+"""Steps less likely than e to the minus this are left out, in nats."""
 MOST_ARCS = 1 << 14
-"""No lattice is made larger: noise may sound like anything."""
+"""Maximum number of arcs of a lattice; noise would give arbitrarily many."""
 _MOST_PARTS = 512
-"""Nor are more beginnings of words tried from one node, the likelier ones first."""
+"""Maximum number of word prefixes expanded from one node, the likelier ones first."""
 _GONE = 0.5
-"""A state of which only this share is still there when more comes in becomes a new node: the two have little in
-common but their labels, and paths from the one must not go on as those from the other did long before."""
+"""If only this share of a state's probability remains when more arrives, the state becomes a new node: the two have
+little in common but their labels, and paths from the new one must not continue as those from the old one did long
+before."""
 _SAME = 0.1
-"""Weights that differ by less, in nats, are the same when paths of the same words are joined."""
+"""Weights that differ by less, in nats, count as equal when paths with the same words are joined."""
 _TRIES = ((FLOOR, _SAME), (FLOOR / 2, 2 * _SAME), (FLOOR / 4, 5 * _SAME), (FLOOR / 8, inf))
-"""What is left out, and what is the same, until the lattice is small enough."""
+"""Pruning beams and tolerances, tried in order until the lattice is small enough."""
 
 
 @dataclass(slots=True)
 class Steps:
-    """The states that a search went through and how it came to each; node 0 is where it starts.
+    """The states visited by a search, with their predecessors; node 0 is the start.
 
     Attributes:
-        keys: by node, what tells its state from others of the same frame: its last labels.
-        labels: by node, those of the likeliest hypothesis there.
-        arrivals: by node the label, BLANK for going on to the next frame; the frame; and, for all nodes before, the
-            node and the step's log-probability.
+        keys: by node, the key of its state among those of the same frame: its last labels.
+        labels: by node, the labels of its likeliest hypothesis.
+        arrivals: by node, the label of the step to it, BLANK for a step to the next frame; the frame; and, for all
+            predecessors, the node and the step's log-probability.
     """
 
     keys: list[Labels] = field(default_factory=lambda: [()])
@@ -72,8 +73,8 @@ class _Piece:
     Attributes:
         target: the node after it.
         label: BLANK for none.
-        share: how much of what comes to the node before it goes on by it.
-        frame: when it is said, on average.
+        share: its share of the probability that arrives at its source node.
+        frame: mean frame of its emission.
     """
 
     target: int
@@ -83,11 +84,11 @@ class _Piece:
 
 
 class _Pieces:
-    """The graph of word pieces: a node is a stay of the search in a state, over one frame or several.
+    """The graph of word pieces: a node is a state of the search over one or several frames.
 
     Attributes:
-        labels: by node, those of the likeliest hypothesis there.
-        mass: by node, the probability that comes to it.
+        labels: by node, the labels of its likeliest hypothesis.
+        mass: by node, the probability that arrives at it.
         ending: by node, the probability that ends there.
     """
 
@@ -109,15 +110,15 @@ class _Pieces:
         return len(self.labels) - 1
 
     def joins(self, node: int, sources: Iterable[int], label: int) -> bool:
-        """Whether what comes from these nodes by a label may come to a node: it must not lead back to them, and
-        must still hold some of what came to it before.
+        """Whether a label from these nodes may lead to a node: that must not create a cycle, and the node must still
+        have some of its earlier probability.
         """
         if label and not self._present[node] > _GONE * self.mass[node]:
             return False
         return not any((self._before[source] >> node) & 1 or (label and source == node) for source in sources)
 
     def flow(self, source: int, target: int, label: int, mass: float, frame: int) -> None:
-        """Let a probability go from node to node."""
+        """Add probability to an arc between two nodes."""
         if source != target:
             before, weighted = self._arcs.get((source, target, label), (0.0, 0.0))
             self._arcs[source, target, label] = before + mass, weighted + mass * frame
@@ -129,16 +130,16 @@ class _Pieces:
                         self._before[node] |= more
 
     def enter(self, node: int, mass: float) -> None:
-        """Let a probability come to a node."""
+        """Add probability to a node."""
         self.mass[node] += mass
         self._present[node] += mass
 
     def stay(self, node: int, mass: float) -> None:
-        """Say how much is in a node at the end of a frame."""
+        """Set the probability in a node at the end of a frame."""
         self._present[node] = mass
 
     def leaving(self) -> list[list[_Piece]]:
-        """The arcs of every node, in the order in which they came."""
+        """The outgoing arcs of every node, in the order in which they were added."""
         by_node: list[list[_Piece]] = [[] for _ in self.labels]
         for (source, target, label), (mass, weighted) in self._arcs.items():
             by_node[source].append(_Piece(target, label, mass / self.mass[source], weighted / mass))
@@ -148,17 +149,17 @@ class _Pieces:
 def word_lattice(
     steps: Steps, ends: Iterable[int], pieces: Sequence[str], frame_s: float, predict: Predict
 ) -> Lattice:
-    """The lattice of all that a search still holds.
+    """The lattice of all paths to the final states of a search.
 
     Args:
-        steps: what the search did.
-        ends: the nodes where it is now.
+        steps: of the search.
+        ends: its current nodes.
         pieces: every word piece by its label, see `Tokeniser.pieces`.
         frame_s: seconds of a transcriber frame.
-        predict: gives the arcs their prediction scores.
+        predict: computes the prediction scores of arcs.
 
     Raises:
-        EdgeSpeechError: it would take more than `MOST_ARCS`, whatever is left out.
+        EdgeSpeechError: it would need more than `MOST_ARCS` even with the strongest pruning.
     """
     arcs, finals = _words(_collapsed(steps, ends), pieces, predict)
     for floor, same in _TRIES:
@@ -168,19 +169,18 @@ def word_lattice(
 
 
 def determinised(arcs: Sequence[Arc], finals: Sequence[Final], frame_s: float, *, start: int = 0) -> Lattice:
-    """A lattice of arcs some of which may have no word, or leave one node with the same word.
+    """Determinise a lattice whose arcs may have no word, or share a source node and word.
 
-    Probabilities of paths that say the same words are added up; of their other scores and times, those of the
-    likelier arc are taken.
+    Probabilities of paths with the same words are summed; their other scores and times are those of the likelier arc.
 
     Args:
-        arcs: between nodes of any numbers; an empty word is none.
+        arcs: between nodes with any numbers; an empty word means an arc without a word.
         finals: ends.
         frame_s: seconds of a transcriber frame.
         start: the node where all paths start.
 
     Raises:
-        EdgeSpeechError: there is a cycle or no path, it would take more than `MOST_ARCS`, or as `Lattice`.
+        EdgeSpeechError: there is a cycle or no path, it would need more than `MOST_ARCS`, or as `Lattice`.
     """
     found = _joined(arcs, finals, frame_s, start, inf, _SAME)
     if found is None:
@@ -191,13 +191,13 @@ def determinised(arcs: Sequence[Arc], finals: Sequence[Final], frame_s: float, *
 def _joined(
     arcs: Sequence[Arc], finals: Sequence[Final], frame_s: float, start: int, floor: float, same: float
 ) -> Lattice | None:
-    """The same without the paths that are less likely than the best one by more than so many nats; None where what
-    remains would take too many arcs. Weights that differ by less than `same` are the same.
+    """Determinisation with pruning: without the paths that are less likely than the best one by more than `beam` nats;
+    None if the result would have too many arcs. Weights that differ by less than `same` count as equal.
 
-    The best paths come first: a set of nodes is looked at when the best way over it is the best that is left.
+    Best-first: subsets of nodes are expanded in the order of the best path through them.
     """
     leaving, ending, order = _without_empty(*trimmed(arcs, finals, start), start)
-    rest = dict.fromkeys(order, -inf)  # how likely the best way to an end is
+    rest = dict.fromkeys(order, -inf)  # score of the best path to an end
     for node in reversed(order):
         ways = (arc.score + rest[arc.target] for arc in leaving[node])
         rest[node] = max(ending.get(node, -inf), *ways, -inf)
@@ -208,7 +208,7 @@ def _joined(
     done: set[int] = set()
 
     def reached(subset: dict[int, float], score: float) -> int:
-        """The number of a set of nodes, each with its share's logarithm, to which a path of this score has come."""
+        """The number of a weighted subset of nodes that is reached by a path with this score."""
         key = tuple(sorted((node, round(share / same)) for node, share in subset.items()))
         number = numbers.setdefault(key, len(subsets))
         if number == len(subsets):
@@ -250,14 +250,14 @@ def _joined(
 
 
 def _collapsed(steps: Steps, ends: Iterable[int]) -> _Pieces:
-    """The graph of pieces: stays become nodes, as few as there can be without a cycle."""
+    """The graph of pieces: persisting states become nodes, as few as possible without a cycle."""
     flows, ending = _flows(steps, ends)
     graph = _Pieces()
     place = {0: graph.add(())}  # of the search's nodes, in the graph
     graph.enter(0, 1.0)
     current: dict[Labels, tuple[int, int]] = {
         (): (0, 0)
-    }  # by what tells states apart: the node of its last stay, and until which frame
+    }  # by key of a state: its last node, and the last frame of that
     for node, before in enumerate(flows):
         if not before:
             continue
@@ -279,11 +279,11 @@ def _collapsed(steps: Steps, ends: Iterable[int]) -> _Pieces:
 
 
 def _flows(steps: Steps, ends: Iterable[int]) -> tuple[list[list[tuple[int, float]]], dict[int, float]]:
-    """The probability of every step that is likely enough, and of ending at every such end.
+    """The probability of every step that is likely enough, and of every such end.
 
     Returns:
-        By node the nodes before it with the probability of the step from there, none for a node that is too
-        unlikely; and by end its probability.
+        By node, its predecessors with the probability of the step from there, none for a node that is too unlikely; and
+        by end, its probability.
     """
     forward = [0.0]
     for _, _, arrived in steps.arrivals[1:]:
@@ -309,8 +309,8 @@ def _flows(steps: Steps, ends: Iterable[int]) -> tuple[list[list[tuple[int, floa
 
 
 class _Part(NamedTuple):
-    """The beginning of a word: minus its score, the node after it, its text, its prediction score, and the frames of
-    its first and last piece.
+    """A prefix of a word: its negative score, the node after it, its text, its prediction score, and the frames of its
+    first and last piece.
     """
 
     cost: float
@@ -322,9 +322,8 @@ class _Part(NamedTuple):
 
 
 def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[list[Arc], list[Final]]:
-    """Arcs of words between the nodes where a word may be over: where a piece follows that starts one, or nothing.
-
-    A word without a letter, of a piece that is but a space, is none: what follows is said in its place.
+    """Arcs of words between nodes at word boundaries, which are followed by a word-initial piece or by nothing. A piece
+    that is only a space makes an arc without a word.
     """
     leaving = graph.leaving()
     wanted = sorted(
@@ -351,7 +350,7 @@ def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[lis
     ending = {node: log(end / over[node]) for node, end in enumerate(ends) if end}
     sources = [0]
     seen = {0}
-    for source in sources:  # which grow meanwhile
+    for source in sources:  # which grow in the loop
         waiting = [
             _Part(
                 -log(arc.share / over[source]),
@@ -402,9 +401,7 @@ def _words(graph: _Pieces, pieces: Sequence[str], predict: Predict) -> tuple[lis
 def _without_empty(
     arcs: Sequence[Arc], finals: Sequence[Final], start: int
 ) -> tuple[dict[int, list[Arc]], dict[int, float], list[int]]:
-    """The same paths without arcs that have no word: leaving arcs and the score of ending, by node; and all nodes so
-    that arcs lead forward.
-    """
+    """Remove arcs without a word: outgoing arcs and final scores by node, and all nodes in topological order."""
     leaving: dict[int, list[Arc]] = {}
     for arc in arcs:
         leaving.setdefault(arc.source, []).append(arc)
@@ -433,7 +430,7 @@ def _without_empty(
 
 
 def _log_sum(values: Iterable[float]) -> float:
-    """The logarithm of the sum of e to these; minus infinity for none."""
+    """The logarithm of the sum of exponentials; minus infinity for none."""
     some = list(values)
     highest = max(some, default=-inf)
     return highest if highest == -inf else highest + log(sum(exp(value - highest) for value in some))

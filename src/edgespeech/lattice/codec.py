@@ -1,11 +1,11 @@
-"""Lattices on the wire: a few hundred bytes an utterance.
+"""The lattice codec: lattices as messages of a few hundred bytes an utterance.
 
-A message is a version byte, two bytes that tell the vocabulary, the range-coded body, and a CRC-32 over all of it and
-the vocabulary's hash, little-endian. The body has the frame's length, the step of the scores, and node by node: how
-many arcs leave it, whether and how likely the utterance ends there, and of every arc its target, word, score and
-frames. Words are those of a vocabulary that both sides have, by their rank in it; others are spelled; a word that was
-there before is told by how many others came since. Frames are told from those of the arcs before. A lattice has one
-message, and every other one is refused.
+A message is a version byte, two bytes that identify the vocabulary, the range-coded body, and a CRC-32 over all of it
+and the vocabulary's hash, little-endian. The body has the frame's length, the step of the scores, and for every node:
+the number of outgoing arcs, whether and how likely the utterance ends there, and of every arc its target, word, score
+and frames. Words are coded by their rank in a vocabulary shared by both sides; others are spelled; a repeated word is
+coded by the number of words since. Frames are coded relative to those of preceding arcs. The message of a lattice is
+unique, and any other one is refused.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ VERSION = 1
 MAX_BYTES = 1 << 16
 MAX_ARCS = 1 << 14
 MAX_WORD = 255
-"""Most bytes of a spelled word."""
+"""Maximum bytes of a spelled word."""
 MAX_SPELLED = 1 << 14
-"""Most bytes of all spelled words of a message."""
+"""Maximum bytes of all spelled words of a message."""
 _HEAD = 3
 _CRC = 4
 _RANK_BITS = 4
 MAX_WORDS = (1 << (1 << _RANK_BITS) - 1) - 2
-"""Most words of a vocabulary."""
+"""Maximum number of words in a vocabulary."""
 MAX_STEP_EXPONENT = 10
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that both sides know, most frequent first.
+    """The words shared by both sides, most frequent first.
 
     Attributes:
         words: all different, without white space.
 
     Raises:
-        EdgeSpeechError: on construction: a word is there twice, empty or has white space, or there are too many.
+        EdgeSpeechError: on construction: a word is repeated, empty or has white space, or there are too many.
     """
 
     words: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str], most: int = MAX_WORDS) -> Self:
-        """The most frequent words of texts; of equally frequent ones, the first in the alphabet."""
+        """The most frequent words of texts; ties are in alphabetical order."""
         counts = Counter(word for text in texts for word in text.split())
         return cls(tuple(sorted(counts, key=lambda word: (-counts[word], word))[:most]))
 
@@ -86,22 +86,22 @@ class Vocabulary:
 
     @cached_property
     def ranks(self) -> dict[str, int]:
-        """Every word's place."""
+        """The rank of every word."""
         return {word: rank for rank, word in enumerate(self.words)}
 
     @cached_property
     def sha256(self) -> bytes:
-        """What tells vocabularies apart."""
+        """A hash of the words."""
         return hashlib.sha256("\n".join(self.words).encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precision:
-    """What is kept of scores.
+    """The precision of transmitted scores.
 
     Attributes:
-        step_exponent: they are rounded to multiples of 2 to the minus this, in nats; 0 to 10.
-        prediction: whether prediction scores are sent at all; who has the word pieces and the predictor can compute
+        step_exponent: scores are rounded to multiples of 2 to the minus this, in nats; 0 to 10.
+        prediction: whether prediction scores are sent; a receiver with the word pieces and the predictor can compute
             them.
     """
 
@@ -114,7 +114,7 @@ class Precision:
 
     @property
     def step(self) -> float:
-        """In nats."""
+        """The step of the scores, in nats."""
         return 2.0**-self.step_exponent
 
 
@@ -122,8 +122,8 @@ def encode(lattice: Lattice, vocabulary: Vocabulary, precision: Precision = Prec
     """The message of a lattice.
 
     Raises:
-        EdgeSpeechError: it has too many arcs, a word or a score that is too long or large, a language model's scores
-            (these are made where it arrives), or frames that are not whole milliseconds.
+        EdgeSpeechError: it has too many arcs, a word or a score that is too long or large, language-model scores (which
+            the receiver computes), or frames that are not whole milliseconds.
     """
     if len(lattice.arcs) > MAX_ARCS:
         raise bad(WHERE, "arcs", len(lattice.arcs), f"at most {MAX_ARCS}")
@@ -142,16 +142,16 @@ def encode(lattice: Lattice, vocabulary: Vocabulary, precision: Precision = Prec
 
 
 def decode(message: bytes, vocabulary: Vocabulary, *, max_arcs: int = MAX_ARCS) -> Lattice:
-    """The lattice of a message, its scores rounded as it was told to.
+    """The lattice of a message, with rounded scores.
 
     Args:
         message: the bytes.
-        vocabulary: that it was written with.
-        max_arcs: of who cannot afford more.
+        vocabulary: of the encoder.
+        max_arcs: a lower limit for receivers with less memory.
 
     Raises:
-        EdgeSpeechError: it is of another version or vocabulary, cut, changed, too long, or not what `encode` makes of
-            any lattice.
+        EdgeSpeechError: it is of another version or vocabulary, cut, changed, too long, or not the output of `encode`
+            for any lattice.
     """
     if len(message) > MAX_BYTES:
         raise bad(WHERE, "length", len(message), f"at most {MAX_BYTES} bytes")
@@ -173,7 +173,7 @@ def decode(message: bytes, vocabulary: Vocabulary, *, max_arcs: int = MAX_ARCS) 
 
 
 def rounded(lattice: Lattice, precision: Precision = Precision()) -> Lattice:
-    """What arrives of a lattice that is sent.
+    """The lattice after encoding and decoding.
 
     Raises:
         EdgeSpeechError: a score is too large.
@@ -238,14 +238,14 @@ def _body(
     milliseconds: int,
     max_arcs: int = MAX_ARCS,
 ) -> tuple[Lattice, Precision]:
-    """Code a lattice: written by an encoder, which is given one; read by a decoder, which is given none."""
+    """Code a lattice: an encoder writes the given one; a decoder, without one, reads it."""
     precision = Precision(
         step_exponent=choice(coder, "step", 4, precision.step_exponent),
         prediction=bool(coder.bit("with prediction", precision.prediction)),
     )
     milliseconds = coder.number("frame", milliseconds)
     words = _Words(vocabulary)
-    times = {0: 0}  # of the nodes, the end of the first arc to each
+    times = {0: 0}  # by node, the end of the first arc to it
     arcs: list[list[Arc]] = []
     finals: dict[int, int] = {}
     total = source = last = 0
@@ -303,7 +303,7 @@ class _Words:
         return word
 
     def _first(self, coder: Coder, word: str) -> str:
-        """A word that was not there before: one more than its rank, as bits after how many these are; 0: spelled."""
+        """A new word: its rank plus one, as the number of bits and then the bits; 0 if it is spelled."""
         rank = self._vocabulary.ranks.get(word, -1) + 1
         bits = choice(coder, "rank", _RANK_BITS, (rank + 1).bit_length() - 1)
         found = 1

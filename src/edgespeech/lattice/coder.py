@@ -1,6 +1,6 @@
-"""Adaptive range coding: whole numbers in as few bits as what came before them makes them surprising.
+"""Adaptive binary range coding of whole numbers.
 
-Binary decisions, each with a context that learns how often it is 1. Source: G. Martin, "Range encoding" (Video and
+Every binary decision has a context with an adaptive probability. Source: G. Martin, "Range encoding" (Video and
 Data Recording Conference, Southampton, 1979); numbers as exponent and bits after it as in P. Elias, "Universal
 codeword sets" (IEEE Transactions on Information Theory, 1975). All arithmetic is on whole numbers, so that every
 machine gives the same bytes.
@@ -16,18 +16,18 @@ from edgespeech.errors import EdgeSpeechError
 _ONE = 1 << 16
 """Probabilities are in units of one over this."""
 _LEAST = 1 << 7
-"""No probability is smaller, so that no decision is impossible."""
+"""The smallest probability, so that no decision is impossible."""
 _SLOWEST = 6
-"""A context that has seen so many decisions moves by 2 to the minus this towards each further one."""
+"""Adaptation rate of a context after this many decisions: 2 to the minus this."""
 _TOP = 1 << 24
 """The range is never smaller before a decision."""
 _MASK = (1 << 32) - 1
 MAX_EXPONENT = 24
-"""Numbers have so many bits at the most."""
+"""Maximum number of bits of a number."""
 
 
 class Coder(Protocol):
-    """Either direction: an encoder writes what it is given, a decoder returns what was written."""
+    """Either direction: an encoder writes its arguments, a decoder ignores them and returns the values written."""
 
     def bit(self, context: Hashable, value: int = 0) -> int:
         """A decision, 0 or 1."""
@@ -37,7 +37,7 @@ class Coder(Protocol):
 
 
 class _Contexts:
-    """What contexts have learned: the probability of a 1, and how many decisions they have seen."""
+    """The state of all contexts: the probability of a 1, and the number of decisions."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, tuple[int, int]] = {}
@@ -47,7 +47,7 @@ class _Contexts:
         return self._known.get(context, (_ONE // 2, 0))[0]
 
     def learn(self, context: Hashable, value: int) -> None:
-        """Move towards a decision, by less the more there were."""
+        """Adapt to a decision, at a rate that falls with the number of decisions."""
         one, seen = self._known.get(context, (_ONE // 2, 0))
         seen = min(seen + 1, (1 << _SLOWEST) - 2)
         one += ((_ONE if value else 0) - one) // (seen + 2)
@@ -85,7 +85,7 @@ class Encoder:
         return _number(self, context, value)
 
     def finish(self) -> bytes:
-        """All that was written; as few bytes as tell it from the rest. A decoder reads zeros behind them."""
+        """The bytes written, as few as are unambiguous. A decoder reads zeros after them."""
         for kept in range(5):  # bytes of a number between low and the end of the range
             step = 1 << (32 - 8 * kept)
             value = -(-self._low // step) * step
@@ -107,7 +107,7 @@ class Encoder:
 
 
 class Decoder:
-    """Reads what an `Encoder` wrote, if it is asked for the same in the same order.
+    """Reads the output of an `Encoder`, given the same calls in the same order.
 
     Args:
         content: the bytes.
@@ -155,7 +155,7 @@ def signed(coder: Coder, context: Hashable, value: int = 0) -> int:
 
 
 def _number(coder: Coder, context: Hashable, value: int) -> int:
-    """How many bits value + 1 has beyond the first, one by one; the highest two of them have contexts too."""
+    """Code value + 1: the number of bits after the first in unary, then the bits, the highest two with contexts."""
     wanted = (value + 1).bit_length() - 1
     exponent = 0
     while coder.bit((context, exponent), int(wanted > exponent)):
@@ -171,7 +171,7 @@ def _number(coder: Coder, context: Hashable, value: int) -> int:
 
 
 def choice(coder: Coder, context: Hashable, bits: int, value: int = 0) -> int:
-    """A whole number of at least 0, below 2 to the power of `bits`, of which any may be likely."""
+    """A whole number of at least 0, below 2 to the power of `bits`, with an adaptive probability for each value."""
     found = 1
     for place in reversed(range(bits)):
         found = found << 1 | coder.bit((context, found), value >> place & 1)

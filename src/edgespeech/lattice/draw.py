@@ -21,7 +21,7 @@ _STYLE = (
 
 
 def to_svg(lattice: Lattice) -> str:
-    """The lattice from left to right, its best path along the middle; the thicker an arc, the likelier.
+    """The lattice from left to right, with the best path along the middle; thicker arcs are likelier.
 
     Every arc's title has its probability, scores and times.
     """
@@ -60,7 +60,7 @@ def to_dot(lattice: Lattice) -> str:
 
 
 def _places(lattice: Lattice, best: list[int]) -> list[tuple[int, int]]:
-    """Column and lane of every node: the most arcs that lead to it, and 0 for the best path, then below and above."""
+    """Column (most arcs from the start) and lane of every node; lane 0 is the best path, then below and above."""
     column = [0] * lattice.nodes
     for arc in lattice.arcs:
         column[arc.target] = max(column[arc.target], column[arc.source] + 1)

@@ -19,7 +19,7 @@ def write_lattice(path: Path, lattice: Lattice, vocabulary: Vocabulary) -> int:
     """Write a lattice and return how many bytes it takes.
 
     Raises:
-        EdgeSpeechError: the name has another ending, the file cannot be written, or as `encode`.
+        EdgeSpeechError: the name has another suffix, the file cannot be written, or as `encode`.
     """
     if path.suffix == MESSAGE:
         content = encode(lattice, vocabulary)
@@ -32,10 +32,10 @@ def write_lattice(path: Path, lattice: Lattice, vocabulary: Vocabulary) -> int:
 
 
 def read_lattice(path: Path, vocabulary: Vocabulary) -> Lattice:
-    """Read what `write_lattice` wrote, or another Kaldi text with one lattice.
+    """Read a file of `write_lattice`, or another Kaldi text with one lattice.
 
     Raises:
-        EdgeSpeechError: there is no such file, or it is not what its name says.
+        EdgeSpeechError: there is no such file, or its content does not match its suffix.
     """
     try:
         content = path.read_bytes()
@@ -67,7 +67,7 @@ def write_picture(path: Path, lattice: Lattice) -> None:
 
 
 def described(lattice: Lattice, count: int) -> str:
-    """What a lattice says, for people: its size, its best paths, and the words of which it is not sure."""
+    """A summary of a lattice for people: its size, its best paths, and its uncertain words."""
     best = n_best(lattice, count)
     lines = [f"{lattice.nodes} nodes, {len(lattice.arcs)} arcs, {len(lattice.finals)} ends"]
     lines += [f"{path.score:9.3f}  {path.text}" for path in best]

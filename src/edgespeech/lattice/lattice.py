@@ -1,7 +1,7 @@
-"""A lattice of words: many hypotheses of one utterance that share what they have in common; nothing here needs torch.
+"""Word lattices: many hypotheses of one utterance with shared parts. Needs no torch.
 
-Nodes are numbered so that every arc leads from a smaller to a larger number, and node 0 is the start: there are no
-cycles. There are no arcs without a word, and a node has at most one arc for a word: no two paths say the same words.
+Nodes are in topological order, and node 0 is the start: there are no cycles. There are no arcs without a word, and a
+node has at most one outgoing arc per word: no two paths have the same words.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Arc:
     """A word between two nodes. Scores are natural logarithms of probabilities.
 
     Attributes:
-        source: the node before it.
-        target: the node after it, a larger number.
+        source: its start node.
+        target: its end node, a larger number.
         word: no white space, not empty.
-        score: of the word after this node, by the whole transducer.
-        prediction: the part of the label sequence in it: of the word's pieces after those before them, by the
-            predictor alone; 0 where it is not known.
+        score: of the word given the source node, by the whole transducer.
+        prediction: the internal language model's part of the score: of the word's pieces given the preceding ones, by
+            the predictor alone; 0 if unknown.
         start: the transcriber frame of its first piece.
-        end: the frame after that of its last piece; more than `start`.
-        language: by a language model that was composed with the lattice; 0 without one.
+        end: the frame after that of its last piece; greater than `start`.
+        language: score of a language model that was composed with the lattice; 0 without one.
     """
 
     source: int
@@ -45,7 +45,7 @@ class Arc:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """A node where the utterance may end: the scores are those of ending there; see `Arc`."""
+    """A final node, with the scores of ending there; see `Arc`."""
 
     node: int
     score: float = 0.0
@@ -54,7 +54,7 @@ class Final:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Arcs and final nodes in order. `arranged` makes one of arcs in any order.
+    """Sorted arcs and final nodes. `arranged` makes a lattice of arcs in any order.
 
     Attributes:
         arcs: by source, then by target and word.
@@ -62,9 +62,9 @@ class Lattice:
         frame_s: seconds of a transcriber frame.
 
     Raises:
-        EdgeSpeechError: on construction: an arc does not lead forward, two arcs of a node have one word, a score is
-            NaN or infinite, a word or a time cannot be, something is out of order, or a node is on no path from the
-            start to a final node.
+        EdgeSpeechError: on construction: an arc does not lead forward, two arcs of a node have the same word, a score
+            is NaN or infinite, a word or a time is not valid, arcs or nodes are not sorted, or a node is on no path
+            from the start to a final node.
     """
 
     arcs: tuple[Arc, ...]
@@ -98,12 +98,12 @@ class Lattice:
 
     @cached_property
     def nodes(self) -> int:
-        """How many."""
+        """The number of nodes."""
         return 1 + max((arc.target for arc in self.arcs), default=0)
 
     @cached_property
     def leaving(self) -> tuple[tuple[Arc, ...], ...]:
-        """The arcs of every node."""
+        """The outgoing arcs of every node."""
         by_node: list[list[Arc]] = [[] for _ in range(self.nodes)]
         for arc in self.arcs:
             by_node[arc.source].append(arc)
@@ -115,7 +115,7 @@ class Lattice:
         return {final.node: final for final in self.finals}
 
     def density(self, words: int) -> float:
-        """Arcs per word of a reference of so many words; infinite for none, if there are arcs."""
+        """Arcs per word of a reference with this many words; infinite for 0 if there are arcs."""
         if words:
             return len(self.arcs) / words
         return float("inf") if self.arcs else 0.0
@@ -124,7 +124,7 @@ class Lattice:
 def arranged(
     arcs: Iterable[Arc], finals: Iterable[Final], frame_s: float = 0.04, *, start: int = 0
 ) -> Lattice:
-    """A lattice of arcs between nodes of any numbers; what is on no path from the start to a final node is left out.
+    """A lattice of arcs between nodes of any numbers, without those on no path from the start to a final node.
 
     Args:
         arcs: in any order.
@@ -181,7 +181,7 @@ def _check_arc(arc: Arc) -> None:
 
 
 def _closure(nodes: Sequence[int], edges: Mapping[int, Sequence[int]]) -> set[int]:
-    """These nodes and all that edges lead to."""
+    """These nodes and all that are reachable from them."""
     found, waiting = set(nodes), list(nodes)
     while waiting:
         for node in edges.get(waiting.pop(), ()):
@@ -192,7 +192,7 @@ def _closure(nodes: Sequence[int], edges: Mapping[int, Sequence[int]]) -> set[in
 
 
 def in_order(arcs: Sequence[Arc], start: int) -> list[int]:
-    """All nodes so that arcs lead forward: whenever there is a choice, the one that is reached first in time.
+    """All nodes in topological order; ties are in the order of time.
 
     Raises:
         EdgeSpeechError: there is a cycle.

@@ -1,15 +1,17 @@
-"""Lattices as the text of OpenFst and Kaldi, so that their tools can read ours and we theirs.
+"""Text formats of OpenFst and Kaldi, for exchange with their tools.
 
 OpenFst (`fstprint`, `fstcompile --acceptor`): lines of source, target, word and weight, and of a final state and its
-weight; a line may repeat the word, as a transducer's does. Weights are costs: minus the score. Words' times are not
-told.
+weight; a line may repeat the word, as a transducer's does. Weights are costs: minus the score. Times of words are not
+stored.
 
 Kaldi (an archive of compact lattices as text, `ark,t`): a line with the utterance's name, then lines of source,
 target, word and `graph,acoustic,frames`, and of a final state; an empty line ends it. The graph cost is minus the
-prediction score, the acoustic cost the rest; the frames are one number each, joined by `_`: ours are 2 in a word and
-1 between words. States have one time there, so a word that overlaps with the one before starts after it.
+prediction score, the acoustic cost the rest; the frames are one number each, joined by `_`: written here are 2 in a
+word and 1 between words. States have one time in this format, so a word that overlaps with the one before starts after
+it.
 
-What is read is determinised, and arcs without a word (`<eps>`) go: paths with the same words become one.
+Lattices are determinised after reading, and arcs without a word (`<eps>`) are removed: paths with the same words become
+one.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from edgespeech.lattice.lattice import Arc, Final, Lattice, in_order
 EPSILON = "<eps>"
 _BETWEEN, _WORD = "1", "2"
 Symbols = Mapping[str, str]
-"""From the labels of a text to words; labels that it does not have are an error."""
+"""Maps the labels of a text to words; unknown labels are an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
-    """What a text tells of an arc or an end: its scores, and the frames it takes."""
+    """The weight of an arc or a final state: its scores and frames."""
 
     score: float = 0.0
     prediction: float = 0.0
@@ -39,22 +41,22 @@ class _Weight:
 
 
 def to_openfst(lattice: Lattice) -> str:
-    """The text of an acceptor; the first line starts at the start."""
+    """The text of an acceptor; the first line begins with the start state."""
     arcs = (f"{arc.source}\t{arc.target}\t{arc.word}\t{0.0 - arc.score!r}\n" for arc in lattice.arcs)
     finals = (f"{final.node}\t{0.0 - final.score!r}\n" for final in lattice.finals)
     return "".join(chain(arcs, finals))
 
 
 def from_openfst(text: str, frame_s: float = 0.04, symbols: Symbols | None = None) -> Lattice:
-    """The lattice of such a text; every word takes one frame.
+    """The lattice of such a text; every word has a length of one frame.
 
     Args:
         text: an acceptor, or a transducer of which the output labels are taken.
         frame_s: seconds of a frame.
-        symbols: words by label; None where the labels are words.
+        symbols: words by label; None if the labels are words.
 
     Raises:
-        EdgeSpeechError: a line is not as it should be, there is a cycle, or no path.
+        EdgeSpeechError: a line is malformed, there is a cycle, or no path.
     """
     return _lattice(enumerate(text.splitlines(), 1), _cost, frame_s, symbols, "OpenFst text")
 
@@ -70,10 +72,10 @@ def from_kaldi(text: str, frame_s: float = 0.04, symbols: Symbols | None = None)
     Args:
         text: the archive.
         frame_s: seconds of a frame.
-        symbols: words by label; None where the labels are words.
+        symbols: words by label; None if the labels are words.
 
     Raises:
-        EdgeSpeechError: a line is not as it should be, a name is there twice, there is a cycle, or no path.
+        EdgeSpeechError: a line is malformed, a name is repeated, there is a cycle, or no path.
     """
     found: dict[str, Lattice] = {}
     name: str | None = None
@@ -129,7 +131,7 @@ def _lattice(
     symbols: Symbols | None,
     where: str,
 ) -> Lattice:
-    """Lines of arcs and final states, as both formats have them."""
+    """Parse lines of arcs and final states, which are common to both formats."""
     arcs: list[tuple[Arc, tuple[str, ...]]] = []
     finals: list[Final] = []
     start: int | None = None

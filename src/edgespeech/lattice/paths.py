@@ -1,4 +1,4 @@
-"""What a lattice says: its best paths, how sure it is of each arc, the path nearest to a reference, and pruning."""
+"""Operations on lattices: best paths, arc posteriors, the oracle path, and pruning."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lattice.lattice import Arc, Final, Lattice, arranged
 
 _ROUNDING = 1e-9
-"""Sums of the same scores in another order differ by less."""
+"""Tolerance for sums of the same scores in another order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scales:
-    """What a path is worth: the sum of its scores, each times its weight.
+    """Weights of scores: a path's total score is the weighted sum of its scores.
 
     `score + language * L - prediction * P + word` for every arc; the first two for its end.
     Source: papers.md section 8 (b); subtracting the internal language model: E. Variani et al., "Hybrid
@@ -29,8 +29,8 @@ class Scales:
 
     Attributes:
         language: weight of the language model's score.
-        prediction: how much of the prediction score is taken away.
-        word: what every word adds.
+        prediction: weight of the prediction score, which is subtracted.
+        word: bonus per word.
     """
 
     language: float = 0.0
@@ -38,11 +38,11 @@ class Scales:
     word: float = 0.0
 
     def arc(self, arc: Arc) -> float:
-        """What an arc is worth."""
+        """The weighted score of an arc."""
         return arc.score + self.language * arc.language - self.prediction * arc.prediction + self.word
 
     def end(self, final: Final) -> float:
-        """What ending is worth."""
+        """The weighted score of a final node."""
         return final.score + self.language * final.language
 
 
@@ -52,11 +52,11 @@ PLAIN = Scales()
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """From the start to a final node.
+    """A path from the start to a final node.
 
     Attributes:
-        arcs: in order; none for the empty sentence.
-        score: what it is worth.
+        arcs: in order; empty for the empty sentence.
+        score: its weighted score.
     """
 
     arcs: tuple[Arc, ...]
@@ -77,7 +77,7 @@ class Path:
 def paths(lattice: Lattice, scales: Scales = PLAIN) -> Iterator[Path]:
     """All paths, best first; a lattice may have very many.
 
-    A* search with the best that can still come as its estimate, which is exact.
+    A* search with the exact best remaining score as its heuristic.
     """
     rest = _best_rest(lattice, scales)
     count = 0
@@ -100,17 +100,17 @@ def paths(lattice: Lattice, scales: Scales = PLAIN) -> Iterator[Path]:
 
 
 def best_path(lattice: Lattice, scales: Scales = PLAIN) -> Path:
-    """The path that is worth most."""
+    """The path with the highest score."""
     return next(paths(lattice, scales))
 
 
 def n_best(lattice: Lattice, count: int, scales: Scales = PLAIN) -> list[Path]:
-    """So many paths, or all where there are fewer, best first; all say different words."""
+    """The best `count` paths, or all if there are fewer, best first; all have different words."""
     return list(islice(paths(lattice, scales), count))
 
 
 def spoken(lattice: Lattice, text: str) -> Path | None:
-    """The path that says these words, and no others; None where there is none."""
+    """The path with exactly these words; None if there is none."""
     node, arcs = 0, []
     for word in text.split():
         found = next((arc for arc in lattice.leaving[node] if arc.word == word), None)
@@ -124,7 +124,7 @@ def spoken(lattice: Lattice, text: str) -> Path | None:
 
 
 def posteriors(lattice: Lattice, scales: Scales = PLAIN) -> list[float]:
-    """The probability of each arc, among all paths of the lattice."""
+    """The posterior probability of each arc, over all paths of the lattice."""
     before = [0.0] + [-inf] * (lattice.nodes - 1)
     for arc in lattice.arcs:
         before[arc.target] = log_add(before[arc.target], before[arc.source] + scales.arc(arc))
@@ -140,9 +140,9 @@ def posteriors(lattice: Lattice, scales: Scales = PLAIN) -> list[float]:
 
 
 def oracle(lattice: Lattice, reference: Sequence[str]) -> tuple[Path, int]:
-    """The path with the fewest word errors against a reference, and how many these are.
+    """The path with the fewest word errors against a reference, and their number.
 
-    Words are compared as they are: normalise the reference as the lattice's words are.
+    Words are compared literally: normalise the reference like the lattice's words.
     """
     errors = _distances(lattice, reference)
     node = min(lattice.final, key=lambda end: (int(errors[end, -1]), end))
@@ -153,7 +153,7 @@ def oracle(lattice: Lattice, reference: Sequence[str]) -> tuple[Path, int]:
     arcs: list[Arc] = []
     while node or place:
         left = int(errors[node, place])
-        if place and left == errors[node, place - 1] + 1:  # a word of the reference that nobody said
+        if place and left == errors[node, place - 1] + 1:  # a deleted word of the reference
             place -= 1
             continue
         for arc in entering[node]:
@@ -170,7 +170,7 @@ def oracle(lattice: Lattice, reference: Sequence[str]) -> tuple[Path, int]:
 
 
 def prune(lattice: Lattice, beam: float, scales: Scales = PLAIN) -> Lattice:
-    """The arcs and ends that are on a path worth at most so much less than the best one.
+    """Beam pruning: the arcs and ends on a path whose score is within `beam` of the best.
 
     Raises:
         EdgeSpeechError: the beam is not 0 or more.
@@ -181,12 +181,12 @@ def prune(lattice: Lattice, beam: float, scales: Scales = PLAIN) -> Lattice:
 
 
 def prune_to(lattice: Lattice, fits: Callable[[Lattice], bool], scales: Scales = PLAIN) -> Lattice:
-    """The lattice pruned by the widest beam with which it fits, such as into so many arcs or bytes.
+    """Prune with the widest beam for which the result fits, for example into a number of arcs or bytes.
 
     Args:
         lattice: what to prune.
-        fits: whether a lattice is small enough; what is pruned further fits too.
-        scales: what paths are worth.
+        fits: whether a lattice is small enough; monotone in the beam.
+        scales: weights of scores.
 
     Raises:
         EdgeSpeechError: not even the best path fits.
@@ -209,13 +209,13 @@ def prune_to(lattice: Lattice, fits: Callable[[Lattice], bool], scales: Scales =
 
 
 def _distances(lattice: Lattice, reference: Sequence[str]) -> NDArray[np.int64]:
-    """Fewest errors from the start to every node and word of the reference, with shape `(nodes, R + 1)`."""
+    """Edit distances from the start to every node and word of the reference, with shape `(nodes, R + 1)`."""
     places = np.arange(len(reference) + 1)
     errors = np.full((lattice.nodes, len(places)), lattice.nodes + len(places), np.int64)
     errors[0] = places
     for node, arcs in enumerate(lattice.leaving):
         here = errors[node]
-        here[:] = np.minimum.accumulate(here - places) + places  # words of the reference that nobody said
+        here[:] = np.minimum.accumulate(here - places) + places  # deleted words of the reference
         for arc in arcs:
             wrong = np.array([word != arc.word for word in reference], np.int64)
             there = errors[arc.target]
@@ -225,7 +225,7 @@ def _distances(lattice: Lattice, reference: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _best_rest(lattice: Lattice, scales: Scales) -> list[float]:
-    """What the best way from each node to an end is worth."""
+    """The best score from each node to an end."""
     rest = [
         scales.end(lattice.final[node]) if node in lattice.final else -inf for node in range(lattice.nodes)
     ]
@@ -235,7 +235,7 @@ def _best_rest(lattice: Lattice, scales: Scales) -> list[float]:
 
 
 def _worth(lattice: Lattice, scales: Scales) -> tuple[list[float], list[float]]:
-    """What the best path through each arc is worth, and the best one to each final node."""
+    """The score of the best path through each arc, and to each final node."""
     rest = _best_rest(lattice, scales)
     so_far = [0.0] + [-inf] * (lattice.nodes - 1)
     for arc in lattice.arcs:
@@ -245,7 +245,7 @@ def _worth(lattice: Lattice, scales: Scales) -> tuple[list[float], list[float]]:
 
 
 def _kept(lattice: Lattice, arcs: Sequence[float], ends: Sequence[float], beam: float) -> Lattice:
-    """The lattice of what is worth at most so much less than the best; the best path is always kept."""
+    """The lattice of the arcs and ends within the beam; it always contains the best path."""
     floor = max(ends) - beam - _ROUNDING
     return arranged(
         [arc for arc, worth in zip(lattice.arcs, arcs, strict=True) if worth >= floor],

@@ -1,9 +1,9 @@
-"""Beam search that forgets nothing: hypotheses that share their last labels become one state, and both stay.
+"""Beam search with path merging (limited label context); merged hypotheses are kept as lattice arcs.
 
 Source: R. Prabhavalkar et al., "Less is more: improved RNN-T decoding using limited label context and path merging"
-(ICASSP 2021, arXiv:2012.06749); the time-synchronous search is that of `edgespeech.search.beam`. Where the
-predictor sees no more labels than the states tell apart, states that are merged have the same future, and nothing is
-lost but what falls out of the beam. Where it sees more, the merged state goes on as its likeliest hypothesis would.
+(ICASSP 2021, arXiv:2012.06749); the time-synchronous search is that of `edgespeech.search.beam`. If the predictor's
+context is not longer than the labels that distinguish states, merged states have the same future, and only pruning
+loses hypotheses. If it is longer, a merged state continues with the context of its likeliest hypothesis.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgespeech.lattice.paths import log_add
 from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
-from edgespeech.search.beam import cat_states, split_states
+from edgespeech.search.beam import cat_states, next_scores, split_states
 from edgespeech.search.greedy import state_bytes
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.settings import MAX_LABELS
@@ -41,11 +41,11 @@ class _State:
 
     Attributes:
         node: its number in `Steps`.
-        labels: those of its likeliest hypothesis.
-        frames: of the likeliest alignment of these.
-        mass: log-probability of all hypotheses together, by all their alignments.
-        score: that of the likeliest hypothesis alone.
-        likeliest: that of the one alignment that `frames` is of.
+        labels: of its likeliest hypothesis.
+        frames: of the likeliest alignment of these labels.
+        mass: log-probability of all its hypotheses and their alignments.
+        score: log-probability of the likeliest hypothesis alone.
+        likeliest: log-probability of the single best alignment, that of `frames`.
         predicted: the prediction after its labels, with shape `(1, J)`.
         state: the predictor's state there.
     """
@@ -74,10 +74,10 @@ class LatticeDecoder:
 
     Args:
         model: in evaluation mode.
-        beam: how many states are kept; at least 1.
-        merge: states are told apart by so many last labels, at least 1; None: by all of them, as `BeamDecoder` does.
-        max_labels: most labels of one frame.
-        fusion: adds to the scores of labels, by the likeliest history of a state; None adds nothing.
+        beam: number of states; at least 1.
+        merge: states are distinguished by this many last labels, at least 1; None: by all labels, as in `BeamDecoder`.
+        max_labels: maximum number of labels per frame.
+        fusion: language-model scores given the likeliest history of a state; None: no fusion.
 
     Raises:
         EdgeSpeechError: `beam` or `merge` is out of range.
@@ -103,7 +103,7 @@ class LatticeDecoder:
         self._frame = 0
         self._steps = Steps()
         self.evaluations = 0
-        """How many states the joiner has been asked about so far."""
+        """The number of states evaluated by the joiner so far."""
         with torch.inference_mode():
             self._states = [_State(0, (), (), 0.0, 0.0, 0.0, *model.start(1))]
 
@@ -115,17 +115,17 @@ class LatticeDecoder:
 
     @property
     def best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
         best = max(self._states, key=lambda state: state.score)
         return Hypothesis(best.labels, best.frames, best.score)
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the predictions and predictor states; the lattice so far is not among them."""
+        """Bytes of the predictions and predictor states, without the lattice."""
         return sum(state_bytes(state.predicted, state.state) for state in self._states)
 
     def lattice(self, pieces: Sequence[str]) -> Lattice:
-        """The lattice of what was said so far, see `word_lattice`.
+        """The lattice so far, see `word_lattice`.
 
         Args:
             pieces: every word piece by its label.
@@ -142,17 +142,12 @@ class LatticeDecoder:
         return labels if self._merge is None else labels[-self._merge :]
 
     def _step(self, frame: Tensor) -> list[_State]:
-        """The best states after one more frame, with shape `(1, J)`, of most mass first."""
-        left: dict[
-            Labels, list[tuple[_State, float]]
-        ] = {}  # states through with the frame, by what tells them apart
-        mass: dict[Labels, float] = {}  # and how likely they are together
-        inside = self._states  # states that are not, all with equally many labels of it
+        """The best states after one more frame, with shape `(1, J)`, in order of decreasing mass."""
+        left: dict[Labels, list[tuple[_State, float]]] = {}  # states that have left the frame, by key
+        mass: dict[Labels, float] = {}  # and their total log-probability
+        inside = self._states  # states still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            predicted = torch.cat([state.predicted for state in inside])
-            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-            if self._fusion is not None:
-                scores += torch.from_numpy(self._fusion.rows(state.labels for state in inside))
+            scores = next_scores(self._model, frame, inside, self._fusion)
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)
@@ -161,8 +156,8 @@ class LatticeDecoder:
             best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
             if spent == self._max_labels:
                 break
-            # A state that only loses probability could, below a full beam, at most be merged into a better one; one
-            # that gains by fusion is given up all the same, as in the beam search.
+            # A state below a full beam that only loses probability could at most be merged into a better one; one that
+            # would gain by fusion is pruned nevertheless, as in the beam search.
             floor = mass[best[-1]] if len(best) == self._beam else -inf
             inside = self._extended(inside, scores, floor)
             if not inside:
@@ -181,7 +176,7 @@ class LatticeDecoder:
         """
         totals = scores + scores.new_tensor([state.mass for state in states])[:, None]
         totals[:, BLANK] = -inf
-        # A state appears once at most for each of those it comes from: so many hold enough different ones.
+        # A state appears at most once per predecessor, so this many candidates include enough distinct states.
         values, places = totals.flatten().topk(min(self._beam * len(states), totals.numel()))
         groups: dict[Labels, list[tuple[_State, float]]] = {}
         mass: dict[Labels, float] = {}
@@ -207,9 +202,9 @@ class LatticeDecoder:
         ]
 
     def _merged(self, arrivals: Sequence[tuple[_State, float]], label: int) -> _State:
-        """One state for all that arrive at it by a label or the blank, each with that step's log-probability.
+        """Merge all arrivals by a label or the blank, each with the step's log-probability, into one state.
 
-        Its prediction and the predictor's state are those before the label.
+        Its prediction and predictor state are those before the label.
         """
         said: dict[Labels, _State] = {}
         for before, step in arrivals:
@@ -235,9 +230,9 @@ class LatticeDecoder:
 
 
 def prediction_scores(model: Transducer, wanted: Sequence[tuple[Labels, int]]) -> list[float]:
-    """How likely labels are after others by the predictor and joiner alone, as if nothing were heard.
+    """Internal language-model scores: log-probabilities of labels by predictor and joiner alone, without audio.
 
-    The transcription is zero and the blank left out. Source: Z. Meng et al., "Internal language model estimation"
+    The transcription is zero and the blank is excluded. Source: Z. Meng et al., "Internal language model estimation"
     (SLT 2021), section 3.2.
 
     Args:
@@ -262,7 +257,7 @@ def prediction_scores(model: Transducer, wanted: Sequence[tuple[Labels, int]]) -
 
 @torch.inference_mode()
 def log_probability(model: Transducer, encoded: Tensor, labels: Sequence[int]) -> float:
-    """The logarithm of the probability of a label sequence, all its alignments added up.
+    """The log-probability of a label sequence, summed over its alignments.
 
     Source: A. Graves, "Sequence transduction with recurrent neural networks" (2012), section 2.4.
 
@@ -284,7 +279,7 @@ def log_probability(model: Transducer, encoded: Tensor, labels: Sequence[int]) -
 
 
 def lattice_of(trained: Trained, samples: Samples, beam: int, merge: int | None) -> Lattice:
-    """The lattice of a whole utterance, as the device hears it.
+    """The lattice of a whole utterance, as computed on the device.
 
     Args:
         trained: the model and its word pieces.

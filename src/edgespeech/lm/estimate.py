@@ -1,4 +1,4 @@
-"""Estimates the back-off n-gram models of `edgespeech.lm.ngram` from sentences of word pieces.
+"""Estimation of the back-off n-gram models of `edgespeech.lm.ngram` from sentences of word pieces.
 
 Sources: R. Kneser, H. Ney, "Improved backing-off for m-gram language modeling" (ICASSP 1995), interpolated and with
 one discount an order, as S. Chen, J. Goodman, "An empirical study of smoothing techniques for language modeling"
@@ -19,7 +19,7 @@ from edgespeech.lm.ngram import START, NGram
 
 Labels = tuple[int, ...]
 _RARE_FROM = 4
-"""Sequences of at least so many labels are left out where they are said once."""
+"""Sequences of at least this many labels are left out if they occur only once."""
 _DISCOUNTS = (0.3, 0.9)
 _TINY = 1e-6
 
@@ -29,10 +29,10 @@ def estimate(sentences: Iterable[Sequence[int]], vocabulary: int, order: int, pr
 
     Args:
         sentences: labels of each, without blanks.
-        vocabulary: labels that there are, the blank among them.
+        vocabulary: number of labels, the blank included.
         order: of the model, at least 2.
-        prune: sequences of at least 3 labels go whose loss changes the model's log-probability of a label by less than
-            this on average, in nats; 0 keeps all.
+        prune: sequences of at least 3 labels are removed if that changes the model's log-probability of a label by less
+            than this on average, in nats; 0 removes none.
 
     Raises:
         EdgeSpeechError: there are no sentences, or the order or the bound is out of range.
@@ -56,7 +56,7 @@ def estimate(sentences: Iterable[Sequence[int]], vocabulary: int, order: int, pr
 
 
 def _count(sentences: Iterable[Sequence[int]], order: int) -> list[Counter[Labels]]:
-    """How often each sequence of 1 to `order` labels is said; one may start with `START`, none is it alone."""
+    """Counts of sequences of 1 to `order` labels; one may start with `START` but is never `START` alone."""
     counts: list[Counter[Labels]] = [Counter() for _ in range(order + 1)]
     for sentence in sentences:
         labels = (START, *sentence)
@@ -70,7 +70,7 @@ def _count(sentences: Iterable[Sequence[int]], order: int) -> list[Counter[Label
 
 
 class _Model:
-    """Probabilities of sequences' last labels after the others, by length, and what backing off costs."""
+    """Conditional probabilities of the last label of each sequence, by length, and back-off weights."""
 
     def __init__(self, counts: list[Counter[Labels]], vocabulary: int) -> None:
         self._even = 1 / (vocabulary - 1)
@@ -97,7 +97,7 @@ class _Model:
         self._backoffs.update(shares)
 
     def probability(self, gram: Labels) -> float:
-        """Of the last label after the others; of no label at all, that of any one."""
+        """The probability of the last label given the others; for the empty sequence, the uniform one."""
         share = 1.0
         while gram:
             if (found := self._probabilities[len(gram)].get(gram)) is not None:
@@ -107,7 +107,7 @@ class _Model:
         return share * self._even
 
     def prune(self, bound: float, histories: dict[Labels, float]) -> None:
-        """Leave out what is hardly missed, longest first; what longer sequences begin with stays."""
+        """Remove sequences whose loss changes little, longest first; prefixes of remaining sequences stay."""
         for length in range(self._order, 2, -1):
             own = self._probabilities[length]
             needed = (
@@ -125,7 +125,7 @@ class _Model:
         self._renormalise()
 
     def _renormalise(self) -> None:
-        """Set what backing off costs so that probabilities add up to one again."""
+        """Set the back-off weights so that probabilities add up to one again."""
         for of_length in self._probabilities[2:]:
             below: dict[Labels, list[Labels]] = defaultdict(list)
             for gram in of_length:
@@ -136,7 +136,7 @@ class _Model:
                 self._backoffs[history] = max(1 - kept, _TINY) / max(1 - lower, _TINY)
 
     def table(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-        """As `NGram` takes it. A sequence's beginnings are nodes even where they were never predicted."""
+        """The table for `NGram`. Prefixes of sequences are nodes even if they were never predicted."""
         grams = set(chain.from_iterable(self._probabilities))
         for gram in list(grams):
             grams.update(gram[:end] for end in range(1, len(gram)))
@@ -153,6 +153,6 @@ class _Model:
 
 
 def _continued(counts: list[Counter[Labels]], length: int) -> Counter[Labels]:
-    """How many different labels each sequence comes after; one that starts a sentence counts as often as it is said."""
+    """Continuation counts: the number of different preceding labels; of a sequence after `START`, its count."""
     before = Counter(gram[1:] for gram in counts[length + 1])
     return Counter({gram: n if gram[0] == START else before[gram] or 1 for gram, n in counts[length].items()})

@@ -1,9 +1,10 @@
-"""Shallow fusion: what a beam search adds to the transducer's scores of the next label.
+"""Shallow fusion: language-model scores that a beam search adds to the transducer's scores of the next label.
 
 Sources: C. Gulcehre et al., "On using monolingual corpora in neural machine translation" (2015), section 4.1, for
 shallow fusion; E. McDermott, H. Sak, E. Variani, "A density ratio approach to language model fusion in end-to-end
-automatic speech recognition" (ASRU 2019), for taking away what the transducer has learned of the text already; that a
-low-order n-gram stands for it is H. Zheng et al., "An empirical study of language model integration for transducer
+automatic speech recognition" (ASRU 2019), for subtracting what the transducer has learned of the text already;
+estimating that by a low-order n-gram follows H. Zheng et al., "An empirical study of language model integration for
+transducer
 based speech recognition" (ICASSP 2022).
 """
 
@@ -24,22 +25,22 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.ngram import START, NGram
 
 FUSION = "fusion.safetensors"
-"""In a model's folder, where it has a language model."""
+"""Name of the language model's file in a model's folder."""
 HIGH, LOW, WEIGHTS = "fusion.high", "fusion.low", "fusion.weights"
 TENSORS = (WEIGHTS, HIGH, LOW)
-"""What a file keeps, by name."""
+"""Names of the tensors in the file."""
 _KEPT = 4096
-"""Histories whose scores are kept."""
+"""Maximum number of histories whose scores are cached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FusionWeights:
-    """How a label's score is made up, natural logarithms all.
+    """Weights of the parts of a label's score, which are natural logarithms.
 
     Attributes:
-        high: of the language model's log-probability; added.
-        low: of the low-order model's, which stands for what the transducer knows of the text; taken away.
-        label: added for every label, since every label costs.
+        high: of the language model's log-probability, which is added.
+        low: of the low-order model's, an estimate of the internal language model, which is subtracted.
+        label: bonus for every label, against the bias towards short sequences.
     """
 
     high: float
@@ -48,13 +49,13 @@ class FusionWeights:
 
 
 class Fusion:
-    """Scores labels by their history, for a beam search to add.
+    """Language-model scores of labels given their history, for a beam search.
 
     Args:
         high: the language model.
         low: the low-order one.
-        weights: how they are weighed.
-        where: what messages call it.
+        weights: of both models.
+        where: its name in error messages.
 
     Raises:
         EdgeSpeechError: the models are of different vocabularies, or a weight is not finite.
@@ -72,7 +73,7 @@ class Fusion:
         self._scores: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
     def scores(self, labels: Sequence[int]) -> NDArray[np.float32]:
-        """What is added to the log-probability of each label that may follow, with shape `(V,)`; 0 for the blank.
+        """Scores to add to the log-probability of each possible next label, with shape `(V,)`; 0 for the blank.
 
         Args:
             labels: of the hypothesis so far.
@@ -93,13 +94,13 @@ class Fusion:
         return np.stack([self.scores(labels) for labels in hypotheses])
 
     def tensors(self) -> dict[str, NDArray[np.float16] | NDArray[np.float32]]:
-        """What a file keeps of it, by name; a row of 3 weights, and two tables."""
+        """The tensors for its file, by name: a row of 3 weights, and two tables."""
         weights = np.array([[self._high, self._low, self._label]], np.float32)
         return {WEIGHTS: weights, HIGH: self.high.table, LOW: self.low.table}
 
 
 def save_fusion(folder: Path, fusion: Fusion) -> None:
-    """Write it into a model's folder, beside and renamed.
+    """Write it atomically into a model's folder.
 
     Raises:
         EdgeSpeechError: the folder cannot be written.
@@ -110,11 +111,11 @@ def save_fusion(folder: Path, fusion: Fusion) -> None:
 
 
 def load_fusion(folder: Path, vocabulary: int) -> Fusion | None:
-    """Read it from a model's folder; none where there is none.
+    """Read it from a model's folder; None if there is no file.
 
     Args:
         folder: of the model.
-        vocabulary: labels that the model has.
+        vocabulary: number of labels of the model.
 
     Raises:
         EdgeSpeechError: the file is damaged, or not of such a model.

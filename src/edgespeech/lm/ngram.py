@@ -1,4 +1,4 @@
-"""A back-off n-gram model of word pieces, as small arrays that both the torch search and the native one walk.
+"""A back-off n-gram model of word pieces, as small arrays shared by the torch search and the native one.
 
 Source: S. Katz, "Estimation of probabilities from sparse data for the language model component of a speech
 recognizer" (IEEE TASSP 1987); the trie in breadth-first order is K. Heafield's, "KenLM" (WMT 2011), section 3.2,
@@ -18,24 +18,24 @@ from edgespeech.errors import bad
 
 ROWS = ("labels", "children", "log_probs", "backoffs")
 START = 0
-"""What a sentence starts with, in the place of a label before the first: the blank's number, which is never said."""
+"""The label before the first one of a sentence: the blank's number, which never occurs inside one."""
 MOST = 2048
-"""Half precision counts exactly to here: there are at most so many labels."""
+"""Maximum number of labels: half precision represents integers exactly up to this."""
 
 
 class NGram:
-    """A trie of label sequences: node 0 is the empty one, and the children of a node lie together.
+    """A trie of label sequences: node 0 is the empty one, and the children of a node are contiguous.
 
     Args:
         table: half precision, with shape `(4, N)`, a column for every node in breadth-first order: its label, how
-            many children it has, the natural logarithm of its label's probability after its parent, and what is
-            added to a shorter context's log-probability of a label that the node has no child for. Of node 0 the
-            number of children alone counts.
-        vocabulary: labels that there are, the blank among them.
+            many children it has, the natural logarithm of its label's probability after its parent, and the back-off
+            weight, which is added to the shorter context's log-probability of a label without a child here. Of node 0
+            only the number of children is used.
+        vocabulary: number of labels, the blank included.
         where: what messages call it.
 
     Raises:
-        EdgeSpeechError: the table is no such trie.
+        EdgeSpeechError: the table is not such a trie.
     """
 
     def __init__(self, table: NDArray[np.float16], vocabulary: int, where: str) -> None:
@@ -65,14 +65,14 @@ class NGram:
 
     @cached_property
     def order(self) -> int:
-        """The most labels that a node stands for."""
+        """The length of the longest sequence."""
         depth, start, end = 0, 0, 1
         while (level := (int(self._first[start]), int(self._first[end]))) != (end, end):
             depth, (start, end) = depth + 1, level
         return depth
 
     def log_probs(self, history: Sequence[int]) -> NDArray[np.float64]:
-        """The natural logarithms of the probabilities of the labels that may come next, with shape `(V,)`.
+        """Natural logarithms of the probabilities of each possible next label, with shape `(V,)`.
 
         Args:
             history: the labels so far, `START` before them; of more than the order's the last ones count.

@@ -1,1 +1,1 @@
-"""Metrics, one file a family: pure functions of traces and texts; and the bootstrap that gives them intervals."""
+"""Metrics, one file per family: pure functions of traces and texts; and bootstrap intervals."""

@@ -1,8 +1,8 @@
-"""Command acceptance: would the device have done what was asked?
+"""Command acceptance: whether the device would have executed the intended command.
 
 The rule is that of the measurement definitions (section 3) and of the coffee benchmark itself
 (Picovoice/speech-to-intent-benchmark, `benchmark/engine.py`): the intent and every labelled slot value are
-exactly right. A slot that was not labelled but came out of the parse does not count against it, as there.
+exactly right. As in that benchmark, additional slots in the parse are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METRICS = (
 
 
 class Understood(Protocol):
-    """What a parser made of recognised words (`edgespeech.text.grammar.Parse`)."""
+    """The parse of recognised words (`edgespeech.text.grammar.Parse`)."""
 
     @property
     def intent(self) -> str:
@@ -41,9 +41,9 @@ def accepted(parse: Understood | None, intent: str, slots: Mapping[str, str]) ->
     """Whether the intent and every labelled slot value are exactly right.
 
     Args:
-        parse: what was understood; None (nothing was) is never accepted.
+        parse: of the hypothesis; None (not parsed) is never accepted.
         intent: the label.
-        slots: labelled slots with their canonical values. Further slots in `parse` are not held against it.
+        slots: labelled slots with their canonical values. Additional slots in `parse` are ignored.
     """
     if parse is None or parse.intent != intent:
         return False

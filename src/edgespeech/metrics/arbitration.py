@@ -1,15 +1,15 @@
-"""Whose result counts where device and far side both have one: the rule of a device with a second pass.
+"""Arbitration between a device's result and a server's: the rule of a device with a second pass.
 
-The far side is asked by messages; each is a revision of what the device believes, and an answer is to one of them.
-Going by the times at which the device has things:
+The device sends messages to the server; each is a revision of its hypothesis, and an answer refers to one of them. By
+the times at which the device sends and receives:
 
-* An answer counts if it is to the newest message, and the device has not withdrawn (`RESET`) what that message told.
-* One that comes before the device's final is kept for it: that final then says the answer's words. Until then it is a
-  speculative result, if its words are others than those that were published.
-* One that comes after the device's final replaces it, if it is not later than the device's patience allows.
+* An answer counts if it is to the newest message, and the device has not withdrawn (`RESET`) that hypothesis.
+* An answer before the device's final is stored: that final then has the answer's words. Until then it is a speculative
+  result, if its words differ from the published ones.
+* An answer after the device's final replaces it, if it arrives before the answer deadline.
 * All others have no effect. So with no network, a slow one or a dead server the device's own result stands.
 
-The same rule settles a replayed trace and a live run (`edgespeech.secondpass.live`).
+The same rule applies to a replayed trace and a live run (`edgespeech.harness.live`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgespeech.records.trace import Stamped
 
 
 class Answer(NamedTuple):
-    """What came from the far side, and to which of the device's messages, counted from 0."""
+    """An answer of the server, and the index of the device's message that it answers."""
 
     message: int
     stamped: Stamped
@@ -32,15 +32,15 @@ class Answer(NamedTuple):
 def arbitrate(
     device: Sequence[Stamped], answers: Sequence[Answer], answer_deadline_s: float
 ) -> tuple[list[Stamped], str | None]:
-    """The events that the user has, by time.
+    """The events after arbitration, by time.
 
     Args:
-        device: its own events by time, messages (`SENT`) among them.
+        device: its own events by time, including messages (`SENT`).
         answers: to these messages, in any order.
-        answer_deadline_s: how long after its final the device takes an answer, in seconds.
+        answer_deadline_s: how long after its final the device accepts an answer, in seconds.
 
     Returns:
-        The events; and why the last final is the device's own, or None where its words came from the far side.
+        The events; and why the last final is the device's own, or None if its words came from the server.
     """
     state = _State(answer_deadline_s)
     events = [event for one in _by_time(device, answers) for event in state.take(one)]
@@ -48,7 +48,7 @@ def arbitrate(
 
 
 def _by_time(device: Sequence[Stamped], answers: Sequence[Answer]) -> list[Stamped | Answer]:
-    """Everything by time; of what comes at once, the device's own first."""
+    """All events and answers by time; at the same time, the device's own first."""
 
     def time_of(one: Stamped | Answer) -> float:
         return one.stamped.t_s if isinstance(one, Answer) else one.t_s
@@ -58,17 +58,17 @@ def _by_time(device: Sequence[Stamped], answers: Sequence[Answer]) -> list[Stamp
 
 @dataclass(slots=True)
 class _State:
-    """What the device knows so far.
+    """The state of the arbitration.
 
     Attributes:
         answer_deadline_s: see `arbitrate`.
         newest: the message sent last; -1 before the first.
-        stands: whether what it told was not withdrawn since.
+        stands: whether its hypothesis has not been withdrawn.
         published: the words of the last speculative or final result.
-        held: the answer to the newest message that counts, for the device's final or another one.
+        held: the stored answer to the newest message, for a later final.
         final: the device's, to the newest message.
         ours: whether the last final is the device's own.
-        late_s: how long after the final an answer came that was too late.
+        late_s: delay after the final of an answer that was too late.
     """
 
     answer_deadline_s: float
@@ -81,7 +81,7 @@ class _State:
     late_s: float | None = None
 
     def take(self, one: Stamped | Answer) -> Iterator[Stamped]:
-        """What happens next, as the user has it."""
+        """Process the next event or answer; yield the resulting events."""
         return self._answered(one) if isinstance(one, Answer) else self._said(one)
 
     def why(self) -> str | None:

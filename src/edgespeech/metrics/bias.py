@@ -16,25 +16,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from edgespeech.errors import bad
-from edgespeech.metrics.registry import Direction, Metric, Scored, ratio_figure
+from edgespeech.metrics.registry import Scored, lower, ratio_figure
 from edgespeech.metrics.wer import ErrorCounts, total
 from edgespeech.records.records import Figure
 
 METRICS = (
-    Metric(
-        id="u_wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="WER over the reference words that are not in the utterance's bias list",
-        words=True,
+    lower(
+        "u_wer", "ratio", "WER over the reference words that are not in the utterance's bias list", words=True
     ),
-    Metric(
-        id="b_wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="WER over the reference words that are in the utterance's bias list",
-        words=True,
-    ),
+    lower("b_wer", "ratio", "WER over the reference words that are in the utterance's bias list", words=True),
 )
 
 _SUBSTITUTION, _GAP = 4, 3
@@ -78,7 +68,7 @@ def count_bias_errors(
 def bias_totals(
     refs: Sequence[str], hyps: Sequence[str], bias_words: Sequence[Collection[str]]
 ) -> BiasCounts:
-    """The same summed over all utterances; arguments as for `count_bias_errors`."""
+    """The sum over all utterances; arguments as for `count_bias_errors`."""
     counts = count_bias_errors(refs, hyps, bias_words)
     return BiasCounts(
         all=total(count.all for count in counts),
@@ -93,7 +83,7 @@ def words_of(phrases: Iterable[str]) -> frozenset[str]:
 
 
 def measure(scored: Sequence[Scored], *, seed: int) -> dict[str, Figure]:
-    """Both rates over the utterances that bring context phrases; nothing if none does.
+    """Both rates over the utterances with context phrases; nothing if there are none.
 
     `n` is the number of reference words of each part.
     """

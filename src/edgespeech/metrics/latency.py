@@ -1,8 +1,8 @@
 """Compute and latency of a run (measurement definitions, section 4), from its timelines.
 
 `utterance_timing` reads one utterance, `summarise` pools a run: quantiles over all values of all utterances,
-never means of quantiles. A latency may be negative and is kept. What a failed utterance never gave is
-unbounded (infinite), unless no utterance of the run gave it (a system without partials or end-points).
+never means of quantiles. Negative latencies are included. Missing events of a failed utterance have unbounded
+(infinite) latency, unless no utterance of the run has them (a system without partials or end-points).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edgespeech.metrics.registry import (
     Metric,
     Scored,
     figure,
+    lower,
     quantile_figures,
     ratio_figure,
     share_figure,
@@ -38,53 +39,54 @@ from edgespeech.records.records import Figure
 from edgespeech.records.trace import Stamped, Timeline
 
 CUT_OFF_S = 0.05
-"""An end-point this much before the end of speech or earlier cut the user off."""
-
-
-def _lower(id_: str, definition: str, unit: str = "s", *, network: bool = False) -> Metric:
-    return Metric(id=id_, unit=unit, direction=Direction.LOWER, definition=definition, network=network)
+"""An end-point at least this long before the end of speech cuts the user off."""
 
 
 def _quantiles(
     stem: str, definition: str, *percents: int, network: bool = True
 ) -> list[tuple[Metric, float]]:
-    return [(_lower(f"{stem}_p{p}", f"P{p} of: {definition}", network=network), p / 100) for p in percents]
+    return [
+        (lower(f"{stem}_p{p}", "s", f"P{p} of: {definition}", network=network), p / 100) for p in percents
+    ]
 
 
 _CHUNK = _quantiles(
     "chunk", "compute of one call of the recogniser, `finish` included", 50, 99, network=False
 )
-_CHUNK_MAX = _lower("chunk_max", "longest compute of one call of the recogniser, `finish` included")
-_RTF = _lower("rtf", "compute on the device over audio duration, load and warm-up excluded", "ratio")
+_CHUNK_MAX = lower("chunk_max", "s", "longest compute of one call of the recogniser, `finish` included")
+_RTF = lower("rtf", "ratio", "compute on the device over audio duration, load and warm-up excluded")
 _RTFX = Metric(
     id="rtfx",
     unit="ratio",
     direction=Direction.HIGHER,
     definition="audio duration over compute on the device",
 )
-_REMOTE_RTF = _lower("remote_rtf", "compute on the far side, as measured here, over audio duration", "ratio")
+_REMOTE_RTF = lower("remote_rtf", "ratio", "compute on the far side, as measured here, over audio duration")
 _FIRST = _quantiles("first_partial", "first non-empty partial's stamp - start of speech", 50, 90)
 _EMISSION = _quantiles(
     "emission", "stamp of a word's first appearance that stays - the word's end in audio time", 50, 90
 )
 _ENDPOINT = _quantiles("ep", "end-point stamp - end of speech, over utterances not cut off", 50, 90, 99)
-_CUT_OFF = _lower(
+_CUT_OFF = lower(
     "cut_off_rate",
-    f"share of utterances end-pointed on audio up to end of speech - {CUT_OFF_S} s or less",
     "ratio",
+    f"share of utterances end-pointed on audio up to end of speech - {CUT_OFF_S} s or less",
     network=True,
 )
 _FINALISATION = _quantiles(
     "finalisation", "final result's stamp - stamp of the end-point that closed it", 50, 90
 )
 _UPL = _quantiles("upl", "stamp of the result that downstream keeps - end of speech", 50, 90, 99)
-_RESET = _lower(
-    "reset_rate", "share of utterances with a speculative result that was revised", "ratio", network=True
+_RESET = lower(
+    "reset_rate", "ratio", "share of utterances with a speculative result that was revised", network=True
 )
-_UPL_MEAN = _lower("upl_mean", "mean UPL over utterances with a result", network=True)
+_UPL_MEAN = lower("upl_mean", "s", "mean UPL over utterances with a result", network=True)
 _PARTS = [
-    _lower(
-        f"upl_{name}", f"mean of the part of UPL due to {name}; the parts add up to upl_mean", network=True
+    lower(
+        f"upl_{name}",
+        "s",
+        f"mean of the part of UPL due to {name}; the parts add up to upl_mean",
+        network=True,
     )
     for name in (part.name.removesuffix("_s") for part in fields(UplParts))
 ]
@@ -105,7 +107,7 @@ METRICS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UtteranceTimes:
-    """When somebody speaks, in audio time; None where the corpus does not say."""
+    """Start and end of speech, in audio time; None if the corpus does not state them."""
 
     sos_s: float | None = None
     eos_s: float | None = None
@@ -113,18 +115,18 @@ class UtteranceTimes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UtteranceTiming:
-    """The times of one utterance, in seconds. None: does not apply. Infinite: a failure never gave it.
+    """The times of one utterance, in seconds. None: does not apply. Infinite: missing because of a failure.
 
     Attributes:
         duration_s: length of the audio.
-        completed: whether every call returned; otherwise the compute is not all there.
+        completed: whether every call returned; otherwise the compute times are incomplete.
         compute_s: of each call, `finish` last.
-        remote_compute_s: of the far side, as measured here; None without one.
+        remote_compute_s: of the server, measured on this machine; None without one.
         first_partial_s: after the start of speech.
-        emission_delays_s: of the words of the final that could be used.
+        emission_delays_s: of the usable words of the final.
         final_words: how many words the final has.
         endpoint_latency_s: after the end of speech; also of utterances that were cut off.
-        cut_off: whether the end-point came while the user spoke.
+        cut_off: whether the end-point was during speech.
         finalisation_s: from the end-point that closed the final result to that result.
         upl_s: user-perceived latency, and its parts.
         revised: whether a speculative result was revised.
@@ -146,7 +148,7 @@ class UtteranceTiming:
 
 
 def utterance_timing(timeline: Timeline, times: UtteranceTimes) -> UtteranceTiming:
-    """Everything that one timeline says about time."""
+    """All times of one timeline."""
     trace, eos_s = timeline.trace, times.eos_s
     missing = None if timeline.failure is None else math.inf
     endpoint = first_endpoint(timeline)
@@ -186,12 +188,12 @@ def utterance_timing(timeline: Timeline, times: UtteranceTimes) -> UtteranceTimi
 
 
 def emission_delays(timeline: Timeline) -> tuple[tuple[float, ...], int]:
-    """How long after its end each word of the final was shown for good.
+    """Emission delays: how long after its end each word of the final was displayed permanently.
 
-    A word is the same word where its text (case and punctuation apart) is the same and its times overlap. It
-    is shown for good from the first hypothesis on after which none lacks it; a word that only the final has
-    is shown by the final. Hypotheses without word times say nothing and are passed over; if all partials are
-    like that, or the final, no word can be used. Words that are settled have the events up to then.
+    Words are identified by text (without case and punctuation) and overlapping times. A word is displayed permanently
+    from the first hypothesis after which all contain it; a word that only the final has, from the final on. Hypotheses
+    without word times are skipped; if no partial has them, or the final has none, no word is usable. For settled words
+    only the events up to then count.
 
     Returns:
         The delays in seconds, one per usable word, and the number of words in the final.
@@ -214,7 +216,7 @@ def emission_delays(timeline: Timeline) -> tuple[tuple[float, ...], int]:
 
 
 def _segment_delays(events: Sequence[Stamped], last: int) -> tuple[list[float], int]:
-    """The delays of the words of one event, by those before it, and how many words it has."""
+    """The delays of the words of one event, from it and the preceding events, and its number of words."""
     final = events[last]
     words = final.event.words
     shown = [
@@ -245,7 +247,7 @@ def _segment_delays(events: Sequence[Stamped], last: int) -> tuple[list[float], 
 
 
 def summarise(timings: Sequence[UtteranceTiming], groups: Groups, seed: int) -> dict[str, Figure]:
-    """The figures of a run by metric id; those that do not apply are left out.
+    """The figures of a run by metric id, without those that do not apply.
 
     Args:
         timings: one per utterance run, failures included.
@@ -283,7 +285,7 @@ def summarise(timings: Sequence[UtteranceTiming], groups: Groups, seed: int) -> 
 
 
 def measure(scored: Sequence[Scored], *, seed: int) -> dict[str, Figure]:
-    """The figures of a run; nothing if one of its hypotheses has no timing: it was not measured here."""
+    """The figures of a run; nothing if a hypothesis has no timing, which means that it was not measured here."""
     timings = [
         utterance_timing(item.timeline, UtteranceTimes(sos_s=item.sos_s, eos_s=item.eos_s))
         for item in scored

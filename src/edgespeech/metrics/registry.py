@@ -1,8 +1,8 @@
-"""What a metric is, and the list of all of them, found by looking into this package.
+"""The definition of metrics, and their registry, which is discovered from the modules of this package.
 
 A metric family is one file here with two names: `METRICS`, a tuple of `Metric`, and
-`measure(scored, *, seed) -> dict[str, Figure]`, which leaves out what does not apply. Nothing else needs an
-edit: listings, records and the file of all figures ask `metrics()` and `measure()`.
+`measure(scored, *, seed) -> dict[str, Figure]`, which leaves out figures that do not apply. Nothing else needs an edit:
+listings, records and the file of all figures use `metrics()` and `measure()`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgespeech.records.trace import Timeline
 
 
 class Direction(StrEnum):
-    """Which way is better."""
+    """Which direction is better."""
 
     LOWER = "lower"
     HIGHER = "higher"
@@ -37,14 +37,14 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """One word with one definition.
+    """A metric.
 
     Attributes:
         id: unique; the key of its figure and that figure's `definition`.
         unit: of the value: `ratio`, `s`, `wpm`, `bytes`.
         direction: which way is better.
-        definition: one line, complete enough to compute it again.
-        network: whether it depends on the link over which the trace is replayed.
+        definition: one line, complete enough for recomputation.
+        network: whether it depends on the network profile of the replay.
         words: whether it compares words. A record has such a metric once for every normaliser, and computes it without
             a timeline.
     """
@@ -57,19 +57,26 @@ class Metric:
     words: bool = False
 
 
+def lower(id_: str, unit: str, definition: str, *, network: bool = False, words: bool = False) -> Metric:
+    """A metric of which lower is better; see `Metric`."""
+    return Metric(
+        id=id_, unit=unit, direction=Direction.LOWER, definition=definition, network=network, words=words
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """One utterance as every metric sees it.
+    """One utterance as the input of metrics.
 
     Attributes:
         duration_s: length of the audio, > 0.
         reference: normalised; may be empty.
         hypothesis: normalised alike; empty after a failure.
-        speaker: who speaks, where it is known.
+        speaker: id of the speaker, if known.
         context: normalised context phrases of the utterance.
-        sos_s: start of speech in audio time, where it is known; `eos_s` the end.
+        sos_s: start of speech in audio time, if known; `eos_s` the end.
         accepted: whether intent and every slot are right; None without labels.
-        timeline: what happened when; None where there is no timing (a hypothesis that was not measured here).
+        timeline: events with times; None if there is no timing (a hypothesis that was not measured here).
     """
 
     duration_s: float
@@ -103,12 +110,12 @@ def metrics() -> dict[str, Metric]:
 def measure(
     scored: Sequence[Scored], *, seed: int, wanted: Callable[[Metric], bool] = lambda metric: True
 ) -> dict[str, Figure]:
-    """Every figure that applies to a run, by metric id.
+    """All figures that apply to a run, by metric id.
 
     Args:
         scored: the utterances run, failures included.
         seed: of the intervals.
-        wanted: which metrics; a family of which none is wanted is not computed.
+        wanted: which metrics; a family without any of them is not computed.
 
     Raises:
         EdgeSpeechError: a family returns a figure that it does not declare, or two share an id.
@@ -189,7 +196,7 @@ def quantile_figures(
         wanted: metrics, each with its quantile.
         values: per utterance its values.
         groups: per utterance its speaker, or None.
-        used_share: of what could have been measured.
+        used_share: share of usable values.
         seed: of the intervals.
     """
     pooled = [value for item in values for value in item]

@@ -1,4 +1,4 @@
-"""How often the far side had the last word, where a device has a result of its own."""
+"""How often the final result is the server's, for devices with a second pass."""
 
 from __future__ import annotations
 

@@ -1,21 +1,14 @@
-"""Words invented on silence, noise and music: what a recogniser says where nobody speaks."""
+"""Words hallucinated on silence, noise and music."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from edgespeech.errors import bad
-from edgespeech.metrics.registry import Direction, Metric, Scored, ratio_figure
+from edgespeech.metrics.registry import Scored, lower, ratio_figure
 from edgespeech.records.records import Figure
 
-METRICS = (
-    Metric(
-        id="invented_wpm",
-        unit="wpm",
-        direction=Direction.LOWER,
-        definition="words emitted per minute of audio whose reference is empty",
-    ),
-)
+METRICS = (lower("invented_wpm", "wpm", "words emitted per minute of audio whose reference is empty"),)
 
 
 def words_invented_per_minute(hyps: Sequence[str], durations_s: Sequence[float]) -> float:

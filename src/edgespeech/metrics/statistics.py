@@ -1,15 +1,14 @@
-"""Intervals and verdicts by bootstrap over speakers, or over utterances where speakers are not known.
+"""Intervals and verdicts by bootstrap over speakers, or over utterances if speakers are unknown.
 
-Utterances of one speaker succeed and fail together, so an interval that is to hold for new speakers resamples
-speakers (n = their number), each with all of its utterances. Only where not every utterance names its
-speaker, or all come from one, are utterances resampled; the interval says which.
+Errors within a speaker are correlated, so intervals that should hold for new speakers resample speakers (n = their
+number), each with all of its utterances. Only if some utterance has no speaker, or all have the same, are utterances
+resampled; the interval states which.
 
-Every interval is a 95 % percentile interval over seeded resamples. Its percentiles are pushed outwards as
-Student's t asks for n units (the expanded percentile interval: Hesterberg, "What teachers should know about
+Every interval is a 95 % percentile interval over seeded resamples. Its percentiles are widened according to Student's t
+for n units (the expanded percentile interval: Hesterberg, "What teachers should know about
 the bootstrap", The American Statistician 69:4, 2015), because the plain one is too narrow for few speakers;
 from about 100 units on the two are the same. A quantile is always a value that occurred (the smallest that at
-least a share `q` of all values do not exceed), so unbounded values (infinity) give unbounded quantiles and
-never NaN.
+least a share `q` of all values do not exceed), so infinite values give infinite quantiles and never NaN.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _ROUNDING = 1e-9
 
 Floats = NDArray[np.float64]
 Groups = Sequence[str | None]
-"""Per utterance its speaker, None where unknown."""
+"""The speaker of each utterance, None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +41,9 @@ class Interval:
 
     Attributes:
         low: lower end; `high` the upper one. Either may be infinite.
-        method: what was resampled.
-        n_units: how many speakers or utterances there were.
-        resamples: how often.
+        method: the unit that was resampled.
+        n_units: number of speakers or utterances.
+        resamples: number of resamples.
     """
 
     low: float
@@ -58,12 +57,12 @@ class Interval:
         return f"bootstrap over {self.n_units} {self.method}s, {self.resamples} resamples"
 
     def as_row(self) -> dict[str, Any]:
-        """As a row of a page's record has it: `low`, `high`, `resampled`."""
+        """The fields of a page's row: `low`, `high`, `resampled`."""
         return {"low": self.low, "high": self.high, "resampled": (f"{self.method}s",)}
 
 
 class PairedDifference(NamedTuple):
-    """How system A differs from system B on the same utterances; below 0, A is lower."""
+    """The difference of system A from system B on the same utterances; below 0, A is lower."""
 
     difference: float
     interval: Interval
@@ -93,10 +92,10 @@ def bootstrap_ratio(
 
     Args:
         numerators: per utterance, with shape `(N,)`, finite.
-        denominators: per utterance, with shape `(N,)`, finite and not negative. A resample in which they sum
-            to 0 says nothing and is left out.
-        groups: per utterance its speaker, or None.
-        seed: the same seed gives the same resamples, whatever the numbers.
+        denominators: per utterance, with shape `(N,)`, finite and not negative. Resamples in which they sum to 0 are
+            left out.
+        groups: the speaker of each utterance, or None.
+        seed: determines the resamples, independently of the values.
         resamples: how many.
 
     Raises:
@@ -115,14 +114,14 @@ def bootstrap_ratio(
 def bootstrap_share(
     flags: Sequence[bool], groups: Groups, *, seed: int, resamples: int = RESAMPLES
 ) -> Interval:
-    """Interval of the share of utterances for which something holds.
+    """Interval of the share of utterances with a property.
 
-    When it holds for all or for none, every resample agrees and a bootstrap would claim certainty; the far
-    end is then the exact binomial bound for `n_units` independent trials, `1 - 0.025 ** (1 / n)` away.
+    If all or none have it, all resamples agree and a bootstrap interval would have no width; the other end is then the
+    exact binomial bound for `n_units` independent trials, at a distance of `1 - 0.025 ** (1 / n)`.
 
     Args:
         flags: per utterance.
-        groups: per utterance its speaker, or None.
+        groups: the speaker of each utterance, or None.
         seed: as for `bootstrap_ratio`.
         resamples: how many.
 
@@ -146,7 +145,7 @@ def bootstrap_quantiles(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> tuple[Interval, ...]:
-    """Intervals of quantiles of all values pooled, each utterance bringing any number of them.
+    """Intervals of quantiles of all pooled values; an utterance may have any number of values.
 
     Exact, without binning: the pooled values are sorted once, and a resample is one cumulative sum of unit
     weights in that order, from which all quantiles are read (100,000 values: about 1 s). No resample holds a
@@ -157,7 +156,7 @@ def bootstrap_quantiles(
         values: per utterance its values, infinities allowed. Utterances without any are left out, also from
             `n_units`.
         qs: each above 0, at most 1.
-        groups: per utterance its speaker, or None.
+        groups: the speaker of each utterance, or None.
         seed: as for `bootstrap_ratio`.
         resamples: how many.
 
@@ -204,15 +203,15 @@ def paired_ratio_difference(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> PairedDifference:
-    """Difference of two ratios, A minus B, that two systems reach on the same utterances.
+    """Paired difference of the ratios of two systems, A minus B, on the same utterances.
 
-    Lower is better: for a rate where higher is better, pass what is missing (rejections for acceptances).
+    Lower is better: for a rate where higher is better, pass the complement (rejections for acceptances).
 
     Args:
         numerators_a: system A's, per utterance, with shape `(N,)`, finite.
         numerators_b: system B's, for the same utterances in the same order.
-        denominators: what both are divided by (reference words, seconds, ones), not negative.
-        groups: per utterance its speaker, or None.
+        denominators: of both (reference words, seconds, ones), not negative.
+        groups: the speaker of each utterance, or None.
         seed: as for `bootstrap_ratio`.
         resamples: how many.
 
@@ -240,15 +239,15 @@ def paired_quantile_difference(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> PairedDifference:
-    """Difference of a quantile, A's minus B's, of one value an utterance and system on the same utterances.
+    """Paired difference of a quantile, A's minus B's, with one value per utterance and system.
 
     Args:
         values_a: system A's, with shape `(N,)`, infinities allowed.
         values_b: system B's, for the same utterances in the same order.
         q: above 0, at most 1.
-        groups: per utterance its speaker, or None.
+        groups: the speaker of each utterance, or None.
         seed: as for `bootstrap_ratio`.
-        resamples: how many. One in which both quantiles are infinite says nothing and is left out.
+        resamples: how many. Those in which both quantiles are infinite are left out.
 
     Raises:
         EdgeSpeechError: lengths differ, a value is NaN, `q` is out of range, there are fewer than 2 utterances, or both
@@ -281,7 +280,7 @@ def paired_quantile_difference(
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What is resampled: the unit of each utterance, how many units, and what they are."""
+    """The resampling units: the unit of each utterance, the number of units, and their kind."""
 
     index: NDArray[np.intp]
     n: int
@@ -289,7 +288,7 @@ class Units:
 
     @classmethod
     def of(cls, groups: Groups) -> Units:
-        """The speaker of each utterance, or each utterance where speakers are not known or there is one.
+        """The speaker of each utterance, or the utterances themselves if speakers are unknown or there is only one.
 
         Raises:
             EdgeSpeechError: fewer than two utterances.
@@ -303,7 +302,7 @@ class Units:
         return cls(index, len(numbers), "speaker")
 
     def weights(self, seed: int, resamples: int) -> Iterator[Floats]:
-        """Blocks with shape `(B, n)`: how often each unit was drawn in each of `B` resamples."""
+        """Blocks with shape `(B, n)`: how often each unit is drawn in each of `B` resamples."""
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, size := max(1, _BLOCK // self.n)):
             rows = min(size, resamples - start)
@@ -312,7 +311,7 @@ class Units:
             yield counts.reshape(rows, self.n).astype(np.float64)
 
     def interval(self, draws: Floats, resamples: int) -> Interval:
-        """The 95 % interval of what each resample gave, `draws` with shape `(resamples,)`."""
+        """The 95 % interval of a statistic, given its values in the resamples, `draws` with shape `(resamples,)`."""
         tail = _tail(self.n)
         return Interval(
             low=quantile(draws, tail),
@@ -324,7 +323,7 @@ class Units:
 
 
 def _verdict(interval: Interval) -> Difference:
-    """On A, of which lower is better: `tie` when the interval holds 0."""
+    """The verdict on A, if lower is better: `tie` if the interval contains 0."""
     if interval.high < 0:
         return Difference.BETTER
     return Difference.WORSE if interval.low > 0 else Difference.TIE

@@ -1,4 +1,4 @@
-"""What went over the network, and how often a result came of it."""
+"""Network traffic, and the share of utterances with a result."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from edgespeech.metrics.registry import (
     Direction,
     Metric,
     Scored,
+    lower,
     ratio_figure,
     share_figure,
 )
 from edgespeech.records.records import Figure
 
 _UP, _DOWN = (
-    Metric(
-        id=f"{name}_bytes",
-        unit="bytes",
-        direction=Direction.LOWER,
-        definition=f"mean bytes on the wire per utterance, {name}wards, framing included",
+    lower(
+        f"{name}_bytes",
+        "bytes",
+        f"mean bytes on the wire per utterance, {name}wards, framing included",
         network=True,
     )
     for name in ("up", "down")

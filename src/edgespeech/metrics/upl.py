@@ -1,13 +1,13 @@
-"""User-perceived latency: when the result that downstream keeps is there, after the user stopped speaking.
+"""User-perceived latency (UPL): from the end of speech to the result that downstream uses.
 
-UPL is the kept result's stamp minus the end of speech. The kept result is the first one, speculative or
-final, from which on nothing withdrew or changed the words of the last final; if it is the last final itself,
-it is there from the last reset on where that comes later (the restart). A failed utterance has unbounded UPL.
-Results before the end of speech give negative UPL, and that is kept.
+UPL is the time of the kept result minus the end of speech. The kept result is the first one, speculative or final,
+after which the words of the last final were neither withdrawn nor changed; if it is the last final itself, it counts as
+available from the last reset if that is later (the restart). A failed utterance has infinite UPL. Results before the
+end of speech give negative UPL, which is included.
 
-The parts of one UPL add up to it. They follow the way from the end of speech over the end-point to the
-result. The anchor is the last end-point that had come when the kept result did; where there was none (the end
-of the file ended the utterance, or a speculative result ran ahead), it is the kept result itself.
+The parts of a UPL add up to it. They follow the path from the end of speech over the end-point to the result. The
+anchor is the last end-point before the kept result; without one (the utterance ended with the file, or the result was
+speculative), it is the kept result itself.
 
 - end-pointing: audio consumed when the anchor was decided (`audio_s`; else all audio delivered) minus end of
   speech
@@ -28,12 +28,12 @@ from edgespeech.records.trace import Stamped, Timeline
 from edgespeech.text.normalise import basic_text
 
 plain = lru_cache(maxsize=1 << 16)(basic_text)
-"""Text without case and punctuation, in which results and words are compared."""
+"""Text without case and punctuation, for comparing results and words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UplParts:
-    """Where the time went, in seconds; each may be negative, and they add up to the UPL."""
+    """The parts of a UPL in seconds; each may be negative, and they add up to the UPL."""
 
     endpointing_s: float
     frame_s: float
@@ -43,12 +43,12 @@ class UplParts:
 
 
 def first_endpoint(timeline: Timeline) -> Stamped | None:
-    """The first end-point, which shows whether the user was cut off; None when only the file ended."""
+    """The first end-point, which shows whether the user was cut off; None if only the file ended."""
     return next((stamped for stamped in timeline.events if stamped.event.kind is EventKind.ENDPOINT), None)
 
 
 def closing_endpoint(timeline: Timeline, result: Stamped) -> Stamped | None:
-    """The last end-point that had come when the result did: the one that closed its last segment."""
+    """The last end-point before a result, which closed its last segment."""
     before = [
         stamped
         for stamped in timeline.events
@@ -58,17 +58,17 @@ def closing_endpoint(timeline: Timeline, result: Stamped) -> Stamped | None:
 
 
 def final_result(timeline: Timeline) -> Stamped | None:
-    """The last final, or the first of those before it that already said the same; None after a failure."""
+    """The last final, or the first of the preceding ones with the same words; None after a failure."""
     return _earliest(timeline, EventKind.FINAL)
 
 
 def kept_result(timeline: Timeline) -> Stamped | None:
-    """The event whose text downstream keeps, speculative or final; None after a failure."""
+    """The event whose text downstream uses, speculative or final; None after a failure."""
     return _earliest(timeline, EventKind.FINAL, EventKind.SPECULATIVE)
 
 
 def was_revised(timeline: Timeline) -> bool | None:
-    """Whether a speculative result was reset, or not what the final said; None when there was none."""
+    """Whether a speculative result was reset or differs from the final; None if there was none."""
     kinds = [stamped.event.kind for stamped in timeline.events]
     if EventKind.RESET in kinds:
         return True
@@ -86,7 +86,7 @@ def upl_s(timeline: Timeline, eos_s: float) -> float:
 
 
 def upl_parts(timeline: Timeline, eos_s: float) -> UplParts | None:
-    """The parts of `upl_s`; None after a failure, or when the timeline's stamps have no parts."""
+    """The parts of `upl_s`; None after a failure, or if the timeline's stamps have no parts."""
     kept = kept_result(timeline)
     if kept is None:
         return None
@@ -107,7 +107,7 @@ def upl_parts(timeline: Timeline, eos_s: float) -> UplParts | None:
 
 
 def _earliest(timeline: Timeline, *kinds: EventKind) -> Stamped | None:
-    """The first event of these kinds from which on all say what the last final says; None after a failure.
+    """The first event of these kinds from which on all have the words of the last final; None after a failure.
 
     Nothing is reset or settled in between.
     """

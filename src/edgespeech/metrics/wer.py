@@ -1,9 +1,8 @@
 """Word error rate: corpus level, by jiwer, over texts that are already normalised.
 
 WER is the sum of substitutions, deletions and insertions over the sum of reference words; it is never a mean
-of per-utterance ratios. A failed utterance has an empty hypothesis and so counts as full deletions. An
-utterance with an empty reference adds its insertions and no reference words; how many there are is told apart
-(`n_empty`).
+of per-utterance ratios. A failed utterance has an empty hypothesis and so counts as full deletions. An utterance with
+an empty reference adds its insertions and no reference words; `n_empty` counts these.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgespeech.errors import bad
-from edgespeech.metrics.registry import Direction, Metric, Scored, ratio_figure
+from edgespeech.metrics.registry import Scored, lower, ratio_figure
 from edgespeech.records.records import Figure
 
 METRICS = (
-    Metric(
-        id="wer",
-        unit="ratio",
-        direction=Direction.LOWER,
-        definition="substitutions + deletions + insertions over reference words, corpus level",
+    lower(
+        "wer",
+        "ratio",
+        "substitutions + deletions + insertions over reference words, corpus level",
         words=True,
     ),
 )
@@ -72,7 +70,7 @@ def count_errors(refs: Sequence[str], hyps: Sequence[str]) -> list[ErrorCounts]:
 
     Args:
         refs: normalised references; words are separated by white space.
-        hyps: normalised hypotheses in the same order; empty where the recogniser failed or said nothing.
+        hyps: normalised hypotheses in the same order; empty if the recogniser failed or returned nothing.
 
     Returns:
         One count per utterance.
@@ -97,7 +95,7 @@ def count_errors(refs: Sequence[str], hyps: Sequence[str]) -> list[ErrorCounts]:
 
 
 def wer(counts: Iterable[ErrorCounts]) -> float:
-    """Corpus word error rate as a ratio; it exceeds 1 when there are many insertions.
+    """Corpus word error rate as a ratio; it exceeds 1 if there are many insertions.
 
     Without any reference word it is 0 if nothing was inserted and infinite otherwise.
     """

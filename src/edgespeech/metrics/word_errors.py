@@ -1,8 +1,8 @@
-"""Word errors of whole corpora: counted once, in one way, for every measurement.
+"""Word errors of whole corpora: the only implementation, used by every measurement.
 
-`WordErrors` is made of what was said (references with their corpus, its normaliser, and their speaker) and then
-counts the errors of any number of transcripts of it, with rates, intervals and paired differences. Nothing here
-knows how the transcripts came about.
+`WordErrors` is constructed from references (with their corpus, its normaliser, and their speaker) and counts the errors
+of any number of transcripts of them, with rates, intervals and paired differences, independently of how the transcripts
+were made.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edgespeech.contracts import Difference
 from edgespeech.errors import bad
 from edgespeech.metrics.statistics import (
     Groups,
+    Interval,
     PairedDifference,
     bootstrap_ratio,
     paired_ratio_difference,
@@ -33,35 +34,35 @@ _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 class Reference(Protocol):
-    """What was said in an utterance (`edgespeech.corpora.utterances.Spoken`)."""
+    """The reference of an utterance (`edgespeech.corpora.utterances.Spoken`)."""
 
     @property
     def corpus(self) -> str:
-        """Whose it is."""
+        """Its corpus."""
         ...
 
     @property
     def text(self) -> str:
-        """As the corpus writes it."""
+        """The transcript as written in the corpus."""
         ...
 
     @property
     def speaker(self) -> str | None:
-        """Who says it; None where that is not known."""
+        """Its speaker; None if unknown."""
         ...
 
 
 class Compared(NamedTuple):
-    """One system's word error rate less another's, on the same utterances.
+    """One system's word error rate minus another's, on the same utterances.
 
     Attributes:
         difference: of the rates.
         low: end of its 95 % interval; `high` the other one.
         relative: the difference over the other's rate.
         verdict: `better`, `worse` or `tie`.
-        seeds: how many trainings of each there are.
+        seeds: number of training runs of each.
         n: utterances.
-        resampled: what the interval is over: `speakers` or `utterances`, and `seeds` where there are several.
+        resampled: units of the interval: `speakers` or `utterances`, and `seeds` if there are several.
     """
 
     difference: float
@@ -74,7 +75,7 @@ class Compared(NamedTuple):
     resampled: tuple[str, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """As a row of a page's record has it; a claim's margin makes a verdict of non-inferiority of its upper end."""
+        """The fields of a page's row; with a margin in the claim, its upper end gives a verdict of non-inferiority."""
         return {
             "measured": self.difference,
             "low": self.low,
@@ -89,7 +90,7 @@ class WordErrors:
     """Counts word errors of transcripts of the same utterances.
 
     Args:
-        references: what was said, in the order of the transcripts.
+        references: in the order of the transcripts.
         corpora: by corpus the name of its normaliser.
         seed: of the intervals.
 
@@ -148,7 +149,7 @@ class WordErrors:
         return wer(self.counts(texts))
 
     def describe(self, texts: Sequence[str]) -> str:
-        """The same with its parts: `6.8 % (12 substitutions, 3 deletions, 1 insertions)`."""
+        """The word error rate with its parts: `6.8 % (12 substitutions, 3 deletions, 1 insertions)`."""
         whole = total(counts := self.counts(texts))
         parts = (
             f"{whole.substitutions} substitutions, {whole.deletions} deletions, {whole.insertions} insertions"
@@ -158,26 +159,35 @@ class WordErrors:
     def rate(self, errors: Sequence[int], corpus: str = POOLED) -> dict[str, float]:
         """A word error rate, `wer`, with its 95 % interval from `low` to `high`, and `n`, the utterances.
 
-        Of a single utterance there is no interval. Without any reference word `wer` is infinite, or 0 without errors.
+        A single utterance has no interval. Without any reference word `wer` is infinite, or 0 without errors.
         """
+        value, n, interval = self._rate(errors, corpus)
+        ends = {} if interval is None else {"low": interval.low, "high": interval.high}
+        return {"wer": value, "n": n, **ends}
+
+    def as_row(self, errors: Sequence[int], corpus: str = POOLED) -> dict[str, Any]:
+        """The same as a row of a page's record has it: `measured`, and what the interval resamples."""
+        value, n, interval = self._rate(errors, corpus)
+        return {"measured": value, "n": n, **({} if interval is None else interval.as_row())}
+
+    def _rate(self, errors: Sequence[int], corpus: str) -> tuple[float, int, Interval | None]:
         at = self.places(corpus)
         wrong, words = ([values[place] for place in at] for values in (errors, self.words))
         if not sum(words):
-            return {"wer": math.inf if sum(wrong) else 0.0, "n": len(at)}
-        found = {"wer": sum(wrong) / sum(words), "n": len(at)}
+            return math.inf if sum(wrong) else 0.0, len(at), None
+        value = sum(wrong) / sum(words)
         if len(at) < 2:
-            return found
-        interval = bootstrap_ratio(wrong, words, self._groups(at), seed=self.seed)
-        return {**found, "low": interval.low, "high": interval.high}
+            return value, len(at), None
+        return value, len(at), bootstrap_ratio(wrong, words, self._groups(at), seed=self.seed)
 
     def compare(
         self, ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], corpus: str = POOLED
     ) -> Compared:
-        """The paired difference of two systems, ours less theirs.
+        """The paired difference of two systems, ours minus theirs.
 
         Args:
-            ours: errors of each utterance, of each training's seed; one list where nothing was trained.
-            theirs: the same of the other system, of the same seeds.
+            ours: errors of each utterance, by training seed; a single list without training.
+            theirs: the same for the other system and the same seeds.
             corpus: one, or `POOLED`.
 
         Raises:
@@ -201,7 +211,7 @@ class WordErrors:
         )
 
     def _normalised(self, texts: Sequence[str]) -> list[str]:
-        """The texts of one writer, corpus by corpus (`Normaliser.all`)."""
+        """Normalise the texts of one writer, corpus by corpus (`Normaliser.all`)."""
         found = list(texts)
         for corpus, normalise in self._normalise.items():
             at = self.places(corpus)
@@ -213,8 +223,8 @@ class WordErrors:
         return [self._speakers[place] for place in at]
 
 
-class _Text(NamedTuple):
-    """A reference on its own."""
+class Text(NamedTuple):
+    """A reference of a single corpus."""
 
     corpus: str
     text: str
@@ -228,12 +238,12 @@ def word_errors_of(
     *,
     seed: int = 0,
 ) -> WordErrors:
-    """Counts word errors of transcripts of a single corpus.
+    """`WordErrors` of transcripts of a single corpus.
 
     Args:
-        texts: what was said in each utterance.
+        texts: the reference of each utterance.
         normaliser: its name.
-        speakers: who says it; None where that is not known.
+        speakers: of each; None if unknown.
         seed: of the intervals.
 
     Raises:
@@ -243,12 +253,12 @@ def word_errors_of(
     if len(named) != len(texts):
         raise bad("word errors", "speakers", len(named), f"as many as texts, {len(texts)}")
     corpus = "texts"
-    references = [_Text(corpus, text, speaker) for text, speaker in zip(texts, named, strict=True)]
+    references = [Text(corpus, text, speaker) for text, speaker in zip(texts, named, strict=True)]
     return WordErrors(references, {corpus: normaliser}, seed)
 
 
 def errors_against(reference: str, texts: Sequence[str]) -> list[int]:
-    """Errors of several texts against one reference, such as the paths of a lattice; nothing is normalised."""
+    """Errors of several texts against one reference, such as the paths of a lattice, without normalisation."""
     return [count.errors for count in count_errors([reference] * len(texts), texts)]
 
 
@@ -257,20 +267,20 @@ def paired_over_seeds(
 ) -> tuple[PairedDifference, tuple[str, ...]]:
     """The paired difference of two ways of training, each trained with the same S seeds, over N utterances.
 
-    Errors of an utterance are summed over the seeds and its units resampled (`paired_ratio_difference`). Several
-    seeds add a second component: the mean over seeds is known within Student's t times its standard error, since of
-    three or four seeds resamples would claim far too much. The ends of both are joined by the square-and-add rule
+    Errors of an utterance are summed over the seeds and its units resampled (`paired_ratio_difference`). Several seeds
+    add a second component: the interval of the mean over seeds is Student's t times its standard error, since resamples
+    of three or four seeds would be far too narrow. The ends of both are joined by the square-and-add rule
     (Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27:10, 2008).
 
     Args:
         ours: errors with shape `(S, N)`.
-        theirs: the same of the other.
+        theirs: the same for the other.
         words: reference words with shape `(N,)`.
         groups: per utterance its speaker, or None.
         seed: of the resamples.
 
     Returns:
-        The difference with its interval, and what that is over.
+        The difference with its interval and its resampled units.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     weights = np.asarray(words, np.float64)

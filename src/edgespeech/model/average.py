@@ -1,4 +1,4 @@
-"""The mean of several models' weights.
+"""Averaging the weights of several checkpoints.
 
 Source: M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
 increasing inference time" (ICML 2022); with the model that a run started from, their "Robust fine-tuning of zero-shot
@@ -19,14 +19,14 @@ from edgespeech.model.checkpoint import Trained, load_model
 
 
 def average_checkpoints(folders: Sequence[Path], shares: Sequence[float] | None = None) -> Trained:
-    """A model whose weights are the mean of several ones', each of which goes on from the one before it.
+    """Average the weights of several models, each of which was trained on from the one before it.
 
     Args:
         folders: of the models, at least one. The last one's word pieces and provenance are the result's.
-        shares: of the models in the mean, from 0 to 1, with a sum of 1; unless given, equal ones.
+        shares: weight of each model in the average, from 0 to 1, with a sum of 1; equal by default.
 
     Raises:
-        EdgeSpeechError: there is no such model, they differ in shape or word pieces, or the shares are not of them.
+        EdgeSpeechError: a model is missing, they differ in shape or word pieces, or the shares do not fit.
     """
     if shares is None:
         shares = [1 / len(folders)] * len(folders)

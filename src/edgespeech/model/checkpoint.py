@@ -1,5 +1,5 @@
 """A model in a folder: `model.safetensors` (weights, and the configuration in its header), `tokens.model`, and
-`fusion.safetensors` where a language model goes with it.
+`fusion.safetensors` if it has a language model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORMAT = "edgespeech-transducer-1"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model as read: in evaluation mode, with its word pieces, how it came about, and what its beam search adds."""
+    """A loaded model in evaluation mode, with its word pieces, provenance and language-model fusion."""
 
     model: Transducer
     tokeniser: Tokeniser
@@ -46,22 +46,22 @@ def save_model(
     half: bool = False,
     fusion: Fusion | None = None,
 ) -> None:
-    """Write a model; each file is written beside and renamed.
+    """Write a model; each file is written atomically.
 
     Args:
-        folder: made when it is not there.
+        folder: created if missing.
         model: what to save; the `ctc` output, which recognition does not use, is left out.
-        tokeniser: of the model's size.
-        provenance: how it came about, such as the configuration's and the data's hashes.
+        tokeniser: with as many pieces as the model's vocabulary.
+        provenance: of its training, such as hashes of configuration and data.
         half: store the weights in half precision.
-        fusion: what its beam search adds; with None, the folder has none afterwards.
+        fusion: its language model; None removes one from the folder.
 
     Raises:
         EdgeSpeechError: the word pieces are not as many as the model's, or the folder cannot be written.
     """
     if len(tokeniser) != model.config.vocabulary:
         raise bad("model", "vocabulary", model.config.vocabulary, f"{len(tokeniser)}, as the word pieces")
-    # One key, since safetensors writes several in any order, and the same model must give the same bytes.
+    # A single key, since safetensors writes several in random order, and equal models must give equal bytes.
     about = {"format": _FORMAT, "config": model.config.to_mapping(), "provenance": provenance}
     header = {_ABOUT: json.dumps(about, sort_keys=True)}
     try:

@@ -1,4 +1,4 @@
-"""The shape of a transducer: everything that decides which tensors there are."""
+"""The configuration of a transducer, which determines the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ModelConfig:
     """The shape of a `Transducer`.
 
     Attributes:
-        vocabulary: word pieces, the blank among them.
+        vocabulary: number of word pieces, the blank included.
         features: mel bands of a feature frame.
-        stack: feature frames that one transcriber frame takes together; 4 gives 40 ms.
+        stack: feature frames per transcriber frame; 4 gives 40 ms.
         layers: of the transcriber, all of one width, with a residual around each.
         hidden: width of the transcriber's layers.
-        joiner: width of what the joiner adds up.
-        predictor: `stateless` sees the last `context` labels alone; `lstm` all of them.
-        context: labels that the stateless predictor sees.
+        joiner: width of the joiner's inputs.
+        predictor: `stateless` uses the last `context` labels only; `lstm` all of them.
+        context: number of labels that the stateless predictor uses.
         dropout: share of activations dropped after each layer in training.
     """
 
@@ -71,5 +71,5 @@ class ModelConfig:
         return cls(**values)
 
     def to_mapping(self) -> dict[str, Any]:
-        """As `from_mapping` takes it."""
+        """The mapping for `from_mapping`."""
         return asdict(self)

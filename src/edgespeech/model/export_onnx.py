@@ -1,8 +1,8 @@
-"""A transducer as ONNX files, as sherpa-onnx's online recogniser of type `lstm` takes them, in fp32 and in int8.
+"""Export of a transducer to ONNX files for sherpa-onnx's online recogniser of type `lstm`, in fp32 and in int8.
 
-`encoder.onnx`, `decoder.onnx` and `joiner.onnx` are our transcriber, predictor and joiner under their other names,
+`encoder.onnx`, `decoder.onnx` and `joiner.onnx` are the transcriber, predictor and joiner under sherpa-onnx's names,
 with the metadata that k2-fsa/sherpa-onnx reads in `sherpa-onnx/csrc/online-lstm-transducer-model.cc`; `tokens.txt`
-has a word piece and its label a line. The graphs are written node by node from the weights, so nothing is traced.
+has one word piece with its label per line. The graphs are written node by node from the weights, so nothing is traced.
 
 Letters: N batch, F feature frames, T transcriber frames, L layers, H hidden width, J joiner width, V word pieces,
 C the predictor's context.
@@ -29,7 +29,7 @@ from edgespeech.model.config import ModelConfig
 _OPSET = 17
 """The first with LayerNormalization."""
 _IR_VERSION = 8
-"""That of opset 17's release, so that older runtimes read the files too."""
+"""The IR version released with opset 17, so that older runtimes read the files too."""
 _QUANTISED = ["MatMul", "LSTM", "Gather"]
 
 Weights = dict[str, NDArray[np.float32]]
@@ -42,16 +42,16 @@ def export_onnx(trained: Trained, folder: Path, *, chunk: int = 3, labels: int =
 
     - encoder: `x` with shape `(N, F, 80)`, `h` and `c` with shape `(L, N, H)` to `encoder_out` `(N, T, J)`, `next_h`
       and `next_c`; F a multiple of the model's stack, T = F / stack * labels; the states start as zeros.
-    - decoder: `y`, int64 `(N, C)`, the last labels, to `decoder_out` `(N, J)`; -1 stands for no label yet.
+    - decoder: `y`, int64 `(N, C)`, the last labels, to `decoder_out` `(N, J)`; -1 means no label yet.
     - joiner: `encoder_out` and `decoder_out`, each `(N, J)`, to `logit` `(N, V)`.
 
     Args:
         trained: a model with the stateless predictor, the only kind that sherpa-onnx runs.
-        folder: made when it is not there.
+        folder: created if missing.
         chunk: transcriber frames that sherpa-onnx runs at a time.
-        labels: how often each transcriber frame is given out. sherpa-onnx's greedy search emits at most one label
-            for every frame that it is given, so with `search.greedy.MAX_LABELS` it says what ours says; the times
-            that it tells are then stretched as much.
+        labels: how often each transcriber frame is repeated. sherpa-onnx's greedy search emits at most one label per
+            frame, so with `search.greedy.MAX_LABELS` its output equals that of `search.greedy`; its times are stretched
+            by the same factor.
 
     Raises:
         EdgeSpeechError: the predictor is another, `chunk` or `labels` is not at least 1, a file cannot be written,
@@ -72,10 +72,10 @@ def export_onnx(trained: Trained, folder: Path, *, chunk: int = 3, labels: int =
 
 
 def quantise_onnx(folder: Path) -> None:
-    """Write `encoder.int8.onnx`, `decoder.int8.onnx` and `joiner.int8.onnx` beside what `export_onnx` wrote.
+    """Write `encoder.int8.onnx`, `decoder.int8.onnx` and `joiner.int8.onnx` beside the files of `export_onnx`.
 
-    Dynamic quantisation by ONNX Runtime's own tool: weights in int8 with a scale a column, activations quantised as
-    they come.
+    Dynamic quantisation by ONNX Runtime's own tool: weights in int8 with one scale per column, activations quantised at
+    run time.
 
     Raises:
         EdgeSpeechError: a file is missing or cannot be written, or `onnx` or `onnxruntime` is not installed.
@@ -98,7 +98,7 @@ def quantise_onnx(folder: Path) -> None:
 
 
 class _Graph:
-    """Nodes and weights as they are added; every node has its outputs' names from its place."""
+    """The nodes and weights of a graph under construction; outputs are named by the node's index."""
 
     def __init__(self, weights: Weights) -> None:
         self._onnx = _package("onnx")
@@ -107,17 +107,17 @@ class _Graph:
         self._weights: dict[str, Any] = {}
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """A value of the file's own."""
+        """Add a constant."""
         self._weights[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def nodes(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node; the names of its outputs. An input without a name is left out."""
+        """Add a node and return the names of its outputs. An empty input name is an omitted input."""
         names = [f"{op}_{len(self._nodes)}_{index}" for index in range(outputs)]
         return self._add(op, inputs, names, attributes)
 
     def node(self, op: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output; its name, which is `to` where that matters."""
+        """Add a node with one output and return its name, `to` if given."""
         return self._add(op, inputs, [to or f"{op}_{len(self._nodes)}"], attributes)[0]
 
     def _add(self, op: str, inputs: Sequence[str], names: list[str], attributes: dict[str, Any]) -> list[str]:
@@ -125,7 +125,7 @@ class _Graph:
         return names
 
     def linear(self, x: str, layer: str, *, to: str | None = None, weight: NDArray[Any] | None = None) -> str:
-        """A linear layer of the state dict; `weight`, with shape `(in, out)`, in the place of its own."""
+        """A linear layer of the state dict; `weight`, with shape `(in, out)`, overrides its own."""
         matrix = self._given[f"{layer}.weight"].T if weight is None else weight
         product = self.node("MatMul", x, self.constant(f"{layer}.weight", matrix))
         bias = self.constant(f"{layer}.bias", self._given[f"{layer}.bias"])
@@ -146,7 +146,7 @@ class _Graph:
         *,
         integers: bool = False,
     ) -> bytes:
-        """The checked model as a file's content; shapes may have letters, and inputs may be integers."""
+        """The checked model as bytes; shapes may have symbolic dimensions, and inputs may be integers."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
         kind = types.INT64 if integers else types.FLOAT
         graph = helper.make_graph(

@@ -3,10 +3,10 @@
 Letters: B batch; T transcriber frames; U labels; J joiner width; V word pieces. A cell is a node `(t, u)` of an
 utterance's lattice; the cells of a batch are packed without padding, in the order of utterance, frame, label.
 
-The logits have shape `(B, T, U + 1, V)` and the joiner's hidden values `(B, T, U + 1, J)`; neither is made as one
-tensor. A chunk holds the cells of some frames: the first pass leaves the log-probabilities of the blank and of the
-next label of each cell, the recursions run over those, and the second pass makes the gradients chunk by chunk. Chunks
-that fit in the memory allowed are kept from the first pass for the second, the others are computed again.
+The logits have shape `(B, T, U + 1, V)` and the joiner's hidden values `(B, T, U + 1, J)`; neither is materialised as
+one tensor. A chunk holds the cells of some frames: the first pass computes the log-probabilities of the blank and of
+the next label of each cell, the recursions run over those, and the second pass computes the gradients chunk by chunk.
+Chunks that fit into the memory bound are reused in the second pass; the others are recomputed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from edgespeech.errors import bad
 
 _CPU_CELLS = 2048
-"""Most cells of a chunk on a CPU, so that its tensors stay in the cache."""
+"""Maximum number of cells in a chunk on a CPU, so that its tensors stay in the cache."""
 
 
 def transducer_loss(
@@ -41,21 +41,21 @@ def transducer_loss(
     """Negative log-likelihood of each utterance's labels (Graves 2012, equations 16 to 20).
 
     The logits of cell `(t, u)` are `weight @ tanh(encoded[t] + predicted[u]) + bias`. Differentiable, once, in the
-    first four arguments. Matrix products are made in the type of `encoded`; sums and the softmax in float32 at
+    first four arguments. Matrix products are computed in the type of `encoded`; sums and the softmax in float32 at
     least; the recursions in float64. Deterministic on a CPU.
 
     Args:
         encoded: transcriber output, with shape `(B, T, J)`, floating point.
-        predicted: predictor output, with shape `(B, U + 1, J)`; row u has seen u labels.
+        predicted: predictor output, with shape `(B, U + 1, J)`; row u follows u labels.
         weight: of the joiner, with shape `(V, J)`.
         bias: of the joiner, with shape `(V,)`.
-        labels: word pieces, with shape `(B, U)`, int64; anything beyond an utterance's length.
+        labels: word pieces, with shape `(B, U)`, int64; values beyond an utterance's length are ignored.
         frame_lengths: valid frames of each utterance, with shape `(B,)`, 1 to T. More labels than frames are
             legal.
         label_lengths: labels of each utterance, with shape `(B,)`, 0 to U.
         blank: index of the blank.
-        memory_mib: bound on all tensors as wide as J or V per cell, in MiB. Less memory takes more time, up to some
-            1.7 times as much. Beside it there are some twenty float64 numbers per cell, and the gradients.
+        memory_mib: bound on all tensors as wide as J or V per cell, in MiB. Less memory takes more time, up to about
+            1.7 times as much. Some twenty float64 numbers per cell, and the gradients, are not counted.
         fast_emit: lambda of FastEmit (J. Yu et al., "FastEmit: low-latency streaming ASR with sequence-level emission
             regularization", ICASSP 2021, arXiv:2010.11148), 0 or more: the derivative at each cell's probability of the
             next label is multiplied by 1 + lambda, that at the blank's is not, so that labels are emitted earlier. The
@@ -86,7 +86,7 @@ def transducer_loss(
 
 
 class _Batch(NamedTuple):
-    """What does not depend on the scores.
+    """The parts of a batch that do not depend on the scores.
 
     Attributes:
         frames: frames of each utterance.
@@ -95,7 +95,7 @@ class _Batch(NamedTuple):
         blank: index of the blank.
         cells: most cells of a chunk.
         memory: bound on the tensors as wide as J or V, in bytes.
-        lattice: where each cell stands.
+        lattice: the layout of the cells.
     """
 
     frames: list[int]
@@ -120,14 +120,14 @@ class _Piece(NamedTuple):
 class _Lattice:
     """The recursions over the whole batch at once, both directions together, by anti-diagonals.
 
-    Forwards, alpha of cell `(t, u)` stands on diagonal t + u. Backwards the utterance is turned round, so that
-    beta of `(T - 1 - t, U - u)` is another alpha, one diagonal later: its step through a blank starts at the end,
-    outside the cells. Utterance b is row b forwards and row B + b backwards; column u + 1 is state u, since column 0
-    is what lies before the first state and never reached.
+    In the forward direction alpha of cell `(t, u)` is on diagonal t + u. In the backward direction the utterance is
+    reversed, so that beta of `(T - 1 - t, U - u)` is another alpha, one diagonal later: its step through a blank starts
+    at the end, outside the cells. Utterance b is row b forwards and row B + b backwards; column u + 1 is state u, since
+    column 0 represents the position before the first state, which is never reached.
     """
 
     def __init__(self, frames: Tensor, states: Tensor) -> None:
-        """Place the cells.
+        """Lay out the cells.
 
         Args:
             frames: frames of each utterance, with shape `(B,)`, int64.
@@ -160,8 +160,8 @@ class _Lattice:
         Returns:
             total: log-likelihood of each utterance, with shape `(B,)`, float64.
             occupied: log-probability of passing through each cell given the labels, with shape `(N,)`.
-            left: that of leaving it by the blank.
-            emitted: that of leaving it by the label.
+            left: log-probability of leaving it by the blank.
+            emitted: log-probability of leaving it by the label.
         """
         blank, label = blank.double(), label.double().masked_fill(self.final, -torch.inf)
         stay = torch.full(self.shape, -torch.inf, dtype=torch.float64, device=blank.device)
@@ -190,9 +190,9 @@ class _Lattice:
 
 
 class _TransducerLoss(torch.autograd.Function):
-    """Scores once, keeps what fits, and makes the gradients when they are asked for.
+    """Computes the scores once, stores the chunks that fit, and computes the gradients in the backward pass.
 
-    `encoded`, `predicted` and `bias` come in the type of the softmax, `weight` in that of the matrix products.
+    `encoded`, `predicted` and `bias` have the type of the softmax, `weight` that of the matrix products.
     """
 
     @staticmethod
@@ -232,7 +232,7 @@ class _TransducerLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the four tensors, given the loss's of each utterance.
+        """Gradients of the four tensors, given the gradient of each utterance's loss.
 
         The derivative at the logits is `p * occupied`, less `left` at the blank and `emitted` at the label. Cells
         that the labels pass with a probability below the rounding error are left out: most, once a model aligns.
@@ -289,7 +289,7 @@ def _score(
 
 
 def _chunks(batch: _Batch) -> Iterator[tuple[slice, list[_Piece]]]:
-    """The cells in order, cut into chunks: their place among all cells, and the pieces of utterances in each."""
+    """The cells in order, cut into chunks: the range of cells, and the pieces of utterances in each."""
     first, size, pieces = 0, 0, list[_Piece]()
     for utterance, (frames, states) in enumerate(zip(batch.frames, batch.states, strict=True)):
         start = 0
@@ -306,7 +306,7 @@ def _chunks(batch: _Batch) -> Iterator[tuple[slice, list[_Piece]]]:
 
 
 def _cell_bytes(encoded: Tensor, weight: Tensor) -> int:
-    """Most that one cell takes while its chunk is worked on: two tensors as wide as J, two as wide as V."""
+    """Maximum bytes per cell while its chunk is processed: two tensors of width J, two of width V."""
     vocabulary, joiner = weight.shape
     return 2 * (vocabulary + joiner) * encoded.itemsize
 
@@ -322,7 +322,7 @@ def _checked(
     blank: int,
     memory_mib: float,
 ) -> _Batch:
-    """Refuse what cannot be scored; lay out the rest."""
+    """Validate the arguments and lay out the batch."""
     where = "transducer_loss"
     if encoded.dim() != 3 or weight.dim() != 2 or labels.dim() != 2:
         shapes = tuple(encoded.shape), tuple(weight.shape), tuple(labels.shape)

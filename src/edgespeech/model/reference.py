@@ -1,4 +1,4 @@
-"""The slow, obvious twin of the transducer loss: plain loops in float64 over one utterance."""
+"""Reference implementation of the transducer loss: plain loops in float64 over one utterance."""
 
 from __future__ import annotations
 

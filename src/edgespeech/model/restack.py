@@ -1,8 +1,8 @@
-"""A model that stacks another number of feature frames, made from one that is trained.
+"""Converting a trained model to another number of stacked feature frames.
 
-The first layer's matrix has one block of weights for each place in the stack. The blocks for the new places are
-interpolated linearly, and scaled so that the same features all along give the same input to the layers above. The
-layers see fewer or more frames a second from then on, which some hundred updates adapt them to.
+The first layer's matrix has one block of weights for each position in the stack. The blocks for the new positions are
+interpolated linearly, and scaled so that constant features give the same input to the layers above. The layers then
+receive fewer or more frames a second, to which some hundred updates adapt them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,6 @@ def restacked(state: dict[str, Tensor], old: int, new: int) -> dict[str, Tensor]
     """
     weight = state[ENTER]
     blocks = weight.reshape(len(weight), old, -1).transpose(1, 2)
-    # Places are compared by their centres: with 4 and 6 the first new one lies outside of the first old one.
+    # Positions are compared by their centres: with 4 and 6 the first new one is outside of the first old one.
     wider = torch.nn.functional.interpolate(blocks, size=new, mode="linear", align_corners=False)
     return state | {ENTER: (wider * (old / new)).transpose(1, 2).reshape(len(weight), -1)}

@@ -47,7 +47,7 @@ class Tokeniser:
 
         Args:
             sentences: lower-case words.
-            size: how many pieces, the blank and the unknown piece among them; at least 30.
+            size: number of pieces, including the blank and the unknown piece; at least 30.
 
         Raises:
             EdgeSpeechError: no sentences, or too few for so many pieces.
@@ -78,7 +78,7 @@ class Tokeniser:
         """Read a model file.
 
         Raises:
-            EdgeSpeechError: it is missing or not a model of ours.
+            EdgeSpeechError: it is missing or not a model of this class.
         """
         try:
             return cls(path.read_bytes())
@@ -96,7 +96,7 @@ class Tokeniser:
         """The labels of a sentence, none of them blank.
 
         Raises:
-            EdgeSpeechError: a word has a character that no piece writes.
+            EdgeSpeechError: a word has a character that no piece contains.
         """
         labels: list[int] = self._model.encode(text)
         if _UNKNOWN in labels:

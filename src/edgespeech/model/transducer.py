@@ -65,7 +65,7 @@ class Transcriber(nn.Module):
         Args:
             features: with shape `(B, F, 80)`.
             lengths: valid feature frames of each, with shape `(B,)`.
-            state: what the call for the piece before returned; None at the start.
+            state: returned by the call for the previous piece; None at the start.
 
         Returns:
             The transcription with shape `(B, T, J)`, T = F // stack (a rest is dropped); its lengths with
@@ -86,7 +86,7 @@ class Transcriber(nn.Module):
 
 
 class StatelessPredictor(nn.Module):
-    """A predictor that sees the last `context` labels alone; before the first label stand blanks.
+    """A predictor over the last `context` labels only; the first label is preceded by blanks.
 
     Its state is those labels, with shape `(B, context)`.
     """
@@ -121,7 +121,7 @@ class StatelessPredictor(nn.Module):
 
 
 class LstmPredictor(nn.Module):
-    """A predictor that sees all labels through one LSTM layer of the joiner's width.
+    """A predictor over all labels: one LSTM layer of the joiner's width.
 
     Its state holds the LSTM's output and cell, each with shape `(1, B, J)`.
     """
@@ -179,7 +179,7 @@ class Transducer(nn.Module):
 
     @property
     def parameters_deployed(self) -> int:
-        """How many numbers recognition needs: everything but the `ctc` output."""
+        """The number of weights needed for recognition: all but the `ctc` output."""
         unused = sum(p.numel() for p in self.ctc.parameters())
         return int(sum(t.numel() for t in self.state_dict().values()) - unused)
 

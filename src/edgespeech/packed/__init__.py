@@ -1,1 +1,1 @@
-"""Models in one `.edge` file: low-bit codes, packing, and the engine's Python face with its slow twins."""
+"""Models in one `.edge` file: low-bit codes, packing, the engine's Python interface, and reference implementations."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgespeech.errors import bad
 
 MAX_COLS = 1 << 16
-"""Columns of a matrix: |weight * activation| <= 2^14, so the sum of 2^16 of them stays inside int32."""
+"""Columns of a matrix: |weight * activation| <= 2^14, so the sum of 2^16 of them fits into int32."""
 MAX_ROWS = (1 << 32) - 1
 CODEBOOK_BITS = 6
 """The widest codes that may index a codebook: 64 int8 levels fit one vector register."""
@@ -19,8 +19,8 @@ GROUP_STEP = 64
 GROUPS = f"0 or a multiple of {GROUP_STEP}, below 2^32"
 
 _SHRINK = np.linspace(1.0, 0.2, 33, dtype=np.float32)
-"""Scales that `clip="mse"` tries, relative to the one that reaches the largest weight; the largest first, so
-that it wins a tie. Gaussian rows want about 0.3 at 2 bits and 1.0 at 8 bits."""
+"""Scales that `clip="mse"` tries, relative to the one that covers the largest weight; the largest first, so that it
+wins ties. The best for Gaussian rows is about 0.3 at 2 bits and 1.0 at 8 bits."""
 _FINE = 16
 """Bins per int8 step of the histogram that the codebook is learned from."""
 
@@ -40,7 +40,7 @@ class Codes:
         codebook: with shape `(2^bits,)`, for bits <= 6; None for uniform codes.
 
     Raises:
-        EdgeSpeechError: anything is not as told here.
+        EdgeSpeechError: any of these conditions is violated.
     """
 
     codes: NDArray[np.uint8]
@@ -91,7 +91,7 @@ class Codes:
         return self.codes.size if self.mask is None else int(self.mask.sum())
 
     def int8(self) -> NDArray[np.int8]:
-        """The weights before they are scaled, with shape `(rows, cols)`; 0 where no code is stored."""
+        """The integer weights before scaling, with shape `(rows, cols)`; 0 where no code is stored."""
         levels = self.codebook
         if levels is None:
             levels = (np.arange(2**self.bits) - 2 ** (self.bits - 1)).astype(np.int8)
@@ -118,10 +118,10 @@ def quantise(
         weights: with shape `(rows, cols)`, finite.
         bits: 2 to 8.
         group: columns that share a scale, a multiple of 64; 0 for the whole row.
-        mask: with shape `(rows, cols)`, true where a weight is kept; None for a dense matrix. A kept weight that
-            rounds to zero is dropped from it: its value is the same, and it then costs one bit.
-        clip: `max`, the scale that reaches the largest weight, max|w| / (2^(bits - 1) - 1); or `mse`, that scale or
-            a smaller one, whichever gives the least squared error of the row's or group's weights.
+        mask: with shape `(rows, cols)`, true where a weight is stored; None for a dense matrix. A stored weight that
+            rounds to zero is removed from it, since it then costs one bit with the same value.
+        clip: `max`, the scale that covers the largest weight, max|w| / (2^(bits - 1) - 1); or `mse`, that scale or a
+            smaller one, whichever minimises the squared error of the row's or group's weights.
 
     Raises:
         EdgeSpeechError: a shape, a type, a value or an option is not as told here.
@@ -147,18 +147,18 @@ def lloyd_max(
     iterations: int = 50,
     seed: int = 0,
 ) -> Codes:
-    """Codes into one codebook of 2^bits int8 levels, learned over the matrix (Lloyd 1982, Max 1960).
+    """Codes for one codebook of 2^bits int8 levels, learned over the matrix (Lloyd 1982, Max 1960).
 
-    Each row is scaled so that its largest weight becomes 127. The levels start from weights drawn far from one
-    another (k-means++), move to the means of the weights nearest to them, and are rounded to int8 at the end.
+    Each row is scaled so that its largest weight becomes 127. The levels are initialised by k-means++, moved
+    iteratively to the means of their nearest weights, and rounded to int8 at the end.
 
     Args:
         weights: with shape `(rows, cols)`, finite.
         bits: 2 to 6.
-        mask: with shape `(rows, cols)`, true where a weight is kept; None for a dense matrix. A kept weight whose
-            level is zero is dropped from it, as in `quantise`.
-        iterations: moves at most, at least 0; fewer when the levels stand still.
-        seed: of the draw of the first levels.
+        mask: with shape `(rows, cols)`, true where a weight is stored; None for a dense matrix. A stored weight whose
+            level is zero is removed from it, as in `quantise`.
+        iterations: maximum number of iterations, at least 0; fewer on convergence.
+        seed: of the initial levels.
 
     Raises:
         EdgeSpeechError: a shape, a type, a value or an option is not as told here.
@@ -189,17 +189,17 @@ def encode(
     mask: NDArray[np.bool_] | None = None,
     codebook: NDArray[np.int8] | None = None,
 ) -> Codes:
-    """Codes of given scales and levels: each weight's nearest level, the lower of two that are as near.
+    """Codes for given scales and levels: each weight's nearest level, the lower one in a tie.
 
-    Uniform levels are the whole numbers within +-(2^(bits - 1) - 1), and of two that are as near it is the even one.
+    Uniform levels are the whole numbers within +-(2^(bits - 1) - 1); a tie goes to the even one.
 
     Args:
         weights: with shape `(rows, cols)`, finite.
         scales: as in `Codes`.
         bits: 2 to 8.
         group: as in `Codes`.
-        mask: as in `quantise`: a kept weight whose level is zero is dropped from it.
-        codebook: with shape `(2^bits,)`, not falling; None for uniform levels.
+        mask: as in `quantise`: a stored weight whose level is zero is removed from it.
+        codebook: with shape `(2^bits,)`, non-decreasing; None for uniform levels.
 
     Raises:
         EdgeSpeechError: a shape, a type, a value or an option is not as told here.
@@ -220,7 +220,7 @@ def encode(
 
 
 def dequantise(codes: Codes) -> NDArray[np.float32]:
-    """The weights that the codes stand for, with shape `(rows, cols)`."""
+    """The decoded weights, with shape `(rows, cols)`."""
     return codes.int8() * _spread(codes.scales, codes.cols, codes.group)
 
 
@@ -233,7 +233,7 @@ def _stored(
     group: int,
     codebook: NDArray[np.int8] | None,
 ) -> Codes:
-    """Codes of which a sparse matrix stores only those that do not stand for zero."""
+    """Codes of which a sparse matrix stores only those of non-zero weights."""
     if mask is not None:
         mask = mask & (integers != 0)
         codes = np.where(mask, codes, np.uint8(0))
@@ -241,7 +241,7 @@ def _stored(
 
 
 def _spread(scales: NDArray[np.float32], cols: int, group: int) -> NDArray[np.float32]:
-    """Scales with shape `(rows, groups)`, as the columns see them: `(rows, cols)`, or `(rows, 1)`."""
+    """Expand scales with shape `(rows, groups)` to columns: `(rows, cols)`, or `(rows, 1)`."""
     return scales[:, np.arange(cols) // group] if group else scales
 
 
@@ -251,7 +251,7 @@ def _starts(cols: int, group: int) -> NDArray[np.int64]:
 
 
 def _rounded(weights: NDArray[np.float32], scales: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
-    """Whole numbers within +-limit; 0 where the scale is 0, as it is of a row of zeros."""
+    """Whole numbers within +-limit; 0 if the scale is 0, as for a row of zeros."""
     steps = np.divide(weights, scales, out=np.zeros_like(weights), where=scales > 0)
     return np.rint(steps).clip(-limit, limit)
 
@@ -275,14 +275,14 @@ def _least_error(
 def _learn_levels(
     values: NDArray[np.float64], counts: NDArray[np.int64], size: int, iterations: int, seed: int
 ) -> NDArray[np.float64]:
-    """`size` levels, rising, near the least mean squared distance from values that occur `counts` times each."""
+    """`size` increasing levels that approximately minimise the mean squared distance to values with these counts."""
     rng = np.random.default_rng(seed)
     levels = np.zeros(size)
     remaining = counts.astype(np.float64)  # a value is drawn with the probability of its squared distance
     distance = np.full(len(values), np.inf)
     for index in range(size):
         total = remaining.sum()
-        if total == 0:  # fewer values than levels: those left over stay 0
+        if total == 0:  # fewer values than levels: the remaining levels are 0
             break
         levels[index] = values[rng.choice(len(values), p=remaining / total)]
         distance = np.minimum(distance, (values - levels[index]) ** 2)

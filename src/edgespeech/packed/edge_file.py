@@ -1,18 +1,18 @@
-"""The `.edge` file, version 1: a model's tensors as the engine maps them into memory, checksummed.
+"""The `.edge` file, version 1: a model's tensors in the layout that the engine maps into memory, with a checksum.
 
 Everything is little-endian; every offset and the file's size are multiples of 64.
 
 - Header, 64 bytes: magic, u32 version, u32 tensor_count, u64 file_bytes, table_offset (64), meta_offset,
   meta_bytes, checksum, reserved (0). The checksum is 64-bit FNV-1a over the words that follow the header.
 - Table, 128 bytes a tensor (`_Entry`): its name, zero-padded; encoding (fp32, fp16, codes); bits; sparse;
-  codebook; group; rows; cols; where its sections are; how many values are stored.
-- Meta: a JSON object in UTF-8, from brace to brace.
-- Sections. Masks: rows of 64-bit words, bit j of word k says that column 64 k + j is stored. Values of codes:
+  codebook; group; rows; cols; offsets of its sections; number of stored values.
+- Meta: a JSON object in UTF-8, without surrounding white space.
+- Sections. Masks: rows of 64-bit words, bit j of word k is set if column 64 k + j is stored. Values of codes:
   each row's stored codes in column order, the first in the lowest bits of the first byte, the row padded to a
   whole byte; values of floats: row after row. Scales: fp32, `(rows, groups)`. Codebook: 2^bits int8.
 
-Sections do not overlap, what lies between them is zero, and 64 bytes of the file follow each, so that a kernel
-may read up to 63 bytes beyond a section's end.
+Sections do not overlap, the gaps between them are zero, and 64 bytes of the file follow each, so that a kernel may read
+up to 63 bytes beyond a section's end.
 """
 
 from __future__ import annotations
@@ -86,25 +86,25 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EdgeFile:
-    """A file as read: what was told about the model, and its tensors in the file's order."""
+    """The content of a file: metadata of the model, and its tensors in the file's order."""
 
     meta: dict[str, Any]
     tensors: dict[str, Tensor]
 
 
 def write_edge(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write a file, beside and renamed. The same tensors in the same order and the same meta give the same bytes.
+    """Write a file atomically. The same tensors in the same order and the same metadata give the same bytes.
 
     Args:
-        path: where to.
-        tensors: by name (1 to 56 bytes of UTF-8); in this order they lie in the file.
-        meta: what is told about the model; anything that JSON holds.
+        path: the file to write.
+        tensors: by name (1 to 56 bytes of UTF-8), in the file's order.
+        meta: metadata of the model; any JSON values.
 
     Raises:
         EdgeSpeechError: a name, a tensor or the meta cannot be stored, or the file cannot be written.
     """
     where = str(path)
-    # Header and table are filled in as they become known.
+    # Header and table are filled in at the end.
     body = bytearray(_HEADER.size + _ENTRY.size * len(tensors))
 
     def place(section: bytes) -> int:
@@ -177,8 +177,8 @@ def read_edge(path: Path) -> EdgeFile:
     """Read and check a whole file.
 
     Raises:
-        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file,
-            the tensor, the field, what is there and what was expected.
+        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file, the
+            tensor, the field, the value and the expectation.
     """
     try:
         content = path.read_bytes()
@@ -188,7 +188,7 @@ def read_edge(path: Path) -> EdgeFile:
 
 
 def bits_per_weight(tensor: Tensor) -> float:
-    """What a weight costs, paddings aside: 1 + b (1 - s) bits sparse, b dense, plus scales and codebook.
+    """Bits per weight without padding: 1 + b (1 - s) if sparse, b if dense, plus scales and codebook.
 
     b is the bits of a code, s the share of weights that are not stored (papers.md section 10).
     """
@@ -252,7 +252,7 @@ def _name_bytes(name: str, about: str) -> bytes:
 
 
 def _check_floats(tensor: NDArray[np.float32] | NDArray[np.float16], about: str) -> np.dtype[Any]:
-    """The type that the floats are stored in."""
+    """The stored type of the floats."""
     if not isinstance(tensor, np.ndarray) or tensor.dtype.newbyteorder("<") not in _FLOATS:
         raise bad(about, "type", getattr(tensor, "dtype", type(tensor)), "float32, float16 or Codes")
     if tensor.ndim != 2 or not (1 <= tensor.shape[0] <= MAX_ROWS and 1 <= tensor.shape[1] <= MAX_COLS):
@@ -263,7 +263,7 @@ def _check_floats(tensor: NDArray[np.float32] | NDArray[np.float16], about: str)
 
 
 class _Reader:
-    """One pass over a file: each section is asked for once, checked, and remembered as taken."""
+    """One pass over a file: each section is read once, checked, and recorded in `taken`."""
 
     def __init__(self, content: bytes, where: str) -> None:
         self.content = content
@@ -410,7 +410,7 @@ class _Reader:
         return bits[:, : entry.cols].astype(np.bool_)
 
     def _take(self, about: str, field: str, offset: int, size: int) -> bytes:
-        """The bytes of a section, which must be aligned and have 64 bytes of the file behind it."""
+        """The bytes of a section, which must be aligned and followed by 64 bytes of the file."""
         last = len(self.content) - _ALIGN - size
         if offset % _ALIGN or not self.taken[0][1] <= offset <= last:
             room = f"a multiple of {_ALIGN} from {self.taken[0][1]} to {last}, for {size} bytes and {_ALIGN} more"
@@ -476,7 +476,7 @@ class Sections(NamedTuple):
 
 
 def sections(tensor: Tensor) -> Sections:
-    """Bytes of each section that a tensor has in a file, without the padding between sections."""
+    """Bytes of each section of a tensor in a file, without the padding between sections."""
     if not isinstance(tensor, Codes):
         return Sections(0, tensor.nbytes, 0, 0)
     by_row = np.full(tensor.rows, tensor.cols) if tensor.mask is None else tensor.mask.sum(axis=1)

@@ -1,4 +1,4 @@
-"""The way of storing each matrix that takes the least predicted time, the values being the same."""
+"""Search for the layout of each matrix with the least predicted time, with unchanged values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import bits_per_weight, write_edge
 
 _REPEATS = 30
-"""Products timed of each matrix; the quickest counts, since whatever else the machine does only adds to it."""
+"""Number of timed products per matrix; the fastest counts, since other load only adds time."""
 _READ_BYTES = 128 << 20
-"""Read to measure the bandwidth: more than a last-level cache holds for one core."""
+"""Bytes read to measure the bandwidth: larger than the last-level cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What a choice is for.
+    """The machine for which layouts are chosen.
 
     Attributes:
-        cache_bytes: of weights that stay in the cache from one frame to the next.
+        cache_bytes: bytes of weights that remain in the cache between frames.
         bandwidth: bytes a second that one core reads from memory.
         seconds: time of one product with a matrix that is in the cache.
     """
@@ -37,7 +37,7 @@ class Machine:
 
 
 def this_machine(cache_bytes: int) -> Machine:
-    """The machine that this runs on: its bandwidth is measured now, products when they are asked for."""
+    """This machine: its bandwidth is measured now, products on demand."""
     block = np.ones(_READ_BYTES // 8, np.int64)
     return Machine(
         cache_bytes=cache_bytes,
@@ -63,7 +63,7 @@ def product_seconds(codes: Codes) -> float:
 
 
 class _Way(NamedTuple):
-    """One way of storing a matrix, and what it costs."""
+    """One layout of a matrix, and its cost."""
 
     codes: Codes
     n_bytes: float
@@ -80,13 +80,12 @@ def search_layouts(
 ) -> dict[str, Codes]:
     """Each matrix stored dense or sparse, in its own bits or in 8, so that a frame takes the least time.
 
-    A product takes its time in the cache, and from memory no less than its bytes take to read; the model is in
-    the cache if all of it fits. The quicker of two plans is taken: every matrix at its quickest in the cache,
-    and every matrix at its quickest from memory.
+    From memory, a product takes at least the time to read its bytes; the model is in the cache if all of it fits. The
+    faster of two plans is chosen: the fastest layout of every matrix in the cache, or from memory.
 
     Args:
         matrices: by name; sparse where they have zeros.
-        machine: what to choose for.
+        machine: the target machine.
         fixed_bytes: of all other tensors of the model.
         looked_up: names of matrices whose rows are looked up; they are stored in the fewest bytes.
 
@@ -117,9 +116,9 @@ def search_layouts(
 
 
 def _same_values(codes: Codes) -> list[Codes]:
-    """The ways of storing what these codes stand for: dense and sparse, in 8 bits and in their own.
+    """The equivalent layouts of these codes: dense and sparse, in 8 bits and in their own.
 
-    Codes into a codebook stay as they are, or take 8 bits, since it need not have a level of zero.
+    Codes with a codebook are unchanged or take 8 bits, since the codebook need not have a level of zero.
     """
     ways = [] if codes.codebook is None else [codes]
     for bits in {8} if codes.codebook is not None else {codes.bits, 8}:

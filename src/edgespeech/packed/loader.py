@@ -1,4 +1,4 @@
-"""A `.edge` file as the native engine has it: mapped into memory, checked, and multiplied where it lies."""
+"""A `.edge` file in the native engine: mapped into memory, checked, and multiplied in place."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.closing import Closing
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 
 
-class EdgeFile:
-    """An open file; `edgespeech.packed.edge_file.read_edge` is its slow twin, and tells the format.
+class EdgeFile(Closing):
+    """An open file; `edgespeech.packed.edge_file.read_edge` is its reference implementation and documents the format.
 
     Any number of threads may use one file at once. It must not be rewritten in place while it is open; it may be
     replaced or removed.
@@ -26,8 +26,8 @@ class EdgeFile:
         path: the file.
 
     Raises:
-        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file,
-            the tensor, the field, what is there and what was expected. Every method raises it after `close`.
+        EdgeSpeechError: it is missing, foreign, of another version, cut, or damaged; the message names the file, the
+            tensor, the field, the value and the expectation. Every method raises it after `close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,32 +35,21 @@ class EdgeFile:
         with native_errors():
             self._file = native().EdgeFile(str(path))
             told: str = self._file.meta
-        try:
-            self.meta: dict[str, Any] = json.loads(told)
-        except (ValueError, RecursionError) as error:
-            raise bad(str(path), "meta", told, f"JSON ({error})") from error
-
-    def __enter__(self) -> EdgeFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.meta = meta_of(told, str(path))
 
     def close(self) -> None:
-        """Let go of the file. Its memory goes with the last array that `floats` gave out."""
+        """Close the file. Its memory is released with the last array from `floats`."""
         self._file.close()
 
     @property
     def names(self) -> list[str]:
-        """Of the tensors, in the file's order."""
+        """Names of the tensors, in the file's order."""
         with native_errors():
             return cast("list[str]", self._file.names)
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of all masks, values, scales and codebooks; paddings, table and meta are not among them."""
+        """Bytes of all masks, values, scales and codebooks, without padding, table and metadata."""
         with native_errors():
             return cast("int", self._file.packed_bytes)
 
@@ -74,7 +63,7 @@ class EdgeFile:
             return cast("tuple[int, int]", self._file.shape(name))
 
     def floats(self, name: str) -> NDArray[np.float32] | NDArray[np.float16]:
-        """A tensor of floats, with shape `(rows, cols)`, read-only: the file's own memory, which it keeps alive.
+        """A tensor of floats, with shape `(rows, cols)`, read-only: a view of the file's memory, which it keeps alive.
 
         Raises:
             EdgeSpeechError: there is no such tensor, or it holds codes.
@@ -104,23 +93,36 @@ class EdgeFile:
 
 
 def isas() -> list[str]:
-    """The kernels that this CPU can run, out of scalar, avx2, avx512 and neon."""
+    """The kernels that this CPU supports, of scalar, avx2, avx512 and neon."""
     return cast("list[str]", native().isas())
 
 
 def chosen_isa() -> str:
-    """The kernel used when none is asked for: this CPU's best, or what EDGESPEECH_ISA names.
+    """The default kernel: this CPU's best, or the one that EDGESPEECH_ISA names.
 
     Raises:
-        EdgeSpeechError: EDGESPEECH_ISA names none, or one that this CPU lacks.
+        EdgeSpeechError: EDGESPEECH_ISA names an unknown kernel, or one that this CPU lacks.
     """
     with native_errors():
         return cast("str", native().chosen_isa())
 
 
+def meta_of(told: str, where: str) -> dict[str, Any]:
+    """Parse a file's metadata.
+
+    Raises:
+        EdgeSpeechError: it is not JSON.
+    """
+    try:
+        meta: dict[str, Any] = json.loads(told)
+    except (ValueError, RecursionError) as error:
+        raise bad(where, "meta", told, f"JSON ({error})") from error
+    return meta
+
+
 @contextmanager
 def native_errors() -> Iterator[None]:
-    """What the native code finds wrong, as our own error; its messages are made for people already."""
+    """Convert errors of the native code to `EdgeSpeechError`, with the same message."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

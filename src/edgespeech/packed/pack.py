@@ -1,4 +1,4 @@
-"""From a trained model to one `.edge` file: which tensors it holds, and how each of them is stored."""
+"""Packing a trained model into one `.edge` file: its tensors, and the layout of each."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from edgespeech.packed.layout_search import Machine, search_layouts
 from edgespeech.packed.runtime import FORMAT
 
 EMBEDDING = "predictor.embedding.weight"
-"""The one matrix that nothing is multiplied with: its rows are looked up."""
+"""The only matrix without products: its rows are looked up."""
 
 SCORE_STEP = 0.125
-"""Of what a language model's scores are multiples of in a packed file, in nats: half of it is weighed by 0.4."""
+"""Quantisation step of language-model scores in a packed file, in nats; their weight is about 0.4."""
 
 CODES = "codes.edge"
-"""Beside a model that was trained to lie on the levels of codes: those codes, in the packed format."""
+"""Name of the file with a model's trained codes, in the packed format."""
 _CODES_FORMAT = "edgespeech-codes-1"
 
 Store = Literal["dense", "sparse", "auto"]
@@ -50,11 +50,11 @@ class Encoding:
         bits: of a weight: 2 to 8 as codes, 16 or 32 as floats.
         group: columns that share a scale, a multiple of 64; 0 for the whole row. Codes alone have scales.
         codebook: codes of 2 to 6 bits into levels that are learned (Lloyd-Max), not uniform; one scale a row.
-        store: of codes: `dense`; `sparse`, where weights that are zero cost one bit; or `auto`, whichever way of
-            storing the same values takes the least predicted time, see `search_layouts`.
+        store: of codes: `dense`; `sparse`, in which zero weights cost one bit; or `auto`, the equivalent layout with
+            the least predicted time, see `search_layouts`.
 
     Raises:
-        EdgeSpeechError: a value out of range, or values that exclude one another.
+        EdgeSpeechError: a value out of range, or incompatible values.
     """
 
     bits: int = 8
@@ -79,7 +79,7 @@ class Encoding:
 
     @property
     def floats(self) -> bool:
-        """No codes."""
+        """Whether weights are stored as floats."""
         return self.bits in _FLOATS
 
 
@@ -88,15 +88,15 @@ class Layout:
     """How a model's matrices are stored; vectors are always fp32.
 
     Attributes:
-        matrices: all of them, but for
-        others: those named here, as in the file.
+        matrices: the default.
+        others: exceptions by name, as in the file.
     """
 
     matrices: Encoding = Encoding()
     others: Mapping[str, Encoding] = field(default_factory=dict)
 
     def to_mapping(self) -> dict[str, Any]:
-        """What JSON can hold."""
+        """A mapping for JSON."""
         return {
             "matrices": asdict(self.matrices),
             "others": {name: asdict(encoding) for name, encoding in self.others.items()},
@@ -105,12 +105,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What became of a model.
+    """The result of packing.
 
     Attributes:
         file_bytes: of the whole file.
         weights: numbers in all its tensors.
-        bits_per_weight: on average over the tensors, paddings aside.
+        bits_per_weight: on average over the tensors, without padding.
     """
 
     file_bytes: int
@@ -125,16 +125,16 @@ def pack(
     machine: Machine | None = None,
     codes: Mapping[str, Codes] | None = None,
 ) -> Packed:
-    """Write a model as one `.edge` file, beside and renamed.
+    """Write a model as one `.edge` file, atomically.
 
     The same model and layout give the same bytes, unless `auto` measures.
 
     Args:
-        trained: the model, its word pieces and how it came about, all of which go into the file.
+        trained: the model with word pieces and provenance, all of which are stored.
         layout: how its matrices are stored.
-        out: where to.
-        machine: what `auto` chooses for.
-        codes: what some matrices were trained to be, see `load_codes`: of their layout, `auto` alone counts.
+        out: the file to write.
+        machine: the target machine of `auto`.
+        codes: trained codes of some matrices, see `load_codes`; of their layout only `auto` is used.
 
     Raises:
         EdgeSpeechError: the layout or the codes do not fit the model, `auto` without a machine, or the file cannot
@@ -161,10 +161,10 @@ def pack(
 
 
 def fusion_tensors(fusion: Fusion) -> dict[str, Tensor]:
-    """What the search adds to the scores, as the file stores it: its tables in bytes, zeros not stored.
+    """The language models for a packed file: tables of bytes, without zeros.
 
-    Labels and numbers of children are bytes without a sign, which the codes hold as those with one; the scores are
-    the nearest multiples of `SCORE_STEP` within +-15.875.
+    Labels and numbers of children are unsigned bytes, stored as signed codes; scores are rounded to multiples of
+    `SCORE_STEP` within +-15.875.
 
     Raises:
         EdgeSpeechError: more than 256 labels.
@@ -188,15 +188,15 @@ def fusion_tensors(fusion: Fusion) -> dict[str, Tensor]:
 
 
 def save_codes(folder: Path, codes: Mapping[str, Codes]) -> None:
-    """Write, beside a model, the codes that its matrices stand for; see `load_codes`."""
+    """Write the trained codes of a model's matrices into its folder; see `load_codes`."""
     write_edge(folder / CODES, codes, {"format": _CODES_FORMAT})
 
 
 def load_codes(folder: Path) -> dict[str, Codes]:
-    """The codes that a trained model's matrices stand for, by name; none where training made none.
+    """The trained codes of a model's matrices, by name; empty if it has none.
 
     Raises:
-        EdgeSpeechError: the file is damaged, or holds something else.
+        EdgeSpeechError: the file is damaged or has another content.
     """
     path = folder / CODES
     if not path.exists():
@@ -213,11 +213,11 @@ def pack_tensors(
     machine: Machine | None = None,
     codes: Mapping[str, Codes] | None = None,
 ) -> dict[str, Tensor]:
-    """A model's tensors as the file stores them, by name; see `weights_of` and `pack`.
+    """A model's tensors in their stored form, by name; see `weights_of` and `pack`.
 
     Raises:
-        EdgeSpeechError: the layout names a tensor that is no matrix of the model, has a codebook or a sparse
-            store that cannot be, or says `auto` and there is no machine; or codes are not those of the model.
+        EdgeSpeechError: the layout names a tensor that is not a matrix of the model, has an impossible codebook or
+            sparse store, or is `auto` without a machine; or the codes do not match the model.
     """
     codes = codes or {}
     weights = weights_of(model)
@@ -250,11 +250,11 @@ def pack_tensors(
 
 
 def weights_of(model: Transducer) -> dict[str, NDArray[np.float32]]:
-    """What recognition needs of a model, in single precision, by the names of the file.
+    """The weights needed for recognition, in single precision, by their names in the file.
 
-    Names are those of the state dict, but for an LSTM's `bias`, the sum of its two. A vector has shape `(N,)`, a
-    matrix `(rows, cols)`; `predictor.mix.weight`, with shape `(J, context * J)`, has in column k * J + j what the
-    convolution has at place k of channel j.
+    Names are those of the state dict, except for an LSTM's `bias`, the sum of its two. A vector has shape `(N,)`, a
+    matrix `(rows, cols)`; `predictor.mix.weight`, with shape `(J, context * J)`, has in column k * J + j the
+    convolution's weights at position k of channel j.
     """
     state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
     weights: dict[str, NDArray[np.float32]] = {}
@@ -278,7 +278,7 @@ def _encoding_of(codes: Codes) -> Encoding:
 
 
 def _encoded(values: NDArray[np.float32], encoding: Encoding, name: str) -> Tensor:
-    """A matrix as the encoding says; for `auto`, sparse."""
+    """Encode a matrix; for `auto`, sparse."""
     if encoding.floats:
         with np.errstate(over="ignore"):
             floats = values.astype(_FLOATS[encoding.bits])

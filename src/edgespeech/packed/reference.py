@@ -1,4 +1,4 @@
-"""The slow, obvious twin of every native kernel; integer results must be equal."""
+"""Reference implementations of all native kernels; integer results must be equal."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def unpack_row(
     Args:
         values: the packed codes of all rows.
         start: byte of `values` where the row starts.
-        mask: the row's words, with shape `(ceil(cols / 64),)`: bit j of word k says that column 64 k + j is
-            stored. None for a dense matrix.
+        mask: the row's words, with shape `(ceil(cols / 64),)`: bit j of word k is set if column 64 k + j is stored.
+            None for a dense matrix.
         cols: columns.
         bits: of a code, 2 to 8; the first code is in the lowest bits of the first byte.
 
     Returns:
-        The code of each column, None where none is stored; and the byte where the next row starts.
+        The code of each column, None if it is not stored; and the byte at which the next row starts.
     """
     codes: list[int | None] = []
     position = 8 * start  # of the next bit
@@ -55,7 +55,7 @@ def unpack_row(
 
 
 def quantise_activations(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Activations as int8, each vector with a scale of its own.
+    """Activations as int8, with one scale per vector.
 
     Args:
         x: with shape `(N, cols)`, finite.
@@ -76,7 +76,7 @@ def quantise_activations(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDAr
     for n, vector in enumerate(x):
         scales[n] = np.abs(vector).max(initial=0) / np.float32(127)
         if scales[n] > 0:
-            # The division rounds, most of all where the scale is near the least float: hence the limits.
+            # The division rounds, most of all if the scale is near the smallest float: hence the limits.
             q[n] = np.rint(vector / scales[n]).clip(-127, 127)
     return q, scales
 
@@ -108,7 +108,7 @@ def multiply(codes: Codes, q: NDArray[np.int8]) -> NDArray[np.int32]:
 
 
 def product(codes: Codes, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The matrix times each vector, in float32, with activations quantised on the way.
+    """The matrix times each vector, in float32, with quantised activations.
 
     Args:
         codes: a matrix of `(rows, cols)`.

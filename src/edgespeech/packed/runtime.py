@@ -1,33 +1,32 @@
-"""A packed model and its streams: from features to hypotheses in native code.
+"""Packed models and their streams: features to hypotheses in native code.
 
 Letters: N streams, F feature frames (10 ms), T transcriber frames, J joiner width.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
-from edgespeech.packed.loader import native_errors
+from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
 from edgespeech.search.hypothesis import Hypothesis
 
 FORMAT = "edgespeech-model-1"
-"""What a packed model's meta calls itself."""
+"""The format's name in a packed model's metadata."""
 
 
-class PackedModel:
-    """A model in one `.edge` file, mapped into memory and run where it lies.
+class PackedModel(Closing):
+    """A model in one `.edge` file, mapped into memory and run in place.
 
     Any number of threads may open streams of one model, and each of them use its own. The file must not be
     rewritten in place while it is open; it may be replaced or removed.
@@ -37,8 +36,8 @@ class PackedModel:
         isa: the kernels, one of `edgespeech.packed.loader.isas()`; None for `chosen_isa()`.
 
     Raises:
-        EdgeSpeechError: it is missing, damaged, or not a packed model; the message names the file, the field, what
-            is there and what was expected. Or this CPU lacks the kernels. Every method raises it after `close`.
+        EdgeSpeechError: it is missing, damaged, or not a packed model; the message names the file, the field, the value
+            and the expectation. Or this CPU lacks the kernels. Every method raises it after `close`.
     """
 
     def __init__(self, path: Path, *, isa: str | None = None) -> None:
@@ -50,27 +49,19 @@ class PackedModel:
         self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
         note_model(path.name, lambda: sha256_file(path))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Let go of the file. Open streams go on, and keep its memory until they are closed too."""
+        """Close the file. Open streams continue, and its memory is released once they are closed too."""
         self._model.close()
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of all masks, values, scales and codebooks: what a pass over the whole model reads."""
+        """Bytes of all masks, values, scales and codebooks, which one pass over the model reads."""
         with native_errors():
             return cast("int", self._model.packed_bytes)
 
     @property
     def isa(self) -> str:
-        """The kernels that run."""
+        """The kernels in use."""
         with native_errors():
             return cast("str", self._model.isa)
 
@@ -78,7 +69,7 @@ class PackedModel:
         """Start an utterance.
 
         Args:
-            beam: how many hypotheses the search keeps; 1 is greedy search.
+            beam: number of hypotheses; 1 is greedy search.
 
         Raises:
             EdgeSpeechError: beam is not a whole number of at least 1.
@@ -95,7 +86,7 @@ class PackedModel:
             features: with shape `(F, 80)`, finite.
 
         Returns:
-            With shape `(T, J)`, T = F // stack: a rest is dropped.
+            With shape `(T, J)`, T = F // stack; remaining frames are dropped.
 
         Raises:
             EdgeSpeechError: features are not such an array.
@@ -119,13 +110,13 @@ class PackedStream:
         """Take the next frames; other threads run meanwhile.
 
         Args:
-            features: with shape `(F, 80)`, F >= 0, finite. Those that do not fill a stack wait for the rest.
+            features: with shape `(F, 80)`, F >= 0, finite. Frames of an incomplete stack are buffered.
 
         Raises:
             EdgeSpeechError: features are not such an array. Or the model's own values overflow, which closes the
                 stream.
         """
-        try:  # what is right goes straight to native code: this is called for every chunk
+        try:  # checks are in native code, since this is called for every chunk
             self._stream.accept(features)
         except TypeError:
             with native_errors():
@@ -135,24 +126,24 @@ class PackedStream:
 
     @property
     def best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
         with native_errors():
             return _hypothesis(*self._stream.best)
 
     @property
     def n_best(self) -> list[Hypothesis]:
-        """The hypotheses kept, likeliest first; one for greedy search."""
+        """The hypotheses in the beam, likeliest first; one for greedy search."""
         with native_errors():
             return [_hypothesis(*found) for found in self._stream.n_best]
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the transcriber's state, waiting frames, predictions and predictor states."""
+        """Bytes of the transcriber's state, buffered frames, predictions and predictor states."""
         with native_errors():
             return cast("int", self._stream.state_bytes)
 
     def close(self) -> None:
-        """Drop the state."""
+        """Release the state."""
         with native_errors():
             self._stream.close()
 
@@ -160,15 +151,15 @@ class PackedStream:
 def accept_batch(streams: Sequence[PackedStream], features: NDArray[np.float32]) -> None:
     """Take the next frames of several streams of one model, each as by `PackedStream.accept`.
 
-    The results are the same; the model's weights are read once for all streams, as long as equally many frames wait
-    in each.
+    The results are the same; the model's weights are read once for all streams, if all have the same number of buffered
+    frames.
 
     Args:
         streams: 1 to 8 different ones.
         features: with shape `(N, F, 80)`, finite.
 
     Raises:
-        EdgeSpeechError: the streams or features are not as told, or as `PackedStream.accept`.
+        EdgeSpeechError: the streams or features violate these conditions, or as `PackedStream.accept`.
     """
     features = _checked(features, "(N, F, bands)", "accept_batch")
     if len({id(stream) for stream in streams}) < len(streams):
@@ -197,10 +188,7 @@ def _read_meta(
     told: str, shape: dict[str, int], where: str
 ) -> tuple[ModelConfig, tuple[str, ...], dict[str, str]]:
     """Configuration, word pieces and provenance; the former two agree with the tensors."""
-    try:
-        meta = json.loads(told)
-    except (ValueError, RecursionError) as error:
-        raise bad(where, "meta", told, f"JSON ({error})") from error
+    meta = meta_of(told, where)
     if meta.get("format") != FORMAT:
         raise bad(where, "format", meta.get("format"), FORMAT)
     values = meta.get("config")

@@ -1,8 +1,8 @@
-"""The torch model that computes what the engine computes from a packed model: the slow twin of the whole engine.
+"""A torch model with the engine's arithmetic: the reference implementation of the whole engine.
 
-Every operation rounds as the engine's does and sums add up in its order (`engine/csrc/floats_body.hpp`), so that a
-model whose matrices are codes gives the engine's results bit for bit. Products with matrices of floats are torch's,
-which add up in an order of their own.
+Every operation rounds as in the engine and sums have the same order (`engine/csrc/floats_body.hpp`), so that a model
+whose matrices are codes gives the engine's results bit for bit. Products with matrices of floats are torch's, with
+another order of summation.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from edgespeech.packed.edge_file import Tensor
 from edgespeech.packed.pack import weights_of
 
 _LANES = 16
-"""Sums of floats that the engine keeps at once."""
+"""Number of partial sums of floats in the engine."""
 
 
 def exp(x: Torch) -> Torch:
-    """The exponential for |x| <= 60, beyond which it stands still: 2^n times the series of exp on what remains."""
+    """The exponential, with |x| clipped to 60: 2^n times the series of exp of the remainder."""
     x = x.clamp(-60, 60)
     shifted = x * _f32(1.44269504) + 12582912.0  # 1.5 * 2^23: a small float added to it is rounded
     n = shifted - 12582912.0
@@ -49,7 +49,7 @@ def tanh(x: Torch) -> Torch:
 
 
 def lane_sum(x: Torch) -> Torch:
-    """The sum over the last dimension, which is kept: in 16 lanes, and these in halves."""
+    """The sum over the last dimension, which becomes 1: in 16 lanes, which are then added in halves."""
     padded = nn.functional.pad(x, (0, -x.shape[-1] % _LANES))
     lanes = x.new_zeros(*x.shape[:-1], _LANES)
     for some in torch.split(padded, _LANES, dim=-1):
@@ -61,7 +61,7 @@ def lane_sum(x: Torch) -> Torch:
 
 
 class Norm(nn.Module):
-    """Layer normalisation, called as `torch.nn.LayerNorm` is.
+    """Layer normalisation with the interface of `torch.nn.LayerNorm`.
 
     Args:
         weight: with shape `(1, N)`.
@@ -81,7 +81,9 @@ class Norm(nn.Module):
         width = x.new_tensor(x.shape[-1])
         away = x - lane_sum(x) / width
         variance = lane_sum(away * away) / width + _f32(1e-5)
-        deviation = variance.double().sqrt().float()  # torch's root of a float may be one off in the last bit
+        deviation = (
+            variance.double().sqrt().float()
+        )  # torch's square root of a float may be off by one in the last bit
         return away * (1 / deviation) * self.weight[0] + self.bias[0]
 
 
@@ -96,9 +98,9 @@ class Product(nn.Module):
     """
 
     weight: Torch
-    """With shape `(rows, cols)`: floats, or int8 weights before they are scaled, as float64."""
+    """With shape `(rows, cols)`: floats, or int8 weights before scaling, as float64."""
     scales: Torch
-    """With shape `(rows, groups)`; of no use where `quantised` is false."""
+    """With shape `(rows, groups)`; unused if `quantised` is false."""
     bias: Torch | None
 
     def __init__(self, matrix: Tensor, bias: Torch | None = None) -> None:
@@ -131,7 +133,7 @@ class Product(nn.Module):
 
 
 class Lstm(nn.Module):
-    """An LSTM layer with packed matrices, called as `torch.nn.LSTM` is with `batch_first`.
+    """An LSTM layer with packed matrices and the interface of `torch.nn.LSTM` with `batch_first`.
 
     Args:
         inputs: from the input to the gates i, f, g and o, with shape `(4 H, H)`, and the gates' bias.
@@ -165,11 +167,11 @@ class Lstm(nn.Module):
 
 
 class Mix(nn.Module):
-    """The stateless predictor's convolution as a product, called as `torch.nn.Conv1d` is.
+    """The stateless predictor's convolution as a product, with the interface of `torch.nn.Conv1d`.
 
     Args:
         product: of the labels' embeddings, one after the other, with shape `(J, context * J)`.
-        context: labels that it sees.
+        context: number of labels.
     """
 
     def __init__(self, product: Product, context: int) -> None:
@@ -185,7 +187,7 @@ class Mix(nn.Module):
 
 
 class Simulated(Transducer):
-    """A transducer that joins as the engine does; its layers are exchanged by `simulate`."""
+    """A transducer with the engine's joiner; `simulate` replaces its layers."""
 
     def join(self, encoded: Torch, predicted: Torch) -> Torch:
         """See `Transducer.join`."""
@@ -194,7 +196,7 @@ class Simulated(Transducer):
 
 
 def simulate(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Simulated:
-    """The model that a `.edge` file holds, in evaluation mode, for every search and measurement of `Transducer`.
+    """The model in a `.edge` file as a `Transducer` in evaluation mode.
 
     Args:
         config: the model's shape, the file's `meta["config"]`.
@@ -231,12 +233,12 @@ def simulate(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Simulated:
 def transcriptions(
     twin: Transducer, utterances: Sequence[NDArray[np.float32]], together: int = 32
 ) -> Iterator[Torch]:
-    """What a simulating model makes of each utterance, with shape `(T, J)`.
+    """The transcription of each utterance by a simulated model, with shape `(T, J)`.
 
     Args:
         twin: see `simulate`.
         utterances: features, each with shape `(F, 80)`.
-        together: how many it hears at once, which changes no bit and saves much time.
+        together: batch size, which changes no bit and saves much time.
     """
     for at in range(0, len(utterances), together):
         some = [torch.from_numpy(features) for features in utterances[at : at + together]]
@@ -246,7 +248,7 @@ def transcriptions(
 
 
 def _f32(value: float) -> float:
-    """The float32 next to a constant."""
+    """The float32 nearest to a constant."""
     return float(np.float32(value))
 
 

@@ -1,1 +1,1 @@
-"""Records: one versioned, append-only JSON file a run, with a row an utterance beside it."""
+"""Records: one versioned, append-only JSON file per run, with one row per utterance in a second file."""

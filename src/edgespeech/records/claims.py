@@ -1,9 +1,9 @@
-"""Claims, what was measured of them, and the verdict that follows from the interval.
+"""Claims, their measurements, and verdicts from intervals.
 
-A claim's kind is `paper` (somebody reports it, and the source says where), `target` (a bar of our own) or
-`observation` (a figure without a bar). A verdict never comes from a point: with the whole 95 % interval inside the bar
-a claim is reproduced (a target met), with the whole interval outside it is not reproduced (missed), else it is
-undecided. So a claim that holds exactly at its bar is called reproduced in about 2.5 % of all measurements.
+A claim's kind is `paper` (reported in a paper, which `source` cites), `target` (a bar of this project) or `observation`
+(a figure without a bar). A verdict never depends on a point estimate: with the whole 95 % interval inside the bar a
+claim is reproduced (a target met), with the whole interval outside it is not reproduced (missed), else it is undecided.
+A claim whose true value is exactly at its bar is therefore called reproduced in about 2.5 % of all measurements.
 
 Non-inferiority is a bar with a margin that was stated before measuring: `{direction: at_most, value: 0, margin: 0.005}`
 on a difference of word error rates holds once the upper end of its interval is at most half a point.
@@ -33,7 +33,7 @@ Unit = Literal[
 
 
 class Kind(StrEnum):
-    """What a claim is."""
+    """The kind of a claim."""
 
     PAPER = "paper"
     TARGET = "target"
@@ -41,10 +41,10 @@ class Kind(StrEnum):
 
 
 class Bar(Strict):
-    """Where the true value has to lie.
+    """The range in which the true value must be.
 
     Attributes:
-        direction: of the bar; `below` and `above` leave the value itself out.
+        direction: of the bar; `below` and `above` exclude the value itself.
         value: a number; for `between` the two ends, both of which are inside.
         margin: by how much the bar may be missed, stated before measuring (non-inferiority; for `equal` either way).
     """
@@ -63,7 +63,7 @@ class Bar(Strict):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value that keep the bar, the margin included."""
+        """The lowest and the highest value within the bar, including the margin."""
         if isinstance(self.value, tuple):
             return self.value
         if self.direction == "equal":
@@ -73,7 +73,7 @@ class Bar(Strict):
         return self.value - self.margin, math.inf
 
     def holds(self, low: float, high: float) -> bool | None:
-        """Whether a range of values keeps the bar: as a whole, not at all (False), or in part (None)."""
+        """Whether a range of values is within the bar: entirely (True), not at all (False), or in part (None)."""
         least, most = self.ends
         if self.direction in ("below", "above"):
             inside = least < low and high < most
@@ -85,19 +85,19 @@ class Bar(Strict):
 
 
 class Claim(Strict):
-    """What somebody reports or what we ask for, to stand beside what we measure.
+    """A reported result or a target, to be compared with measurements.
 
     Attributes:
         id: `TECHNIQUE.name`.
         short: the claim in a few words, for lists.
-        text: the claim in our words, one sentence.
+        text: the claim in one sentence of our own.
         kind: see `Kind`.
-        source: paper and section for a `paper` claim, else `own bar` and what it leans on.
-        reported: the reported figure, in `reported_unit` (or in `unit` where that is empty); None: none is reported.
-        unit: of the bar and of what is measured.
-        bar: where the value has to lie; None for an observation.
-        seeds: trainings that a verdict needs; above 1 the interval has to resample them too.
-        exact: counted, not sampled (bytes, parameters, every case of a list): a verdict needs no interval.
+        source: paper and section for a `paper` claim, else `own bar` and its motivation.
+        reported: the reported figure, in `reported_unit` (or in `unit` if that is empty); None: none is reported.
+        unit: of the bar and of the measurement.
+        bar: the range of the value; None for an observation.
+        seeds: number of training runs required for a verdict; above 1 the interval must resample them too.
+        exact: counted, not sampled (bytes, parameters, all cases of a list): a verdict needs no interval.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")
@@ -130,15 +130,16 @@ class Claim(Strict):
 
 
 class Measured(Strict):
-    """One value of a claim, or why there is none.
+    """One measured value of a claim, or the reason why there is none.
 
     Attributes:
-        condition: what it was measured on, as in the table.
+        condition: of the measurement, as in the table.
         value: in the claim's unit.
-        low: lower end of its 95 % interval, `high` the upper one; None where there is no interval.
+        low: lower end of its 95 % interval, `high` the upper one; None if there is no interval.
         n: utterances, chunks or cases.
-        seeds: trainings.
-        resampled: what the interval resamples: `utterances`, `speakers`, `seeds`, `simulations`; empty: not recorded.
+        seeds: number of training runs.
+        resampled: the units that the interval resamples: `utterances`, `speakers`, `seeds`, `simulations`; empty: not
+            recorded.
         not_run: why it was not measured.
     """
 
@@ -163,14 +164,14 @@ class Measured(Strict):
 
 
 class Judgement(NamedTuple):
-    """A verdict with its reason, which is empty where the interval (or the exact value) decides."""
+    """A verdict with its reason, which is empty if the interval (or the exact value) decides."""
 
     verdict: Verdict | None
     reason: str = ""
 
 
 def judge(claim: Claim, measured: Measured) -> Judgement:
-    """What follows from a measurement for a claim; None for an observation that was made."""
+    """The verdict on a claim from a measurement; None for a measured observation."""
     if measured.not_run is not None:
         return Judgement(Verdict.NOT_RUN, measured.not_run)
     if claim.bar is None:
@@ -199,7 +200,7 @@ class Claims:
     """The claims of a technique in the order of its file, found by their ids.
 
     Args:
-        claims: each once.
+        claims: with distinct ids.
         where: the file, for messages.
 
     Raises:
@@ -215,7 +216,7 @@ class Claims:
             self._claims[claim.id] = claim
 
     def __getitem__(self, name: str) -> Claim:
-        """The claim of an id.
+        """The claim with an id.
 
         Raises:
             EdgeSpeechError: there is no such claim.
@@ -231,7 +232,7 @@ class Claims:
         return len(self._claims)
 
     def check_names(self, where: str, content: Any) -> None:
-        """Check every claim that a configuration names under a key `claim`, however deep.
+        """Check all claim ids under a key `claim` at any depth of a configuration.
 
         Raises:
             EdgeSpeechError: one of them is not a claim of this technique.

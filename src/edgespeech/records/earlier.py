@@ -1,9 +1,8 @@
-"""Page records from before there was a schema, read in the shape of today's.
+"""Reading of page records from before there was a schema, converted to the present schema.
 
-They are kept as they are; nothing is added to them. Their rows have a `claim`, a `detail` in words, one number
-`measured` (of a comparison sometimes the end of its interval that was judged) and `n`. Intervals are in `compared`
-where an arm was compared with another, else in the words, as `95 % LOW to HIGH`; there they are rounded. What a record
-does not say stays empty.
+The files are not changed. Their rows have a `claim`, a `detail` in words, one number `measured` (for some comparisons
+the judged end of the interval) and `n`. Intervals are in `compared` if two arms were compared, else in the words, as
+`95 % LOW to HIGH`, where they are rounded. Missing information stays empty.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ DATA_ALONE = {
     "az_execution.accelerator", "az_execution.truth", "compression.arms", "endpointing.dual_wer", "lattices.order",
     "qat.arms", "qat.sensitivity", "sparsification.arms", "sparsification.picture",
 }  # fmt: skip
-"""Once claims, now rows of data: counts of a table's rows, and what is true by construction (a test checks it now)."""
+"""Former claims that are now rows of data: counts of a table's rows, and facts by construction (now in tests)."""
 JUDGED_END = {
     "compression.commands": "low", "compression.tie": "low", "lattices.n_best": "high",
     "lattices.second_pass_better": "high", "lattices.second_pass_n_best": "high",
 }  # fmt: skip
-"""Claims whose `measured` was an end of the interval: it is exact there, and rounded in the words."""
+"""Claims whose `measured` was an end of the interval, which is exact there and rounded in the words."""
 _END = r"(-?(?:[\d.]+(?:e-?\d+)?|inf))"
 _INTERVAL = re.compile(rf"95 % {_END} to {_END}")
 _POINTS = re.compile(rf"{_END} points(?:, 95 %| |$)")
@@ -32,7 +31,7 @@ _COLUMNS = re.compile(
     rf"[:;,]?\s*(?:difference )?(?:{_END} points)?(?:, )?(?:95 % {_END} to {_END}(?: points)?)?"
     r"(?: against the device alone)?(?:: (?:better|worse|tie))?$"
 )
-"""The end of a detail that has columns of its own: a difference, its interval and its verdict."""
+"""The end of a detail for which tables have columns: a difference, its interval and its verdict."""
 _ACCEPTED = re.compile(rf"{_END} % accepted against {_END} %")
 _SEEDS = re.compile(r"(\d+) seed\(s\)")
 _OWN = {"claim", "detail", "measured", "n", "skipped", "low"}
@@ -50,10 +49,10 @@ def current_names(value: Any) -> Any:
 
 
 def converted(content: Mapping[str, Any], technique: str, claims: Claims, where: str) -> dict[str, Any]:
-    """An earlier record in the shape of `edgespeech.records.pages.PageRecord`.
+    """Convert an earlier record to the fields of `edgespeech.records.pages.PageRecord`.
 
     Args:
-        content: as it is in its file.
+        content: of its file.
         technique: its folder's name.
         claims: the technique's.
         where: the file, for messages.
@@ -98,7 +97,7 @@ def converted(content: Mapping[str, Any], technique: str, claims: Claims, where:
 def _rows(
     row: Mapping[str, Any], name: str, claims: Claims, data: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """A row for its claim; of an oracle's change there are two claims, in points and relative."""
+    """The row of a claim; a change of the oracle error rate belongs to two claims, in points and relative."""
     yield {"claim": name, "measured": _measured(row, claims[name]), "data": data}
     if name == "lattices.oracle" and "skipped" not in row:
         gain = "lattices.oracle_gain"
@@ -106,7 +105,7 @@ def _rows(
 
 
 def _measured(row: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
-    """What an earlier row says of a claim, in the claim's unit."""
+    """The measured value in an earlier row, in the claim's unit."""
     detail = " ".join(row.get("detail", "").split())
     found: dict[str, Any] = {"condition": _condition(detail), "n": row.get("n", 0)}
     if "skipped" in row:
@@ -133,5 +132,5 @@ def _measured(row: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
 
 
 def _condition(detail: str) -> str:
-    """The detail without what has a column of its own."""
+    """The detail without the parts that have their own columns."""
     return re.sub(r",\s*$", "", _SEEDS.sub("", _COLUMNS.sub("", detail))).strip()

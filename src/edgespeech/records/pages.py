@@ -1,6 +1,6 @@
-"""A page's record: what one measurement of a technique says, as one JSON file under `results/TECHNIQUE/`.
+"""A page's record: one measurement of a technique, as one JSON file under `results/TECHNIQUE/`.
 
-Like the record of a run it is versioned, validated, written once and never again, and holds no path, host or person.
+Like the record of a run it is versioned, validated, append-only, and has no path, host or person.
 Records from before there was a schema are read as `schema_version` 0, see `edgespeech.records.earlier`.
 """
 
@@ -27,7 +27,7 @@ UNHASHED = "made before code hashes were recorded"
 
 
 class Machine(Strict):
-    """Where it was measured, without a name."""
+    """The machine of a measurement, without its name."""
 
     cpu_model: str
     cores: int = Field(ge=1)
@@ -39,9 +39,9 @@ class PageRow(Strict):
     """A measured claim with the data behind it, or data alone.
 
     Attributes:
-        claim: the claim's id; None for a row that only holds data for tables and plots.
-        measured: of the claim; None for a row of data.
-        data: what tables and plots are made of, by name.
+        claim: the claim's id; None for a row that only has data for tables and plots.
+        measured: value of the claim; None for a row of data.
+        data: for tables and plots, by name.
     """
 
     claim: str | None = None
@@ -56,7 +56,7 @@ class PageRow(Strict):
 
 
 class NotRun(Strict):
-    """A part of the measurement that could not run at all, and why."""
+    """A part of the measurement that could not run at all, and the reason."""
 
     part: str
     reason: str
@@ -69,8 +69,8 @@ class PageRecord(Strict):
         schema_version: 1; 0 for a record from before there was a schema.
         technique: the folder's name in `replication/`.
         created: UTC, ISO 8601, whole seconds, ending in `Z`.
-        profile: `quick` or `full`; None where an earlier record does not say.
-        utterances: of each corpus by its name; None where an earlier record does not say.
+        profile: `quick` or `full`; None in an earlier record that does not state it.
+        utterances: number of each corpus by its name; None in an earlier record that does not state it.
         code_sha256: of the code that measured (`edgespeech.records.code`); None in an earlier record.
         manifests: sha256 of each manifest that was read, by the corpus's name.
         models: sha256 of each model's file that was measured, by its name.
@@ -79,7 +79,8 @@ class PageRecord(Strict):
         config: the technique's whole configuration.
         rows: in the order in which they were measured.
         not_run: parts that could not run.
-        rescored: the record whose transcripts were scored again, its other rows repeated; None: measured anew.
+        rescored: the record whose transcripts were scored again and whose other rows are repeated; None: a new
+            measurement.
     """
 
     schema_version: Literal[0, 1] = 1
@@ -110,11 +111,11 @@ class PageRecord(Strict):
 
     @property
     def stem(self) -> str:
-        """File name without its ending."""
+        """File name without its suffix."""
         return self.created.replace(":", "").replace("-", "")
 
     def view(self) -> dict[str, Any]:
-        """The record as tables and plots get it: `config`, and `rows` with `claim`, `detail`, `measured`, `n`,
+        """The record for tables and plots: `config`, and `rows` with `claim`, `detail`, `measured`, `n`,
         `skipped` and the data, flat.
         """
         flat = []
@@ -149,11 +150,11 @@ class PageRecord(Strict):
         return sorted(found, key=lambda one: order[one[0]])
 
     def stale(self, code_sha256: str, config: Mapping[str, Any]) -> str | None:
-        """Why the record may not be what would be measured now, or None.
+        """Why the record may differ from a measurement by the present code, or None.
 
         Args:
-            code_sha256: of the code that measures now.
-            config: the technique's configuration now.
+            code_sha256: of the present measuring code.
+            config: the technique's present configuration.
         """
         if self.code_sha256 is None:
             return UNHASHED
@@ -166,13 +167,13 @@ class PageRecord(Strict):
 
 
 def write_page(record: PageRecord, folder: Path) -> Path:
-    """Write a record, which no later one replaces.
+    """Write a record, which is never replaced.
 
     Returns:
         Its file.
 
     Raises:
-        EdgeSpeechError: there is a record of that second with another content, or it cannot be written.
+        EdgeSpeechError: there is a different record of the same second, or it cannot be written.
     """
     path = folder / f"{record.stem}.json"
     text = json.dumps(plain(record.model_dump(mode="json")), indent=1, allow_nan=False, ensure_ascii=False)
@@ -217,7 +218,7 @@ def load_page(path: Path, claims: Claims) -> PageRecord:
 
 
 def newest(folder: Path, claims: Claims) -> PageRecord | None:
-    """The newest record of a technique, or None where there is none.
+    """The newest record of a technique, or None if there is none.
 
     Raises:
         EdgeSpeechError: as `load_page`.
@@ -227,16 +228,16 @@ def newest(folder: Path, claims: Claims) -> PageRecord | None:
 
 
 def row_of(told: Mapping[str, Any], where: str) -> PageRow | NotRun:
-    """A check's row as the record has it.
+    """Convert a check's row to a record's.
 
     Args:
         told: `claim` with `measured` and `n`, or `skipped` and the reason; perhaps `detail` (the condition), `low` and
-            `high`, `seeds`, `resampled`; and whatever tables need, by name. Without `claim` a row of data, or with
+            `high`, `seeds`, `resampled`; and data for tables, by name. Without `claim` it is a row of data, or with
             `part` and `skipped` a part that could not run.
         where: the check, for messages.
 
     Raises:
-        EdgeSpeechError: a value is missing, or is none.
+        EdgeSpeechError: a value is missing or not valid.
     """
     rest = dict(told)
     if "part" in rest:

@@ -1,4 +1,4 @@
-"""Where a record comes from: commit, versions, processor, load. Never a host name, a user name or a path."""
+"""Provenance of a record: commit, versions, processor, load. Never a host name, a user name or a path."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from packaging.utils import canonicalize_name
 from edgespeech.contracts import RECOGNISER_GROUP
 
 NOT_MEASURING = frozenset({"dev", "pipeline", "report"})
-"""Extras whose packages can change no figure."""
+"""Extras whose packages cannot change a figure."""
 
 
 def git_state(root: Path | None) -> tuple[str, bool]:
     """The commit of the checkout at `root` and whether tracked or new files differ from it.
 
-    Records and hypotheses (`results/`) do not count: writing one must not make the next one dirty. Outside a
-    checkout, below the top folder of a repository, and without a checkout (`root` is None), the commit is `unknown` and
-    the state dirty.
+    Records and hypotheses (`results/`) are ignored: writing one must not make the next one dirty. Outside a checkout,
+    below the top folder of a repository, and without a checkout (`root` is None), the commit is `unknown` and the state
+    dirty.
     """
     if root is None:
         return "unknown", True
@@ -33,7 +33,7 @@ def git_state(root: Path | None) -> tuple[str, bool]:
         ).stdout
 
     try:
-        # A copy without history that lies in somebody else's repository has that one's commits.
+        # A copy without history inside another repository would report that repository's commits.
         if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():
             return "unknown", True
         commit = git("rev-parse", "HEAD").strip()
@@ -44,10 +44,10 @@ def git_state(root: Path | None) -> tuple[str, bool]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that bring recognisers, and of all that these require, sorted by name.
+    """Versions of the packages that provide recognisers, and of all their requirements, sorted by name.
 
-    A new engine needs no edit here: it stands among the requirements of the package whose recogniser uses it.
-    Packages that are required but not installed are left out, and so is what only `NOT_MEASURING` extras need.
+    A new engine needs no edit here: it is among the requirements of the package whose recogniser uses it. Packages that
+    are required but not installed are left out, and so are requirements of `NOT_MEASURING` extras alone.
     """
     found: dict[str, str] = {}
     roots = {
@@ -79,7 +79,7 @@ def package_versions() -> dict[str, str]:
 
 
 def processor() -> tuple[str, list[str]]:
-    """Model name and feature flags of the processor; flags are empty where the system does not tell."""
+    """Model name and feature flags of the processor; flags are empty if the system does not provide them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -98,5 +98,5 @@ def load_average() -> float:
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,10 @@
-"""The record: what one run says, as one JSON file with its per-utterance rows in a `.hyps.jsonl` beside it.
+"""Records of runs: one JSON file per run, with its per-utterance rows in a `.hyps.jsonl` file beside it.
 
-Published rows are kept compressed, with `.xz` behind their file's name, in far fewer bytes. The hash in the record is
-that of the rows themselves.
+Published rows are compressed, with the additional suffix `.xz`. The hash in the record is that of the uncompressed
+rows.
 
-Everything that is published is rendered from records, so a record says what was measured, on what, how, with
-which versions and on which kind of machine, and never who or where (measurement definitions, section 7).
+Everything that is published is rendered from records, so a record states what was measured, on what, how, with which
+versions and on which kind of machine, but never by whom or where (measurement definitions, section 7).
 Infinity is written "inf".
 """
 
@@ -81,9 +81,9 @@ __all__ = [
 ]
 
 PACKED = ".xz"
-"""Behind the name of a rows' file that is compressed."""
+"""Suffix of a compressed file of rows."""
 MAX_ROWS_BYTES = 512 << 20
-"""Of a record or its rows, unpacked; the largest published are some megabytes."""
+"""Maximum size of a record or its rows, uncompressed; the largest published are some megabytes."""
 HOST_KEYS = frozenset({"host", "hostname", "node", "fqdn", "user", "username", "login", "home", "ip", "mac"})
 _PATH = re.compile(
     r"(?:(?<=[\s\"'`(<\[{=,;|])|(?<=\w:)|^)(?:file://)?(?:[A-Za-z]:\\|~/|/[\w.@+~-]+/)[^\s\"'`,;)>\]}:]*"
@@ -98,13 +98,13 @@ class Record(Strict):
     Attributes:
         run_id: see `make_run_id`.
         created: UTC, ISO 8601, whole seconds, ending in `Z`.
-        reason: why it failed or was skipped; None when it passed.
-        endpointing: what ends an utterance, in words; printed below the tables.
+        reason: why it failed or was skipped; None if it passed.
+        endpointing: description of the end-pointing rule; printed below the tables.
         cloud_speedup: measured server compute is divided by this in every replay.
         config_sha256: of the run's whole configuration.
         accuracy: by normaliser name.
-        acceptance: command acceptance rate, where the corpus has intents.
-        latency: figures on the device's side that no network changes, by their key in the metric registry.
+        acceptance: command acceptance rate, if the corpus has intents.
+        latency: figures of the device that do not depend on the network, by their key in the metric registry.
         networks: by profile name.
         utterances_file: name of the rows' file beside this one, and its hash; `write_record` fills both.
     """
@@ -147,17 +147,17 @@ class Record(Strict):
 
     @property
     def stem(self) -> str:
-        """File name without its ending."""
+        """File name without its suffix."""
         parts = (self.system.name, self.corpus.name, self.condition.label)
         safe = [re.sub(r"[^\w+-]+", "_", part).replace("_+_", "+") for part in parts]
         return ".".join([*safe, self.run_id])
 
 
 def guard(content: object) -> None:
-    """Refuse what would tell where or by whom something was measured.
+    """Refuse content that reveals where or by whom something was measured.
 
     Raises:
-        ValueError: a key looks like a host or a person, or a string holds an absolute path.
+        ValueError: a key looks like a host or a person, or a string has an absolute path.
     """
     for where, value in _strings(content):
         if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
@@ -168,7 +168,7 @@ def guard(content: object) -> None:
 
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part, so that a message may enter a record."""
-    for _ in range(10):  # what is left may look like a path again
+    for _ in range(10):  # the rest may look like a path again
         if _PATH.search(text) is None:
             return text
         text = _PATH.sub(lambda found: re.split(r"[\\/]", found[0].rstrip("\\/"))[-1] or "...", text)
@@ -176,7 +176,7 @@ def without_paths(text: str) -> str:
 
 
 def sha256_json(value: object) -> str:
-    """Hash of a JSON-serialisable value (infinity allowed), the same whatever the order of its keys."""
+    """Hash of a JSON-serialisable value (infinity allowed), independent of the order of keys."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -195,7 +195,7 @@ def make_run_id(
 ) -> str:
     """Twelve hex digits over everything that identifies a run, its time included: no two runs share one.
 
-    `nonce` tells equal runs of one second apart.
+    `nonce` distinguishes equal runs within one second.
     """
     return sha256_json(
         {
@@ -213,18 +213,18 @@ def make_run_id(
 
 
 def write_record(record: Record, rows: Sequence[Row], folder: Path) -> Path:
-    """Write a record and its rows; the rows first, so that a record never names a file that is not there.
+    """Write a record and its rows; the rows first, so that a record never names a missing file.
 
     Args:
         record: without `utterances_file` and `utterances_sha256`, which are filled in here.
         rows: one per utterance run, in the manifest's order; empty for a run that never started.
-        folder: made when it is missing.
+        folder: created if missing.
 
     Returns:
         The record's file.
 
     Raises:
-        EdgeSpeechError: a row is missing or double, or the file exists with another content.
+        EdgeSpeechError: a row is missing or repeated, or the file exists with another content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.stem}.json"
@@ -244,7 +244,7 @@ def write_record(record: Record, rows: Sequence[Row], folder: Path) -> Path:
 
 
 def load_record(path: Path) -> Record:
-    """One record, validated; its rows' file is checked against the hash.
+    """Load and validate one record; its file of rows is checked against the hash.
 
     Raises:
         EdgeSpeechError: not readable, not JSON, not of this schema, or the rows are missing or changed.
@@ -261,14 +261,14 @@ def load_record(path: Path) -> Record:
 
 
 def publish_record(path: Path, folder: Path) -> None:
-    """Copy a record after its rows, which are compressed.
+    """Copy a record into the published ones, with compressed rows.
 
     Args:
         path: the record's file.
-        folder: where published records are.
+        folder: of the published records.
 
     Raises:
-        EdgeSpeechError: as `load_record`, or it is there already with another content.
+        EdgeSpeechError: as `load_record`, or it exists already with another content.
     """
     record = load_record(path)
     if (name := record.utterances_file) is not None:
@@ -281,10 +281,10 @@ def publish_record(path: Path, folder: Path) -> None:
 
 
 def load_records(folder: Path) -> list[Record]:
-    """Every record (`*.json`) of a folder, by file name. A missing folder holds none.
+    """Every record (`*.json`) of a folder, by file name; none if the folder is missing.
 
     Raises:
-        EdgeSpeechError: as `load_record`, for the first file that is not right, or two records of one run id.
+        EdgeSpeechError: as `load_record`, for the first invalid file, or two records with the same run id.
     """
     records: dict[str, Record] = {}
     for path in visible(folder, "*.json"):
@@ -298,7 +298,7 @@ def load_records(folder: Path) -> list[Record]:
 
 
 def load_rows(folder: Path, record: Record) -> list[Row]:
-    """The per-utterance rows of a record that lies in `folder`; empty when it has none.
+    """The per-utterance rows of a record in `folder`; empty if it has none.
 
     Raises:
         EdgeSpeechError: the file is missing, or a line is not a row.
@@ -310,7 +310,7 @@ def load_rows(folder: Path, record: Record) -> list[Row]:
 
 
 def _rows_read(folder: Path, name: str) -> str:
-    """What a rows' file holds, compressed or not."""
+    """The content of a file of rows, compressed or not."""
     plain, packed = folder / name, folder / f"{name}{PACKED}"
     if plain.is_file():
         return _read(plain)
@@ -327,7 +327,7 @@ def _rows_read(folder: Path, name: str) -> str:
 
 
 def _rows_text(path: Path, record: Record, rows: Sequence[Row]) -> str:
-    """The rows as JSON lines, times to the microsecond (no clock here is better), once they are in order."""
+    """The rows as JSON lines in order, with times rounded to the microsecond, the resolution of the clocks."""
     if record.status == "passed" and len(rows) != record.corpus.n_utterances:
         raise bad(path.name, "rows", len(rows), f"one for each of {record.corpus.n_utterances} utterances")
     lines = []
@@ -343,7 +343,7 @@ def _rows_text(path: Path, record: Record, rows: Sequence[Row]) -> str:
 
 
 def plain(value: Any, digits: int | None = None) -> Any:
-    """JSON without infinities, which it has no word for, and with floats rounded if asked."""
+    """Replace infinities, which JSON cannot represent, by text, and round floats if requested."""
     if isinstance(value, float):
         if math.isinf(value):
             return "inf" if value > 0 else "-inf"
@@ -356,7 +356,7 @@ def plain(value: Any, digits: int | None = None) -> Any:
 
 
 def _strings(value: object, where: str = "record") -> Iterator[tuple[str, str]]:
-    """Every key and string value below `value`, with where it is."""
+    """Every key and string value below `value`, with its path."""
     if isinstance(value, str):
         yield where, value
     items: Iterable[tuple[object, object]] = ()
@@ -371,10 +371,10 @@ def _strings(value: object, where: str = "record") -> Iterator[tuple[str, str]]:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a file that no later one replaces.
+    """Write a file that is never replaced.
 
     Raises:
-        EdgeSpeechError: it is there with another content, or cannot be written.
+        EdgeSpeechError: it exists with another content, or cannot be written.
     """
     if path.exists():
         if _read(path) != text:

@@ -1,7 +1,7 @@
-"""One utterance as one line of `hyps.jsonl`, and back: what was said and what it cost, never a time of day.
+"""The trace of one utterance as one line of `hyps.jsonl`, and back: events and costs, never times of day.
 
-Times are kept to the microsecond. Every figure of a record is derived from traces that went through these rows,
-so that replaying the stored rows gives the record's figures again, over these networks or others.
+Times are rounded to the microsecond. Every figure of a record is derived from traces that were converted to rows and
+back, so that replaying the stored rows gives the record's figures again, over these networks or others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DIGITS = 6
 
 
 def trace_to_row(trace: Trace) -> dict[str, Any]:
-    """The JSON form of a trace: `events`, `sent`, `timing` and, where there is a far side, `remote`."""
+    """The JSON form of a trace: `events`, `sent`, `timing` and, if there is a server, `remote`."""
     row: dict[str, Any] = {
         "duration_s": round(trace.duration_s, _DIGITS),
         "timing": {
@@ -52,7 +52,7 @@ def trace_to_row(trace: Trace) -> dict[str, Any]:
 
 
 def trace_from_row(utterance_id: str, row: dict[str, Any]) -> Trace:
-    """The trace of a row that `trace_to_row` made."""
+    """The trace of a row from `trace_to_row`."""
     timing = row["timing"]
     said = [(item["chunk"], _event_from_row(item)) for item in row["events"]]
     sent = [(index, Event(kind=EventKind.SENT, n_bytes=n_bytes)) for index, n_bytes in row["sent"]]

@@ -1,4 +1,4 @@
-"""The parts of a record and of its rows: validated, frozen, an unknown field is an error.
+"""The parts of a record and of its rows: validated and frozen; an unknown field is an error.
 
 Durations are seconds, sizes are bytes; figures carry their unit. NaN is refused.
 """
@@ -25,7 +25,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Band = Literal["telephone"]
-"""What a channel leaves of audio; `telephone`: 300 Hz to 3.4 kHz, in 8 bit mu-law at 8 kHz."""
+"""The frequency band of a channel; `telephone`: 300 Hz to 3.4 kHz, in 8 bit mu-law at 8 kHz."""
 
 
 class Strict(BaseModel):
@@ -35,15 +35,15 @@ class Strict(BaseModel):
 
 
 class Figure(Strict):
-    """One number with what is needed to believe it.
+    """One number with its unit, sample size, interval and definition.
 
     Attributes:
         value: the number; infinite when the quantity is unbounded (no result within any time).
         unit: e.g. `ratio`, `s`, `ms`, `bytes`, `wpm`.
-        n: how many values it is computed from (utterances, words or chunks, as the definition says).
-        used_share: share of the values that could be used, 0 to 1.
-        low: lower end of the 95 % interval, `high` the upper end; None where no interval applies.
-        method: how the interval came about, e.g. `bootstrap over speakers, 2000 resamples`, or empty.
+        n: number of values it is computed from (utterances, words or chunks, see its definition).
+        used_share: share of usable values, 0 to 1.
+        low: lower end of the 95 % interval, `high` the upper end; None if no interval applies.
+        method: of the interval, e.g. `bootstrap over speakers, 2000 resamples`, or empty.
         definition: id of the metric in the registry.
     """
 
@@ -66,7 +66,7 @@ class Figure(Strict):
 
 
 class SystemRow(Strict):
-    """What ran: the recogniser's own `SystemInfo`. A skipped system was never loaded and may know less."""
+    """The system: the recogniser's own `SystemInfo`. Fields may be empty for a skipped system."""
 
     name: str
     kind: Kind
@@ -87,17 +87,17 @@ class Subset(Strict):
 
 
 class CorpusRow(Strict):
-    """What it ran on.
+    """The corpus of a run.
 
     Attributes:
         name: corpus or split.
-        manifest_sha256: of the whole manifest (`Manifest.identity`), also for a subset; None when there was no data.
+        manifest_sha256: of the whole manifest (`Manifest.identity`), also for a subset; None without data (skipped).
         n_utterances: utterances run; `n_failed` of them have no result and score as full deletions.
-        audio_s: audio of the utterances run.
+        audio_s: duration of the utterances run.
         ref_words: reference words, whitespace-separated, before any normaliser.
         subset: the selection, or None for every utterance.
-        resampling: the unit over which the intervals resample.
-        notes: what a reader of its row must know (footnotes).
+        resampling: the unit of the bootstrap.
+        notes: footnotes for its row.
     """
 
     name: str
@@ -112,12 +112,12 @@ class CorpusRow(Strict):
 
 
 class Condition(Strict):
-    """What was done to the audio, and what the request brought along.
+    """The acoustic condition, and whether requests had context phrases.
 
     Attributes:
         noise: mixed in at `snr_db`, as `snr_rule` defines that.
-        band: what a channel then left of it; None for all.
-        context: whether the request had phrases that are likely to be said.
+        band: the frequency band of a channel applied after that; None: unlimited.
+        context: whether requests had likely phrases.
     """
 
     noise: str | None = None
@@ -134,26 +134,26 @@ class Condition(Strict):
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was done to the audio."""
+        """Whether the audio is unchanged."""
         return self.noise is None and self.band is None
 
     @property
     def label(self) -> str:
-        """As in the tables: `clean`, `kitchen 6 dB`, `telephone`, `kitchen 6 dB, telephone`, `+ context` behind it."""
+        """For tables: `clean`, `kitchen 6 dB`, `telephone`, `kitchen 6 dB, telephone`, perhaps with `+ context`."""
         sounds = [] if self.noise is None else [f"{self.noise} {self.snr_db:g} dB"]
         sound = ", ".join([*sounds, *([self.band] if self.band else [])]) or "clean"
         return sound + (" + context" if self.context else "")
 
 
 class Provenance(Strict):
-    """With what it was measured. No host, no user, no path.
+    """The code and machine of a measurement. No host, no user, no path.
 
     Attributes:
         commit: of this repository, and `dirty` if the working tree differed from it.
         versions: package to version.
-        load_average_before: one-minute load average before the run, None where the machine does not tell.
-        concurrent_jobs: how many measurements ran at once on this machine, this one included.
-        wall_s: how long the whole run took.
+        load_average_before: one-minute load average before the run, None if the machine does not provide it.
+        concurrent_jobs: number of simultaneous measurements on this machine, including this one.
+        wall_s: duration of the whole run.
     """
 
     commit: str
@@ -174,7 +174,7 @@ class AccuracyRow(Strict):
     """Word errors under one normaliser, over the whole corpus.
 
     Attributes:
-        further: figures of other metrics that compare words, by their key in the metric registry.
+        further: figures of other metrics of words, by their key in the metric registry.
     """
 
     normaliser_version: str
@@ -195,7 +195,7 @@ class NetworkRow(Strict):
     """The run replayed over one network.
 
     Attributes:
-        profile_sha256: hash of the profile's parameters, so that two networks of one name are told apart.
+        profile_sha256: hash of the profile's parameters, which distinguishes networks of the same name.
         latency: figures by their key in the metric registry.
         up_bytes: mean bytes on the wire per utterance, framing included; `down_bytes` likewise.
         available: share of utterances with a result.
@@ -209,7 +209,7 @@ class NetworkRow(Strict):
 
 
 class UplinkRow(Strict):
-    """What sending the audio costs in each codec: payload bytes over all utterances run, without framing."""
+    """Payload bytes of the audio in each codec, over all utterances run, without framing."""
 
     pcm_bytes: Count
     flac_bytes: Count
@@ -217,16 +217,16 @@ class UplinkRow(Strict):
 
 
 class MemoryRow(Strict):
-    """Memory of a process that did only this run.
+    """Memory of a process for this run alone.
 
     Attributes:
         rss_before_load_bytes: resident set before the recogniser was loaded.
         peak_rss_bytes: highest resident set during the run.
         added_rss_bytes: the difference of the two; what the tables show.
         helpers_peak_rss_bytes: highest sum over helper processes (a server); None without helpers.
-        state_bytes: most bytes of state that one stream held, None when the recogniser does not say.
-        resident_weight_bytes: bytes of weights held while running, None when the recogniser does not say.
-        n_utterances: how many utterances the process ran.
+        state_bytes: maximum size of a stream's state, None if the recogniser does not report it.
+        resident_weight_bytes: bytes of weights in memory while running, None if the recogniser does not report it.
+        n_utterances: number of utterances run by the process.
     """
 
     rss_before_load_bytes: Count
@@ -249,8 +249,8 @@ class EventRow(Strict):
 
 
 class NetworkTiming(Strict):
-    """What one utterance took over one network; `upl_s` counts from the end of speech. `note` says why the device's
-    own result stands where a second pass might have replaced it.
+    """Times of one utterance over one network; `upl_s` counts from the end of speech. `note` is the reason why the
+    device's own result was final although there was a second pass.
     """
 
     upl_s: Number | None = None
@@ -261,7 +261,7 @@ class NetworkTiming(Strict):
 
 
 class Timing(Strict):
-    """The clocks of one utterance: compute per chunk on the device, and what each network made of it."""
+    """The times of one utterance: compute per chunk on the device, and times over each network."""
 
     compute_s: tuple[float, ...]
     networks: Mapping[str, NetworkTiming] = {}
@@ -275,13 +275,13 @@ class Row(Strict):
         speaker: the unit of the paired bootstrap, None when unknown.
         duration_s: audio; `eos_s` the end of speech, None when unknown.
         events: stamped over `events_network`.
-        timing: None when the hypothesis does not come from a measured run. A network that is not in it makes
-            no difference: its times are those over `events_network`.
-        trace: what replays over any network (see `rows`), None where no network makes a difference.
-        intent: what the grammar made of the hypothesis, with its `slots`; None when it made nothing of it.
-        accepted: intent and every labelled slot value exactly right; None when the corpus has no intents.
+        timing: None if the hypothesis is not from a measured run. A network that is missing here has the same times as
+            `events_network`.
+        trace: for replays over any network (see `rows`), None if the network makes no difference.
+        intent: parsed by the grammar from the hypothesis, with its `slots`; None if it was not accepted.
+        accepted: whether intent and every labelled slot value are correct; None if the corpus has no intents.
         failure: why there is no result, or None.
-        fields: what else the manifest says of the utterance: its gender, split and kind, and fields of other tools.
+        fields: other fields of the utterance in the manifest: gender, split and kind, and fields of other tools.
     """
 
     id: str

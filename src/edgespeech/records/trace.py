@@ -1,7 +1,7 @@
-"""What one utterance left behind: the trace of compute, and the timelines replayed from it.
+"""Traces of utterances, and timelines replayed from them.
 
-A trace holds only what was measured (compute) and what was said (events, bytes). Times of day never enter it, so
-one trace replays over any network, and the same trace always gives the same timeline.
+A trace has only measured compute times, events and bytes. It has no times of day, so one trace can be replayed over any
+network, and the same trace always gives the same timeline.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """One utterance as it was measured.
+    """The measurement of one utterance.
 
     Attributes:
         utterance_id: the manifest's id.
         duration_s: length of the audio.
         chunks: every `accept`, then `finish`.
-        events: (index into `chunks`, event), in the order they were said.
-        remote: the far side's part, if there is one.
-        state_bytes: bytes of state of the stream, if it says.
-        failure: why the utterance has no result (raised, hung, died, never finalised), or None. What was said before
-            the failure is kept in `events`, but the utterance scores as full deletions and unbounded latency.
+        events: (index into `chunks`, event), in order.
+        remote: the server's part, if there is one.
+        state_bytes: size of the stream's state, if reported.
+        failure: why the utterance has no result (raised, hung, died, never finalised), or None. Events before the
+            failure are in `events`, but the utterance scores as full deletions and unbounded latency.
     """
 
     utterance_id: str
@@ -71,16 +71,16 @@ def result_of(events: Iterable[Event]) -> Event | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamped:
-    """An event with the time at which the device (and so the user) has it.
+    """An event with the time at which it is available on the device.
 
     Attributes:
-        event: what was said.
-        t_s: when, in audio time.
+        event: of the recogniser.
+        t_s: its time, in audio time.
         chunk: index of the chunk that caused it.
-        remote: True when it came over the link; of a final, also when its words did.
-        parts: how `t_s` comes about; the values add up to it: `listening` (audio time until the causing chunk was
+        remote: True if it came over the link; for a final, also if its words did.
+        parts: components of `t_s`, which add up to it: `listening` (audio time until the causing chunk was
             complete), `backlog` (earlier chunks still being computed), `compute` (this chunk on the device),
-            `uplink`, `queue` (far side busy with earlier messages), `server`, `downlink`.
+            `uplink`, `queue` (server busy with earlier messages), `server`, `downlink`.
     """
 
     event: Event
@@ -95,12 +95,12 @@ class Timeline:
     """A trace replayed over one network.
 
     Attributes:
-        trace: what was replayed.
+        trace: that was replayed.
         network: the profile's name.
         events: every event, by time. An event whose message never arrives (no network) is absent.
         up_bytes: bytes on the wire upwards, framing included; `down_bytes` likewise.
         failure: the trace's failure, or `no result over <network>`, or None.
-        note: why the device's own result stands where the far side might have replaced it; else None.
+        note: why the device's own result was final although the server might have replaced it; else None.
     """
 
     trace: Trace

@@ -1,7 +1,7 @@
-"""What a measurement reads: manifests, utterances and models note themselves while somebody listens.
+"""Registration of the manifests, utterances and models that a measurement reads.
 
-A page measures many things by many functions; so that its record names every corpus and every model, what loads these
-notes it here. Nothing is noted outside of `noting`.
+A page's measurements are spread over many functions; so that its record names every corpus and every model, their
+loaders register them here. Outside of `noting` nothing is registered.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 @dataclass(kw_only=True, slots=True)
 class Used:
-    """What was read.
+    """The files read.
 
     Attributes:
         manifests: sha256 by the corpus's name.
         models: sha256 by the file's name.
-        whole: utterances of each manifest; `chosen`: of the largest subset of it that was asked for.
+        whole: number of utterances of each manifest; `chosen`: of the largest subset used.
     """
 
     manifests: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Used:
 
     @property
     def utterances(self) -> dict[str, int]:
-        """Of each corpus: of the largest subset, or all where none was asked for."""
+        """Number of utterances of each corpus: of the largest subset, or all without subsets."""
         return {name: self.chosen.get(name, count) for name, count in self.whole.items()}
 
 
@@ -38,7 +38,7 @@ _USED: ContextVar[Used | None] = ContextVar("used", default=None)
 
 @contextmanager
 def noting() -> Iterator[Used]:
-    """Note what is read in this block, by this thread."""
+    """Register what this thread reads in this block."""
     token = _USED.set(used := Used())
     try:
         yield used
@@ -47,19 +47,19 @@ def noting() -> Iterator[Used]:
 
 
 def note_manifest(name: str, sha256: str, utterances: int) -> None:
-    """A manifest was read."""
+    """Register a manifest."""
     if (used := _USED.get()) is not None:
         used.manifests[name] = sha256
         used.whole[name] = utterances
 
 
 def note_subset(name: str, utterances: int) -> None:
-    """So many of a manifest's utterances were chosen."""
+    """Register the size of a subset of a manifest."""
     if (used := _USED.get()) is not None:
         used.chosen[name] = max(utterances, used.chosen.get(name, 0))
 
 
 def note_model(name: str, sha256: Callable[[], str]) -> None:
-    """A model's file was read; it is hashed only while somebody listens."""
+    """Register a model's file; it is hashed only within `noting`."""
     if (used := _USED.get()) is not None:
         used.models[name] = sha256()

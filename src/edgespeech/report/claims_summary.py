@@ -1,12 +1,11 @@
-"""All claims of all techniques in a few lines: how many hold, how many do not, and which."""
+"""A summary of all claims of all techniques by verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from edgespeech.contracts import Verdict
-from edgespeech.records.claims import Claims, Kind
-from edgespeech.records.pages import PageRecord
+from edgespeech.records.claims import Kind
 from edgespeech.report.page import Judged
 
 _MIXED = "mixed"
@@ -15,19 +14,8 @@ _PAPER = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.UNDECIDED, _MIXED,
 _TARGET = (Verdict.MET, Verdict.MISSED, Verdict.UNDECIDED, _MIXED, Verdict.NOT_RUN)
 
 
-def judged_claims(claims: Claims, record: PageRecord | None) -> list[Judged]:
-    """A technique's claims with what its record says of each; without a record none was run."""
-    if record is None:
-        return [Judged(claim, ()) for claim in claims]
-    rows = record.judged(claims)
-    return [
-        Judged(claim, tuple((measured, found) for name, measured, found in rows if name == claim.id))
-        for claim in claims
-    ]
-
-
 def claims_summary(techniques: Mapping[str, Sequence[Judged]]) -> str:
-    """Markdown: one line for what papers report, with the claims by verdict, and one for our own targets.
+    """Markdown: one line for the claims of papers, with the claims by verdict, and one for our own targets.
 
     Args:
         techniques: the judged claims of each technique, by its name.
@@ -58,7 +46,7 @@ def _verdict(one: Judged) -> str:
 
 
 def _counts(found: Sequence[tuple[str, Judged]], order: Sequence[str]) -> str:
-    """`2 reproduced, 0 not reproduced, 5 undecided`: the first three always, the others where there are some."""
+    """`2 reproduced, 0 not reproduced, 5 undecided`: the first three always, the others if there are any."""
     verdicts = [_verdict(one) for _, one in found]
     counted = [(verdicts.count(verdict), str(verdict)) for verdict in order]
     return ", ".join(f"{n} {name}" for i, (n, name) in enumerate(counted) if n or i < 3)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgespeech.metrics.statistics import quantile
 from edgespeech.records.records import Figure, Record, load_rows
@@ -29,9 +29,9 @@ def all_plots(
     """Every plot that the records have data for: name to SVG.
 
     Args:
-        records_dir: where the rows lie.
+        records_dir: folder of the rows.
         records: the records.
-        references: what others published.
+        references: values published by others.
     """
     shown = [record for record in latest(records) if record.status == "passed" and record.system.name != NULL]
     looks = looks_of(shown)
@@ -125,13 +125,8 @@ def _acceptance(
                 [at for at, _ in measured],
                 values_here,
                 yerr=[low, high],
-                color=look.colour,
-                marker=look.marker,
-                fillstyle=look.fill,
+                **_style(look),
                 linestyle=look.line,
-                capsize=2,
-                linewidth=1.4,
-                markersize=5,
                 label=f"{label}, here",
             )
         axes.set_ylim(0, 102)
@@ -158,7 +153,7 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
 
 
 def _networks(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
-    """Of the corpus with most systems that use a network, those systems over every network."""
+    """Waits over every network, for the corpus with most systems that use a network."""
     clean = [record for record in records if record.condition.clean and uses_network(record)]
     online = Counter(record.corpus.name for record in clean)
     if not online:
@@ -181,7 +176,7 @@ def _waits(
     looks: Mapping[str, Look],
     title: str,
 ) -> str | None:
-    """User-perceived latency as distributions: in each panel, some records over a network each."""
+    """Distributions of user-perceived latency: in each panel, some records, each over a network."""
     series: dict[str, list[tuple[Record, str, list[float]]]] = {}
     for name, runs in panels.items():
         for record, network in runs:
@@ -303,15 +298,22 @@ def _point(axes: Axes, found: Figure, y: float, look: Look, *, scale: float = 1)
         [found.value * scale],
         [y],
         xerr=spread,
-        color=look.colour,
-        marker=look.marker,
-        fillstyle=look.fill,
-        capsize=2,
-        markersize=5,
-        linewidth=1.4,
+        **_style(look),
         clip_on=False,
         zorder=3,
     )
+
+
+def _style(look: Look) -> dict[str, Any]:
+    """The style of a value with its interval."""
+    return {
+        "color": look.colour,
+        "marker": look.marker,
+        "fillstyle": look.fill,
+        "capsize": 2,
+        "markersize": 5,
+        "linewidth": 1.4,
+    }
 
 
 def _end(found: Figure, side: int, scale: float = 100) -> float:

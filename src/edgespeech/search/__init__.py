@@ -1,1 +1,1 @@
-"""From features to words with a transducer: streaming, greedy and beam search, word times, grammar constraint."""
+"""Decoding with a transducer: streaming, greedy and beam search, word times, grammar constraint."""

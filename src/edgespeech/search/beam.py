@@ -1,8 +1,8 @@
-"""Time-synchronous beam search that adds up the alignments of a label sequence.
+"""Time-synchronous beam search that sums over the alignments of a label sequence.
 
 Source: G. Saon, Z. Tueske, K. Audhkhasi, "Alignment-length synchronous decoding for RNN transducer" (ICASSP 2020):
-the time-synchronous search that they compare with. Paths that leave a frame with the same labels are merged; while
-nothing falls out of the beam, the probabilities are exact. A language model may add to the score of every label
+their time-synchronous baseline. Paths that leave a frame with the same labels are merged; as long as nothing is pruned,
+the probabilities are exact. A language model may add to the score of every label
 (`edgespeech.lm.fusion`).
 """
 
@@ -26,11 +26,43 @@ from edgespeech.search.settings import MAX_LABELS
 
 
 class LabelScores(Protocol):
-    """What adds to the scores of labels: `edgespeech.lm.fusion`, `edgespeech.search.constraint`."""
+    """Additional scores of labels: `edgespeech.lm.fusion`, `edgespeech.search.constraint`."""
 
     def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """What is added for each label that may follow each of P hypotheses, with shape `(P, V)`."""
+        """The additional score of each possible next label of each of P hypotheses, with shape `(P, V)`."""
         ...
+
+
+class Partial(Protocol):
+    """A hypothesis in a search."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Put out so far."""
+        ...
+
+    @property
+    def predicted(self) -> Tensor:
+        """The predictor's output after them, with shape `(1, J)`."""
+        ...
+
+
+def next_scores(
+    model: Transducer, frame: Tensor, hypotheses: Sequence[Partial], fusion: LabelScores | None
+) -> Tensor:
+    """Log-probabilities of the next label of P hypotheses in a frame, and what is added to them, with shape `(P, V)`.
+
+    Args:
+        model: in evaluation mode.
+        frame: with shape `(1, J)`.
+        hypotheses: at least one.
+        fusion: adds to the scores of labels; None adds nothing.
+    """
+    predicted = torch.cat([one.predicted for one in hypotheses])
+    scores = model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
+    if fusion is not None:
+        scores += torch.from_numpy(fusion.rows(one.labels for one in hypotheses))
+    return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +70,8 @@ class _Path:
     """A hypothesis in the search.
 
     Attributes:
-        score: log-probability of all its alignments, and what fusion added.
-        likeliest: the same of the one alignment that `frames` is of.
+        score: log-probability of all its alignments, plus fusion scores.
+        likeliest: the same for the single best alignment, that of `frames`.
         predicted: the prediction after its labels, with shape `(1, J)`.
         state: the predictor's state there.
     """
@@ -56,7 +88,7 @@ class _Path:
         return replace(self, score=self.score + log_probability, likeliest=self.likeliest + log_probability)
 
     def merged(self, other: _Path | None) -> _Path:
-        """One path for both, which have the same labels."""
+        """Merge two paths with the same labels."""
         if other is None:
             return self
         better = max(self, other, key=lambda path: path.likeliest)
@@ -68,9 +100,9 @@ class BeamDecoder:
 
     Args:
         model: in evaluation mode.
-        beam: how many hypotheses are kept; at least 1.
-        max_labels: most labels of one frame.
-        fusion: adds to the scores of labels; None adds nothing.
+        beam: number of hypotheses; at least 1.
+        max_labels: maximum number of labels per frame.
+        fusion: additional scores of labels; None: no fusion.
     """
 
     def __init__(
@@ -93,12 +125,12 @@ class BeamDecoder:
 
     @property
     def n_best(self) -> list[Hypothesis]:
-        """The hypotheses kept, likeliest first."""
+        """The hypotheses in the beam, likeliest first."""
         return [Hypothesis(path.labels, path.frames, path.score) for path in self._paths]
 
     @property
     def best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
         return self.n_best[0]
 
     @property
@@ -108,20 +140,17 @@ class BeamDecoder:
 
     def _step(self, frame: Tensor) -> list[_Path]:
         """The best paths after one more frame, with shape `(1, J)`, likeliest first."""
-        left: dict[tuple[int, ...], _Path] = {}  # paths that are through with the frame, by their labels
-        inside = self._paths  # paths that are not, all with equally many labels of it
+        left: dict[tuple[int, ...], _Path] = {}  # paths that have left the frame, by their labels
+        inside = self._paths  # paths still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            predicted = torch.cat([path.predicted for path in inside])
-            scores = self._model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-            if self._fusion is not None:
-                scores += torch.from_numpy(self._fusion.rows(path.labels for path in inside))
+            scores = next_scores(self._model, frame, inside, self._fusion)
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]
             if spent == self._max_labels:
                 break
-            # A path that only loses probability could, below a full beam, at most be merged into a better one; one
-            # that gains by fusion is given up all the same.
+            # A path below a full beam that only loses probability could at most be merged into a better one; a path
+            # that would gain by fusion is pruned nevertheless.
             floor = best[-1].score if len(best) == self._beam else -inf
             inside = self._extended(inside, scores, floor)
             if not inside:
@@ -161,7 +190,7 @@ class BeamDecoder:
 
 
 def cat_states(states: list[PredictorState]) -> PredictorState:
-    """One state of many hypotheses out of states of one each."""
+    """Concatenate the states of single hypotheses."""
     lstms = [state for state in states if isinstance(state, LstmState)]
     if lstms:
         return LstmState(

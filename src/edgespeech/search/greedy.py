@@ -1,4 +1,4 @@
-"""Greedy search: in every frame the likeliest label, until it is the blank.
+"""Greedy search: the likeliest label of every frame, until it is the blank.
 
 Source: A. Graves, "Sequence transduction with recurrent neural networks" (2012), section 2.4, with a beam of one
 and a bound on the labels of a frame.
@@ -18,11 +18,11 @@ from edgespeech.search.settings import MAX_LABELS
 class GreedyDecoder:
     """Greedy search over one utterance whose frames arrive in pieces of any size.
 
-    Every frame is decoded by itself, so the result does not depend on the pieces.
+    Frames are decoded one by one, so the result does not depend on the pieces.
 
     Args:
         model: in evaluation mode.
-        max_labels: most labels of one frame.
+        max_labels: maximum number of labels per frame.
     """
 
     def __init__(self, model: Transducer, max_labels: int = MAX_LABELS) -> None:
@@ -46,7 +46,7 @@ class GreedyDecoder:
         """Emit the labels of one frame, with shape `(1, J)`."""
         for spent in range(self._max_labels + 1):
             scores = self._model.join(frame, self._predicted).log_softmax(dim=-1)[0]
-            if spent == self._max_labels:  # on to the next frame, whatever the model would rather say
+            if spent == self._max_labels:  # the limit: continue with the next frame
                 self._score += float(scores[BLANK])
                 return
             score, label = (value.item() for value in scores.max(dim=0))
@@ -59,7 +59,7 @@ class GreedyDecoder:
 
     @property
     def best(self) -> Hypothesis:
-        """What was said so far, and the log-probability of its alignment."""
+        """The hypothesis so far, with the log-probability of its alignment."""
         return Hypothesis(tuple(self._labels), tuple(self._frames), self._score)
 
     @property

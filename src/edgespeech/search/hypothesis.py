@@ -1,4 +1,4 @@
-"""What a search believes was said: labels with the frames they were emitted in, and the words they make."""
+"""Hypotheses of a search: labels with the frames in which they were emitted, and their words."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Hypothesis:
 
     Attributes:
         labels: word pieces, no blanks, with shape `(U,)`.
-        frames: the transcriber frame in which each was emitted, never falling, with shape `(U,)`.
-        score: natural logarithm of its probability: of this one alignment for greedy search, of all alignments
-            that the search kept for beam search, which may add what a language model says.
+        frames: the transcriber frame in which each was emitted, non-decreasing, with shape `(U,)`.
+        score: natural logarithm of its probability: of this one alignment for greedy search, of all alignments in the
+            beam for beam search, plus language-model scores if there is fusion.
     """
 
     labels: tuple[int, ...] = ()
@@ -30,8 +30,8 @@ def words_of(
 ) -> tuple[Word, ...]:
     """The words of a hypothesis, with times from their pieces' frames.
 
-    A word starts with the frame of its first piece and ends with that of its last, both cut at the end of the
-    audio. A transducer may emit a piece later than it is said, never before its audio has been heard.
+    A word starts with the frame of its first piece and ends with that of its last, both clipped to the end of the
+    audio. A transducer may emit a piece later than it was spoken, but never before its audio was received.
 
     Args:
         hypothesis: labels and frames.

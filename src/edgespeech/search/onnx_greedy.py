@@ -1,6 +1,6 @@
 """Greedy search over an exported transducer (`edgespeech.model.export_onnx`) by ONNX Runtime, in numpy.
 
-Nothing else of the project is imported: processes whose memory is compared run this.
+It imports nothing else of the project, since it runs in processes whose memory is measured.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class OnnxTransducer:
 
     Attributes:
         pieces: every word piece by its label.
-        stack: feature frames of a transcriber frame; None in files of before that was written.
-        chunk: feature frames that are run at a time at most.
+        stack: feature frames per transcriber frame; None in files from before it was stored.
+        chunk: maximum number of feature frames per run.
     """
 
     def __init__(self, files: Mapping[str, str], threads: int = 1) -> None:
@@ -58,9 +58,9 @@ class OnnxStream:
 
     Args:
         model: the files.
-        multiple: feature frames wait until they are a multiple of so many: the model's stack, or more where its
-            activations are quantised by the piece.
-        max_labels: most labels of one transcriber frame.
+        multiple: features are buffered until their number is a multiple of this: the model's stack, or more if
+            activations are quantised per piece.
+        max_labels: maximum number of labels per transcriber frame.
 
     Attributes:
         labels: word pieces so far.
@@ -92,7 +92,7 @@ class OnnxStream:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the transcriber's state, the prediction and the features that wait."""
+        """Bytes of the transcriber's state, the prediction and the buffered features."""
         return int(self._h.nbytes + self._c.nbytes + self._predicted.nbytes + self._waiting.nbytes)
 
     def _emit(self, frame: Floats) -> None:

@@ -1,4 +1,4 @@
-"""From what a search believes to a stream's events; nothing here needs torch."""
+"""Events of a stream from the hypotheses of a search; needs no torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TAIL_S = 0.16
 
 class PartialsStream(Stream):
     """One utterance in progress, see `edgespeech.contracts.Stream`: a partial whenever the text changes, and a final
-    where the decoder pauses. Words that come after that are a further segment, and another final then.
+    when the decoder pauses. Later words are another segment, with another final.
 
-    Long audio takes linear time and bounded memory: a subclass that can start its search anew does so at a pause from
-    `segments.SEGMENT_S` on, and what was said up to then is settled.
+    Long audio takes linear time and bounded memory: a subclass that can restart its search does so at a pause from
+    `segments.SEGMENT_S` on, and the words up to then no longer change.
 
     Args:
         pieces: every word piece by its label.
         frame_s: seconds of a transcriber frame.
-        final_s: seconds of audio without a word piece behind the last one that end the utterance (Kaldi's rule of
-            trailing silence); None: the end of the audio does.
+        final_s: seconds of audio without a word piece after the last one that end the utterance (Kaldi's rule of
+            trailing silence); None: only the end of the audio does.
     """
 
     def __init__(self, pieces: Sequence[str], frame_s: float, final_s: float | None = None) -> None:
@@ -36,23 +36,23 @@ class PartialsStream(Stream):
         self._said = ""
         self._labels: tuple[int, ...] = ()  # that `_said` was made of
         self._words: tuple[Word, ...] = ()  # of the last event
-        self._open = True  # whether there is something to say that no final has said
+        self._open = True  # whether there are words after the last final
 
     @abstractmethod
     def _hear(self, samples: Samples) -> None:
-        """Search on with further samples."""
+        """Continue the search with further samples."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Let `TAIL_S` of silence follow and search to the end."""
+        """Append `TAIL_S` of silence and search to the end."""
 
     @abstractmethod
     def _best(self) -> Hypothesis:
-        """What was most likely said so far."""
+        """The best hypothesis so far."""
 
     def accept(self, samples: Samples) -> Sequence[Event]:
-        """Take samples of any number; a partial with words where the text is another than before, and the final
-        where the pause behind it is long enough.
+        """Take any number of samples; return a partial with words if the text has changed, and the final if the pause
+        after it is long enough.
         """
         segments = self._segments
         segments.heard += len(samples)
@@ -72,13 +72,13 @@ class PartialsStream(Stream):
         return tuple(events)
 
     def finish(self) -> Sequence[Event]:
-        """The final with its words, unless it was said already."""
+        """The final with its words, unless it was returned already."""
         self._end()
         final = self._event(EventKind.FINAL, self._best())
         return (final,) if self._open or final.text != self._said else ()
 
     def _news(self, best: Hypothesis) -> list[Event]:
-        """A partial where the text is another than before, else nothing."""
+        """A partial if the text has changed, else nothing."""
         if best.labels == self._labels:
             return []
         partial = self._event(EventKind.PARTIAL, best)
@@ -89,17 +89,17 @@ class PartialsStream(Stream):
         return [partial]
 
     def _paused(self) -> bool:
-        """Whether something was said, and then nothing for long enough."""
+        """Whether the last word is followed by a long enough pause."""
         if self._final_s is None or self._segments.emitted is None:
             return False
         return self._segments.heard - self._segments.emitted >= round(self._final_s * SAMPLE_RATE)
 
     def _restart(self) -> bool:
-        """Start a new search with the next sample; False where that cannot be done."""
+        """Start a new search with the next sample; False if that is not supported."""
         return False
 
     def _event(self, kind: EventKind, best: Hypothesis) -> Event:
-        """What is most likely, since the last settled event, with word times of the whole utterance."""
+        """The best hypothesis since the last settled event, with word times relative to the whole utterance."""
         start_s = self._segments.start / SAMPLE_RATE
         words = words_of(best, self._pieces, self._frame_s, self._segments.heard / SAMPLE_RATE - start_s)
         text = " ".join(word.text for word in words)

@@ -1,23 +1,23 @@
-"""When a stream that has gone on for long starts its search anew, so that what it holds and says stays bounded."""
+"""When a long stream restarts its search, so that its memory and its events stay bounded."""
 
 from __future__ import annotations
 
 from edgespeech.contracts import SAMPLE_RATE
 
 SEGMENT_S = 120.0
-"""From here on a stream starts its search anew at the next pause: what a search holds grows with what was said, and
-so does the time that it takes. Shorter utterances, as all published ones are, never do."""
+"""Seconds after which a stream restarts its search at the next pause, since the memory and time of a search grow with
+its hypotheses. Shorter utterances, such as all published ones, are searched as a whole."""
 _PAUSES_S = (0.8, 0.2, 0.0)
-"""The pause that is waited for, in the first further `SEGMENT_S`, in the second, and from then on."""
+"""The required pause in the first `SEGMENT_S` after that, in the second, and later."""
 
 
 class Segments:
-    """How much of a stream was heard, and since when nothing was said.
+    """The position in a stream, and since when no word piece was emitted.
 
     Attributes:
-        heard: samples so far.
-        start: samples that were heard when this segment began.
-        emitted: samples that were heard when the last word piece was emitted; None before the first.
+        heard: samples received so far.
+        start: samples received when this segment began.
+        emitted: samples received when the last word piece was emitted; None before the first.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Segments:
 
     @property
     def is_over(self) -> bool:
-        """Whether the segment is long, and nothing was said for long enough."""
+        """Whether the segment is long, and the pause long enough."""
         longer = (self.heard - self.start) / SAMPLE_RATE / SEGMENT_S
         if longer < 1:
             return False

@@ -1,4 +1,4 @@
-"""The settings that our recognisers ship with, and how a measurement's own differ from them."""
+"""The default settings of the shipped recognisers, and how those of a measurement differ from them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 CHUNK_S = 0.12
 """Seconds of audio of a chunk: three transcriber frames of 40 ms."""
 BEAM = 16
-"""Hypotheses that the search keeps by default, chosen on tuning speech (`replication/rnnt/tune_average.py`): half as
-many make more errors, in noise above all; more gain little for the time that they take."""
+"""Default beam of the search, chosen on tuning speech (`replication/rnnt/tune_average.py`): half as many hypotheses
+make more errors, above all in noise; more gain little for their time."""
 MAX_LABELS = 4
-"""Most labels of one transcriber frame: 100 a second at 40 ms."""
+"""Maximum number of labels per transcriber frame: 100 a second at 40 ms."""
 FINAL_S = 0.8
-"""Pause of the decoder after which the user has finished. It cuts off 3 of 60 utterances of `assistant_dev` with
-noise behind them, 1.0 s cuts off 1; with pauses of up to 1.2 s put between words, no such rule is of use."""
+"""Pause of the decoder that ends an utterance. It cuts off 3 of 60 utterances of `assistant_dev` with trailing noise,
+1.0 s cuts off 1; with pauses of up to 1.2 s between words no such rule works."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
-    """How a transducer searches. The defaults are those of the recognisers that ship.
+    """Settings of a transducer's search. The defaults are those of the shipped recognisers.
 
     Attributes:
-        beam: hypotheses that are kept; 1 is greedy search.
-        language_model: whether the model's language model adds to the scores. Greedy search goes without.
-        final_s: pause of the decoder that ends an utterance, in seconds; None: the end of the audio does.
+        beam: number of hypotheses; 1 is greedy search.
+        language_model: whether to use the model's language model. Greedy search never does.
+        final_s: pause of the decoder that ends an utterance, in seconds; None: only the end of the audio does.
         chunk_s: seconds of audio of a chunk; None: all of an utterance at once.
     """
 
@@ -36,22 +36,22 @@ class SearchSettings:
 
     @property
     def fused(self) -> bool:
-        """Whether a language model adds to the scores in fact."""
+        """Whether a language model is actually used."""
         return self.language_model and self.beam > 1
 
     def differences(self, shipped: SearchSettings | None = None) -> dict[str, float | bool | None]:
-        """The settings that are not those that ship, by their names.
+        """The settings that differ from the shipped ones, by name.
 
-        `beam=1` alone is both: another beam, and no language model.
+        `beam=1` implies two differences: the beam, and no language model.
 
         Args:
-            shipped: what ships; None: `SHIPPED`.
+            shipped: settings to compare with; None: `SHIPPED`.
         """
         ours, theirs = self._values(), (shipped or SHIPPED)._values()
         return {name: value for name, value in ours.items() if value != theirs[name]}
 
     def describe(self, shipped: SearchSettings | None = None) -> str:
-        """`as it ships`, or what differs from that, such as `beam 4 (ships: 16), no language model`."""
+        """`as it ships`, or the differences from it, such as `beam 4 (ships: 16), no language model`."""
         shipped = shipped or SHIPPED
         words = [
             _WORDS[name](value, getattr(shipped, name)) for name, value in self.differences(shipped).items()
@@ -68,9 +68,9 @@ class SearchSettings:
 
 
 SHIPPED = SearchSettings()
-"""What the recognisers ship with."""
+"""Settings of the shipped recognisers."""
 GREEDY = SearchSettings(beam=1, language_model=False)
-"""Greedy search without a language model: what the network alone recognises."""
+"""Greedy search without a language model, which measures the network alone."""
 
 _WORDS: dict[str, Callable[[Any, Any], str]] = {
     "beam": lambda value, shipped: "greedy search" if value == 1 else f"beam {value} (ships: {shipped})",

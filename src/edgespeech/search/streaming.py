@@ -20,10 +20,10 @@ from edgespeech.search.settings import SearchSettings
 
 
 class StreamingTranscriber:
-    """Transcribes one utterance. Its audio in one piece gives what any other pieces give, up to rounding.
+    """Transcribes one utterance. The result does not depend on the pieces of audio, up to rounding.
 
-    `finish` lets `TAIL_S` of digital silence follow: it fills up the last transcriber frame, and gives the model
-    the time to emit what it has heard but not yet said. Feature frames that are then left over are silence.
+    `finish` appends `TAIL_S` of digital silence, which completes the last transcriber frame and lets the model emit its
+    remaining labels. Feature frames left over after that are silence.
 
     Args:
         model: in evaluation mode.
@@ -50,13 +50,13 @@ class StreamingTranscriber:
         return self._transcribe(self._features.accept(samples))
 
     def finish(self) -> Tensor:
-        """The audio is over: return the last transcriber frames, with shape `(T, J)`."""
+        """End of the audio: return the last transcriber frames, with shape `(T, J)`."""
         tail = self._features.accept(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
         return self._transcribe(np.concatenate([tail, self._features.finish()]))
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the transcriber's state and of the feature frames that wait for the rest of theirs."""
+        """Bytes of the transcriber's state and of the buffered feature frames."""
         return self._waiting.nbytes + sum(part.nbytes for part in self._state or ())
 
     @torch.inference_mode()
@@ -76,12 +76,12 @@ class StreamingTranscriber:
 def decoder_of(
     trained: Trained, settings: SearchSettings, scores: LabelScores | None = None
 ) -> GreedyDecoder | BeamDecoder:
-    """The search that settings ask for.
+    """The decoder for given settings.
 
     Args:
-        trained: the model, with its language model where it has one.
+        trained: the model, with its language model if it has one.
         settings: how to search.
-        scores: added to those of labels in place of the model's own language model; greedy search adds none.
+        scores: used instead of the model's own language model; greedy search uses none.
     """
     if settings.beam == 1:
         return GreedyDecoder(trained.model)
@@ -94,9 +94,9 @@ class TransducerStream(PartialsStream):
 
     Args:
         trained: the model and its word pieces.
-        beam: how many hypotheses the search keeps; 1 is greedy search, which does without a language model.
+        beam: number of hypotheses; 1 is greedy search, which uses no language model.
         final_s: see `PartialsStream`.
-        scores: added to those of labels in place of the model's own language model.
+        scores: used instead of the model's own language model.
     """
 
     def __init__(
@@ -126,5 +126,5 @@ class TransducerStream(PartialsStream):
         return self._decoder.best
 
     def state_bytes(self) -> int:
-        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        """Bytes of state, except for the feature extractor's last 25 ms of samples."""
         return self._transcriber.state_bytes + self._decoder.state_bytes

@@ -1,8 +1,8 @@
-"""A lattice with a neural language model's scores: its paths are expanded as far as the model's histories differ.
+"""Composition of a lattice with a neural language model: its paths are expanded as far as the histories differ.
 
 Source: X. Liu, X. Chen, Y. Wang, M. Gales, P. Woodland, "Two efficient lattice rescoring methods using recurrent
-neural network language models" (IEEE/ACM TASLP 2016), section IV: histories that agree in their last n words count
-as one. No path is lost by that, only its score may be another path's.
+neural network language models" (IEEE/ACM TASLP 2016), section IV: histories that agree in their last n words are
+merged. No path is lost by that, but scores become approximate.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class _Expansion:
 
     Attributes:
         number: of the node that it becomes.
-        worth: of the best path to it.
+        worth: weighted score of the best path to it.
         state: of the language model after that path.
-        internal: of the internal language model, where there is one.
+        internal: state of the internal language model, if there is one.
     """
 
     number: int
@@ -46,19 +46,20 @@ def composed(
     beam: int | None = None,
     pause: Pause = without_pause,
 ) -> Lattice:
-    """The lattice with the scores of a language model.
+    """Compose a lattice with a language model.
 
     Args:
-        lattice: what to score; language scores that it has are replaced.
+        lattice: existing language scores are replaced.
         scorer: the language model.
-        internal: gives the lattice other prediction scores, by its paths' words; None: it keeps its own.
-        scales: what paths are worth, which decides what represents merged histories and what the beam keeps.
-        history: words by which histories are told apart, at least 1; None: by all, which scores every path exactly.
-        beam: histories that go on from a node, at least 1: those whose paths so far are worth most; None: all.
+        internal: computes new prediction scores from the words of paths; None: the lattice's own are used.
+        scales: weights of scores, for choosing representatives of merged histories and for the beam.
+        history: number of last words that distinguish histories, at least 1; None: all, which scores every path
+            exactly.
+        beam: maximum number of histories per node, at least 1, those with the best paths; None: all.
         pause: called between steps of the work.
 
     Returns:
-        A lattice of the same paths, but for those outside of the beam. It has as many nodes as the histories need.
+        A lattice of the same paths, except for those outside of the beam, with one node per history.
 
     Raises:
         EdgeSpeechError: `history` or `beam` is out of range, or a word has characters that the model cannot spell.
@@ -104,13 +105,13 @@ def composed(
 
 
 def work(lattice: Lattice, beam: int) -> tuple[int, int]:
-    """What scoring a lattice takes at most: how many letters, and how many of them one after the other.
+    """An upper bound on the work of scoring a lattice: the number of letters, and of those in sequence.
 
     A word has at most as many pieces as letters, and is scored once for each history that leads to it.
 
     Args:
-        lattice: what is to be scored.
-        beam: histories that go on from a node.
+        lattice: to be scored.
+        beam: maximum number of histories per node.
     """
     histories = [1] + [0] * (lattice.nodes - 1)
     for arc in lattice.arcs:
@@ -124,11 +125,11 @@ def work(lattice: Lattice, beam: int) -> tuple[int, int]:
 
 
 def tree(lattice: Lattice, paths: Iterable[Path]) -> Lattice:
-    """Some of a lattice's paths, which share their beginnings only: an n-best list.
+    """An n-best list as a prefix tree of some of a lattice's paths.
 
     Args:
-        lattice: what the paths are of.
-        paths: different ones.
+        lattice: of the paths.
+        paths: distinct ones.
     """
     arcs: list[Arc] = []
     finals: list[Final] = []
@@ -146,10 +147,10 @@ def tree(lattice: Lattice, paths: Iterable[Path]) -> Lattice:
 
 
 def listed(scores: Mapping[str, float]) -> Lattice:
-    """An n-best list of whole sentences, each with its score, as a lattice: the score lies at the end.
+    """An n-best list of whole sentences with scores as a lattice, with each score at the end.
 
     Args:
-        scores: by the sentence's words, at least one; logarithms of probabilities. Times are not known.
+        scores: by the sentence's words, at least one; log-probabilities. Times are unknown.
 
     Raises:
         EdgeSpeechError: there are no sentences.
@@ -169,7 +170,7 @@ def listed(scores: Mapping[str, float]) -> Lattice:
 
 
 def _levels(lattice: Lattice) -> list[list[int]]:
-    """The nodes by the most arcs that lead to them: all that lead to one come from levels before its own."""
+    """The nodes by level, the maximum number of arcs from the start: predecessors are on earlier levels."""
     level = [0] * lattice.nodes
     for arc in lattice.arcs:  # by source, which are numbered in order
         level[arc.target] = max(level[arc.target], level[arc.source] + 1)

@@ -1,4 +1,4 @@
-"""A language model's training as a file: shape, text, optimisation."""
+"""The configuration of a language model's training: shape, text, optimisation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgespeech.core.config import Strict, explain
+from edgespeech.core.config import Strict, validated
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import bad
 from edgespeech.training.text import Positive, TextSource
@@ -18,10 +18,10 @@ from edgespeech.training.text import Positive, TextSource
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LmShape:
-    """Everything that decides which tensors a language model has.
+    """The shape of a language model.
 
     Attributes:
-        vocabulary: word pieces, the mark of a sentence's start and end among them.
+        vocabulary: number of word pieces, including the mark of a sentence's start and end.
         width: of the embedding and of every layer.
         layers: of the LSTM.
     """
@@ -49,7 +49,7 @@ class LmShape:
         return cls(**values)
 
     def to_mapping(self) -> dict[str, int]:
-        """As `from_mapping` takes it."""
+        """The mapping for `from_mapping`."""
         return asdict(self)
 
 
@@ -57,21 +57,21 @@ class LmConfig(Strict):
     """The training of a language model.
 
     Attributes:
-        name: of the run, and of the folder that it is kept in.
-        seed: every draw comes from it.
-        vocabulary: word pieces; they are learned from the sentences.
+        name: of the run, and of its folder.
+        seed: of all random draws.
+        vocabulary: number of word pieces, which are learned from the sentences.
         width: see `LmShape`.
         layers: see `LmShape`.
         dropout: share of the activations dropped before, between and after the layers in training.
-        text: what to learn from.
-        held_out: splits, of speech or text, none of whose sentences may be learned, however it was drawn.
+        text: sources of sentences.
+        held_out: splits, of speech or text, whose sentences are excluded from all sources.
         steps: updates in all.
-        batch: sentences of a step.
-        learning_rate: at its highest.
-        warmup_steps: the learning rate grows evenly, and then falls evenly to 2 % of its highest.
+        batch: sentences per step.
+        learning_rate: its maximum.
+        warmup_steps: steps of linear growth of the learning rate, which then falls linearly to 2 % of the maximum.
         weight_decay: decoupled (AdamW).
-        clip: the gradient's greatest norm.
-        average: decay of the exponential average of the weights, which is what is kept.
+        clip: maximum norm of the gradient.
+        average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32.
         save_every: steps between checkpoints.
     """
@@ -102,12 +102,12 @@ class LmConfig(Strict):
 
     @property
     def shape(self) -> LmShape:
-        """The model's."""
+        """The shape of the model."""
         return LmShape(vocabulary=self.vocabulary, width=self.width, layers=self.layers)
 
     @property
     def sha256(self) -> str:
-        """A hash of everything in it."""
+        """A hash of the configuration."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     def rate(self, step: int) -> float:
@@ -127,7 +127,4 @@ def load_lm_config(path: Path) -> LmConfig:
         content: Any = load_yaml(path)
     except OSError as error:
         raise bad("language model", "config", str(path), "a text file that exists") from error
-    try:
-        return LmConfig.model_validate(content)
-    except ValidationError as error:
-        raise explain(str(path), error) from error
+    return validated(LmConfig, content, str(path))

@@ -1,9 +1,9 @@
-"""The device's side of a hybrid: it recognises, ends the utterance, and has its lattices rescored while it waits.
+"""The device's side of a hybrid recogniser: recognition, end-pointing, and sending lattices for rescoring.
 
-A speculative end-pointer publishes the result, which starts language understanding, and sends the lattice. If the final
-end-pointer comes with the same words, the utterance is over, and the second pass has had a head start; if words came
-in between, the result is withdrawn, and a revised lattice follows. The device never waits for an answer: its own
-result is there at the end-point. Which one counts is for `edgespeech.metrics.arbitration`.
+A speculative end-point publishes the result, which starts language understanding, and sends the lattice. If the words
+are the same at the final end-point, the utterance is over, and the second pass had a head start; if there were further
+words, the result is withdrawn, and a revised lattice is sent. The device never waits for an answer: its own result is
+available at the end-point. `edgespeech.metrics.arbitration` decides which one counts.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Labels = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """How a device searches, and what it sends.
+    """Search and messages of a device.
 
     Attributes:
         trained: the model and its word pieces.
-        beam: states that the search keeps, see `LatticeDecoder`.
-        merge: last labels that tell them apart.
-        width: how much less than the best a path that is sent may be worth, in nats.
-        vocabulary: that messages are written with.
+        beam: number of states of the search, see `LatticeDecoder`.
+        merge: number of last labels that distinguish states.
+        width: pruning beam of sent lattices, in nats.
+        vocabulary: of messages.
         precision: of their scores.
-        answer_deadline_s: how long after its own final it takes an answer, in seconds.
-        timeout_s: how long a measurement waits for the last answers, whatever the device's patience.
+        answer_deadline_s: how long after its own final it accepts an answer, in seconds.
+        timeout_s: how long a measurement waits for the last answers, independently of the deadline.
     """
 
     trained: Trained
@@ -54,21 +54,21 @@ class Device:
 
 
 MAX_S = 180.0
-"""Longest audio of one stream: the lattice of all that was said is sent at each end-point, and grows with it."""
+"""Maximum audio of one stream: the lattice of the whole stream is sent at each end-point, and grows with it."""
 
 
 class HybridStream(PartialsStream):
-    """One utterance; further words after an end-point are a further segment, as a server hears them.
+    """One utterance; words after an end-point are another segment, as for the server.
 
     Attributes:
         answer_deadline_s: see `Device`.
         timeout_s: see `Device`.
 
     Args:
-        device: how it searches, and what it sends.
-        policy: a speculative and a final end-pointer, for further segments too.
-        connection: to the second pass; None: there is none.
-        notes: why there is none.
+        device: its search and messages.
+        policy: a speculative and a final end-pointer, for several segments.
+        connection: to the second pass; None: without.
+        notes: why there is no second pass.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class HybridStream(PartialsStream):
         self._notes = list(notes)
         self._decoder = LatticeDecoder(model, device.beam, device.merge, fusion=device.trained.fusion)
         self._frames = FrameStream(device.trained, self._decoder)
-        self._sent: list[tuple[Lattice, float]] = []  # what was sent, and how much had been heard
+        self._sent: list[tuple[Lattice, float]] = []  # sent lattices, and the audio received by then
         self._newest: Labels = ()  # the hypothesis of the last one
         self._closed: Labels = ()  # the hypothesis of the last final
         self._events: list[Event] = []
 
     def accept(self, samples: Samples) -> Sequence[Event]:
-        """Take samples of any number: what the end-pointers made of them, then a partial where the text changed."""
+        """Take any number of samples: return events of the end-pointers, then a partial if the text has changed."""
         self._segments.heard += len(samples)
         if self._segments.heard > MAX_S * SAMPLE_RATE:
             raise bad("hybrid", "audio so far", f"over {MAX_S:g} s", "at most so much: split it at pauses")
@@ -102,7 +102,7 @@ class HybridStream(PartialsStream):
         return self._taken()
 
     def finish(self) -> Sequence[Event]:
-        """What is left: the final with its words, unless it is there already."""
+        """The final with its words, unless it was returned already."""
         self._end()
         if self._open or self._decoder.best.labels != self._closed:
             self._publish(EventKind.FINAL)
@@ -112,7 +112,7 @@ class HybridStream(PartialsStream):
         """Wait for the answers, and return what the server did.
 
         The answer to the newest lattice is a final result, if the device's own final had the same hypothesis; others
-        are speculative, as their lattices were.
+        are speculative, like their lattices.
         """
         notes = tuple(self._notes)
         if self._connection is None:
@@ -139,18 +139,18 @@ class HybridStream(PartialsStream):
         return self._connection is not None and self._connection.waits
 
     def answer(self, message: int, text: str, kind: EventKind = EventKind.FINAL) -> Event:
-        """The event of an answer, with the words' times by the lattice that was sent."""
+        """The event of an answer, with word times from the sent lattice."""
         lattice, heard_s = self._sent[message]
         path = spoken(lattice, text)
         words = () if path is None else path.words(lattice.frame_s)
         return Event(kind=kind, text=text, words=tuple(_within(word, heard_s) for word in words))
 
     def state_bytes(self) -> int:
-        """Bytes of the search's and the transcriber's state; the lattice so far is not among them."""
+        """Bytes of the search's and the transcriber's state, without the lattice."""
         return self._frames.state_bytes + self._decoder.state_bytes
 
     def close(self) -> None:
-        """Leave the server."""
+        """Close the connection to the server."""
         if self._connection is not None:
             self._connection.close()
 
@@ -166,7 +166,7 @@ class HybridStream(PartialsStream):
         return self._decoder.best
 
     def _decide(self, kind: EventKind, audio_s: float) -> None:
-        """Do what an end-pointer says."""
+        """Process an event of the end-pointer."""
         if kind is EventKind.SPECULATIVE:
             self._publish(kind)
             return
@@ -176,7 +176,7 @@ class HybridStream(PartialsStream):
             self._publish(EventKind.FINAL)
 
     def _publish(self, kind: EventKind) -> None:
-        """Send the lattice, and say what it is the lattice of."""
+        """Send the lattice, and publish its best hypothesis."""
         self._send()
         best = self._best()
         event = self._event(kind, best)
@@ -195,7 +195,7 @@ class HybridStream(PartialsStream):
             lattice = prune(self._decoder.lattice(self._pieces), self._device.width)
             message = encode(lattice, self._device.vocabulary, self._device.precision)
             sent = self._connection.send(message, lambda text: spoken(lattice, text) is not None)
-        except EdgeSpeechError as error:  # a lattice that is too large, or more of them than can be numbered
+        except EdgeSpeechError as error:  # a lattice that is too large, or too many of them
             self._notes.append(f"a lattice was not sent: {error}")
             return
         self._newest = labels
@@ -208,5 +208,5 @@ class HybridStream(PartialsStream):
 
 
 def _within(word: Word, heard_s: float) -> Word:
-    """A word that does not end after what was heard."""
+    """A word with its end clipped to the received audio."""
     return replace(word, start_s=min(word.start_s, heard_s), end_s=min(word.end_s, heard_s))

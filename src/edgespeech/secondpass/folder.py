@@ -1,4 +1,4 @@
-"""Where the second pass is; nothing here needs torch."""
+"""The folder of the second pass; needs no torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def shipped_second_pass() -> Path:
 
 
 def second_pass_folder() -> Path:
-    """The folder that the environment names, else the published second pass's."""
+    """The folder that the environment names, else that of the published second pass."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else shipped_second_pass()

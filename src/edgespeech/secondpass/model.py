@@ -27,7 +27,7 @@ from edgespeech.packed.edge_file import read_edge, write_edge
 from edgespeech.secondpass.config import LmShape
 
 MARK = 0
-"""The label that stands before the first and after the last piece of a sentence."""
+"""The label before the first and after the last piece of a sentence."""
 FORMAT = "edgespeech-language-model-1"
 
 
@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Logits of the label after each.
+        """Logits of the next label after each label.
 
         Args:
             labels: with shape `(B, U)`.
@@ -77,7 +77,7 @@ class LanguageModel(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TrainedLm:
-    """A language model as read: in evaluation mode, with its word pieces and how it came about."""
+    """A loaded language model in evaluation mode, with its word pieces and provenance."""
 
     model: LanguageModel
     tokeniser: Tokeniser
@@ -85,23 +85,23 @@ class TrainedLm:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has; the two biases of an LSTM layer, which are only added up, count once."""
+        """The number of weights; the two biases of an LSTM layer, which are only added, count once."""
         return sum(tensor.size for tensor in _weights(self.model).values())
 
 
 def save_lm(
     path: Path, model: LanguageModel, tokeniser: Tokeniser, provenance: dict[str, str], *, bits: int = 32
 ) -> None:
-    """Write a model as one `.edge` file, beside and renamed: shape and word pieces in its meta, then the tensors.
+    """Write a model atomically as one `.edge` file, with shape and word pieces in its metadata.
 
     The same model gives the same bytes. A state dict's two biases of a layer are stored as their sum.
 
     Args:
-        path: where to.
+        path: the file to write.
         model: what to save.
-        tokeniser: of the model's size.
-        provenance: how it came about, such as the configuration's and the text's hashes.
-        bits: of a matrix's weight: 2 to 8 as codes with a scale a row, or 32 as floats. Vectors are always fp32.
+        tokeniser: with as many pieces as the model's vocabulary.
+        provenance: of its training, such as hashes of configuration and text.
+        bits: per weight of matrices: 2 to 8 as codes with one scale per row, or 32 as floats. Vectors are always fp32.
 
     Raises:
         EdgeSpeechError: bits out of range, the word pieces are not as many as the model's, a weight is not finite,
@@ -132,8 +132,8 @@ def load_lm(path: Path) -> TrainedLm:
     """Read a model.
 
     Raises:
-        EdgeSpeechError: the file is missing, damaged, or no language model, or its tensors or word pieces are not
-            those of its shape.
+        EdgeSpeechError: the file is missing, damaged, or not a language model, or its tensors or word pieces do not fit
+            its shape.
     """
     where = str(path)
     file = read_edge(path)
@@ -165,7 +165,7 @@ _FIRST_BIAS, _SECOND_BIAS = "lstm.bias_ih_l{}", "lstm.bias_hh_l{}"
 
 
 def _weights(model: LanguageModel) -> dict[str, NDArray[np.float32]]:
-    """What there is to store, by name: those of the state dict, but for a layer's one bias, `lstm.bias_l0`."""
+    """The weights to store, by their names in the state dict, except for a layer's single bias, `lstm.bias_l0`."""
     state = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
     for layer in range(model.shape.layers):
         state[f"lstm.bias_l{layer}"] = state.pop(_FIRST_BIAS.format(layer)) + state.pop(

@@ -1,4 +1,4 @@
-"""What a language model thinks of words: in batches, from the states of the words before them."""
+"""Scoring words by a language model, in batches, given the states after the preceding words."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.secondpass.model import MARK, TrainedLm
 
 BATCH = 128
-"""States that go through the model together: more costs memory and gains nothing on a processor."""
+"""Batch size of states: more costs memory and gains nothing on a CPU."""
 REMEMBERED = 1 << 14
-"""Words whose pieces are remembered."""
+"""Maximum number of words whose pieces are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """After some words of one sentence.
+    """The state of the language model after some words of a sentence.
 
     Attributes:
-        log_probs: of the piece that comes next, with shape `(V,)`.
+        log_probs: of the next piece, with shape `(V,)`.
         hidden: the LSTM's output, with shape `(L, W)`.
         cell: its cell, with shape `(L, W)`.
     """
@@ -38,7 +38,7 @@ class State:
 
 
 class WordScorer:
-    """Scores words by their usual pieces, so that there is no word that it cannot score."""
+    """Scores words by their usual pieces, so that every word can be scored."""
 
     def __init__(self, lm: TrainedLm) -> None:
         self._model = lm.model
@@ -55,7 +55,7 @@ class WordScorer:
         """The log-probability of a word after each state, and the state after it.
 
         Args:
-            states: N of them; one may come several times.
+            states: N of them, possibly repeated.
             words: N of them.
             pause: called between steps of the work.
 
@@ -101,7 +101,7 @@ class WordScorer:
 
 
 class RememberingScorer(WordScorer):
-    """One that knows again what it was asked before: arms that are compared ask much the same of an utterance."""
+    """A scorer with a cache, for compared arms that score mostly the same words of an utterance."""
 
     def __init__(self, lm: TrainedLm) -> None:
         super().__init__(lm)
@@ -110,7 +110,7 @@ class RememberingScorer(WordScorer):
     def follow(
         self, states: Sequence[State], words: Sequence[str], pause: Pause = without_pause
     ) -> list[tuple[float, State]]:
-        """As `WordScorer.follow`; a state is known again if it is the very same object."""
+        """As `WordScorer.follow`; a state is found in the cache by identity."""
         asked = list(zip(states, words, strict=True))
         new = {
             (id(state), word): (state, word) for state, word in asked if (id(state), word) not in self._known
@@ -119,18 +119,22 @@ class RememberingScorer(WordScorer):
             [state for state, _ in new.values()], [word for _, word in new.values()], pause
         )
         for key, (total, after) in zip(new, found, strict=True):
-            self._known[key] = new[key][0], total, after  # the state is kept: its number stays its own
+            self._known[key] = (
+                new[key][0],
+                total,
+                after,
+            )  # the state is stored too, so that its id is not reused
         return [self._known[id(state), word][1:] for state, word in asked]
 
     def forget(self) -> None:
-        """The next utterance comes."""
+        """Clear the cache before the next utterance."""
         self._known.clear()
 
 
 class InternalScorer:
-    """Scores words by what a transducer's predictor believes of their usual pieces, see `prediction_scores`.
+    """Scores words by a transducer's internal language model, see `prediction_scores`.
 
-    Its states are the labels so far. It is for a server to which no prediction scores were sent.
+    Its states are the labels so far. A server uses it if lattices are sent without prediction scores.
     """
 
     start: tuple[int, ...] = ()

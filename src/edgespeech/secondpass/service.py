@@ -1,4 +1,4 @@
-"""The second pass as a server runs it: a lattice's message in, its likeliest words out."""
+"""The second pass as a service: from the message of a lattice to its likeliest words."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from edgespeech.secondpass.tuning import load_scales
 
 MAX_BYTES = 8 * 1024
-"""Longest message of a lattice; those of one sentence take some hundred bytes."""
+"""Maximum bytes of a message; those of one sentence take some hundred bytes."""
 MAX_MESSAGE_ARCS = 4096
-"""Most arcs of a message, before it is pruned."""
+"""Maximum number of arcs in a message, before pruning."""
 MAX_ARCS = 400
-"""A larger lattice is pruned to so many arcs first, which bounds the work of one message; so do the next two."""
+"""Larger lattices are pruned to this many arcs, which bounds the work of one message, like the next two limits."""
 MAX_LETTERS = 32_000
-"""Letters of all words, each as often as histories lead to it: 400 arcs of 10 letters after 8 histories."""
+"""Maximum letters of all words, each counted once per history: 400 arcs of 10 letters after 8 histories."""
 MAX_DEPTH = 4000
-"""Letters that can only be scored one after the other: of the longest word on each level of the lattice."""
+"""Maximum letters scored in sequence: those of the longest word on each level of the lattice."""
 MAX_WORD = 64
-"""Letters of a word; the longest words of English have half as many."""
+"""Maximum letters of a word; the longest English words have half as many."""
 HISTORY, BEAM = 4, 8
-"""Words by which histories are told apart, and how many of them go on from a node."""
+"""Number of last words that distinguish histories, and maximum number of histories per node."""
 NAME = "second pass"
-"""Of the scales in its file."""
+"""Name of the scales in their file."""
 
 
 class SecondPass:
@@ -41,9 +41,9 @@ class SecondPass:
 
     Args:
         lm: the language model.
-        scales: what its scores are worth.
-        vocabulary: that messages were written with.
-        internal: of the model that the lattices come from; needed where its prediction is taken away and not sent.
+        scales: weights of scores.
+        vocabulary: of messages.
+        internal: of the model of the lattices; needed if prediction scores are subtracted but not sent.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SecondPass:
         """The likeliest words of a message's lattice.
 
         Raises:
-            EdgeSpeechError: it is no message of a lattice, or one that takes too much work, or has a word that the
+            EdgeSpeechError: it is not the message of a lattice, or one with too much work, or with a word that the
                 language model cannot spell.
         """
         if len(lattice) > MAX_BYTES:
@@ -66,7 +66,7 @@ class SecondPass:
         return self.best(decode(lattice, self._vocabulary, max_arcs=MAX_MESSAGE_ARCS), pause).text
 
     def best(self, lattice: Lattice, pause: Pause = without_pause) -> LatticePath:
-        """The likeliest path; its words are a path of the lattice.
+        """The likeliest path of a lattice.
 
         Raises:
             EdgeSpeechError: a word is too long or has other characters than a to z and the apostrophe, or even the best
@@ -93,12 +93,12 @@ class SecondPass:
 
 
 def build_second_pass(folder: str | Path | None = None, edge: str | Path | None = None) -> SecondPass:
-    """Load a second pass; by itself the published one, as a server's process makes it.
+    """Load a second pass, by default the published one; called in the server's process.
 
     Args:
         folder: with the files `lm.edge`, `scales.yaml` and `words.txt`; None: see `second_pass_folder`.
-        edge: the folder of the model on the device, whose predictor is read where the scales take its prediction away;
-            None: that of the system `edge-fp32`.
+        edge: the folder of the device's model, whose predictor is loaded if the scales subtract prediction scores;
+            None: that of `edge-fp32`.
 
     Raises:
         EdgeSpeechError: a file is missing or damaged.

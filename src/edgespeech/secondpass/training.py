@@ -1,7 +1,7 @@
 """The training of a language model: one process, on the processor or on a GPU.
 
-A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
-seconds), and `lm.edge`, the averaged weights as they are now, which work as they are.
+A run's folder has `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few seconds), and
+`lm.edge`, the current averaged weights as a usable model.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from edgespeech.training.text import Text, load_text
 
 STATE, LOG, MODEL = "state.safetensors", "log.jsonl", "lm.edge"
 _IGNORE = -1
-"""Stands in the targets where a sentence is over."""
+"""Padding of the targets after the end of a sentence."""
 _TELL_EVERY_S = 15.0
 
 
 def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet: bool = False) -> Path:
-    """Train, or go on where the folder's run was stopped, bit for bit.
+    """Train, or resume the stopped run of the folder bit for bit.
 
     Args:
         config: the run.
-        folder: of the run, made when missing.
-        until: stop after so many steps in all, as if killed; None does all of the run's.
+        folder: of the run, created if missing.
+        until: stop after this many steps in total, as if killed; None: all steps.
         quiet: no progress line.
 
     Returns:
         The file of the averaged model.
 
     Raises:
-        EdgeSpeechError: the text, the configuration or a kept state is wrong, or a loss is not a number.
+        EdgeSpeechError: the text, the configuration or a saved state is not valid, or a loss is not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text = load_text(config.text, config.held_out, config.seed)
@@ -58,7 +58,7 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
     )
     average = Average(model, config.average)
     identity = Identity(config.sha256, text.sha256)
-    uncompressed = nn.Module()  # no compression technique has anything to remember
+    uncompressed = nn.Module()  # without compression there is no such state
     step = 0
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, model, optimiser, average, uncompressed)
@@ -89,11 +89,11 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
 
 
 class Batches:
-    """Sentences of similar length together, in another order every epoch.
+    """Batches of sentences of similar length, in a different order every epoch.
 
     Args:
         labels: of each sentence, without marks.
-        size: sentences of a batch; the last of an epoch may have fewer.
+        size: sentences per batch; the last one of an epoch may have fewer.
         seed: of the order.
     """
 
@@ -106,7 +106,7 @@ class Batches:
         self._order: list[list[int]] = []
 
     def __len__(self) -> int:
-        """How many make an epoch."""
+        """The number of batches in an epoch."""
         return -(-len(self._labels) // self._size)
 
     def of_step(self, step: int) -> Tensor:
@@ -124,12 +124,10 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """How well sentences are predicted.
-
-    Attributes:
-        log_prob: of all sentences, their ends included; natural logarithm.
-        words: of all sentences.
-        sentences: how many.
+    """The perplexity of sentences. Attributes:
+    log_prob: of all sentences, including their ends; natural logarithm.
+    words: number of words of all sentences.
+    sentences: their number.
     """
 
     log_prob: float
@@ -138,13 +136,13 @@ class Perplexity:
 
     @property
     def of_word(self) -> float:
-        """Per word, each sentence's end counted as one."""
+        """The perplexity per word, counting each sentence's end as a word."""
         return exp(-self.log_prob / (self.words + self.sentences))
 
 
 @torch.inference_mode()
 def perplexity(lm: TrainedLm, sentences: Iterable[str], batch: int = 128) -> Perplexity:
-    """How well a model predicts sentences.
+    """The perplexity of sentences by a model.
 
     Raises:
         EdgeSpeechError: a word has other characters than a to z and the apostrophe.
@@ -159,7 +157,7 @@ def perplexity(lm: TrainedLm, sentences: Iterable[str], batch: int = 128) -> Per
 
 
 def _encoded(sentences: Sequence[str], tokeniser: Tokeniser) -> list[list[int]]:
-    """The labels of each; what comes several times is spelled once."""
+    """The labels of each sentence; repeated ones are encoded once."""
     known = {sentence: tokeniser.encode(sentence) for sentence in set(sentences)}
     return [known[sentence] for sentence in sentences]
 
@@ -173,7 +171,7 @@ def _padded(labels: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _loss(model: LanguageModel, labels: Tensor) -> Tensor:
-    """Mean negative log-probability of a label, a sentence's end included."""
+    """Mean negative log-probability of a label, including sentence ends."""
     before, after = labels[:, :-1], labels[:, 1:]
     logits = model(before.clamp(min=MARK))
     return nn.functional.cross_entropy(logits.float().flatten(0, 1), after.flatten(), ignore_index=_IGNORE)
@@ -207,14 +205,14 @@ class _Progress:
         self._begun = self._told = time.monotonic()
 
     def step(self, step: int, loss: float, rate: float) -> None:
-        """A step is done."""
+        """Report a step."""
         self._step, self._rate = step, rate
         self._losses.append(loss)
         if time.monotonic() - self._told >= _TELL_EVERY_S:
             self.close()
 
     def close(self) -> None:
-        """Tell what has not been told."""
+        """Report the remaining steps."""
         losses, self._losses, self._told = self._losses, [], time.monotonic()
         if self._quiet or not losses:
             return

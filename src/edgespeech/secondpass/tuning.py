@@ -1,4 +1,4 @@
-"""The scales of the second pass: found on a development set, kept in a file that says where they come from."""
+"""The scales of the second pass: tuned on a development set, and stored with their provenance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from edgespeech.metrics.word_errors import errors_against
 LANGUAGE = tuple(round(0.05 * n, 2) for n in range(25))
 PREDICTION = tuple(round(0.05 * n, 2) for n in range(13))
 WORD = tuple(round(0.25 * n, 2) for n in range(-4, 13))
-"""The values that are tried, the smallest language and prediction scales first."""
+"""The values to try, the smallest language and prediction scales first."""
 START = Scales(language=0.4)
-"""What paths are worth before anything is known: near what icefall's recipes use (papers.md section 8)."""
+"""Initial scales, close to those of icefall's recipes (papers.md section 8)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What an utterance may be: N paths, the transducer's own best one first.
+    """The candidates of an utterance: N paths, the transducer's own best one first.
 
     Attributes:
         scores: the transducer's, the language model's, the prediction, and the number of words, with shape `(N, 4)`.
@@ -45,12 +45,12 @@ class Candidates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """Scales with the fewest errors, and what they are worth on the set that they were found on.
+    """The scales with the fewest errors, and the errors on the tuning set.
 
     Attributes:
-        scales: the smallest of those that are best.
-        errors: of words with them.
-        errors_before: of the transducer's own best paths.
+        scales: the smallest among the best ones.
+        errors: word errors with them.
+        errors_before: word errors of the transducer's own best paths.
         words: of the references.
     """
 
@@ -65,7 +65,7 @@ def candidates(lattice: Lattice, reference: str, count: int = 50) -> Candidates:
 
     Args:
         lattice: with language scores, see `composed`.
-        reference: what was said, in the lattice's spelling.
+        reference: in the lattice's spelling.
         count: of each.
     """
     found = {path.text: path for path in n_best(lattice, count)}
@@ -89,8 +89,8 @@ def tune(cases: Sequence[Candidates], *, internal: bool) -> Tuned:
     """The scales with the fewest word errors over all utterances, among `LANGUAGE`, `PREDICTION` and `WORD`.
 
     Args:
-        cases: one an utterance.
-        internal: whether the prediction may be taken away; else its scale is 0.
+        cases: one per utterance.
+        internal: whether prediction scores may be subtracted; else their scale is 0.
 
     Raises:
         EdgeSpeechError: there are no utterances.
@@ -106,7 +106,7 @@ def tune(cases: Sequence[Candidates], *, internal: bool) -> Tuned:
     for language, prediction, word in product(LANGUAGE, predictions, sorted(WORD, key=abs)):
         worth = scores @ np.array([1.0, language, -prediction, word])
         top = np.repeat(np.maximum.reduceat(worth, starts), lengths)
-        # Of paths that are worth the same, the first counts.
+        # Ties go to the first path.
         place = np.where(worth == top, np.arange(len(worth)), len(worth))
         made = int(errors[np.minimum.reduceat(place, starts)].sum())
         if best is None or made < best[0]:
@@ -124,7 +124,7 @@ def assert_tunable(manifest: Manifest) -> None:
     """Refuse a manifest that is for evaluation only.
 
     Raises:
-        EdgeSpeechError: it is, or has utterances of a part that is kept for tests.
+        EdgeSpeechError: it is, or has utterances of a part for tests.
     """
     for corpus in corpus_names():
         for name, split in load_corpus(corpus).splits.items():
@@ -136,12 +136,12 @@ def assert_tunable(manifest: Manifest) -> None:
 
 
 def save_scales(path: Path, scales: Mapping[str, Scales], provenance: Mapping[str, object]) -> None:
-    """Write scales with where they come from, beside and renamed.
+    """Write scales with their provenance, atomically.
 
     Args:
-        path: where to.
-        scales: by the name of what they are for.
-        provenance: what they were found with, and what came out; anything that YAML holds.
+        path: the file to write.
+        scales: by name.
+        provenance: inputs and results of the tuning; any YAML values.
     """
     content = {
         "scales": {name: asdict(each) for name, each in scales.items()},
@@ -155,7 +155,7 @@ def load_scales(path: Path) -> dict[str, Scales]:
     """Read scales by their names.
 
     Raises:
-        EdgeSpeechError: the file is missing, not YAML, or has something else in it.
+        EdgeSpeechError: the file is missing, not YAML, or has other content.
     """
     try:
         content = load_yaml(path)

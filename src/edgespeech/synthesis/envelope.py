@@ -1,8 +1,8 @@
-"""A vocoder of pulses and noise for Kokoro-82M: an eighth of the work of its own, for speech to train recognisers on.
+"""A pulse-and-noise vocoder for Kokoro-82M, with an eighth of the work of its own vocoder, for training speech.
 
-The model's features, before its vocoder, say what the spectrum is; its pitch curve says where the pulses are. A small
-network estimates the energies of mel bands from the features and the style, and pulses and noise are filtered to them,
-frame by frame. What is lost is the fine structure of a real voice, of which mel features of 25 ms show little.
+The model's features before its vocoder determine the spectrum, and its pitch curve the pulses. A small network
+estimates the energies of mel bands from the features and the style, and pulses and noise are filtered to match them,
+frame by frame. The fine structure of a real voice is lost, but mel features of 25 ms show little of it.
 
 Source: of pulses and noise mixed by band, M. Morise et al., "WORLD: a vocoder-based high-quality speech synthesis
 system" (2016). The network is fitted to the model's own speech (`edgespeech.synthesis.fit_envelope`).
@@ -33,7 +33,7 @@ RATE, HOP = 24_000, 300
 BANDS = 96
 FFT, WINDOW = 1024, 600
 SHA256 = "738eab6175ce4e9d64baaed9147365f78f24c58d28e5d13a08a9431c2d1c46b1"
-"""Of the network's weights; part of the cache key of what they said."""
+"""Hash of the network's weights; part of the cache key of its speech."""
 VERSION = f"envelope-1 {SHA256}"
 _STEP = 150
 _PEAK = 0.95
@@ -43,7 +43,7 @@ _NOISE = ((0, 0.01), (1500, 0.03), (4000, 0.25), (7000, 0.7), (12000, 0.9))
 
 
 def weights_file() -> Path:
-    """Where the network's weights are."""
+    """The file of the network's weights."""
     return project_root() / "data_manifests" / "voices" / "envelope.safetensors"
 
 
@@ -91,7 +91,7 @@ def load_network() -> Network:
     """The fitted network.
 
     Raises:
-        EdgeSpeechError: its weights are missing or not the right ones.
+        EdgeSpeechError: its weights are missing or have another hash.
     """
     path = weights_file()
     if (found := sha256_file(path)) != SHA256:

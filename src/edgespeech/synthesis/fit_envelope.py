@@ -34,7 +34,7 @@ from edgespeech.synthesis.vocoder import cut
 _STEPS, _BATCH, _FRAMES = 1500, 20, 64
 _RATE = 2e-3
 _KEPT = 40
-"""Utterances, the last ones, that the error is measured on."""
+"""The number of utterances at the end on which the error is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def energies(samples: NDArray[np.float32], frames: int) -> Tensor:
 
 
 def examples(recipe: Path) -> Iterator[Example]:
-    """Those of a recipe's utterances that have been said, in the plan's order."""
+    """The utterances of a recipe that have been synthesised, in the plan's order."""
     described = load_recipe(recipe)
     talker = Kokoro(None, described.vocoder)
     front = session(cut(onnx.load(resolve_weights("kokoro", None).folder / "model.onnx"), envelope.INPUTS))

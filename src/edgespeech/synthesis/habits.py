@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001  the signs of the phonetic alphabet are meant
-"""How English is said by people who learned another language, or another English, first.
+"""Pronunciation habits of speakers whose first language, or first variety of English, is another one.
 
-The pronunciation rules know two Englishes, both without fault; a recogniser that has heard no others takes a strong
-accent for other words. A habit is a sound that a speaker says for another one, everywhere. They are single facts about
-many accents, drawn one by one, and no imitation of any of them: what is learned is that a word can sound in many ways.
+The pronunciation rules of the synthesiser cover two varieties of English without accents; a recogniser trained on these
+alone confuses words of strong accents. A habit replaces one sound by another everywhere. Habits are single properties
+of many accents, drawn independently, and do not imitate any one accent: the aim is variety of pronunciation.
 
 Sources: of the habits, J. C. Wells, "Accents of English" (1982), and M. Swan and B. Smith (editors), "Learner English",
 2nd edition (2001); of synthetic accents in training, P. Klumpp et al., "Synthetic cross-accent data augmentation for
@@ -92,27 +92,27 @@ _HABITS: Mapping[str, Mapping[str, Rules]] = {
     },
     "rhythm": {"even_stress": [("[ˈˌ]", "")], "short_vowels": [("ː", "")]},
 }
-"""Habits by what they change; of one group a speaker has one. Patterns and what is said for them, in espeak-ng's
-signs, in this order."""
+"""Habits grouped by the sounds they change; a speaker has at most one of a group. Patterns and replacements in
+espeak-ng's phonetic symbols, applied in this order."""
 
 _RULES: Mapping[str, Rules] = {name: rules for group in _HABITS.values() for name, rules in group.items()}
 _ORDER = {name: place for place, name in enumerate(_RULES)}
 
 
 def habit_names() -> tuple[str, ...]:
-    """All habits, in the order that they are applied in."""
+    """All habits, in the order in which they are applied."""
     return tuple(_RULES)
 
 
 def draw_habits(rng: random.Random, count: int) -> tuple[str, ...]:
-    """So many habits of different groups, in the order that they are applied in.
+    """Draw habits of different groups, in the order in which they are applied.
 
     Args:
-        rng: decides which.
-        count: 0 up to the number of groups.
+        rng: for the choice.
+        count: how many, 0 up to the number of groups.
 
     Raises:
-        EdgeSpeechError: there are not so many groups.
+        EdgeSpeechError: there are fewer groups.
     """
     if not 0 <= count <= len(_HABITS):
         raise bad("speaker", "habits", count, f"0 to {len(_HABITS)}")
@@ -121,10 +121,10 @@ def draw_habits(rng: random.Random, count: int) -> tuple[str, ...]:
 
 
 def with_habits(sounds: str, habits: Sequence[str]) -> str:
-    """What is said for a sentence.
+    """The pronunciation of a sentence with habits.
 
     Args:
-        sounds: in espeak-ng's signs, with stress and spaces between words.
+        sounds: in espeak-ng's phonetic symbols, with stress and spaces between words.
         habits: names, applied one after the other.
 
     Raises:

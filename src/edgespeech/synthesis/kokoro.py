@@ -31,10 +31,10 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits
 
 RATE = 24_000
-"""Samples per second that come out."""
+"""Sample rate of the output."""
 MAX_TOKENS = 509
 BEYOND = 0.5
-"""A speaker's weights lie between minus this and one plus this."""
+"""Weights of voices are between minus this and one plus this."""
 VocoderName = Literal["onnx", "onednn", "envelope"]
 """What computes the last part of the model: the graph itself, the same in oneDNN (`edgespeech.synthesis.vocoder`), or
 pulses and noise in its place (`edgespeech.synthesis.envelope`)."""
@@ -47,12 +47,12 @@ _QUESTION = re.compile(
 _LETTERS = re.compile(r"\b[a-z](?: [a-z])+\b")
 _ACRONYMS = {"a m", "p m", "a c", "a t m"}
 _SYLLABIC = "\N{COMBINING VERTICAL LINE BELOW}"
-"""The one mark of espeak-ng's English that the model was trained without."""
+"""The only symbol of espeak-ng's English that is not in the model's training data."""
 _SAYABLE = re.compile(r"[a-z' ]+")
 
 
 class VoiceSpec(BaseModel):
-    """A voice: the hash of its style vectors, and whether it may be trained on or is kept for dev or test."""
+    """A voice: the hash of its style vectors, and whether it is for training, dev or test."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     split: Literal["train", "dev", "test"]
@@ -83,18 +83,18 @@ def load_voices() -> dict[str, VoiceSpec]:
 
 
 def voices_file() -> Path:
-    """Where the list of voices is."""
+    """The file with the list of voices."""
     return manifests_dir() / "voices" / "kokoro.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice, or a blend of voices, and how it pronounces.
+    """A voice, or a blend of voices, with its pronunciation.
 
     Attributes:
         parts: the voices' names with weights that add up to 1, the heaviest first. A negative weight takes a speaker
             beyond the blends, away from that voice.
-        habits: what it says otherwise than the pronunciation rules (`edgespeech.synthesis.habits`).
+        habits: deviations from the pronunciation rules (`edgespeech.synthesis.habits`).
     """
 
     parts: tuple[tuple[str, float], ...]
@@ -115,12 +115,13 @@ class Speaker:
 
     @property
     def accent(self) -> str:
-        """Which English the words are pronounced in: `en-gb` for British voices, else `en-us`."""
+        """The variety of English: `en-gb` for British voices, else `en-us`."""
         return "en-gb" if self.parts[0][0].startswith("b") else "en-us"
 
 
 def prompt(text: str) -> str:
-    """A sentence as the pronunciation rules want it: spelled letters apart, "I" a capital, a mark at the end.
+    """A sentence in the form that the pronunciation rules expect: spelled letters separated, "I" in upper case, a full
+    stop.
 
     Raises:
         EdgeSpeechError: the sentence has something other than words in lower case.
@@ -142,11 +143,11 @@ class Kokoro:
     """The synthesiser, on one thread. Loading takes about a second.
 
     Args:
-        folder: where the model and the voices are; EDGESPEECH_KOKORO, packages and `.work/kokoro` otherwise.
+        folder: of the model and the voices; by default EDGESPEECH_KOKORO, packages and `.work/kokoro`.
         vocoder: what computes the last part of the model; all but `onnx` set torch to one thread.
 
     Raises:
-        EdgeSpeechError: the model or the voices are nowhere, or not the right ones.
+        EdgeSpeechError: the model or the voices are not found, or have another hash.
     """
 
     def __init__(self, folder: Path | None = None, vocoder: VocoderName = "onnx") -> None:
@@ -163,7 +164,7 @@ class Kokoro:
 
     @cached_property
     def _graph(self) -> Callable[[dict[str, Any], int], Samples]:
-        """From the model's inputs and the seed of what is drawn to samples."""
+        """A function from the model's inputs and a seed to samples."""
         import onnx
 
         model = onnx.load(self._model)
@@ -206,8 +207,8 @@ class Kokoro:
             habits: of the speaker.
 
         Raises:
-            EdgeSpeechError: the sentence cannot be said: other characters, a sound that the model has no
-                token for, or more than 509 tokens.
+            EdgeSpeechError: the sentence cannot be synthesised: other characters, a sound without a token, or more than
+                509 tokens.
         """
         vocabulary = self._tokenizer.vocab  # its construction also tells phonemizer where espeak-ng is
         phonemizer: Any = import_module("phonemizer")
@@ -225,18 +226,18 @@ class Kokoro:
         return [vocabulary[sound] for sound in sounds]
 
     def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
-        """Say a sentence.
+        """Synthesise a sentence.
 
         Args:
             text: words in lower case.
-            speaker: whose voice.
+            speaker: the voice.
             speed: 0.5 to 2; above 1 is faster.
 
         Returns:
             Samples at 24 kHz, with shape `(N,)`.
 
         Raises:
-            EdgeSpeechError: an unknown voice, or a sentence that cannot be said (see `tokens`).
+            EdgeSpeechError: an unknown voice, or a sentence that cannot be synthesised (see `tokens`).
         """
         if not 0.5 <= speed <= 2:
             raise bad("speech synthesis", "speed", speed, "0.5 to 2")
@@ -244,7 +245,7 @@ class Kokoro:
         return self._graph(inputs, int(self.key(text, speaker, speed)[:8], 16))
 
     def inputs(self, text: str, speaker: Speaker, speed: float) -> dict[str, NDArray[Any]]:
-        """What the graph takes for a sentence; raises what `say` does."""
+        """The inputs of the graph for a sentence; raises as `say`."""
         tokens = self.tokens(text, speaker.accent, speaker.habits)
         style = np.zeros((1, _STYLE_SIZE), np.float32)
         for voice, weight in speaker.parts:
@@ -259,7 +260,7 @@ class Kokoro:
         """A hash of everything that `say` depends on, for a cache."""
         voices = [(self._spec(voice).sha256, f"{weight:.6f}") for voice, weight in speaker.parts]
         what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
-        # With what its habits make of the words: speech without any keeps the key from before there were habits.
+        # Habits are part of the key only if there are any, so that older cached speech keeps its key.
         said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
         if self._vocoder != "onnx":
             from edgespeech.synthesis import envelope, vocoder

@@ -1,8 +1,8 @@
-"""Hesitation: speech with pauses and fillers between its words, a long tail, and recorded noise under all of it.
+"""Simulated hesitation: pauses and fillers between words, a long trailing silence, and recorded background noise.
 
-Read speech with its silence cut off has no end-pointing problem. What is made here has one: the speaker stops between
-two words for 0.3 to 1.2 s, sometimes with a drawn-out sound, and after the last word the microphone goes on for 2 s
-or more (papers: Maas et al. 2018 and the pause statistics that they train on; the ranges are the issue's).
+Read speech without its silences poses no end-pointing problem. This speech does: the speaker pauses between two words
+for 0.3 to 1.2 s, sometimes with a filler, and after the last word the recording continues for 2 s or more (papers: Maas
+et al. 2018 and the pause statistics that they train on; the ranges are the issue's).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 
 _HOP = 160
 _DIP = 320
-"""Samples of the quiet place between two words: 20 ms."""
+"""Samples of the window that must be quiet between two words: 20 ms."""
 _FADE = 160
 _VOWEL = 1280
-"""Samples of the sound that a filler draws out: 80 ms."""
+"""Samples of the sound that a filler repeats: 80 ms."""
 _PITCH = (40, 229)
 """Samples of a period of the voice: 400 to 70 Hz."""
 
 
 class Hesitation(BaseModel):
-    """How much is done to an utterance. Ranges are drawn from evenly; times in seconds.
+    """Amount of hesitation. Ranges are sampled uniformly; times in seconds.
 
     Attributes:
-        pauses: at most so many pauses; 0 to as many are drawn.
+        pauses: maximum number of pauses; the number is drawn from 0 to this.
         pause_s: length of each.
         filler: the share of pauses that begin with a filler.
-        filler_s: length of a filler, which comes on top of the pause.
-        dip_db: a pause is put only where the speech is at least so far below its mean power.
-        tail_s: what follows the end of speech.
+        filler_s: length of a filler, in addition to the pause.
+        dip_db: pauses are inserted only where the speech is at least this far below its mean power.
+        tail_s: time after the end of speech.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,7 +63,7 @@ class Hesitation(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hesitant:
-    """What became of an utterance.
+    """An utterance with hesitation.
 
     Attributes:
         samples: 16 kHz, with shape `(N,)`.
@@ -86,21 +86,21 @@ def hesitate(
     what: Hesitation,
     key: str,
 ) -> Hesitant:
-    """Put pauses, fillers and a tail into an utterance.
+    """Insert pauses, fillers and a tail into an utterance.
 
-    What is put in has the recording's own background, the same in pauses and tail, so that nothing but time and words
-    tells them apart.
+    Inserted parts have the recording's own background noise, the same in pauses and tail, so that pauses and tail
+    differ only in length and context.
 
     Args:
         samples: 16 kHz, with shape `(N,)`.
-        gaps: between which times each word but the first begins (`edgespeech.endpointing.alignment.gaps`).
+        gaps: the interval in which each word but the first begins (`edgespeech.endpointing.alignment.gaps`).
         sos_s: start of speech.
-        eos_s: end of speech; what was recorded after it is kept.
-        what: how much.
-        key: with it everything is drawn.
+        eos_s: end of speech; the recording after it is preserved.
+        what: amount of hesitation.
+        key: seed of all random draws.
 
     Raises:
-        EdgeSpeechError: the speech does not lie within the samples.
+        EdgeSpeechError: the speech is not within the samples.
     """
     if not 0 <= sos_s < eos_s <= len(samples) / SAMPLE_RATE + 1e-3:
         raise bad(
@@ -138,7 +138,7 @@ def hesitate(
 def cut_places(
     samples: Samples, gaps: Sequence[tuple[float, float]], *, sos_s: float, eos_s: float, dip_db: float
 ) -> list[int]:
-    """The quietest sample of each gap between words, in order, where it is quiet enough and inside the speech."""
+    """The quietest sample of each gap between words, in order, if it is quiet enough and inside the speech."""
     speech = samples[round(sos_s * SAMPLE_RATE) : round(eos_s * SAMPLE_RATE)]
     most = float(np.dot(speech, speech)) / len(speech) * 10 ** (-dip_db / 10)
     places: set[int] = set()
@@ -157,7 +157,7 @@ def cut_places(
 
 
 def drawn_out(speech: Samples) -> Samples | None:
-    """The steadiest loud 80 ms of a voice, for a filler; None where the speech has nothing voiced."""
+    """The most stationary loud 80 ms of a voice, for a filler; None if the speech has no voiced part."""
     starts = range(0, len(speech) - _VOWEL - _PITCH[1], _VOWEL // 2)
     power = float(np.dot(speech, speech)) / max(1, len(speech))
     best, found = 0.5, None
@@ -176,18 +176,18 @@ def drawn_out(speech: Samples) -> Samples | None:
 def with_noise(
     samples: Samples, noise: Samples, snr_db: float, *, sos_s: float, eos_s: float, key: str
 ) -> Samples:
-    """Lay a random stretch of noise under everything; the ratio is that of mean powers while somebody speaks.
+    """Add a random segment of noise; the ratio is that of the mean powers during speech.
 
     Args:
         samples: with shape `(N,)`.
-        noise: with shape `(M,)`; shorter than the samples, it goes round.
-        snr_db: the power between start and end of speech over the noise's there.
+        noise: with shape `(M,)`; shorter than the samples, it is repeated.
+        snr_db: ratio of speech power to noise power between start and end of speech.
         sos_s: start of speech.
         eos_s: end of speech.
-        key: with it the stretch is drawn.
+        key: seed of the segment.
 
     Returns:
-        With shape `(N,)`, in [-1, 1]: where the sum exceeds full scale, all of it is turned down.
+        With shape `(N,)`, in [-1, 1]: if the sum exceeds full scale, all of it is attenuated.
 
     Raises:
         EdgeSpeechError: the speech or the noise is silent, or the ratio is not finite.
@@ -208,12 +208,12 @@ def with_noise(
 
 
 def gated(samples: Samples, spoken: Sequence[tuple[float, float]], hang_s: float) -> Samples:
-    """What a device passes on that turns silent where nobody speaks, as front-ends and codecs do.
+    """Replace pauses by digital silence, as front-ends and codecs with voice activity detection do.
 
     Args:
         samples: 16 kHz, with shape `(N,)`.
-        spoken: start and end of what is passed on, in seconds.
-        hang_s: how long before and after that it still does.
+        spoken: start and end of each part to preserve, in seconds.
+        hang_s: how long before and after that samples are preserved too.
 
     Returns:
         With shape `(N,)`; digital silence elsewhere.
@@ -241,12 +241,12 @@ def _rng(key: str) -> np.random.Generator:
 
 
 def _background(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
-    """So many samples of the recording's background; digital silence where it has no quiet moment."""
+    """Samples of the recording's background noise; digital silence if it has no quiet moment."""
     return pad_with_background(samples, 0, length, rng)[len(samples) :].copy()
 
 
 def _edges(length: int) -> Samples:
-    """Gains with shape `(length,)` that let a filler come and go."""
+    """Gains with shape `(length,)` that fade a filler in and out."""
     fade = min(4 * _FADE, length // 2)
     gains = np.ones(length, np.float32)
     if fade:
@@ -256,7 +256,7 @@ def _edges(length: int) -> Samples:
 
 
 def _joined(pieces: Sequence[Samples]) -> Samples:
-    """The pieces one after the other, each cut softened over 10 ms on either side."""
+    """The concatenated pieces, with fades of 10 ms on either side of each cut."""
     whole: Samples = np.concatenate(pieces)
     at = 0
     for piece in pieces[:-1]:

@@ -1,4 +1,4 @@
-"""The utterances of a recipe: which sentence is said by which speaker, how fast, how loud. All drawn from its seed."""
+"""The utterances of a recipe: sentence, speaker, speed and level of each, drawn from its seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAWS_PER_SENTENCE = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Everything about one utterance before it is said. Levels in dB of full scale, silences in seconds."""
+    """All parameters of one utterance before synthesis. Levels in dB of full scale, silences in seconds."""
 
     id: str
     sentence: Sentence
@@ -39,14 +39,14 @@ def plan(
     texts: Mapping[str, Sequence[str]] | None = None,
     held_out: Collection[str] = (),
 ) -> list[Plan]:
-    """Draw all utterances of a recipe: no sentence twice, domains mixed.
+    """Draw all utterances of a recipe, without repeated sentences and with mixed domains.
 
     Args:
-        recipe: what to draw.
-        grammars: by the recipe's names.
+        recipe: of the corpus.
+        grammars: by their names in the recipe.
         voices: the voices that may be used.
-        texts: the sentences of written corpora, by the recipe's names.
-        held_out: sentences in `plain` words that must not be said.
+        texts: the sentences of written corpora, by their names in the recipe.
+        held_out: sentences, in `plain` words, that must not be used.
 
     Raises:
         EdgeSpeechError: a grammar is another version, or has too few sentences, as may a written corpus;
@@ -90,7 +90,7 @@ def plan(
 
 
 def _draw(rng: random.Random, grammar: Grammar, n: int, split: Split, seen: set[str]) -> list[Sentence]:
-    """Draw `n` sentences of a split that were not seen yet, and note them as seen."""
+    """Draw `n` sentences of a split that are not in `seen`, and add them to it."""
     found: list[Sentence] = []
     for _ in range(_DRAWS_PER_SENTENCE * n):
         sentence = grammar.generate(rng, split)

@@ -1,4 +1,4 @@
-"""Recipes: what a synthetic corpus is made of. One YAML file describes one corpus."""
+"""Recipes of synthetic corpora. One YAML file describes one corpus."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ class GrammarUse(Strict):
 
 
 class Recipe(Strict):
-    """A recipe. Ranges are drawn from evenly.
+    """A recipe. Ranges are sampled uniformly.
 
     Attributes:
         name: of the corpus and its manifest.
         about: one line for readers.
         split: which sentences (by `split_of`) and which voices may be used.
-        seed: everything is drawn from it.
+        seed: of all random draws.
         speakers: how many; each of the split's voices, then blends.
-        blend: at most so many voices are blended.
-        beyond: how far a speaker may lie outside the blends of its voices: each weight's distance from the even
+        blend: maximum number of voices in a blend.
+        beyond: how far a speaker may be outside the blends of its voices: each weight's distance from the even
             blend is stretched by up to this share of itself.
-        accents: `english` for the voices made for English alone, `all` for the foreign ones too.
+        accents: `english` for English voices alone, `all` for those of other languages too.
         habits: how many habits of pronunciation a speaker has (`edgespeech.synthesis.habits`), from and to.
         grammars: by name.
         texts: sentences from written corpora: the name of a text split to the number of sentences.
-        words: at most so many in a sentence of a written corpus.
-        held_out: splits of text or speech whose sentences are not said.
-        take: the first so many utterances of all that are drawn; none takes all.
-        context: slot to the number of phrases from its vocabulary that an utterance with this slot brings
-            along, the one that is said among them.
+        words: maximum number in a sentence of a written corpus.
+        held_out: splits of text or speech whose sentences are not used.
+        take: use only this many of the drawn utterances, the first ones; None takes all.
+        context: slot to the number of context phrases from its vocabulary for an utterance with this slot, including
+            the spoken one.
         vocoder: what computes the last part of the model (`edgespeech.synthesis.kokoro.VocoderName`).
         model_sha256: of Kokoro's `model.onnx`.
         voices_sha256: of `data_manifests/voices/kokoro.yaml`, which holds each voice's hash.
         speed: of speech; 1 is the voice's own.
         level_db: root mean square of the speech, dB of full scale.
         silence_s: before and after the speech.
-        noise_db: root mean square of the noise under everything, dB of full scale.
-        audio: how it is stored; `flac` keeps every sample.
+        noise_db: root mean square of the background noise, dB of full scale.
+        audio: file format; `flac` is lossless.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -1,10 +1,10 @@
-"""Synthetic speech corpora from recipes: sentences of grammars, said by Kokoro's voices, silence around them.
+"""Synthetic speech corpora from recipes: sentences of grammars in Kokoro's voices, with surrounding silence.
 
     python -m edgespeech.synthesis.synthesis data_manifests/assistant_mini/recipe.yaml [--jobs 2] [--kokoro FOLDER]
 
-writes `audio/*` and `<name>.jsonl` beside the recipe, or in another folder (`--out`). Everything is drawn from
-the recipe's seed. What the synthesiser said is kept (FLAC, 24 kHz) under a hash of all that it depends on, so an
-interrupted run goes on where it was, and `--so-far` makes a corpus of what there is by then.
+writes `audio/*` and `<name>.jsonl` beside the recipe, or in another folder (`--out`). Everything is drawn from the
+recipe's seed. Synthesised speech is cached (FLAC, 24 kHz) under a hash of all that it depends on, so an interrupted run
+resumes, and `--so-far` makes a corpus of the utterances synthesised so far.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from edgespeech.text.spoken import plain
 RECIPES = "assistant"
 """Recipes of the corpora to train and to tune on: a folder beside the descriptions of corpora."""
 CORPORA = "corpora/assistant"
-"""Where these corpora are, in the work folder."""
+"""The folder of these corpora in the work folder."""
 JOBS = 2
-"""Worker processes that say them."""
+"""Number of worker processes."""
 _SILENT = 0.005
 """A sample is silent below this share of the utterance's peak (-46 dB)."""
 _EDGE_S = 0.1
-"""What is kept of the synthesised signal before the first and after the last non-silent sample."""
+"""Margin of the synthesised signal before the first and after the last non-silent sample."""
 _PEAK = 0.95
 _ENGLISH = ("a", "b")
 
 
 class Talker(Protocol):
-    """What says the sentences (`edgespeech.synthesis.kokoro.Kokoro`)."""
+    """A synthesiser (`edgespeech.synthesis.kokoro.Kokoro`)."""
 
     model_sha256: str
 
@@ -65,7 +65,7 @@ class Talker(Protocol):
 
 
 def render(speech: Samples, what: Plan) -> tuple[Samples, float, float]:
-    """An utterance as if recorded: speech at its level, silence before and after, noise under all of it.
+    """Render an utterance: speech at its level, silence before and after, background noise.
 
     Args:
         speech: at 24 kHz, with shape `(N,)`.
@@ -138,14 +138,14 @@ def synthesise(
         load: makes the synthesiser with the recipe's vocoder; called once in every worker process.
         jobs: worker processes, each on one thread.
         out: the folder to write to; the recipe's own by default.
-        so_far: say nothing; the corpus holds the utterances that an interrupted run has left.
+        so_far: synthesise nothing; the corpus has the utterances that an interrupted run has finished.
 
     Returns:
         The manifest.
 
     Raises:
         EdgeSpeechError: what `load_recipe` and `plan` refuse; another model or list of voices than the
-            recipe's; a sentence or voice that cannot be said; nothing was said so far.
+            recipe's; a sentence or voice that cannot be synthesised; with `so_far`, nothing was synthesised yet.
     """
     recipe = load_recipe(path)
     where = f"recipe {recipe.name}"
@@ -182,7 +182,7 @@ def make_corpora(names: Iterable[str]) -> None:
     """Make the synthetic corpora that configurations name, from the recipes in `data_manifests/assistant`.
 
     Args:
-        names: of corpora; those other than `corpora/assistant/NAME.jsonl` are left to be fetched.
+        names: of corpora; those other than `corpora/assistant/NAME.jsonl` are ignored.
 
     Raises:
         EdgeSpeechError: no recipe has that name, or it cannot be made.
@@ -198,7 +198,7 @@ def make_corpora(names: Iterable[str]) -> None:
 
 
 def _drain(done: Iterable[Path], total: int) -> None:
-    """Wait for all of it: a progress bar on a terminal, a line now and then elsewhere."""
+    """Wait for all utterances, with a progress bar on a terminal or occasional lines elsewhere."""
     if sys.stderr.isatty():
         for _ in track(done, "synthesis", total):
             pass
@@ -209,7 +209,7 @@ def _drain(done: Iterable[Path], total: int) -> None:
 
 
 def cached(talker: Talker, what: Plan) -> Path:
-    """Where an utterance is once it has been said."""
+    """The cache file of an utterance."""
     key = talker.key(what.sentence.text, what.speaker, what.speed)
     return work_dir() / "synthesis" / key[:2] / f"{key}.flac"
 
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder to write the corpus to instead")
     parser.add_argument("--jobs", type=int, default=JOBS, help="worker processes, each on one thread")
     parser.add_argument(
-        "--so-far", action="store_true", help="say nothing; write what an interrupted run has said"
+        "--so-far", action="store_true", help="synthesise nothing; write what an interrupted run has finished"
     )
     parser.add_argument("--kokoro", type=Path, help="folder with model.onnx and the voices")
     options = parser.parse_args(arguments)

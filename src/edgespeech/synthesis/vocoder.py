@@ -1,8 +1,8 @@
 """The vocoder of Kokoro-82M in int8 convolutions of oneDNN: the part of the model that takes most of the time.
 
-onnxruntime computes the convolutions as products of copied columns, and what stands between them one operation at a
-time through memory. Here they are int8 convolutions with the channels last, and what stands between two of them is one
-compiled loop. The weights are the model's own, rounded to a grid of each output channel; activations are quantised
+onnxruntime computes the convolutions as products of copied columns, and every operation between them as a separate pass
+through memory. Here they are int8 convolutions with the channels last, and the operations between two convolutions are
+one compiled loop. The weights are the model's own, rounded to a grid of each output channel; activations are quantised
 over their range at run time, as in the ONNX graph. The output is closer to that of the same weights in float than the
 graph's is (`tests/synthesis/test_vocoder.py` compares a small one).
 
@@ -28,12 +28,13 @@ from edgespeech.contracts import Samples
 from edgespeech.errors import EdgeSpeechError
 
 VERSION = "int8-onednn-1"
-"""Part of the cache key of synthesised speech; another number where the samples change."""
+"""Part of the cache key of synthesised speech; to be changed when the samples change."""
 PATH = "/decoder/decoder/generator"
-"""Where the graph's nodes of the vocoder are; `NAME` is the prefix of its parameters."""
+"""Prefix of the vocoder's nodes in the graph; `NAME` is the prefix of its parameters."""
 NAME = "decoder.decoder.generator"
 INPUTS = ("/decoder/decoder/decode.3/Div_4_output_0", "/decoder/Slice_output_0", f"{PATH}/Squeeze_output_0")
-"""Of the vocoder, as the graph names them: features with shape `(1, 512, T)`, the acoustic half of the style with
+"""Inputs of the vocoder, by their names in the graph: features with shape `(1, 512, T)`, the acoustic half of the style
+with
 shape `(1, 128)`, and the harmonic source signal with shape `(1, 300 T)`."""
 
 _WINDOW, _HOP = 20, 5
@@ -45,7 +46,7 @@ _STAGES = ((10, 6), (6, 1))
 
 
 def cut(model: Any, outputs: Sequence[str] = INPUTS) -> Any:
-    """Reduce a graph to what some of its tensors need, in place; they become its outputs."""
+    """Reduce a graph in place to the nodes that some of its tensors need; these become its outputs."""
     import onnx
 
     producers = {name: node for node in model.graph.node for name in node.output}

@@ -1,4 +1,4 @@
-"""What recognisers that decode a whole file at once have in common: they buffer, and decode at the end."""
+"""Base of recognisers that decode whole files: they buffer the audio, and decode at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.systems._shared import ready
 
 
 class _BatchStream(Stream):
@@ -37,7 +37,7 @@ class _BatchStream(Stream):
 
 
 class LocalWhisper(Recogniser):
-    """faster-whisper on the device, with the options of the cloud baseline; a subclass says which model.
+    """faster-whisper on the device, with the options of the cloud baseline; a subclass sets the model.
 
     Attributes:
         model: name of its weights, see `edgespeech.corpora.weights`.
@@ -48,13 +48,13 @@ class LocalWhisper(Recogniser):
     takes_context = True
 
     def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
-        """`weights`: a folder that has them, instead of the usual places. `threads`: of the CPU."""
+        """`weights`: a folder with the weights, instead of the usual sources. `threads`: of the CPU."""
         self._path = None if weights is None else Path(weights)
         self._threads = threads
         self._backend: WhisperBackend | None = None
 
     def missing(self) -> str | None:
-        """The package or the weights that are not here."""
+        """The missing package or weights."""
         if find_spec("faster_whisper") is None:
             return "package faster-whisper is not installed"
         return weights_available(self.model, self._path)
@@ -63,7 +63,7 @@ class LocalWhisper(Recogniser):
         """Verify the weights and load them.
 
         Raises:
-            EdgeSpeechError: they are not here, or not the right ones.
+            EdgeSpeechError: they are missing or have another hash.
         """
         weights = resolve_weights(self.model, self._path)
         self._backend = build_whisper(weights.folder, self._threads)
@@ -80,14 +80,10 @@ class LocalWhisper(Recogniser):
         """Start buffering.
 
         Raises:
-            EdgeSpeechError: not loaded, or the model does not know the language.
+            EdgeSpeechError: not loaded, or the model does not support the language.
         """
-        if self._backend is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if self.languages and request.language not in self.languages:
-            raise bad(self.name, "language", request.language, " or ".join(self.languages))
-        return _BatchStream(self._backend, request)
+        return _BatchStream(ready(self, self._backend, request), request)
 
     def close(self) -> None:
-        """Drop the model."""
+        """Release the model."""
         self._backend = None

@@ -1,4 +1,4 @@
-"""What our own recognisers have in common: a streaming transducer on the device."""
+"""Base of this project's own recognisers: a streaming transducer on the device."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from edgespeech import __version__
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import bad
 from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S, SHIPPED, SearchSettings
+from edgespeech.systems._shared import ready
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
@@ -21,32 +22,32 @@ CITATION = f"EdgeSpeech {__version__}, Apache-2.0; streaming RNN-T (Graves, 2012
 
 
 def ending(final_s: float | None) -> str:
-    """What a reader of a row must know of how an utterance ends."""
+    """The footnote about how an utterance ends."""
     if final_s is None:
         return "ends an utterance with its audio"
     return f"ends an utterance after {final_s:g} s without word pieces"
 
 
 MAX_BEAM = 1024
-"""Hypotheses of any use are some dozens; far more only take memory and time."""
+"""Maximum beam: more than some dozens of hypotheses only take memory and time."""
 
 
 class EdgeRecogniser(Recogniser):
-    """A streaming transducer trained here; a subclass loads it, and sets what opens its streams."""
+    """A streaming transducer of this project; a subclass loads it, and sets the function that opens streams."""
 
     kind = Kind.DEVICE
     languages = ("en",)
     takes_context = False
     shipped: ClassVar[SearchSettings] = SHIPPED
-    """How it searches by default."""
+    """Its default search settings."""
 
     def __init__(self, *, beam: int = BEAM, final_s: float | None = FINAL_S) -> None:
         """Set the options.
 
         Args:
-            beam: how many hypotheses the search keeps; 1 is greedy search.
-            final_s: pause of the decoder that ends the utterance, in seconds; None: the end of the audio does. Words
-                that come later are a further segment, so no pause costs a word.
+            beam: number of hypotheses; 1 is greedy search.
+            final_s: pause of the decoder that ends the utterance, in seconds; None: only the end of the audio does.
+                Later words are another segment, so that no pause loses words.
 
         Raises:
             EdgeSpeechError: one of them is out of range.
@@ -61,11 +62,11 @@ class EdgeRecogniser(Recogniser):
 
     @property
     def settings(self) -> SearchSettings:
-        """How it searches; greedy search goes without the language model."""
+        """Its search settings; greedy search uses no language model."""
         return SearchSettings(beam=self._beam, final_s=self._final_s)
 
     def _differences(self) -> tuple[str, ...]:
-        """What a reader of a row must know of settings that are not those that ship."""
+        """The footnote about settings that differ from the shipped ones."""
         if not self.settings.differences(self.shipped):
             return ()
         return (f"searches otherwise than it ships: {self.settings.describe(self.shipped)}",)
@@ -76,40 +77,36 @@ class EdgeRecogniser(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the language is not English.
         """
-        if self._stream is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
-        return self._stream()
+        return ready(self, self._stream, request)()
 
     def close(self) -> None:
-        """Drop the model."""
+        """Release the model."""
         self._stream = None
 
 
 class EdgeTransducer(EdgeRecogniser):
-    """One that torch runs; a subclass says which."""
+    """A transducer run by torch; a subclass sets its model."""
 
     @abstractmethod
     def folder(self) -> Path:
-        """Where the model is."""
+        """The folder of the model."""
 
     def missing(self) -> str | None:
-        """That there is no model."""
+        """Why it cannot run: no model."""
         folder = self.folder()
         return None if folder.is_dir() else f"no model in {folder}: `edgespeech train` makes one"
 
     def _notes(self) -> tuple[str, ...]:
-        """What else a reader of a row must know."""
+        """Further footnotes."""
         return ()
 
     def _grammar(self, trained: Trained) -> tuple[LabelScores | None, Mapping[str, object]]:
-        """What adds to the scores of labels in place of the model's language model, and what a record keeps of it."""
+        """Scores used instead of the model's language model, and their description for the record."""
         del trained
         return None, {}
 
     def files(self) -> dict[str, Path]:
-        """What it reads, by the names under which a record keeps their hashes."""
+        """The files that it reads, by their names in the record."""
         from edgespeech.model.checkpoint import model_files
 
         folder = self.folder()
@@ -119,7 +116,7 @@ class EdgeTransducer(EdgeRecogniser):
         """Load the model.
 
         Raises:
-            EdgeSpeechError: it is not here, damaged, or of another format.
+            EdgeSpeechError: it is missing, damaged, or of another format.
         """
         from edgespeech.model.checkpoint import load_model
         from edgespeech.search.partials import TAIL_S

@@ -14,14 +14,14 @@ from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.systems._shared import ready
 
 _MODEL = "whisper-base"
 _FRAMING = "WebSocket + TLS 1.3 record + TCP/IPv4 with timestamps; no connection set-up, no bare ACKs"
 
 
 class CloudWhisperBase(Recogniser):
-    """Whisper base (Radford et al., 2022) in a server process of its own, reached over loopback.
+    """Whisper base (Radford et al., 2022) in a separate server process, reached over loopback.
 
     The network between the two is added afterwards, by replaying the trace over a link.
     """
@@ -35,7 +35,7 @@ class CloudWhisperBase(Recogniser):
         """Set the options.
 
         Args:
-            weights: a folder that has them, instead of the usual places.
+            weights: a folder with the weights, instead of the usual sources.
             threads: of the server's CPU.
             silence_s: trailing silence after which the server ends an utterance.
 
@@ -48,7 +48,7 @@ class CloudWhisperBase(Recogniser):
         self._server: ServerProcess | None = None
 
     def missing(self) -> str | None:
-        """The package or the weights that are not here."""
+        """The missing package or weights."""
         for module, package in (
             ("websockets", "websockets"),
             ("av", "av"),
@@ -103,9 +103,8 @@ class CloudWhisperBase(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the server does not answer.
         """
-        if self._server is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        return CloudStream(self._server.url, self._server.token, request)
+        server = ready(self, self._server, request)
+        return CloudStream(server.url, server.token, request)
 
     def helper_pids(self) -> Sequence[int]:
         """The server's processes."""

@@ -47,8 +47,8 @@ class EdgeCommand(EdgeTransducer):
             domain: a folder of `results/models/domains`, and the grammar of that name.
             grammar_penalty: log-probability subtracted when a hypothesis leaves the grammar, in nats; with 0 only the
                 domain language model biases the search.
-            beam: how many hypotheses the search keeps; 1 is greedy search, which is not biased.
-            final_s: pause of the decoder that ends the utterance, in seconds; None: the end of the audio does.
+            beam: number of hypotheses; 1 is greedy search, which is not biased.
+            final_s: pause of the decoder that ends the utterance, in seconds; None: only the end of the audio does.
 
         Raises:
             EdgeSpeechError: an option is out of range.

@@ -1,4 +1,4 @@
-"""The on-device model as it was trained: every technique is a change to it."""
+"""The on-device model in single precision, as trained; every technique modifies it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EdgeFp32(EdgeTransducer):
 
 
 class EdgeFp32Greedy(EdgeFp32):
-    """The same model by greedy search without its language model: what the network alone recognises."""
+    """The same model with greedy search and without its language model, which measures the network alone."""
 
     name = "edge-fp32-greedy"
     summary = "edge-fp32 by greedy search, without a language model"

@@ -1,4 +1,4 @@
-"""The on-device model packed into one file, and run by the native engine from features to word pieces."""
+"""The packed on-device model, run by the native engine from samples to word pieces."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgespeech.audio.features import StreamingLogMel
-from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
+from edgespeech.contracts import SystemInfo
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.search.hypothesis import Hypothesis
-from edgespeech.search.partials import TAIL_S, PartialsStream
+from edgespeech.search.partials import TAIL_S
 from edgespeech.search.settings import CHUNK_S, FINAL_S, GREEDY
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
+from edgespeech.systems._shared import FeatureStream
 
 if TYPE_CHECKING:
-    from edgespeech.packed.runtime import PackedModel
+    from edgespeech.packed.runtime import PackedModel, PackedStream
 
 MODEL_VARIABLE = "EDGESPEECH_PACKED_MODEL"
 """Environment variable that names a `.edge` file to use instead of the shipped one."""
@@ -40,7 +38,7 @@ class EdgePacked(EdgeRecogniser):
         return Path(named) if named else shipped_models() / EdgePacked.name / PACKED
 
     def missing(self) -> str | None:
-        """That there is no engine, or no model."""
+        """Why it cannot run: no engine, or no model."""
         from edgespeech.engine import native
 
         try:
@@ -54,7 +52,7 @@ class EdgePacked(EdgeRecogniser):
         """Map the model.
 
         Raises:
-            EdgeSpeechError: it is not here, damaged, or of another format, or the engine is not built.
+            EdgeSpeechError: it is missing, damaged, or of another format, or the engine is not built.
         """
         from edgespeech.core.files import sha256_file
         from edgespeech.lm.fusion import TENSORS
@@ -88,7 +86,7 @@ class EdgePacked(EdgeRecogniser):
         )
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         super().close()
         if self._model is not None:
             self._model.close()
@@ -96,7 +94,7 @@ class EdgePacked(EdgeRecogniser):
 
 
 class EdgePackedGreedy(EdgePacked):
-    """The same file by greedy search without its language model: what the network alone recognises."""
+    """The same file with greedy search and without its language model, which measures the network alone."""
 
     name = "edge-packed-greedy"
     summary = "edge-packed by greedy search, without a language model"
@@ -107,12 +105,15 @@ class EdgePackedGreedy(EdgePacked):
         super().__init__(beam=1, final_s=final_s)
 
 
-class _PackedStream(PartialsStream):
+class _PackedStream(FeatureStream["PackedStream"]):
     """One utterance in progress, by the native engine."""
 
+    _search: PackedStream
+
     def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
-        super().__init__(model.pieces, model.config.frame_s, final_s)
-        self._features = StreamingLogMel()
+        from edgespeech.packed.log_mel import NativeLogMel
+
+        super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
         self._opened = partial(model.open, beam)
         self._search = self._opened()
 
@@ -121,20 +122,9 @@ class _PackedStream(PartialsStream):
         self._search = self._opened()
         return True
 
-    def _hear(self, samples: Samples) -> None:
-        self._search.accept(self._features.accept(samples))
-
-    def _end(self) -> None:
-        tail = self._features.accept(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
-        self._search.accept(np.concatenate([tail, self._features.finish()]))
-
     def _best(self) -> Hypothesis:
         return self._search.best
 
-    def state_bytes(self) -> int:
-        """Bytes of state, but for the extractor's last 25 ms of samples."""
-        return self._search.state_bytes
-
     def close(self) -> None:
-        """Let go of the state."""
+        """Release the state."""
         self._search.close()

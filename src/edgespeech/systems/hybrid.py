@@ -15,20 +15,20 @@ from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
 from edgespeech.systems.edge_fp32 import EdgeFp32
 
 BEAM, MERGE = 8, 2
-"""Of the device's search; the predictor sees as many labels as tell its states apart."""
+"""Labels that distinguish states of the device's search, equal to the predictor's context."""
 WIDTH = 8.0
-"""Paths worth so much less than the best, in nats, are not sent."""
+"""Pruning beam of sent lattices, in nats."""
 ENDPOINTS = ("silence", "learned")
 AHEAD_S = 0.2
-"""How much less of it publishes a speculative result: what the article tells of."""
+"""How much earlier than the final a speculative result is published, as in the article."""
 ANSWER_DEADLINE_S = 0.5
-"""After its own final the device takes an answer for so long: a second of silence feels like a failure."""
+"""How long after its own final the device accepts an answer: a longer wait feels like a failure."""
 TIMEOUT_S = 30.0
-"""A measurement waits so long for the last answer, to know what it would have cost."""
+"""How long a measurement waits for the last answer, to record its cost."""
 
 
 class Hybrid(EdgeRecogniser):
-    """The on-device recogniser, with a second pass over a link; by itself the server is a process on this machine.
+    """The on-device recogniser with a second pass over a link; by default the server is a process on this machine.
 
     The network between the two is added afterwards, by replaying the trace over a link.
     """
@@ -52,12 +52,12 @@ class Hybrid(EdgeRecogniser):
         """Set the options.
 
         Args:
-            beam: how many states the search keeps.
-            endpoint: who ends an utterance: `silence` of the decoder, or the `learned` end-pointer of
-                `replication/endpointing`, with the thresholds that it ships with.
+            beam: number of states of the search.
+            endpoint: what ends an utterance: `silence` of the decoder, or the `learned` end-pointer of
+                `replication/endpointing`, with its shipped thresholds.
             final_s: pause of the decoder that ends an utterance; only with `silence`.
             ahead_s: how much shorter the pause is that publishes a speculative result; only with `silence`.
-            answer_deadline_s: how long after its own final the device takes an answer.
+            answer_deadline_s: how long after its own final the device accepts an answer.
             timeout_s: how long a measurement waits for the last answer.
             server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
                 in the environment; None: one is started here.
@@ -81,7 +81,7 @@ class Hybrid(EdgeRecogniser):
         self._server: ServerProcess | None = None
 
     def missing(self) -> str | None:
-        """The package or the models that are not here."""
+        """The missing package or models."""
         from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
 
         if find_spec("websockets") is None:
@@ -98,7 +98,7 @@ class Hybrid(EdgeRecogniser):
         """Load the device's model, start the server and wait until it has loaded its own.
 
         Raises:
-            EdgeSpeechError: a model is not here or damaged, or the server does not start.
+            EdgeSpeechError: a model is missing or damaged, or the server does not start.
         """
         from edgespeech.core.files import sha256_file
         from edgespeech.endpointing.networks import load_networks
@@ -172,7 +172,7 @@ class Hybrid(EdgeRecogniser):
         )
 
     def _open(self) -> Stream:
-        """A stream; where there is no second pass to be had, it is the device's alone, and its trace says why."""
+        """A stream; if no second pass is available, it is the device's alone, and its trace says why."""
         from edgespeech.cloud.access import TOKEN_ENV
         from edgespeech.cloud.second_pass import SecondPassStream
         from edgespeech.endpointing.scorers import learned_policy, silence_policy
@@ -199,7 +199,7 @@ class Hybrid(EdgeRecogniser):
         return () if self._server is None else self._server.pids
 
     def close(self) -> None:
-        """Stop the server and drop the model."""
+        """Stop the server and release the model."""
         super().close()
         if self._server is not None:
             self._server.stop()
@@ -207,7 +207,7 @@ class Hybrid(EdgeRecogniser):
 
 
 def _start() -> ServerProcess:
-    """A server for lattices alone, in a process of its own."""
+    """A server for lattices alone, in a separate process."""
     return ServerProcess(
         backend=None,
         rescorer="edgespeech.secondpass.service:build_second_pass",

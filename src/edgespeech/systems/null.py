@@ -1,4 +1,4 @@
-"""A recogniser that does nothing, so that a run of it shows what the harness itself costs."""
+"""A recogniser that does nothing, for measuring the harness's overhead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _NullStream(Stream):
 
 
 class Null(Recogniser):
-    """Says nothing while it listens, then an empty result."""
+    """Returns no events, then an empty result."""
 
     name = "null"
     kind = Kind.DEVICE

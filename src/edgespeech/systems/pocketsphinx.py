@@ -24,8 +24,8 @@ from edgespeech.contracts import (
     Word,
 )
 from edgespeech.corpora.weights import resolve_weights, weights_available
-from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.segments import Segments
+from edgespeech.systems._shared import ready
 
 FRAMES_PER_S = 100
 _VARIANT = re.compile(r"\(\d+\)$")
@@ -34,7 +34,7 @@ _VARIANT = re.compile(r"\(\d+\)$")
 class _SphinxStream(Stream):
     """Owns its decoder until `close`, which returns it to the recogniser's pool.
 
-    Long audio is an utterance of the decoder after the other, as `edgespeech.search.segments` has it.
+    Long audio is split into several utterances of the decoder by `edgespeech.search.segments`.
     """
 
     def __init__(self, decoder: Any, pool: list[Any]) -> None:
@@ -95,7 +95,7 @@ class _SphinxStream(Stream):
 
 
 class PocketSphinx(Recogniser):
-    """PocketSphinx 5 with the US English models that its wheel carries, all settings as they come."""
+    """PocketSphinx 5 with the US English models of its wheel and default settings."""
 
     name = "pocketsphinx"
     kind = Kind.DEVICE
@@ -108,7 +108,7 @@ class PocketSphinx(Recogniser):
         self._folder: Path | None = None
 
     def missing(self) -> str | None:
-        """The package that is not here; it brings the models."""
+        """The missing package, which includes the models."""
         if find_spec("pocketsphinx") is None:
             return "package pocketsphinx is not installed"
         return weights_available("pocketsphinx-en-us")
@@ -117,7 +117,7 @@ class PocketSphinx(Recogniser):
         """Verify the models and load one decoder.
 
         Raises:
-            EdgeSpeechError: the models are not here, or not the right ones.
+            EdgeSpeechError: the models are missing or have another hash.
         """
         weights = resolve_weights("pocketsphinx-en-us")
         self._folder = weights.folder
@@ -152,13 +152,10 @@ class PocketSphinx(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the language is not English.
         """
-        if self._folder is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        if request.language != "en":
-            raise bad(self.name, "language", request.language, "en")
+        ready(self, self._folder, request)
         return _SphinxStream(self._idle.pop() if self._idle else self._decoder(), self._idle)
 
     def close(self) -> None:
-        """Drop the decoders."""
+        """Release the decoders."""
         self._idle = []
         self._folder = None

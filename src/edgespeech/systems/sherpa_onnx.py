@@ -1,4 +1,4 @@
-"""The on-device model's exported files by sherpa-onnx, its own features and search: a peer of the native engine."""
+"""The exported on-device model in sherpa-onnx, with its own features and search: a peer of the native engine."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Request, Samples, Stream, SystemInfo
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream, SystemInfo
 from edgespeech.search.segments import Segments
-from edgespeech.search.settings import CHUNK_S
-from edgespeech.systems._exported import ExportedModel, hashes
+from edgespeech.systems._exported import ExportedModel
 
 TAIL_S = 0.4
-"""Seconds of silence after the audio: sherpa-onnx runs whole chunks alone."""
+"""Seconds of silence after the audio: sherpa-onnx only runs complete chunks."""
 _TAIL = np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32)
 
 
-class SherpaOnnx(ExportedModel):
+class SherpaOnnx(ExportedModel[Any]):
     """The exported model by sherpa-onnx's online recogniser; greedy search, no language model."""
 
     name = "sherpa-onnx"
     package = "sherpa_onnx"
     summary = "our exported RNN-T by sherpa-onnx, greedy search, without a language model"
-    _model: Any = None
 
     def load(self) -> SystemInfo:
         """Load the files.
 
         Raises:
-            EdgeSpeechError: the package or a file is not here.
+            EdgeSpeechError: the package or a file is missing.
         """
         files = self._present()
         package = import_module(self.package)
@@ -41,41 +38,21 @@ class SherpaOnnx(ExportedModel):
             model_type="lstm",
             decoding_method="greedy_search",
         )
-        return SystemInfo(
-            name=self.name,
-            kind=self.kind,
-            model_bytes=sum(file.stat().st_size for file in files.values()),
-            parameters=None,
-            chunk_s=CHUNK_S,
-            citation=f"sherpa-onnx {package.__version__}, Apache-2.0; the model is EdgeSpeech's",
-            config={"int8": self._int8, "search": "greedy_search", "tail_s": TAIL_S},
-            model_sha256=hashes(files),
-            notes=(
-                "runs the weights of edge-fp32 by greedy search, without a language model, "
-                "at most one word piece a frame",
-            ),
+        return self._about(
+            files,
+            f"sherpa-onnx {package.__version__}, Apache-2.0",
+            {"search": "greedy_search", "tail_s": TAIL_S},
+            "by greedy search, without a language model, at most one word piece a frame",
         )
 
-    def open(self, request: Request) -> Stream:
-        """Start an utterance.
-
-        Raises:
-            EdgeSpeechError: not loaded, or the language is not English.
-        """
-        if self._model is None:
-            raise EdgeSpeechError(f"{self.name}: not loaded: call load() before open()")
-        self._checked(request)
-        return _SherpaStream(self._model)
-
-    def close(self) -> None:
-        """Drop the model."""
-        self._model = None
+    def _stream(self, model: Any) -> Stream:
+        return _SherpaStream(model)
 
 
 class _SherpaStream(Stream):
     """One utterance in progress: a partial whenever the text changes, and a final at the end of the audio.
 
-    Long audio is a stream after the other, as `edgespeech.search.segments` has it.
+    Long audio is split into several streams by `edgespeech.search.segments`.
     """
 
     def __init__(self, model: Any) -> None:

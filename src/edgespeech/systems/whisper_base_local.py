@@ -6,7 +6,7 @@ from edgespeech.systems._batch import LocalWhisper
 
 
 class WhisperBaseLocal(LocalWhisper):
-    """The cloud baseline's model, run where the audio is (Radford et al., 2022)."""
+    """The cloud baseline's model, run on the device (Radford et al., 2022)."""
 
     name = "whisper-base-local"
     summary = "faster-whisper base, int8, on the device, decoding whole files"

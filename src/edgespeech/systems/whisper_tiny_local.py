@@ -6,7 +6,7 @@ from edgespeech.systems._batch import LocalWhisper
 
 
 class WhisperTinyLocal(LocalWhisper):
-    """The smallest Whisper, as an outside engine that a device could run (Radford et al., 2022)."""
+    """The smallest Whisper, as a third-party engine that a device could run (Radford et al., 2022)."""
 
     name = "whisper-tiny-local"
     summary = "faster-whisper tiny.en, int8, on the device, decoding whole files"

@@ -126,6 +126,8 @@ def _alternatives(raw: Any) -> Any:
         spec = _RangeSpec.model_validate(raw)
         say = ordinal_words if spec.kind == "ordinal" else number_words
         numbers = range(spec.range[0], spec.range[1] + 1, spec.step)
+        for end in numbers[:1], numbers[-1:]:  # before a million of them are said in words
+            list(map(say, end))
         return [{"say": say(n), "value": str(n)} for n in numbers]
     if isinstance(raw, dict):
         found: list[Any] = []

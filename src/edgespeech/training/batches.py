@@ -1,32 +1,35 @@
-"""Batches: which utterances a step takes, and their augmented features.
+"""Batches: the utterances of each step, and their augmented features.
 
-Everything about step s follows from the seed and s alone, so that a run that was stopped goes on as if it had
-not been, and any number of loader processes gives the same batches.
+The batch of step s depends only on the seed and s, so that a stopped run resumes exactly, and any number of loader
+processes gives the same batches.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgespeech.audio.augment import Augmenter, spec_augment
+from edgespeech.audio.augment import Augmenter, Timing, spec_augment
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.vocal_tract import warp_vocal_tract
 from edgespeech.contracts import Samples
+from edgespeech.model.config import ModelConfig
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.speech import Speech
+from edgespeech.training.taught import Lessons
+from edgespeech.training.teacher import Taught
 
 _BUCKET_NOISE = 0.1
-"""Lengths are sorted after a factor of up to 1 +- this, so that epochs batch differently."""
+"""Lengths are sorted after a random factor of up to 1 +- this, so that batches differ between epochs."""
 _TALKERS = 60
-"""Utterances of the run's own speech that other talkers' babble is mixed from."""
+"""Number of utterances of the run's own speech for babble noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,13 @@ class Batch:
         features: with shape `(B, F, 80)`.
         lengths: feature frames of each, with shape `(B,)`.
         labels: with shape `(B, U)`.
-        label_lengths: with shape `(B,)`; 0 where the sounds alone are learned.
+        label_lengths: with shape `(B,)`; 0 if words are not learned.
         sounds: with shape `(B, S)`, S sounds; S is 0 in a run that does not train on them.
         sound_lengths: with shape `(B,)`.
-        worded: the places of the utterances whose words are learned, with shape `(W,)`.
+        worded: indices of the utterances whose words are learned, with shape `(W,)`.
         ids: of the utterances.
-        global_labels: labels of the whole step, of all processes together; sounds where these alone are learned.
+        global_labels: number of labels of the whole step, over all processes; sounds if only these are learned.
+        taught: targets of the teacher; None in a run without one.
     """
 
     features: Tensor
@@ -54,6 +58,7 @@ class Batch:
     worded: Tensor
     ids: tuple[str, ...]
     global_labels: int
+    taught: Taught | None = None
 
     @property
     def audio_s(self) -> float:
@@ -62,7 +67,7 @@ class Batch:
 
 
 class Plan:
-    """Which utterances each step takes."""
+    """The utterances of each step."""
 
     def __init__(self, speech: Speech, *, batch_s: float, seed: int) -> None:
         self._speech, self._batch_s, self._seed = speech, batch_s, seed
@@ -71,7 +76,7 @@ class Plan:
         self._batches: list[list[int]] = []
 
     def at(self, step: int) -> tuple[int, list[int]]:
-        """The epoch of a step and the places of its utterances among `Speech.items`."""
+        """The epoch of a step and the indices of its utterances in `Speech.items`."""
         if step < self._first:
             self._epoch, self._first, self._batches = -1, 0, []
         while step >= self._first + len(self._batches):
@@ -110,9 +115,10 @@ class Batches(Dataset[Batch]):
         labels: of each utterance.
         noises: recorded noises by id.
         rooms: measured impulse responses by id.
-        sounds: of each utterance, where the run trains on them.
-        rank: this process.
-        world: how many there are.
+        sounds: of each utterance, if the run trains on them.
+        lessons: of the teacher, if the run has one.
+        rank: of this process.
+        world: number of processes.
     """
 
     def __init__(
@@ -124,6 +130,7 @@ class Batches(Dataset[Batch]):
         *,
         rooms: dict[str, Samples] | None = None,
         sounds: Sequence[Sequence[int]] | None = None,
+        lessons: Lessons | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -135,23 +142,30 @@ class Batches(Dataset[Batch]):
         babble = [speech.samples(speech.items[place]) for place in talkers]
         self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble, rooms=rooms)
         self._rank, self._world = rank, world
+        self._lessons, self._stack = lessons, ModelConfig.from_mapping(config.model).stack
 
     def __getitem__(self, step: int) -> Batch:
         epoch, places = self._plan.at(step)
         total = sum(self._weight(i) for i in places)
         own = places[self._rank :: self._world]
-        features = [self._features(i, epoch, step) for i in own]
-        return collate(
+        timed = [self._features(i, epoch, step) for i in own]
+        features = [one for one, _ in timed]
+        batch = collate(
             features,
             [self._labels[i] for i in own],
             [self._speech.items[i].id for i in own],
             total,
             sounds=[self._sounds[i] if self._sounds is not None else [] for i in own],
-            worded=[row for row, i in enumerate(own) if self._speech.items[i].sounds_only is None],
+            worded=[row for row, i in enumerate(own) if self._speech.items[i].learns_words],
         )
+        if self._lessons is None:
+            return batch
+        seconds = sum(self._speech.items[i].seconds for i in places)
+        frames = [len(one) // self._stack for one in features]
+        return replace(batch, taught=self._lessons.of(own, frames, [timing for _, timing in timed], seconds))
 
     def _weight(self, place: int) -> int:
-        """How many labels an utterance counts for in its step."""
+        """The number of labels of an utterance in its step."""
         if self._speech.items[place].sounds_only is None or self._sounds is None:
             return len(self._labels[place])
         return len(self._sounds[place])
@@ -169,33 +183,34 @@ class Batches(Dataset[Batch]):
         ]
 
     def watched(self, place: int, step: int) -> tuple[Features, Features]:
-        """An utterance as it is, and as the steps around this one hear it; the same draws at every step."""
+        """An utterance without augmentation, and augmented as around this step; the draws are always the same."""
         item = self._speech.items[place]
         samples = self._speech.samples(item)
         return log_mel_at_once(samples), self._heard(
             place, f"watch/{item.corpus}/{item.id}", step, patient=False
-        )
+        )[0]
 
-    def _features(self, place: int, epoch: int, step: int) -> Features:
+    def _features(self, place: int, epoch: int, step: int) -> tuple[Features, Timing]:
         item = self._speech.items[place]
         strength = self._config.strength(step)
-        # The step is in the key: an utterance that an epoch holds twice is heard in two ways.
+        # The step is in the key, so that an utterance that is twice in an epoch is augmented in two ways.
         key = f"{epoch}/{step}/{item.corpus}/{item.id}"
-        features = self._heard(place, key, step, patient=self._is_patient(step))
+        features, timing = self._heard(place, key, step, patient=self._is_patient(step))
         random = np.random.default_rng((self._config.seed, step, place))
-        return spec_augment(features, self._augment, random) if random.random() < strength else features
+        masked = spec_augment(features, self._augment, random) if random.random() < strength else features
+        return masked, timing
 
     def _is_patient(self, step: int) -> bool:
-        """Whether a step hears its utterances between long silences."""
+        """Whether a step surrounds its utterances with long silences."""
         share = self._config.patient_steps
         return share > 0 and np.random.default_rng((self._config.seed, step)).random() < share
 
-    def _heard(self, place: int, key: str, step: int, *, patient: bool) -> Features:
-        """Augmented features, before spectral masking."""
+    def _heard(self, place: int, key: str, step: int, *, patient: bool) -> tuple[Features, Timing]:
+        """Augmented features, before spectral masking, and their change in time."""
         strength = self._config.strength(step)
         silence_s = (0.0, self._config.patient_s) if patient else None
         samples = self._speech.samples(self._speech.items[place])
-        samples = self._augmenter(samples, key=key, strength=strength, silence_s=silence_s)
+        samples, timing = self._augmenter.timed(samples, key=key, strength=strength, silence_s=silence_s)
         features = log_mel_at_once(samples)
         if self._augment.vocal_tract_prob:
             digest = int.from_bytes(
@@ -204,7 +219,7 @@ class Batches(Dataset[Batch]):
             random = np.random.default_rng(digest)
             if random.random() < self._augment.vocal_tract_prob * strength:
                 features = warp_vocal_tract(features, random.uniform(*self._augment.vocal_tract))
-        return features
+        return features, timing
 
 
 def collate(
@@ -216,7 +231,7 @@ def collate(
     sounds: Sequence[Sequence[int]],
     worded: Sequence[int],
 ) -> Batch:
-    """Pad utterances into a batch; with none of them it is empty, with B = 0."""
+    """Pad utterances into a batch; without utterances it is empty, with B = 0."""
     size = len(features)
     frames = torch.zeros(size, max((len(f) for f in features), default=0), 80)
     for row, values in enumerate(features):
@@ -245,7 +260,7 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def loader(batches: Batches, steps: range, *, workers: int) -> Iterator[Batch]:
-    """The batches of some steps, in order, made by processes of their own (0: by this one)."""
+    """The batches of some steps, in order, made by separate processes (0: by this one)."""
     return iter(
         DataLoader(
             batches,

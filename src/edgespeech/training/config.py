@@ -1,4 +1,4 @@
-"""A training run as a file: model, speech, augmentation, optimisation."""
+"""The configuration of a training run: model, speech, augmentation, optimisation."""
 
 from __future__ import annotations
 
@@ -36,21 +36,28 @@ class Source(_Strict):
 
     Attributes:
         corpus: a split's name, or a manifest (`.jsonl`).
-        repeat: how often each utterance comes in an epoch; 0.5 takes a seeded half, another one each epoch.
-        sounds_only: the language that the corpus speaks, as espeak-ng names it (`de`, `fr-fr`): its sounds are learned
-            and not its words. None learns the words, which are English.
+        repeat: how often each utterance is used per epoch; 0.5 takes a seeded half, a different one each epoch.
+        sounds_only: the language of the corpus, as named by espeak-ng (`de`, `fr-fr`): its sounds are learned and not
+            its words. None learns the words, which are English.
+        teacher_only: learn from the teacher alone (`edgespeech.training.teacher`); the utterances need no words.
     """
 
     corpus: str
     repeat: Annotated[float, Field(gt=0)] = 1.0
     sounds_only: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$")] | None = None
+    teacher_only: bool = False
+
+    @property
+    def learns_words(self) -> bool:
+        """Whether the words of its utterances are learned."""
+        return self.sounds_only is None and not self.teacher_only
 
 
 class Sounds(_Strict):
-    """The auxiliary loss on the sounds that are said (`edgespeech.training.sounds`).
+    """The auxiliary loss on phonetic sounds (`edgespeech.training.sounds`).
 
     Attributes:
-        layer: how many of the transcriber's layers name them.
+        layer: number of the transcriber's layers below the output.
         weight: of the loss.
     """
 
@@ -58,12 +65,33 @@ class Sounds(_Strict):
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
-class Watch(_Strict):
-    """How a run is watched: greedy word error rates of its averaged model at checkpoints.
+class Teach(_Strict):
+    """The auxiliary loss on a teacher's features (`edgespeech.training.teacher`).
 
     Attributes:
-        every: measured at every so many steps, if there is a checkpoint, and at the end.
-        utterances: how many of the run's own speech, spread evenly over its corpora, and of each tuning corpus.
+        name: of the teacher.
+        layer: number of the transcriber's layers below the output.
+        weight: of the loss, which is a mean over the transcriber's frames.
+        loss: `cosine`, or `l1_cosine`, which adds the mean absolute difference.
+        dims: numbers that the teacher's features are reduced to.
+        delay_frames: delay of the student in transcriber frames, since the teacher sees the whole utterance: the
+            student may use this much future context.
+    """
+
+    name: str
+    layer: Positive
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    loss: Literal["cosine", "l1_cosine"] = "l1_cosine"
+    dims: Annotated[int, Field(ge=1, le=1024)] = 128
+    delay_frames: Annotated[int, Field(ge=0, le=25)] = 2
+
+
+class Watch(_Strict):
+    """Monitoring of a run: greedy word error rates of its averaged model at checkpoints.
+
+    Attributes:
+        every: steps between measurements, which need a checkpoint; also at the end.
+        utterances: number from the run's own speech, spread evenly over its corpora, and from each tuning corpus.
         tuning: splits or manifests that the run is not trained on.
     """
 
@@ -81,47 +109,48 @@ class TrainConfig(_Strict):
     """A training run. Times in seconds of audio unless named otherwise.
 
     Attributes:
-        name: of the run, and of the folder that it is kept in.
-        seed: every draw comes from it.
+        name: of the run, and of its folder.
+        seed: of all random draws.
         model: see `ModelConfig`; the vocabulary's size is the number of word pieces.
-        init: a run's folder, whose averaged weights and word pieces the run starts from, with the outputs that only
-            training uses; or a model's folder, which has none of those; or several of either, of whose models the mean
-            is taken (`edgespeech.model.average`). A model that stacks another number of frames is adapted
-            (`edgespeech.model.restack`). None starts from nothing.
-        speech: what to train on.
-        noises: corpora of recorded noises, without those for evaluation; none uses synthetic noise alone.
-        rooms: corpus of measured impulse responses; none uses simulated rooms alone.
+        init: a run's folder, whose averaged weights and word pieces are the initial ones, including the outputs that
+            only training uses; or a model's folder, which has no such outputs; or several of either, whose models are
+            averaged (`edgespeech.model.average`). A model that stacks another number of frames is adapted
+            (`edgespeech.model.restack`). None: random weights.
+        speech: corpora to train on.
+        noises: corpora of recorded noises, without those for evaluation; None uses synthetic noise alone.
+        rooms: corpus of measured impulse responses; None uses simulated rooms alone.
         augment: see `AugmentConfig`.
-        clean_steps: so many steps hear the speech almost as it is: a model that hears all of the augmentation from
-            the start takes thousands of steps to hear anything.
-        ramp_steps: over so many steps after those, the augmentation's strength grows from 0 to 1.
-        steps: updates that the rate and the augmentation are planned for.
-        until: the run ends after so many of them, for another run to go on from; none makes all.
-        batch_s: of a batch, padding included.
+        clean_steps: number of steps with almost unchanged speech: with full augmentation from the start a model needs
+            thousands of steps before it learns anything.
+        ramp_steps: number of steps after those in which the augmentation's strength grows from 0 to 1.
+        steps: number of updates for which learning rate and augmentation are scheduled.
+        until: the run ends after this many steps, so that another run can continue from it; None: all steps.
+        batch_s: of a batch, including padding.
         longest_s: utterances above this are refused.
-        learning_rate: at its highest.
-        warmup_steps: the learning rate grows evenly.
-        decay_from: the share of all steps after which it falls evenly, to 2 % of its highest.
+        learning_rate: its maximum.
+        warmup_steps: number of steps in which the learning rate grows linearly.
+        decay_from: the share of all steps after which it falls linearly, to 2 % of the maximum.
         weight_decay: decoupled (AdamW).
-        clip: the gradient's greatest norm.
+        clip: maximum norm of the gradient.
         ctc: weight of the auxiliary CTC loss on the transcriber.
-        ctc_only_steps: so many steps train the transcriber alone, by CTC. A model that is trained as a whole from the
-            start learns what is usually written long before it learns to hear.
-        sounds: the auxiliary loss on a lower layer; none leaves it out.
-        average: decay of the exponential average of the weights, which is what is kept.
+        ctc_only_steps: number of initial steps that train the transcriber alone, by CTC. A model that is trained as a
+            whole from the start learns the language long before the acoustics.
+        sounds: the auxiliary loss on a lower layer; None: without.
+        teacher: the auxiliary loss on a teacher's features; None: without.
+        average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
-            whichever of the two is faster on the machine that starts the run; the run stays with it.
-        patient_steps: this share of the steps hears each utterance between silences of up to `patient_s`. These are
-            whole steps, since one long utterance in a batch makes all of the batch long.
+            the faster of the two on the machine that starts the run, and is fixed then.
+        patient_steps: share of the steps that surround each utterance with silences of up to `patient_s`. These are
+            whole steps, since one long utterance makes the whole batch long.
         patient_s: the longest of those silences.
         loss_mib: memory bound of the transducer loss.
         fast_emit: FastEmit's lambda: the gradient of emitting a label is multiplied by 1 + lambda, so that labels come
-            earlier (J. Yu et al., ICASSP 2021, arXiv:2010.11148). From 0, which leaves it out, to 1; NeMo recommends
+            earlier (J. Yu et al., ICASSP 2021, arXiv:2010.11148). From 0 (off) to 1; NeMo recommends
             1e-4 to 1e-2.
         compressor: the compression technique applied during training, see `edgespeech.training.compressor`; none by
             default. Earlier files call it `treatment`.
         save_every: steps between checkpoints.
-        watch: see `Watch`; the run's steps do not depend on it. None leaves it out.
+        watch: see `Watch`; the run's steps do not depend on it. None: without.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -146,6 +175,7 @@ class TrainConfig(_Strict):
     ctc: Annotated[float, Field(ge=0)] = 0.3
     ctc_only_steps: Annotated[int, Field(ge=0)] = 0
     sounds: Sounds | None = None
+    teacher: Teach | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     patient_steps: Share = 0.0
@@ -170,6 +200,15 @@ class TrainConfig(_Strict):
         AugmentConfig.from_mapping(values)
         return values
 
+    @field_validator("teacher")
+    @classmethod
+    def _teacher(cls, value: Teach | None) -> Teach | None:
+        if value is not None:
+            from edgespeech.training.teacher import teacher_kind
+
+            teacher_kind(value.name)
+        return value
+
     @field_validator("compressor")
     @classmethod
     def _compressor(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -189,8 +228,15 @@ class TrainConfig(_Strict):
             raise ValueError("init: a compressor expects a trained model to start from")
         if self.sounds is None and any(source.sounds_only for source in self.speech):
             raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
-        if all(source.sounds_only for source in self.speech):
+        if not any(source.learns_words for source in self.speech):
             raise ValueError("speech: expects a corpus whose words are learned (without sounds_only)")
+        if any(source.teacher_only for source in self.speech):
+            if self.teacher is None:
+                raise ValueError(
+                    "teacher_only: expects the loss on a teacher's features (teacher: {name: ...})"
+                )
+            if self.sounds is not None:
+                raise ValueError("teacher_only: expects no loss on sounds, which such speech does not have")
         return self
 
     @property
@@ -202,11 +248,11 @@ class TrainConfig(_Strict):
 
     @property
     def sha256(self) -> str:
-        """A hash of what its steps depend on. A setting that came later is left out where it is not used, so that
-        older runs keep theirs.
+        """A hash of all settings that its steps depend on. Settings that were added later are left out if unused, so
+        that older runs have the same hash.
         """
         told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
-        for name in ("treatment", "rooms"):
+        for name in ("treatment", "rooms", "teacher"):
             if told[name] is None:
                 del told[name]
         if not self.fast_emit:
@@ -216,6 +262,8 @@ class TrainConfig(_Strict):
         for source in told["speech"]:
             if source["sounds_only"] is None:
                 del source["sounds_only"]
+            if not source["teacher_only"]:
+                del source["teacher_only"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -238,7 +286,7 @@ class TrainConfig(_Strict):
         return self.learning_rate * min(up, down)
 
     def strength(self, step: int) -> float:
-        """How strongly a step's speech is augmented, 0 to 1."""
+        """The strength of a step's augmentation, 0 to 1."""
         ramped = step - self.clean_steps
         return min(1.0, max(0.0, ramped / self.ramp_steps)) if self.ramp_steps else float(ramped >= 0)
 

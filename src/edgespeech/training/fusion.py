@@ -1,4 +1,4 @@
-"""Makes what a transducer's beam search adds to the scores of labels: two n-gram models of text, and their weights."""
+"""Training of the language-model fusion of a beam search: two n-gram models of text, and their weights."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class WeightsConfig(_Strict):
 
 
 class DomainConfig(_Strict):
-    """The language model of one kind of request alone, for a device that knows what it will be asked for.
+    """The language model of a single domain, for biasing a device to it.
 
     Attributes:
-        text: where the sentences come from.
-        high: the language model; the low-order one and the weights are those of all text.
+        text: sources of its sentences.
+        high: the language model; the low-order one and the weights are the general ones.
     """
 
     text: Annotated[tuple[TextSource, ...], Field(min_length=1)]
@@ -53,14 +53,14 @@ class DomainConfig(_Strict):
 
 
 class FusionConfig(_Strict):
-    """How it is made.
+    """Configuration of the fusion.
 
     Attributes:
         seed: of the draws from grammars.
-        text: where the sentences come from.
+        text: sources of its sentences.
         held_out: splits whose sentences are left out.
         high: the language model.
-        low: the one whose scores are taken away; of the order that the transducer's predictor sees.
+        low: the model whose scores are subtracted; its order is that of the transducer's predictor.
         weights: of both, and of every label.
         domains: by name.
     """
@@ -92,7 +92,7 @@ def make_fusion(config: FusionConfig, tokeniser: Tokeniser) -> Fusion:
     """Read the text and estimate both models.
 
     Raises:
-        EdgeSpeechError: what `load_text` refuses.
+        EdgeSpeechError: as `load_text`.
     """
     labels = _labels(config, config.text, tokeniser)
     high, low = (
@@ -102,16 +102,16 @@ def make_fusion(config: FusionConfig, tokeniser: Tokeniser) -> Fusion:
 
 
 def make_domain(config: FusionConfig, name: str, tokeniser: Tokeniser, fusion: Fusion) -> Fusion:
-    """What a beam search adds where one kind of request is known to come.
+    """The fusion of a single domain.
 
     Args:
-        config: how it is made.
+        config: of the fusion.
         name: of the domain.
         tokeniser: of the model.
-        fusion: that of all text, whose low-order model and weights are kept.
+        fusion: the general one, whose low-order model and weights are reused.
 
     Raises:
-        EdgeSpeechError: there is no such domain, or what `load_text` refuses.
+        EdgeSpeechError: there is no such domain, or as `load_text`.
     """
     if name not in config.domains:
         raise bad("fusion", "domain", name, "one of " + ", ".join(config.domains))

@@ -1,14 +1,13 @@
 """The training loop: one process, or several under torchrun, on the processor or on GPUs.
 
-A run lives in a folder: `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few
-seconds), and `model/`, the averaged weights as they are now, which work as they are. The state is written before the
-model: a run that was killed between the two writes the model of its state when it is taken up.
+A run's folder has `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few seconds), and
+`model/`, the current averaged weights as a usable model. The state is written before the model: a run that was killed
+between the two writes the model when it is resumed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,59 +31,42 @@ from edgespeech.training.batches import Batch, Batches, loader
 from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
+from edgespeech.training.processes import Processes, join_processes
 from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
+from edgespeech.training.taught import learn_from
+from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
 
 STATE = "state.safetensors"
 MODEL = "model"
 SOUNDS = "sounds"
+TEACHER = "teacher"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
-"""Utterances whose augmented features give the mean and deviation of each mel band."""
+"""Number of utterances for estimating the mean and deviation of each mel band."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A step's losses, each summed over the process's utterances and divided by all labels of the step."""
+    """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
+    teacher's by the number of frames.
+    """
 
     transducer: Tensor
     ctc: Tensor
     sounds: Tensor
+    teacher: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
-        """What a step minimises."""
+        """The weighted sum, which a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
-        return self.transducer + ctc * self.ctc + sounds * self.sounds
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """This process among those of torchrun; alone it is number 0 of 1."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Whether this one writes files and prints."""
-        return self.rank == 0
-
-    def sum(self, tensors: list[Tensor]) -> None:
-        """Add up tensors over all processes, in place."""
-        if self.world == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
-        start = 0
-        for tensor in tensors:
-            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-            start += tensor.numel()
+        total = self.transducer + ctc * self.ctc + sounds * self.sounds
+        return total if config.teacher is None else total + config.teacher.weight * self.teacher
 
 
 def train(
@@ -96,24 +78,24 @@ def train(
     quiet: bool = False,
     shards: Path | None = None,
 ) -> Path:
-    """Train, or go on where the folder's run was stopped.
+    """Train, or resume the stopped run of the folder.
 
     Args:
         config: the run.
-        folder: of the run, made when missing.
-        workers: processes that make batches beside each process that trains; 0 makes them in line.
-        until: stop after so many steps in all, as if killed; None does all of the run's.
+        folder: of the run, created if missing.
+        workers: number of batch-making processes per training process; 0 makes batches in the training process.
+        until: stop after this many steps in total, as if killed; None: all steps.
         quiet: no progress line.
-        shards: folder that all audio comes from (`edgespeech.training.shards`); None finds each corpus.
+        shards: folder with all audio (`edgespeech.training.shards`); None uses the corpora.
 
     Returns:
         The folder of the averaged model.
 
     Raises:
-        EdgeSpeechError: the speech, the configuration or a kept state is wrong, or a loss is not a number
-            (the batch's utterances are then in `failed.json`).
+        EdgeSpeechError: the speech, the configuration or a saved state is not valid, or a loss is not finite (the
+            batch's utterances are then in `failed.json`).
     """
-    here = _join_processes()
+    here = join_processes()
     torch.manual_seed(config.seed)
     packed = None if shards is None else Shards(shards)
     speech = load_speech(config.speech, longest_s=config.longest_s, shards=packed)
@@ -125,10 +107,22 @@ def train(
         inventory = SoundInventory([(item.text, item.sounds_only) for item in speech.items])
         sounds = [inventory.of(item.text, item.sounds_only) for item in speech.items]
         trained[SOUNDS] = SoundsHead(model.transcriber, config.sounds.layer, len(inventory))
+    lessons = None
+    if (teach := config.teacher) is not None:
+        lessons = learn_from(teach, speech, model.config.frame_s, quiet=quiet or not here.leads)
+        trained[TEACHER] = TeacherHead(model.transcriber, teach.layer, teach.dims, teach.loss)
     noises = load_noises(*config.noise_corpora, shards=packed)
     rooms = load_noises(*config.room_corpora, shards=packed)
     batches = Batches(
-        config, speech, labels, noises, rooms=rooms, sounds=sounds, rank=here.rank, world=here.world
+        config,
+        speech,
+        labels,
+        noises,
+        rooms=rooms,
+        sounds=sounds,
+        lessons=lessons,
+        rank=here.rank,
+        world=here.world,
     )
     if config.init is None:
         model.transcriber.set_statistics(*_statistics(config, batches))
@@ -149,7 +143,8 @@ def train(
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
-    identity = Identity(config.sha256, speech.sha256, precision)
+    taught_by = "" if lessons is None else f" {lessons.sha256}"
+    identity = Identity(config.sha256, speech.sha256 + taught_by, precision)
     watcher = None
     if config.watch is not None and here.leads:
         watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
@@ -157,6 +152,8 @@ def train(
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, trained, optimiser, average, compressors)
     provenance = _provenance(config, speech, here) | {"precision": precision}
+    if lessons is not None:
+        provenance["teacher_sha256"] = lessons.sha256
     end = min(stop for stop in (config.steps, config.until, until) if stop is not None)
     progress = Progress(folder / LOG, first=step, total=config.steps, quiet=quiet or not here.leads)
 
@@ -179,7 +176,7 @@ def train(
         compressors.enter(step, rate)
         losses = _losses(trained, batch, config, precision, step, here)
         norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
-        told = torch.stack([losses.transducer, losses.ctc, losses.sounds]).detach()
+        told = torch.stack([losses.transducer, losses.ctc, losses.sounds, losses.teacher]).detach()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
@@ -192,6 +189,7 @@ def train(
             loss=float(told[0]),
             ctc=float(told[1]),
             sounds=float(told[2]),
+            **({} if lessons is None else {"teacher": float(told[3])}),
             norm=float(norm),
             rate=rate,
         )
@@ -205,27 +203,15 @@ def train(
 
 
 def _seed_of(seed: int, step: int, rank: int) -> int:
-    """What a step's dropout is drawn from: the same after a kill, and another one in every process."""
+    """The seed of a step's dropout: the same after resuming, and different in every process."""
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
-def _join_processes() -> Processes:
-    """Find the other processes of torchrun: NCCL between GPUs, gloo between processors."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if world > 1:
-        distributed.init_process_group("nccl" if cuda else "gloo")
-    if cuda:
-        torch.cuda.set_device(device)
-    return Processes(rank, world, device)
-
-
 def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
-    """The model before the first step: from nothing, or from another run's."""
+    """The model before the first step: with random weights, or from another run."""
     if config.init is None:
         size = int(config.model["vocabulary"])
-        texts = sorted({item.text for item in speech.items if item.sounds_only is None})
+        texts = sorted({item.text for item in speech.items if item.learns_words})
         tokeniser = Tokeniser.train(texts, size)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
     earlier = average_checkpoints([_init_model(init) for init in config.inits])
@@ -243,18 +229,18 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
 
 
 def _init_folder(init: str) -> Path:
-    """A run's or a model's folder as a run's file names it: from the project's folder on, unless it is absolute."""
+    """A run's or a model's folder as named in a configuration: relative to the project unless it is absolute."""
     return project_root() / init
 
 
 def _init_model(init: str) -> Path:
-    """The model in that folder."""
+    """The model's folder in that folder."""
     folder = _init_folder(init)
     return folder / MODEL if (folder / STATE).is_file() else folder
 
 
 def _take_shipped(model: Transducer, init: str) -> None:
-    """Fill in what a run's model holds: its average as its compressor, if any, has left it."""
+    """Load the averaged weights of a run, after its compressor if it had one."""
     shipped = load_model(_init_model(init)).model.state_dict()
     model.load_state_dict({n: t for n, t in shipped.items() if not n.startswith("ctc.")}, strict=False)
 
@@ -266,7 +252,7 @@ def _statistics(config: TrainConfig, batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 def _precision(config: TrainConfig, folder: Path, model: Transducer, here: Processes) -> Precision:
-    """The precision of a run: as its file says, as it began, or whichever is faster here."""
+    """The precision of a run: as configured, as it began, or the faster one here."""
     if config.precision != "auto":
         return config.precision
     if (folder / STATE).is_file():
@@ -285,11 +271,11 @@ def _losses(
     """The losses of this process's share of a step. An empty share has losses of zero."""
     model = trained[MODEL]
     assert isinstance(model, Transducer)
-    # With a gradient of zero for every weight: a weight that a step leaves alone counts the step all the same, so
-    # that the optimiser's state is one that a file can hold.
+    # With a gradient of zero for every weight, so that the optimiser counts the step for all weights, as the format of
+    # its saved state requires.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero)
+        return Losses(zero, zero, zero, zero)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -313,14 +299,18 @@ def _losses(
             memory_mib=config.loss_mib,
             fast_emit=config.fast_emit,
         ).sum()
-    # An augmented utterance can be too fast for CTC: it then says nothing. Without weight it only costs time.
+    # An augmented utterance can be too fast for CTC, and then contributes no loss. With weight 0, CTC only costs time.
     uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
     ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) and uses_ctc else zero
     sounds = zero.detach()
     if config.sounds is not None:
         said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
         sounds = trained[SOUNDS](heard_lengths, said, said_counts)
-    return Losses(*(loss / batch.global_labels for loss in (transducer, ctc, sounds)))
+    teacher = zero.detach()
+    if batch.taught is not None:
+        teacher = trained[TEACHER](batch.taught) / batch.taught.global_frames
+    labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
+    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher)
 
 
 def _update(
@@ -343,13 +333,14 @@ def _update(
 
 
 def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor) -> EdgeSpeechError:
-    """Write down the batch of a loss that is not a number."""
+    """Write the utterances of a batch whose loss is not finite."""
     told = {
         "step": step,
         "ids": list(batch.ids),
         "loss": str(losses[0].item()),
         "ctc": str(losses[1].item()),
         "sounds": str(losses[2].item()),
+        "teacher": str(losses[3].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
@@ -360,7 +351,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
 
 
 def _averaged(average: Average, compressors: Compressors, config: ModelConfig, folder: Path) -> Transducer:
-    """The averaged model as it ships; the codes of compressed matrices are written into its folder."""
+    """The averaged model in its final form; the codes of compressed matrices are written into its folder."""
     model = Transducer(config)
     prefix = f"{MODEL}."
     own = {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
@@ -372,7 +363,7 @@ def _averaged(average: Average, compressors: Compressors, config: ModelConfig, f
 
 
 def _step_of_model(folder: Path) -> int | None:
-    """The step that a run's model was written after; None where there is no model that can be read."""
+    """The step of a run's saved model; None if there is no readable model."""
     try:
         return int(load_model(folder).provenance["step"])
     except (EdgeSpeechError, KeyError, ValueError):

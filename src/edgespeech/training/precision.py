@@ -1,4 +1,4 @@
-"""Which precision trains faster on this machine: measured on the model itself when a run starts."""
+"""Choosing the faster precision on this machine, by timing the model itself at the start of a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def faster_precision(model: Transducer, *, world: int = 1) -> Precision:
     """Time the transcriber, forward and backward, in both precisions.
 
     Args:
-        model: where it will train; its gradients are cleared.
-        world: processes that train together; all of them get the first one's answer.
+        model: on the device on which it will train; its gradients are cleared.
+        world: number of training processes; all get the first one's result.
     """
     took = {name: _seconds(model, name == "bf16") for name in ("fp32", "bf16")}
     prefers_bf16 = torch.tensor(int(took["bf16"] < took["fp32"]), device=model.joiner.weight.device)
@@ -31,7 +31,7 @@ def faster_precision(model: Transducer, *, world: int = 1) -> Precision:
 
 
 def _seconds(model: Transducer, bf16: bool) -> float:
-    """The shortest of some rounds; the first one, which prepares the kernels, is not counted."""
+    """The minimum over several rounds, without the first one, which prepares the kernels."""
     device = model.joiner.weight.device
     features = torch.zeros(_UTTERANCES, _FRAMES, model.config.features, device=device)
     lengths = torch.full((_UTTERANCES,), _FRAMES, device=device)

@@ -1,4 +1,4 @@
-"""How a run goes: a line on the terminal, and a log that plots are made from."""
+"""Progress of a run: a line on the terminal, and a log for plots."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LOG_EVERY_S = 15.0
 
 
 class Progress:
-    """Tells loss, speed and time left.
+    """Reports loss, speed and remaining time.
 
     Args:
-        log: JSON lines, appended to; each has the step and the means since the line before.
-        first: steps done when the run was taken up.
+        log: file of JSON lines, appended to; each has the step and the means since the previous line.
+        first: steps done when the run was started or resumed.
         total: steps of the whole run.
-        quiet: neither prints nor logs.
+        quiet: neither print nor log.
     """
 
     def __init__(self, log: Path, *, first: int, total: int, quiet: bool) -> None:
@@ -38,7 +38,7 @@ class Progress:
                 raise EdgeSpeechError(f"{log.parent}: could not be made: {error.strerror}") from error
 
     def step(self, step: int, audio_s: float, **values: float) -> None:
-        """A step is done: so much audio, and its losses."""
+        """Report a step, with its audio and losses."""
         self._step = step
         self._audio_s += audio_s
         for name, value in values.items():
@@ -47,7 +47,7 @@ class Progress:
             self._tell()
 
     def watched(self, step: int, rates: Mapping[str, float]) -> None:
-        """Word error rates after a step: every line from now on has them."""
+        """Report word error rates after a step, which are part of every line from now on."""
         self._watched = {name: round(rate, 4) for name, rate in rates.items()}
         if rates:
             self._watched["wer step"] = step
@@ -76,6 +76,8 @@ class Progress:
             f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
             f"sounds {line['sounds']:.3f}  {line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
         )
+        if "teacher" in line:
+            text += f"  teacher {line['teacher']:.3f}"
         text += "".join(
             f"  {name} {100 * rate:.1f} %" for name, rate in self._watched.items() if name != "wer step"
         )

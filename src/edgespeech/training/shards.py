@@ -1,8 +1,8 @@
-"""Shards: all the audio that a run needs, in tar files of bounded size, to train where the corpora are not.
+"""Shards: all audio of a run in tar files of bounded size, for training on machines without the corpora.
 
-A folder of shards has `shards.json`, the index: which corpora, and the bytes and SHA-256 of every shard. A shard holds
-`manifest.jsonl`, a line for each of its utterances, and then their audio as its corpus has it. Utterances of all
-corpora are mixed by a seed, so that the first shards are a fair sample of all. Reading is one pass over each file.
+A folder of shards has an index, `shards.json`: the corpora, and the bytes and SHA-256 of every shard. A shard has
+`manifest.jsonl`, with a line for each of its utterances, and then their original audio files. Utterances of all corpora
+are mixed by a seed, so that the first shards are a fair sample of all. Reading is one pass over each file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MANIFEST = "manifest.jsonl"
 LARGEST_MB = 60.0
 _FORMAT = "edgespeech-shards-1"
 _BLOCK = 512
-"""A tar file's unit: every file in it takes whole blocks, and one for its header."""
+"""Block size of tar files: every file takes whole blocks, and one for its header."""
 _END = 20 * _BLOCK
 
 
@@ -44,7 +44,7 @@ class _Strict(BaseModel):
 
 
 class ShardedCorpus(_Strict):
-    """A corpus in shards: the hash of its manifest's file, and how many utterances are here."""
+    """A corpus in shards: the hash of its manifest's file, and its number of utterances."""
 
     name: str
     sha256: Sha256
@@ -52,7 +52,7 @@ class ShardedCorpus(_Strict):
 
 
 class ShardFile(_Strict):
-    """A shard as it must be."""
+    """Name, size and hash of a shard."""
 
     file: Annotated[str, Field(pattern=r"^[a-z0-9_.-]+\.tar$")]
     bytes: Annotated[int, Field(gt=0)]
@@ -61,7 +61,7 @@ class ShardFile(_Strict):
 
 
 class Index(_Strict):
-    """What `shards.json` holds."""
+    """The content of `shards.json`."""
 
     format: str
     seed: int
@@ -70,7 +70,7 @@ class Index(_Strict):
 
 
 class _Line(_Strict):
-    """A line of a shard's manifest: which corpus, the utterance's place in it, and the utterance."""
+    """A line of a shard's manifest: the corpus, the utterance's index in it, and the utterance."""
 
     corpus: str
     place: Annotated[int, Field(ge=0)]
@@ -91,16 +91,16 @@ def write_shards(
     """Write the audio of corpora as shards.
 
     Args:
-        manifests: of the corpora, by the names that a run's file gives them.
-        folder: made when missing; it must hold no index yet.
+        manifests: of the corpora, by their names in the configuration.
+        folder: created if missing; it must not have an index yet.
         seed: of the order.
-        largest_mb: of a shard, in 10^6 bytes.
+        largest_mb: maximum size of a shard, in 10^6 bytes.
 
     Returns:
         The index. It is written last, so that a folder without it is not complete.
 
     Raises:
-        EdgeSpeechError: the folder holds shards already, audio is missing, or one file is above the bound.
+        EdgeSpeechError: the folder has shards already, audio is missing, or a file exceeds the maximum size.
     """
     if (folder / INDEX).exists():
         raise bad("shard", "folder", str(folder), f"one without {INDEX}: shards are never overwritten")
@@ -133,7 +133,7 @@ def write_shards(
 
 
 def _grouped(members: Sequence[_Member], largest: int) -> Iterator[list[_Member]]:
-    """As many members in order as fit into each shard."""
+    """Group members in order, as many as fit into each shard."""
     group: list[_Member] = []
     size = _END
     for member in members:
@@ -159,7 +159,7 @@ def _line(member: _Member) -> bytes:
 
 
 def _tar(members: Sequence[_Member]) -> bytes:
-    """The same members give the same bytes: no times, no owners."""
+    """A tar file without times and owners, so that the same members give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         _add(tar, MANIFEST, b"".join(_line(member) for member in members))
@@ -179,14 +179,14 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 class Shards:
-    """The corpora of a folder of shards, decoded in one pass when they are opened first.
+    """The corpora of a folder of shards, decoded in one pass on first use.
 
     Args:
         folder: with `shards.json`.
 
     Raises:
-        EdgeSpeechError: there is no index, it is not valid, or a shard is missing, cut short, has another hash, or
-            does not hold what the index says.
+        EdgeSpeechError: there is no valid index, or a shard is missing, truncated, has another hash, or does not match
+            the index.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -205,10 +205,10 @@ class Shards:
             lines.sort(key=lambda line: line[0])
 
     def corpus(self, name: str) -> tuple[Manifest, Store]:
-        """A corpus's manifest, whose audio files are not here, and its samples.
+        """A corpus's manifest, whose audio files do not exist here, and its samples.
 
         Raises:
-            EdgeSpeechError: the shards do not hold it.
+            EdgeSpeechError: it is not in the shards.
         """
         about = next((corpus for corpus in self._index.corpora if corpus.name == name), None)
         if about is None:
@@ -219,7 +219,7 @@ class Shards:
         return manifest, Store(self._kept / _raw(name), [span for _, _, span in lines])
 
     def _decode(self) -> None:
-        """Check every shard, then decode all of them, each corpus into a file, in a folder that is renamed at last."""
+        """Check every shard, then decode all of them, one file per corpus, into a folder that is renamed at the end."""
         for shard in self._index.shards:
             _check(self._folder / shard.file, shard)
         self._kept.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,7 @@ class Shards:
             ]
             (Path(made) / _LINES).write_text("\n".join(kept) + "\n", encoding="utf-8")
             stack.close()
-            # Another process of the same run may have been faster: its folder is the same and stays.
+            # Another process of the same run may have been faster: its folder is identical and is used.
             with suppress(OSError):
                 Path(made).rename(self._kept)
                 Path(made).mkdir()
@@ -259,7 +259,7 @@ def _read_index(path: Path) -> Index:
 
 
 def _check(path: Path, shard: ShardFile) -> None:
-    """Compare a shard with its index entry before anything of it is used."""
+    """Compare a shard with its index entry before it is used."""
     if not path.is_file():
         raise bad(str(path), "shard", None, "a file that exists, as the index says")
     if (size := path.stat().st_size) != shard.bytes:
@@ -269,7 +269,7 @@ def _check(path: Path, shard: ShardFile) -> None:
 
 
 def _decode_shard(path: Path, shard: ShardFile, files: Mapping[str, BinaryIO]) -> list[str]:
-    """Append a shard's samples to the files of their corpora; returns its lines with where each lies."""
+    """Append a shard's samples to the files of their corpora; return its lines with positions."""
     kept: list[str] = []
     with tarfile.open(path, "r|") as tar, TemporaryDirectory() as scratch:
         members = iter(tar)

@@ -1,9 +1,9 @@
-"""An auxiliary task for the transcriber: the sounds that are said, by CTC on one of its lower layers.
+"""An auxiliary task for the transcriber: recognition of phonetic sounds by CTC on one of its lower layers.
 
-Letters are a poor account of English sounds, and a few hours of speech are not enough to learn both what was heard
-and how it is spelled. A lower layer that names sounds learns from those hours several times faster, and the layers
-above it spell. Speech in other languages has sounds too, from many more mouths and microphones, and the same layer
-can learn to hear them. Only training uses it.
+English spelling is far from its sounds, and a few hours of speech are not enough to learn both sounds and spelling. A
+lower layer that recognises sounds learns several times faster from those hours, and the layers above it learn the
+spelling. Speech in other languages, from many more speakers and microphones, can train the same layer. It is used in
+training only.
 
 Sources: K. Rao and H. Sak, "Multi-accent speech recognition with hierarchical grapheme based models", ICASSP 2017
 (phonemes on a lower layer, graphemes on top); K. Krishna et al., "Hierarchical multitask learning for CTC-based
@@ -27,21 +27,21 @@ from edgespeech.synthesis.kokoro import prompt
 
 _ACCENT = "en-us"
 _NOT_SOUNDS = " ˈˌː.,?!"
-"""Stress, length and marks: what is left out."""
+"""Symbols for stress, length and marks, which are ignored."""
 
 Said = tuple[str, str | None]
-"""A sentence and the language that it is in, as `Source.sounds_only` names it: None is English to learn words from."""
+"""A sentence and its language, as in `Source.sounds_only`; None is English with words to learn."""
 
 
 class SoundInventory:
     """The sounds of a set of sentences, by espeak-ng, and a number from 1 on for each.
 
     Args:
-        texts: sentences with their languages; in lower case where that is None.
+        texts: sentences with their languages; in lower case if that is None.
 
     Raises:
         EdgeSpeechError: the pronunciation rules are not installed or have no such language, or a sentence cannot be
-            said.
+            pronounced.
     """
 
     def __init__(self, texts: Sequence[Said]) -> None:
@@ -61,7 +61,7 @@ class SoundInventory:
         }
 
     def __len__(self) -> int:
-        """How many sounds there are, the blank not counted."""
+        """The number of sounds, without the blank."""
         return len(self._symbols)
 
     def of(self, text: str, language: str | None = None) -> list[int]:
@@ -70,12 +70,12 @@ class SoundInventory:
 
 
 class SoundsHead(nn.Module):
-    """An output on the transcriber's layer, kept outside the model since recognition does not use it.
+    """An output on a layer of the transcriber, outside the model since recognition does not use it.
 
     Args:
-        transcriber: whose layer is listened to.
-        layer: below this layer, counted from 0; 3 hears three layers.
-        sounds: how many there are, without the blank.
+        transcriber: whose layer is used.
+        layer: the output is below this layer, counted from 0; with 3 it uses three layers.
+        sounds: their number, without the blank.
 
     Raises:
         EdgeSpeechError: there is no such layer.
@@ -93,7 +93,7 @@ class SoundsHead(nn.Module):
         self._heard = normal
 
     def forward(self, lengths: Tensor, sounds: Tensor, sound_lengths: Tensor) -> Tensor:
-        """The CTC loss, summed over the utterances that the transcriber was given last.
+        """The CTC loss, summed over the transcriber's last batch.
 
         Args:
             lengths: transcriber frames of each, with shape `(B,)`.
@@ -130,14 +130,14 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tens
 
 def _pronounce(texts: Sequence[str], language: str | None) -> dict[str, str]:
     try:
-        # Its construction tells phonemizer where espeak-ng is.
+        # Its construction configures phonemizer's path to espeak-ng.
         import_module("kokoro_onnx.tokenizer").Tokenizer()
         phonemizer: Any = import_module("phonemizer")
     except ImportError as error:
         raise EdgeSpeechError(
             f"train: sounds: {error}; expected the pronunciation rules: pip install 'edgespeech[synth]'"
         ) from error
-    # A foreign word is said by its own rules, and espeak-ng's mark of that is no sound.
+    # espeak-ng marks foreign words, which have their own rules; the mark is not a sound.
     asked = [prompt(text) for text in texts] if language is None else list(texts)
     try:
         said = phonemizer.phonemize(

@@ -1,4 +1,4 @@
-"""The speech of a training run: checked, decoded once, kept as one memory-mapped file per corpus."""
+"""The speech of a training run: checked, and decoded once into a memory-mapped file per corpus."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from edgespeech.training.store import Store, as_float, decoded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """An utterance to train on: where its samples lie, and its words.
+    """An utterance to train on: the position of its samples, and its words.
 
     Attributes:
         sounds_only: see `Source`.
+        learns_words: likewise.
     """
 
     id: str
@@ -39,10 +40,11 @@ class Item:
     start: int
     samples: int
     sounds_only: str | None = None
+    learns_words: bool = True
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Its duration."""
         return self.samples / SAMPLE_RATE
 
 
@@ -51,8 +53,8 @@ class Speech:
 
     Attributes:
         items: all utterances, corpus after corpus.
-        repeats: of each corpus, as the run's file says.
-        sha256: of all manifests; another value means other speech.
+        repeats: of each corpus, as configured.
+        sha256: of all manifests.
     """
 
     def __init__(
@@ -66,18 +68,25 @@ class Speech:
 
     def samples(self, item: Item) -> Samples:
         """An utterance's samples in [-1, 1], with shape `(N,)`."""
-        if not self._open:  # opened by each process for itself
+        return as_float(self._stored(item))
+
+    def audio_sha256(self, item: Item) -> str:
+        """A hash of an utterance's samples."""
+        return hashlib.sha256(self._stored(item).tobytes()).hexdigest()
+
+    def _stored(self, item: Item) -> NDArray[np.int16]:
+        if not self._open:  # each process opens it separately
             self._open = [store.open() for store in self._stores]
-        return as_float(self._open[item.corpus][item.start : item.start + item.samples])
+        return self._open[item.corpus][item.start : item.start + item.samples]
 
 
 def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards | None = None) -> Speech:
-    """Read, check and decode the speech of a run. What was decoded before is used again.
+    """Read, check and decode the speech of a run. Decoded speech is cached.
 
     Args:
         sources: the corpora.
         longest_s: of an utterance, in seconds.
-        shards: where the corpora are; None finds each of them.
+        shards: with the corpora; None uses the corpora themselves.
 
     Raises:
         EdgeSpeechError: a split or manifest for evaluation, audio that is missing or damaged, an utterance
@@ -91,13 +100,13 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
         manifest, store = corpus_audio(source.corpus, shards)
         if manifest.identity() in digests:
             raise bad("train", "speech", source.corpus, "each corpus once (use repeat)")
-        # The hash of the file does not say who is held out of it.
+        # The hash of the file does not depend on the held-out speakers.
         digests.append(manifest.identity())
         parts.append(f"{manifest.identity()}:{_ids(manifest.utterances)}")
         stores.append(store)
         for utterance, (start, samples) in zip(manifest.utterances, store.spans, strict=True):
             where = f"{manifest.name}: utterance {utterance.id}"
-            if not utterance.text.strip():
+            if not (utterance.text.strip() or source.teacher_only):
                 raise bad(where, "text", utterance.text, "words to learn")
             if samples > longest_s * SAMPLE_RATE:
                 raise bad(where, "duration", samples / SAMPLE_RATE, f"at most longest_s, {longest_s} s")
@@ -109,6 +118,7 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
                     start=start,
                     samples=samples,
                     sounds_only=source.sounds_only,
+                    learns_words=source.learns_words,
                 )
             )
     sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -116,10 +126,10 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
 
 
 def corpus_audio(corpus: str, shards: Shards | None = None) -> tuple[Manifest, Store]:
-    """A corpus that may be trained on, and its samples: from shards, or from where the corpus is.
+    """A trainable corpus, and its samples: from shards, or from the corpus itself.
 
     Raises:
-        EdgeSpeechError: as `trainable`, or the shards do not hold it.
+        EdgeSpeechError: as `trainable`, or it is not in the shards.
     """
     if shards is None:
         manifest = trainable(corpus)
@@ -130,11 +140,11 @@ def corpus_audio(corpus: str, shards: Shards | None = None) -> tuple[Manifest, S
 
 
 def trainable(corpus: str) -> Manifest:
-    """The manifest of a split, or in a `.jsonl` file (in the work folder, unless it is there as named), that may be
-    trained on, without the speakers that are held out for tuning (`real_dev`).
+    """The manifest of a trainable split, or of a `.jsonl` file (looked up as named, then in the work folder), without
+    the speakers that are held out for tuning (`real_dev`).
 
     Raises:
-        EdgeSpeechError: it is a split for evaluation or tuning, or holds utterances of one.
+        EdgeSpeechError: it is a split for evaluation or tuning, or has utterances of one.
     """
     tuned_on = _held_out_splits()
     if not corpus.endswith(".jsonl"):
@@ -160,7 +170,7 @@ def trainable(corpus: str) -> Manifest:
                 f"{corpus}: utterance {utterance.id} is audio of the evaluation split {guarded[content]}, "
                 "expected none that is for evaluation only"
             )
-    held = tuple(f"{name}/" for name in tuned_on)  # as `named_by_split` names them
+    held = tuple(f"{name}/" for name in tuned_on)  # the prefixes of `named_by_split`
     for utterance in manifest.utterances:
         if utterance.id.startswith(held):
             raise bad(f"{corpus}: utterance", "id", utterance.id, "none that is held out for tuning")
@@ -170,7 +180,7 @@ def trainable(corpus: str) -> Manifest:
 
 
 def _held_out_splits() -> set[str]:
-    """The splits of which speakers are held out."""
+    """The splits with held-out speakers."""
     sources = [source.held_out for name in corpus_names() for source in load_corpus(name).sources]
     return {split for source in sources if source is not None for split in source.splits}
 
@@ -183,8 +193,8 @@ def load_noises(*corpora: str, shards: Shards | None = None) -> dict[str, Sample
         shards: as for `load_speech`.
 
     Raises:
-        EdgeSpeechError: a split is for evaluation only, or unknown; two recordings have one id; a file that cannot be
-            read.
+        EdgeSpeechError: a split is for evaluation only, or unknown; two recordings with the same id; an unreadable
+            file.
     """
     found: dict[str, Samples] = {}
     for corpus in corpora:
@@ -200,10 +210,10 @@ def load_noises(*corpora: str, shards: Shards | None = None) -> dict[str, Sample
 
 
 def tuning_manifest(corpus: str) -> Manifest:
-    """The manifest of a corpus that settings may be chosen on.
+    """The manifest of a corpus that may be used for tuning.
 
     Raises:
-        EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
+        EdgeSpeechError: the corpus is not available, or is for evaluation only.
     """
     if corpus.endswith(".jsonl"):
         return manifest_of(str(work_dir() / corpus))
@@ -214,10 +224,10 @@ def tuning_manifest(corpus: str) -> Manifest:
 
 
 def run_manifests(config: TrainConfig) -> dict[str, Manifest]:
-    """The manifests of all audio that a run needs, by the names in its file.
+    """The manifests of all audio of a run, by the names in its configuration.
 
     Raises:
-        EdgeSpeechError: a corpus cannot be had, or may not be used so.
+        EdgeSpeechError: a corpus is not available, or must not be used for this purpose.
     """
     trained = [*(source.corpus for source in config.speech), *config.noise_corpora, *config.room_corpora]
     found = {name: trainable(name) for name in trained}
@@ -227,14 +237,14 @@ def run_manifests(config: TrainConfig) -> dict[str, Manifest]:
 
 
 def encode_items(items: Sequence[Item], tokeniser: Tokeniser, model: ModelConfig) -> list[list[int]]:
-    """The labels of each utterance; none where its sounds alone are learned.
+    """The labels of each utterance; empty if its words are not learned.
 
     Raises:
-        EdgeSpeechError: words that no piece writes, or more labels than transcriber frames.
+        EdgeSpeechError: words that cannot be spelled by pieces, or more labels than transcriber frames.
     """
     encoded: list[list[int]] = []
     for item in items:
-        if item.sounds_only is not None:
+        if not item.learns_words:
             encoded.append([])
             continue
         labels = tokeniser.encode(item.text)

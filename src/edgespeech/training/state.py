@@ -1,6 +1,6 @@
-"""The state of a run on disk: one safetensors file that a killed run goes on from, bit for bit.
+"""The state of a run on disk: one safetensors file from which a killed run resumes bit for bit.
 
-There is no random state in it: every step draws from the run's seed and its own number.
+It has no random state: the draws of a step depend on the run's seed and the step's number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TREATED = "treated"  # the name of the compressors in a state file
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a state belongs to: hashes of the run's file and of its speech, and the precision that `auto` chose."""
+    """The identity of a run: hashes of its configuration and of its speech, and the precision chosen by `auto`."""
 
     config: str
     speech: str
@@ -32,9 +32,9 @@ class Identity:
 
 
 class Average:
-    """The exponential average of a model's weights, `decay` a step; early steps count more.
+    """The exponential average of a model's weights, with `decay` per step, and less in early steps.
 
-    The decay of step n (from 0) is at most (1 + n) / (10 + n), so that the start is soon forgotten.
+    The decay of step n (from 0) is at most (1 + n) / (10 + n), so that the initial weights have little influence.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -42,7 +42,7 @@ class Average:
         self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after a step."""
+        """Update with the weights after a step."""
         keep = min(self.decay, (1 + step) / (10 + step))
         own = model.state_dict()
         torch._foreach_lerp_(list(self.weights.values()), [own[name] for name in self.weights], 1 - keep)
@@ -57,13 +57,13 @@ def save_state(
     average: Average,
     compressors: nn.Module,
 ) -> None:
-    """Write everything that the next step depends on.
+    """Save the complete state of a run.
 
     Args:
-        path: the file; the old one stays until the new one is complete.
+        path: the file, which is replaced atomically.
         identity: of the run.
-        step: how many steps are done.
-        model: all that is trained: its weights.
+        step: number of finished steps.
+        model: all trained modules.
         optimiser: AdamW over the model's parameters, in their order, and of the compressors.
         average: of the weights.
         compressors: their state; see `edgespeech.training.compressor`.
@@ -89,13 +89,13 @@ def load_state(
     average: Average,
     compressors: nn.Module,
 ) -> int:
-    """Take a run up again: fills the model, the optimiser, the average and the compressors.
+    """Resume a run: load the model, the optimiser, the average and the compressors.
 
     Returns:
-        How many steps were done.
+        The number of finished steps.
 
     Raises:
-        EdgeSpeechError: the file is damaged, or of another run's file, speech or model.
+        EdgeSpeechError: the file is damaged, or of another configuration, speech or model.
     """
     header, tensors = _read(path)
     for what, found, wanted in (
@@ -123,7 +123,7 @@ def load_state(
 
 
 def kept_precision(path: Path) -> str:
-    """The precision of the run that a state belongs to.
+    """The precision of the run of a state.
 
     Raises:
         EdgeSpeechError: the file is damaged.
@@ -132,7 +132,7 @@ def kept_precision(path: Path) -> str:
 
 
 def load_average(path: Path, model: nn.Module) -> None:
-    """Fill a model with another run's averaged weights, those that only training uses among them.
+    """Load another run's averaged weights into a model, including those that only training uses.
 
     Raises:
         EdgeSpeechError: the file is damaged, or of another model, or of another number of sounds.
@@ -157,7 +157,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _trained(model: nn.Module, compressors: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """All parameters that the optimiser knows, by the names of the file."""
+    """All parameters of the optimiser, by their names in the file."""
     own = [(f"{_TREATED}.{name}", parameter) for name, parameter in compressors.named_parameters()]
     return [*model.named_parameters(), *own]
 

@@ -1,4 +1,4 @@
-"""Decoded speech on disk: the samples of a corpus one after the other in one memory-mapped file."""
+"""Decoded speech on disk: the concatenated samples of a corpus in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULL_SCALE = 32768.0
 _FORMAT = 2
 
 Span = tuple[int, int]
-"""Where an utterance's samples start in its file, and how many they are."""
+"""Start and number of an utterance's samples in its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def as_float(samples: NDArray[np.int16]) -> Samples:
 
 
 def decoded(manifest: Manifest) -> Store:
-    """The samples of all utterances of a manifest. What was decoded before is used again.
+    """The samples of all utterances of a manifest, which are cached.
 
     Raises:
         EdgeSpeechError: audio that is missing or damaged.
@@ -70,14 +70,14 @@ def decoded(manifest: Manifest) -> Store:
 
 
 def append_samples(file: BinaryIO, samples: Samples) -> Span:
-    """Write an utterance's samples behind those that a file holds."""
+    """Append an utterance's samples to a file."""
     start = file.tell() // 2
     file.write(np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype(np.int16).tobytes())
     return start, samples.size
 
 
 def write_raw(path: Path, pieces: Iterable[Samples]) -> list[Span]:
-    """Write samples as they come, into a file that is there only when it is complete; returns where each lies."""
+    """Write samples from an iterator into a file that appears only when complete; return their positions."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:

@@ -1,4 +1,4 @@
-"""The text that a language model learns from, without any sentence that is kept for evaluation."""
+"""The training text of a language model, without any sentence for evaluation."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from edgespeech.training.speech import trainable
 Positive = Annotated[int, Field(gt=0)]
 
 _WORDS = re.compile(r"[a-z']+(?: [a-z']+)*")
-"""What the pieces can write: words of letters and apostrophes, one space between them."""
+"""Sentences that pieces can spell: words of letters and apostrophes, separated by single spaces."""
 
 
 class TextSource(Strict):
-    """Sentences to learn from: exactly one of `grammar`, `written` and `transcripts`.
+    """A source of sentences: exactly one of `grammar`, `written` and `transcripts`.
 
     Attributes:
-        grammar: a grammar's name; its training part (`split_of`) is drawn from, by the grammar's weights.
-        sentences: how many are drawn from it.
-        written: a text split, such as `slurp_lm`; its training part is taken.
+        grammar: a grammar's name; sentences are sampled from its training part (`split_of`), by the grammar's weights.
+        sentences: number of samples.
+        written: a text split, such as `slurp_lm`, of which the training part is used.
         transcripts: a speech split that may be trained on.
-        repeat: how often each sentence of `written` or `transcripts` comes in an epoch.
+        repeat: how often each sentence of `written` or `transcripts` is used per epoch.
     """
 
     grammar: str | None = None
@@ -57,8 +57,8 @@ class Text:
     """Sentences to learn from.
 
     Attributes:
-        sentences: lower-case words, source after source; one that is more frequent comes more often.
-        left_out: how many were not taken, since they are held out or have other characters.
+        sentences: lower-case words, in the order of the sources, with repetitions by frequency.
+        left_out: number of sentences that are held out or have other characters.
     """
 
     sentences: tuple[str, ...]
@@ -66,7 +66,7 @@ class Text:
 
     @property
     def sha256(self) -> str:
-        """Of the sentences, in their order."""
+        """The hash of the sentences, in order."""
         return hashlib.sha256("\n".join(self.sentences).encode()).hexdigest()
 
 
@@ -74,12 +74,12 @@ def load_text(sources: Sequence[TextSource], held_out: Iterable[str], seed: int)
     """Draw and read the sentences of a run.
 
     Args:
-        sources: where they come from.
+        sources: of the sentences.
         held_out: splits whose sentences are left out.
-        seed: of the draws; each source has its own.
+        seed: of the draws, combined with the source's number.
 
     Raises:
-        EdgeSpeechError: an unknown source, one for evaluation only, or nothing is left.
+        EdgeSpeechError: an unknown source, one for evaluation only, or no sentence remains.
     """
     kept_away = {plain(line) for split in held_out for line in lines_of(split)}
     taken: list[str] = []
@@ -97,11 +97,11 @@ def load_text(sources: Sequence[TextSource], held_out: Iterable[str], seed: int)
 
 
 def assert_unseen(sentences: Iterable[str], kept_away: Collection[str]) -> None:
-    """Refuse sentences that are kept for evaluation.
+    """Refuse sentences for evaluation.
 
     Args:
-        sentences: what is to be learned.
-        kept_away: what must not be, in `plain` words.
+        sentences: for training.
+        kept_away: sentences for evaluation, in `plain` words.
 
     Raises:
         EdgeSpeechError: one is among them.
@@ -112,7 +112,7 @@ def assert_unseen(sentences: Iterable[str], kept_away: Collection[str]) -> None:
 
 
 def _drawn(source: TextSource, rng: random.Random) -> list[str]:
-    """A source's sentences, each as often as it was drawn or stands there."""
+    """A source's sentences, with repetitions."""
     if source.grammar is not None:
         grammar = load_grammar(source.grammar)
         return [grammar.generate(rng, "train").text for _ in range(source.sentences or 0)]

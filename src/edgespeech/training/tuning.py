@@ -1,4 +1,4 @@
-"""Tuning speech as a model is tried on it: in rooms with household noise, and what the model says of it."""
+"""Decoding of tuning speech, clean and in rooms with household noise."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _ROOMS: Mapping[str, Any] = {
     "silence_after_s": (0.2, 0.6),
     "noise_prob": 1.0,
 }
-"""What is done to speech in a room with noise; the rest as in `AugmentConfig`."""
+"""Augmentation of speech in a room with noise; other values as in `AugmentConfig`."""
 
 
 def hear(
     name: str, utterances: int, snr_db: Sequence[tuple[float, float]]
 ) -> tuple[list[Utterance], list[list[Features]]]:
-    """Some utterances of a synthetic corpus for tuning, as they are and in rooms with household noise.
+    """Utterances of a synthetic corpus for tuning, clean and in rooms with household noise.
 
     Args:
         name: of the corpus, such as `assistant_dev`.
-        utterances: how many, or all that it has.
-        snr_db: ratios of speech to noise, from and to.
+        utterances: maximum number.
+        snr_db: ranges of signal-to-noise ratios.
 
     Returns:
-        The utterances, and for each condition (as it is, then each ratio) the features of all of them, silence after
-        the utterance included, each with shape `(F, 80)`.
+        The utterances, and for each condition (clean, then each ratio) the features of all of them, including trailing
+        silence, each with shape `(F, 80)`.
 
     Raises:
-        EdgeSpeechError: the corpus or the noises cannot be had.
+        EdgeSpeechError: the corpus or the noises are not available.
     """
     manifest = load_manifest(work_dir() / CORPORA / f"{name}.jsonl")
     every = list(manifest.utterances)
@@ -73,7 +73,7 @@ def _features_of(samples: Samples) -> Features:
 
 
 def led(trained: Trained, spoken: Sequence[Features], beam: int, scores: LabelScores) -> list[str]:
-    """What torch makes of utterances where the search adds other scores than the model's own."""
+    """Transcripts by torch, with other scores than those of the model's own language model."""
     texts = []
     for features in spoken:
         with torch.inference_mode():
@@ -87,7 +87,7 @@ def led(trained: Trained, spoken: Sequence[Features], beam: int, scores: LabelSc
 
 
 def said(trained: Trained, spoken: Sequence[Features], beam: int) -> list[str]:
-    """What the native engine makes of utterances, in single precision: it says what torch says, and sooner."""
+    """Transcripts by the native engine in single precision, which equal torch's and are faster."""
     texts = []
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.edge"

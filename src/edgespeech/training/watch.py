@@ -1,7 +1,7 @@
-"""How a run goes: greedy word error rates of its averaged model, of its own speech and of speech for tuning.
+"""Monitoring of a run: greedy word error rates of its averaged model on training and tuning speech.
 
-Training speech is measured twice, as it is and as the run hears it. Side by side the three say what is short: a model
-that errs on what it is trained on has not fitted, one that errs on tuning speech alone lacks speech.
+Training speech is measured twice, clean and augmented. Together the three rates show what is missing: errors on
+training speech mean underfitting, errors on tuning speech alone mean too little training speech.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, log_mel_at_once
+from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.labels import BLANK
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
-from edgespeech.metrics.wer import ErrorCounts, wer
-from edgespeech.metrics.word_errors import word_errors_of
+from edgespeech.metrics.word_errors import WordErrors, word_errors_of
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.settings import MAX_LABELS
@@ -28,61 +28,69 @@ from edgespeech.training.shards import Shards
 from edgespeech.training.speech import Speech, tuning_manifest
 from edgespeech.training.store import Store, as_float, decoded
 
+NORMALISER = "basic"
 _SEED = 17
 _TAIL_FRAMES = 50
-"""Silence after an utterance, so that a streaming model says the last word."""
+"""Silence after an utterance, so that a streaming model emits the last word."""
 _BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Utterances to measure: their words, the features of each, with shape `(F, 80)`, and who speaks."""
+    """Utterances to measure: their words, the features of each, with shape `(F, 80)`, and speakers."""
 
     texts: Sequence[str]
     spoken: Sequence[Features]
     speakers: Sequence[str] = ()
 
+    def word_errors(self, seed: int = 0) -> WordErrors:
+        """`WordErrors` of transcripts of these utterances by the normaliser `basic`; the seed is for intervals."""
+        return word_errors_of(self.texts, NORMALISER, self.speakers or None, seed=seed)
 
-def tuning_sample(corpus: str, utterances: int, shards: Shards | None = None) -> Sample:
-    """A seeded sample of a corpus that nothing is trained on.
+
+def tuning_sample(
+    corpus: str, utterances: int, shards: Shards | None = None, *, tail_s: float = 0.0
+) -> Sample:
+    """A seeded sample of a tuning corpus.
 
     Args:
-        corpus: a split, or a manifest in the work folder or wherever its path says.
-        utterances: how many, or all that it has.
-        shards: where it is; None finds it.
+        corpus: a split, or a manifest by its path or in the work folder.
+        utterances: maximum number.
+        shards: with the corpus; None uses the corpus itself.
+        tail_s: silence after each.
 
     Raises:
-        EdgeSpeechError: the corpus cannot be had, or is for evaluation only.
+        EdgeSpeechError: the corpus is not available, or is for evaluation only.
     """
     if shards is not None:
-        return _sample(*shards.corpus(corpus), utterances)
+        return _sample(*shards.corpus(corpus), utterances, tail_s)
     manifest = tuning_manifest(corpus)
-    return _sample(manifest, decoded(manifest), utterances)
+    return _sample(manifest, decoded(manifest), utterances, tail_s)
 
 
 def evaluation_sample(split: str) -> Sample:
-    """All utterances of a split, for a result and never for a choice.
+    """All utterances of a split, for reporting results and never for choices.
 
     Raises:
-        EdgeSpeechError: the split cannot be had.
+        EdgeSpeechError: the split is not available.
     """
     manifest = manifest_of(split)
     return _sample(manifest, decoded(manifest), len(manifest.utterances))
 
 
-def _sample(manifest: Manifest, store: Store, utterances: int) -> Sample:
+def _sample(manifest: Manifest, store: Store, utterances: int, tail_s: float = 0.0) -> Sample:
     samples, spans = store.open(), dict(zip((u.id for u in manifest.utterances), store.spans, strict=True))
     chosen = manifest.subset(utterances, _SEED).utterances
     spoken = [as_float(samples[start : start + length]) for start, length in (spans[u.id] for u in chosen)]
     return Sample(
         [u.text for u in chosen],
-        [log_mel_at_once(one) for one in spoken],
+        [log_mel_at_once(np.pad(one, (0, round(tail_s * SAMPLE_RATE)))) for one in spoken],
         [u.speaker or u.id for u in chosen],
     )
 
 
 class Watcher:
-    """Measures a model now and then; see `Watch`."""
+    """Measures a model at intervals; see `Watch`."""
 
     def __init__(
         self,
@@ -102,7 +110,7 @@ class Watcher:
 
         Args:
             model: in evaluation mode, on a processor or a GPU.
-            step: the last one that was made.
+            step: the last finished one.
         """
         heard = [self._batches.watched(place, step) for place in self._places]
         texts = [self._speech.items[place].text for place in self._places]
@@ -117,10 +125,10 @@ class Watcher:
 
 
 def _spread(speech: Speech, utterances: int) -> list[int]:
-    """The places of a seeded sample of the utterances whose words are learned, as many of each corpus."""
+    """Indices of a seeded sample of the utterances whose words are learned, with equal numbers from each corpus."""
     by_corpus: dict[int, list[int]] = {}
     for place, item in enumerate(speech.items):
-        if item.sounds_only is None:
+        if item.learns_words:
             by_corpus.setdefault(item.corpus, []).append(place)
     each = -(-utterances // len(by_corpus))
     random = np.random.default_rng(_SEED)
@@ -128,17 +136,12 @@ def _spread(speech: Speech, utterances: int) -> list[int]:
 
 
 def word_error_rate(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> float:
-    """The word error rate of greedy search without a language model, after the normaliser `basic`."""
-    return wer(sample_errors(model, tokeniser, sample))
-
-
-def sample_errors(model: Transducer, tokeniser: Tokeniser, sample: Sample) -> list[ErrorCounts]:
-    """The same by utterance."""
-    return word_errors_of(sample.texts).counts(transcripts(model, tokeniser, sample.spoken))
+    """The word error rate of greedy search without a language model, by the normaliser `basic`."""
+    return sample.word_errors().wer(transcripts(model, tokeniser, sample.spoken))
 
 
 def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Features]) -> list[str]:
-    """What greedy search makes of utterances, of about the same length together, as `greedy` takes them."""
+    """Transcripts by greedy search, in batches of similar length for `greedy`."""
     order = sorted(range(len(spoken)), key=lambda place: len(spoken[place]))
     found = [""] * len(spoken)
     for start in range(0, len(order), _BATCH):
@@ -150,11 +153,11 @@ def transcripts(model: Transducer, tokeniser: Tokeniser, spoken: Sequence[Featur
 
 @torch.inference_mode()
 def greedy(model: Transducer, spoken: Sequence[Features]) -> list[list[int]]:
-    """Greedy search over several utterances at once; each says what `edgespeech.search.greedy` says.
+    """Batched greedy search, with the same results as `edgespeech.search.greedy`.
 
     Args:
         model: in evaluation mode.
-        spoken: features of each utterance, with shape `(F, 80)`; half a second of their last frame is put behind.
+        spoken: features of each utterance, with shape `(F, 80)`; half a second of their last frame is appended.
 
     Returns:
         The labels of each.
@@ -185,7 +188,7 @@ def greedy(model: Transducer, spoken: Sequence[Features]) -> list[list[int]]:
 
 
 def _chosen(going: Tensor, after: PredictorState, before: PredictorState) -> PredictorState:
-    """The predictor's state of each utterance: the new one where it goes on."""
+    """The predictor's state of each utterance: the new one if it emitted a label."""
     if isinstance(after, LstmState):
         assert isinstance(before, LstmState)
         return LstmState(*(torch.where(going[:, None], a, b) for a, b in zip(after, before, strict=True)))

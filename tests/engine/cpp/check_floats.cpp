@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "floats.hpp"
+#include "log_mel.hpp"
 
 using namespace edgespeech;
 
@@ -199,6 +200,24 @@ bool layers(const FloatKernels& kernels, const FloatKernels& plain, std::mt19937
   return ok(near(kernels.log_sum_exp(far.data(), 3), -1000 + std::log(2), 1e-4), "log_sum_exp overflows");
 }
 
+// Frames of every loudness, one of silence, and one that overflows.
+bool features(const FloatKernels& kernels, const FloatKernels& plain, std::mt19937& random) {
+  for (const float size : {0.0f, 1e-20f, 1e-4f, 0.1f, 1.0f, 1e4f, 1e30f}) {
+    const Floats frame = normal(LogMelTables::kFrame, random, size);
+    Floats y(LogMelTables::kBands), other(LogMelTables::kBands);
+    kernels.log_mel(log_mel_tables(), frame.data(), 0.1f * size, y.data());
+    plain.log_mel(log_mel_tables(), frame.data(), 0.1f * size, other.data());
+    if (size < 1e30f && !ok(same(y, other), "log_mel has other bits than that of any CPU")) return false;
+    for (const float value : y) {
+      if (!ok(std::isfinite(value) == (size < 1e30f), "log_mel is finite where it should not, or the reverse"))
+        return false;
+      const double floor = std::log(double{std::numeric_limits<float>::epsilon()});
+      if (size == 0 && !ok(near(value, floor, 1e-6), "silence is not the floor")) return false;
+    }
+  }
+  return true;
+}
+
 // Sigmoid and tanh from one end to the other, both as the kernels use them.
 bool activations(const FloatKernels& kernels) {
   Floats x;
@@ -232,6 +251,7 @@ int main(int argc, char** argv) {
   const FloatKernels& plain = float_kernels(Isa::Scalar);
   std::mt19937 random(1);
   const bool good = products(kernels, plain, random) && halves(kernels) && quantises(kernels, random) &&
-                    rescales(kernels, random) && layers(kernels, plain, random) && activations(kernels);
+                    rescales(kernels, random) && layers(kernels, plain, random) &&
+                    features(kernels, plain, random) && activations(kernels);
   return good ? 0 : 1;
 }

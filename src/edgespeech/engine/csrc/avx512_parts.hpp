@@ -1,4 +1,4 @@
-// What the AVX-512 kernels (VBMI, VBMI2, VNNI) have in common; each works on 64 columns at a time.
+// Common parts of the AVX-512 kernels (VBMI, VBMI2, VNNI); each works on 64 columns at a time.
 //
 // vpdpbusd multiplies unsigned by signed bytes. Here the weights are the unsigned side: a code as it is
 // stored (or codebook + 128), and the code of zero where nothing is stored. Every weight is then too large

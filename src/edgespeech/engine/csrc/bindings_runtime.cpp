@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "log_mel.hpp"
 #include "stream.hpp"
 
 namespace nb = nanobind;
@@ -29,8 +30,15 @@ namespace {
 
 using Frames = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Batch = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Encoded = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 using Found = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
+
+Rows rows_of(std::unique_ptr<std::vector<float>> values, std::size_t width) {
+  float* data = values->data();
+  const std::size_t rows = values->size() / width;
+  return Rows(data, {rows, width}, owner_of(values.release()));
+}
 
 void check_features(const std::string& where, const Model& model, std::size_t bands, const float* features,
                     std::size_t count) {
@@ -160,7 +168,7 @@ class OpenModel {
 
   OpenStream* open(std::size_t beam) const { return new OpenStream(path_, model(), beam); }
 
-  Encoded transcribe(Frames features) const {
+  Rows transcribe(Frames features) const {
     const auto kept = model();
     std::unique_ptr<std::vector<float>> encoded;
     {
@@ -169,9 +177,7 @@ class OpenModel {
       encoded = std::make_unique<std::vector<float>>(
           edgespeech::transcribe(*kept, features.data(), features.shape(0)));
     }
-    float* data = encoded->data();
-    const std::size_t joiner = kept->shape().joiner, steps = encoded->size() / joiner;
-    return Encoded(data, {steps, joiner}, owner_of(encoded.release()));
+    return rows_of(std::move(encoded), kept->shape().joiner);
   }
 
  private:
@@ -184,6 +190,26 @@ class OpenModel {
   std::shared_ptr<const Model> model_;
 };
 
+class OpenLogMel {
+ public:
+  explicit OpenLogMel(const std::optional<std::string>& isa) : features_(isa ? isa_named(*isa) : chosen_isa()) {}
+
+  Rows accept(Samples samples) {
+    auto frames = std::make_unique<std::vector<float>>();
+    features_.accept(samples.data(), samples.shape(0), *frames);
+    return rows_of(std::move(frames), LogMelTables::kBands);
+  }
+
+  Rows finish() {
+    auto frames = std::make_unique<std::vector<float>>();
+    features_.finish(*frames);
+    return rows_of(std::move(frames), LogMelTables::kBands);
+  }
+
+ private:
+  LogMel features_;
+};
+
 }  // namespace
 
 void bind_runtime(nb::module_& module) {
@@ -194,6 +220,10 @@ void bind_runtime(nb::module_& module) {
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def_prop_ro("state_bytes", &OpenStream::state_bytes)
       .def("close", &OpenStream::close);
+  nb::class_<OpenLogMel>(module, "LogMel", "Features of one stream of samples; see edgespeech.packed.log_mel.")
+      .def(nb::init<const std::optional<std::string>&>(), nb::arg("isa") = nb::none())
+      .def("accept", &OpenLogMel::accept, nb::arg("samples").noconvert())
+      .def("finish", &OpenLogMel::finish);
   nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.packed.runtime.")
       .def(nb::init<const std::string&, const std::optional<std::string>&>(), nb::arg("path"),
            nb::arg("isa") = nb::none(), nb::call_guard<nb::gil_scoped_release>())

@@ -36,7 +36,7 @@ class EdgeFile {
   // Maps the file at `path`, which must not be rewritten in place meanwhile; it may be replaced or removed.
   // Throws std::runtime_error: one line that names the file, the tensor, the field and what was expected.
   explicit EdgeFile(const std::string& path);
-  // Uses bytes that the caller keeps; `label` is what messages call them. They begin at a multiple of 64.
+  // Uses bytes owned by the caller; `label` is their name in messages. They begin at a multiple of 64.
   EdgeFile(std::span<const std::byte> bytes, std::string label);
 
   std::string_view meta() const { return meta_; }  // UTF-8; begins and ends with braces; not parsed
@@ -56,7 +56,7 @@ class EdgeFile {
   static Mapping map(const std::string& path);
   EdgeFile(Mapping mapping, std::string label);
 
-  std::shared_ptr<const std::byte> mapping_;  // empty when the caller keeps the bytes
+  std::shared_ptr<const std::byte> mapping_;  // empty if the caller owns the bytes
   std::string label_;
   std::string_view meta_;
   std::vector<Tensor> tensors_;

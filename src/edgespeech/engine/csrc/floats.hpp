@@ -11,6 +11,21 @@
 
 namespace edgespeech {
 
+// What the log-mel kernel looks up, see log_mel.hpp.
+struct LogMelTables {
+  static constexpr std::size_t kFrame = 400, kShift = 160, kBands = 80;  // samples, samples, values of a frame
+  static constexpr std::size_t kHalf = 256;                              // of the transform of 512 values
+  static constexpr float kPreEmphasis = 0.97f;
+
+  float window[kFrame];
+  float root_re[kHalf], root_im[kHalf];          // exp(-2 pi i k / 256)
+  float re_64[3 * 16], im_64[3 * 16];            // exp(-2 pi i j k / 64), j from 1 on, k < 16
+  float re_256[3 * 64], im_256[3 * 64];          // exp(-2 pi i j k / 256), j from 1 on, k < 64
+  float re_512[kHalf], im_512[kHalf];            // -i exp(-2 pi i k / 512)
+  std::uint16_t first[kBands], count[kBands];    // frequencies of each band
+  float weights[2 * kHalf];                      // of those, band after band
+};
+
 struct FloatKernels {
   // y[n, r] = sum over c of w[r, c] * x[n, c], plus bias[r]. w: rows x cols; x: batch x cols; y: batch x rows;
   // bias: nullptr for none.
@@ -35,6 +50,8 @@ struct FloatKernels {
   void (*tanh_sum)(const float* a, const float* b, std::size_t count, float* y);
   // The logarithm of the sum of exp(x).
   double (*log_sum_exp)(const float* x, std::size_t count);
+  // The kBands log-mel features of a frame of kFrame samples of this mean; not finite where one overflows.
+  void (*log_mel)(const LogMelTables& tables, const float* frame, float mean, float* to);
 };
 
 // Those that go with a kernel for codes. Throws std::invalid_argument when this CPU lacks the ISA.

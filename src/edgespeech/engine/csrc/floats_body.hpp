@@ -222,8 +222,14 @@ double log_sum_exp(const float* x, std::size_t count) {
   return double{largest} + __builtin_log(double{sum(total)});
 }
 
-constexpr FloatKernels kKernels{product<float>, product<std::uint16_t>, quantise, rescale,
-                                layer_norm,     lstm,                   tanh_sum, log_sum_exp};
+}  // namespace
+
+#include "log_mel_body.hpp"
+
+namespace {
+
+constexpr FloatKernels kKernels{product<float>, product<std::uint16_t>, quantise,    rescale, layer_norm,
+                                lstm,           tanh_sum,               log_sum_exp, log_mel};
 
 }  // namespace
 

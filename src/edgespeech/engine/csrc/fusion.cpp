@@ -7,7 +7,7 @@
 namespace edgespeech {
 namespace {
 
-constexpr std::int32_t kStart = 0;  // what a sentence starts with, in the place of a label before the first
+constexpr std::int32_t kStart = 0;  // the label before the first one of a sentence
 constexpr std::uint32_t kRows = 4;
 
 [[noreturn]] void fail(const std::string& label, const std::string& what, const std::string& expected) {

@@ -44,7 +44,7 @@ class Fusion {
   Fusion(const float* weights, const Tensor& high, const Tensor& low, std::uint32_t vocabulary,
          const std::string& label);
 
-  // What is added for each label that may follow those: vocabulary values, 0 for the blank.
+  // Scores to add to each possible next label: vocabulary values, 0 for the blank.
   void scores(const std::vector<std::int32_t>& labels, std::vector<float>& to) const;
 
  private:

@@ -27,7 +27,7 @@ struct alignas(64) Line {
   std::int8_t bytes[64];
 };
 
-// Memory that a product needs while it runs; kept from one to the next, it need not be asked for again.
+// Scratch memory of a product; reused by the next one, so that it is allocated once.
 struct Scratch {
   std::vector<Line> lines;
   std::vector<std::int32_t> excess;

@@ -135,7 +135,7 @@ Parts choose_parts(const Product& p) {
                                      multiply_short<kind, 4>, multiply_short<kind, 5>, multiply_short<kind, 6>,
                                      multiply_short<kind, 7>, multiply_short<kind, 8>};
   const std::size_t n = p.batch - 1;
-  // Bytes need no decoding: what is left is reading them, which goes best in their order.
+  // Bytes need no decoding, only reading, which is fastest in their order.
   if (kind == Codes::Bytes && p.group_words >= 8) return {kLong[n], kLong[n]};
   if (kind == Codes::Bytes && n == 0 && p.group_words > 1) return {multiply_long<kind, 1, 1>, kLong[n]};
   if (p.row_start[1] > kLongestShort) return {kLong[n], kLong[n]};

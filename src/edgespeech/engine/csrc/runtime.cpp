@@ -237,7 +237,7 @@ void Model::run_layer(std::size_t layer, std::span<TranscriberState* const> stat
                       Workspace& work) const {
   const std::size_t width = shape_.hidden, streams = states.size(), at = layer * width;
   normalise(norms_[layer], steps * streams, work);
-  // What the input adds to the gates is known for all steps: its weights are read once.
+  // The input's part of the gates is computed for all steps at once, so that its weights are read once.
   lstms_[layer].input.multiply(work.normal.data(), steps * streams, work.gates.data(), work);
   lstms_[layer].recurrent.prepare(steps, work);
   const float* gates = work.gates.data();

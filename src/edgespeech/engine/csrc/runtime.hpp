@@ -58,7 +58,7 @@ struct TranscriberState {
   std::vector<float> hidden, cell;  // layers x hidden each
 };
 
-// What the predictor makes of the labels so far.
+// The prediction after the labels so far.
 struct PredictorState {
   std::vector<std::int32_t> context;  // the last labels, for a stateless predictor
   std::vector<float> memory;          // output and cell, joiner wide each, for an LSTM predictor
@@ -100,7 +100,7 @@ class Model {
   // What beam search adds to the scores of labels; nullptr where the file has no language model.
   const Fusion* fusion() const { return fusion_.get(); }
 
-  // A workspace for one call, which gives it back: memory is for as many as ever were in use at once.
+  // A workspace for one call, which returns it: there are as many as were ever in use at once.
   std::unique_ptr<Workspace> take_workspace() const;
   void give_back(std::unique_ptr<Workspace> work) const;
 
@@ -133,7 +133,7 @@ class Model {
   void run_layer(std::size_t layer, std::span<TranscriberState* const> states, std::size_t steps,
                  Workspace& work) const;
 
-  // What the predictors of either kind make of one more label: to work.mixed, states x joiner.
+  // The predictions of either kind of predictor after one more label: to work.mixed, states x joiner.
   void mix_labels(std::span<PredictorState* const> states, const std::int32_t* labels, Workspace& work) const;
   void remember_labels(std::span<PredictorState* const> states, const std::int32_t* labels,
                        Workspace& work) const;

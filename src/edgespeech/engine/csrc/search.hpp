@@ -27,11 +27,11 @@ struct Path {
 // The search of one utterance.
 class Search {
  public:
-  // beam: how many paths are kept; 1 is greedy search.
+  // beam: number of paths; 1 is greedy search.
   static std::unique_ptr<Search> make(const Model& model, std::size_t beam, Workspace& work);
   virtual ~Search() = default;
 
-  // The paths kept, likeliest first.
+  // The paths in the beam, likeliest first.
   virtual std::span<const Path> best() const = 0;
   // Bytes of predictions and predictor states.
   std::size_t state_bytes() const;

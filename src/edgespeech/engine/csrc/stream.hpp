@@ -13,7 +13,7 @@ namespace edgespeech {
 
 class Stream {
  public:
-  // beam: how many hypotheses the search keeps, at least 1, which is greedy search.
+  // beam: number of hypotheses, at least 1, which is greedy search.
   Stream(std::shared_ptr<const Model> model, std::size_t beam);
 
   const Model& model() const { return *model_; }

@@ -1,0 +1,83 @@
+"""What recognisers of different kinds have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.contracts import SAMPLE_RATE, Recogniser, Request, Samples
+from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.search.partials import TAIL_S, PartialsStream
+
+Loaded = TypeVar("Loaded")
+
+
+def ready(recogniser: Recogniser, loaded: Loaded | None, request: Request) -> Loaded:
+    """What a recogniser has loaded, for an utterance in a language that it knows.
+
+    Raises:
+        EdgeSpeechError: nothing is loaded, or the language is another.
+    """
+    if loaded is None:
+        raise EdgeSpeechError(f"{recogniser.name}: not loaded: call load() before open()")
+    if recogniser.languages and request.language not in recogniser.languages:
+        raise bad(recogniser.name, "language", request.language, " or ".join(recogniser.languages))
+    return loaded
+
+
+class Extractor(Protocol):
+    """What makes features of samples that arrive in pieces."""
+
+    def accept(self, samples: Samples, /) -> Features:
+        """Take samples and return the frames that they complete, with shape `(F, 80)`."""
+        ...
+
+    def finish(self) -> Features:
+        """The audio is over: return the last frames."""
+        ...
+
+
+class FeatureSearch(Protocol):
+    """A search that takes features."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of its state."""
+        ...
+
+    def accept(self, features: Features, /) -> None:
+        """Search on with further frames, with shape `(F, 80)`."""
+        ...
+
+
+Search = TypeVar("Search", bound=FeatureSearch)
+
+
+class FeatureStream(PartialsStream, Generic[Search]):
+    """One utterance in progress, whose search takes features; a subclass sets `_search` and says what is best."""
+
+    _search: Search
+
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        frame_s: float,
+        final_s: float | None = None,
+        features: Extractor | None = None,
+    ) -> None:
+        super().__init__(pieces, frame_s, final_s)
+        self._features = features or StreamingLogMel()
+
+    def _hear(self, samples: Samples) -> None:
+        self._search.accept(self._features.accept(samples))
+
+    def _end(self) -> None:
+        tail = self._features.accept(np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32))
+        self._search.accept(np.concatenate([tail, self._features.finish()]))
+
+    def state_bytes(self) -> int:
+        """Bytes of state, but for the extractor's last 25 ms of samples."""
+        return self._search.state_bytes
