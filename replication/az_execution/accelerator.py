@@ -1,18 +1,18 @@
 """A model of a neural edge processor that runs a packed model: cycles, bytes and energy per second of speech.
 
-Weights stay packed up to the decoder, which stands between the memory and an array of processing elements (PEs).
-As much of them as fits is kept in SRAM, those that are read most often first; the rest comes from DRAM every time.
-Output row r belongs to PE r mod `pes`; a PE does one multiply-accumulate a cycle and spends none on a weight that is
-not stored, nor, where told so, on an activation of zero. All PEs work on the same `window` columns and wait there for
-the slowest; a window costs at least the cycle that finds it empty. Memory, decoder and array work at once, so that a
-product takes as long as its slowest part; a dense one, whose rows fill the array, takes max(MACs / array, bytes /
-bandwidth) exactly (roofline: Williams et al., CACM 2009).
+Weights are packed up to the decoder, which is between the memory and an array of processing elements (PEs). As many as
+fit are in SRAM, the most frequently read first; the rest is read from DRAM every time. Output row r belongs to PE r mod
+`pes`; a PE does one multiply-accumulate per cycle and none for a weight that is not stored, nor, optionally, for an
+activation of zero. All PEs work on the same `window` columns and wait there for the slowest; a window takes at least
+one cycle, even if it is empty. Memory, decoder and array work in parallel, so that a product takes as long as its
+slowest part; a dense one, whose rows fill the array, takes exactly max(MACs / array, bytes / bandwidth) (roofline:
+Williams et al., CACM 2009).
 
-Sources: rows spread over PEs, weights decoded beside them: Han et al., EIE (ISCA 2016). Bit masks matched in windows:
-Gondimalla et al., SparTen (MICRO 2019). Energy is a model: pJ for each MAC and byte, nothing else.
+Sources: rows distributed over PEs with local weight decoding: Han et al., EIE (ISCA 2016). Bit masks matched in
+windows: Gondimalla et al., SparTen (MICRO 2019). Energy is modelled as pJ per MAC and per byte only.
 
-Left out: the vector operations between products and their energy, what the decoder takes, leakage, the latency of a
-memory, filling the SRAM once. A weight matrix is read anew for every vector; the runtime on a CPU does likewise.
+Not modelled: vector operations between products and their energy, energy of the decoder, leakage, memory latency, the
+initial filling of the SRAM. A weight matrix is read again for every vector, as in the CPU runtime.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
 
 Limit = Literal["dram", "sram", "decoder", "array", "imbalance"]
-"""What takes the time: `imbalance` is what the array waits for its slowest PE, beyond any other part's time."""
+"""The parts of the time: `imbalance` is the array's waiting for its slowest PE, beyond the time of every other part."""
 
 
 class _Strict(BaseModel):
@@ -44,21 +44,21 @@ class _Strict(BaseModel):
 
 
 class Number(_Strict):
-    """A number and where it comes from."""
+    """A number with its source."""
 
     value: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     source: Annotated[str, Field(min_length=1)]
 
 
 class Claim(_Strict):
-    """What is said of a processor that nobody here can measure.
+    """A published claim about a processor that cannot be measured here.
 
     Attributes:
         statement: in words.
-        measure: this model's figure that stands beside it, of one layout against another: how many times faster
-            (`speed`), how many times less energy (`energy`), the share of bytes saved (`memory`), or none.
+        measure: this model's corresponding figure, of one layout against another: ratio of speeds (`speed`), ratio of
+            energies (`energy`), the share of bytes saved (`memory`), or none.
         claimed: in the measure's unit.
-        source: who says so.
+        source: of the claim.
     """
 
     statement: str
@@ -74,16 +74,16 @@ class Processor(_Strict):
         name: of the processor.
         pes: processing elements; each does one multiply-accumulate a cycle.
         clock_hz: of all of it.
-        window: columns after which the PEs wait for one another.
-        decoder_codes_per_cycle: stored weights that are unpacked in a cycle, for all PEs together.
+        window: number of columns after which the PEs synchronise.
+        decoder_codes_per_cycle: stored weights unpacked per cycle, for all PEs together.
         sram_bytes: for packed weights.
-        sram_bytes_per_cycle: of those that leave it.
-        dram_bytes_per_s: of weights read.
+        sram_bytes_per_cycle: read bandwidth of the SRAM.
+        dram_bytes_per_s: read bandwidth of the DRAM.
         mac_pj: energy of a multiply-accumulate.
         dram_pj_per_byte: of weights.
         sram_pj_per_byte: of weights.
         activation_pj_per_byte: of activations read and sums written.
-        sources: where each number comes from.
+        sources: of each number.
     """
 
     name: str
@@ -109,7 +109,7 @@ class _File(_Strict):
 
 
 class Numbers(NamedTuple):
-    """What a file tells."""
+    """The content of a file of processors and claims."""
 
     processors: tuple[Processor, ...]
     claims: tuple[Claim, ...]
@@ -117,14 +117,13 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """What a model did over some speech, see `replication.az_execution.accelerator_trace.listen`.
+    """The operations of a model on some speech, see `replication.az_execution.accelerator_trace.listen`.
 
     Attributes:
         audio_s: seconds of speech.
-        calls: by the first word of a tensor's name (`transcriber`, `predictor`, `joiner`), how often it ran.
-        lookups: rows of the embedding that were read.
-        inputs: by the name of a matrix, vectors that it was multiplied with, with shape `(N, cols)`; a sample is
-            enough. Only zeros among the activations need them.
+        calls: number of calls by the first part of a tensor's name (`transcriber`, `predictor`, `joiner`). lookups:
+        number of rows of the embedding that were read. inputs: input vectors by the name of a matrix, with shape `(N,
+        cols)`; a sample is enough, needed only for zeros among the activations.
     """
 
     audio_s: float
@@ -134,12 +133,12 @@ class Workload:
 
 
 class Product(NamedTuple):
-    """What one call of a tensor needs, on average over the vectors.
+    """The operations of one call of a tensor, averaged over the vectors.
 
     Attributes:
         codes: weights that are decoded.
         macs: multiply-accumulates that are done.
-        cycles: of the array, waiting included.
+        cycles: of the array, including waiting.
         activation_bytes: inputs read for each round of rows, and 4-byte sums written.
     """
 
@@ -156,12 +155,12 @@ class Step:
     Attributes:
         name: of the tensor.
         packed_bytes: of all its sections in the file.
-        resident_bytes: of those, kept in SRAM.
-        reads: passes over it per second of speech; those of an embedding are shares of its rows.
-        product: what each pass needs.
+        resident_bytes: of those, in SRAM.
+        reads: passes over it per second of speech; for an embedding, shares of its rows.
+        product: operations of each pass.
         time_s: of one pass: the longest of the `bounds` and the array's cycles.
-        bounds: seconds that each part alone would take, the array without waiting.
-        waiting_s: what the array's waiting adds to the longest of the bounds.
+        bounds: seconds of each part alone, of the array without waiting.
+        waiting_s: time that the array's waiting adds to the longest of the bounds.
         energy_j: modelled, of one pass.
     """
 
@@ -181,8 +180,8 @@ class Execution:
     """A packed model on a processor, per second of speech.
 
     Attributes:
-        processor: which ran it.
-        skips_activations: it spent no cycle on activations of zero.
+        processor: that runs it.
+        skips_activations: whether activations of zero take no cycle.
         steps: every tensor, in the file's order.
     """
 
@@ -222,7 +221,7 @@ class Execution:
 
     @property
     def times(self) -> dict[Limit, float]:
-        """The time by what takes it: each tensor's longest bound, and beyond it the waiting."""
+        """The time by its limiting part: each tensor's longest bound, and the waiting beyond it."""
         times: dict[Limit, float] = dict.fromkeys(("dram", "sram", "decoder", "array", "imbalance"), 0.0)
         for step in self.steps:
             longest = max(step.bounds, key=step.bounds.__getitem__)
@@ -232,13 +231,13 @@ class Execution:
 
     @property
     def imbalance(self) -> float:
-        """The array's cycles over those that it would take without waiting; 1 is perfect."""
+        """The array's cycles relative to those without waiting; 1 is perfect."""
         done = sum(step.reads * step.product.macs for step in self.steps) / self.processor.pes
         return sum(step.reads * step.product.cycles for step in self.steps) / done if done else 1.0
 
     @property
     def decoder_needed(self) -> float:
-        """Codes a cycle below which the decoder would take longer than all other parts of some tensor."""
+        """Codes per cycle below which the decoder would be the slowest part for some tensor."""
         clock = self.processor.clock_hz
         needed = 0.0
         for step in self.steps:
@@ -250,7 +249,7 @@ class Execution:
 def load_numbers(path: Path) -> Numbers:
     """Read processors and claims.
 
-    A number of a processor is its own, else the one in `shared`.
+    Numbers that a processor does not have are taken from `shared`.
 
     Raises:
         EdgeSpeechError: not YAML, an unknown or missing number, one without a source or out of range.
@@ -277,7 +276,7 @@ def load_numbers(path: Path) -> Numbers:
 
 
 def multiply(codes: Codes, processor: Processor, x: NDArray[np.float32] | None = None) -> Product:
-    """What the product of a matrix with a vector needs.
+    """The operations of the product of a matrix with a vector.
 
     Args:
         codes: the matrix.
@@ -321,9 +320,9 @@ def execute(
     """Run a packed model.
 
     Args:
-        tensors: as `edgespeech.packed.edge_file.read_edge` gives them.
-        processor: which runs it.
-        workload: how often each tensor is called, and with what.
+        tensors: from `edgespeech.packed.edge_file.read_edge`.
+        processor: that runs it.
+        workload: calls and inputs of each tensor.
         skip_activations: spend no cycle on an activation of zero.
 
     Raises:
@@ -357,10 +356,10 @@ def execute(
 
 
 def thinned(tensors: Mapping[str, Tensor], bits: int, sparsity: float) -> dict[str, Tensor]:
-    """The same model in other bits and with other zeros, to see what would happen; not what training would make.
+    """The same model with other bits and sparsity, for estimating costs; not equivalent to a trained model.
 
     Args:
-        tensors: as `read_edge` gives them.
+        tensors: from `read_edge`.
         bits: of every matrix that is multiplied, 2 to 8.
         sparsity: the share of its weights, the smallest, that becomes zero; 0 stores it dense. More become zero
             where a kept weight rounds to it.

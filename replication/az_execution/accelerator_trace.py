@@ -1,4 +1,4 @@
-"""What a recogniser does over real speech, as the accelerator model is given it: calls, lookups, activations."""
+"""Operations of a recogniser on real speech, as input of the accelerator model: calls, lookups, activations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.search.greedy import GreedyDecoder
 
 VECTORS = 256
-"""Inputs of each matrix that are kept, evenly spread over the speech."""
+"""Maximum number of sampled inputs of each matrix, evenly spaced over the speech."""
 
 
 def listen(model: Transducer, utterances: Iterable[Features]) -> Workload:
-    """Recognise speech by greedy search and note what every matrix was multiplied with.
+    """Recognise speech by greedy search and record the inputs of every matrix.
 
     Args:
         model: in evaluation mode; its activations stand for those of every layout that it is packed in.
@@ -76,7 +76,7 @@ def _sample(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _noting(
     model: Transducer, note: Callable[[str, Tensor], None], looked_up: Callable[[Tensor], None]
 ) -> Iterator[None]:
-    """Call `note` with each matrix's name and inputs, `(..., cols)`, as long as it lasts."""
+    """Call `note` with each matrix's name and inputs, `(..., cols)`, within this context."""
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def see(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:

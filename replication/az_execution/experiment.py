@@ -64,14 +64,14 @@ HERE = Path(__file__).parent
 PRODUCTS = HERE / "products.py"
 PLOT = HERE / "accelerator.svg"
 PEER_VARIABLE = "EDGESPEECH_SHERPA_PYTHON"
-"""Environment variable that names an interpreter that imports sherpa_onnx, where that is another environment."""
+"""Environment variable that names an interpreter with sherpa_onnx, if that is in another environment."""
 FEATURES = "features alone"
 SHERPA_TAIL_S = 0.4
-"""Seconds of silence after the utterances that are compared with sherpa-onnx, which runs whole chunks alone."""
+"""Seconds of silence after utterances for sherpa-onnx, which only runs complete chunks."""
 
 
 class Bench:
-    """What the parts of one run have in common.
+    """The shared state of one run.
 
     Attributes:
         config: the page's.
@@ -80,11 +80,11 @@ class Bench:
         scratch: a folder for files.
         spoken: the utterances.
         normalisers: by corpus.
-        missing: rows of the corpora that are not here.
+        missing: rows of missing corpora.
         layouts: `.edge` files by the layout's name, in the order of the configuration.
 
     Raises:
-        EdgeSpeechError: there is no utterance at all, no such model, or a layout cannot be.
+        EdgeSpeechError: there are no utterances, no such model, or a layout is impossible.
     """
 
     def __init__(self, config: dict[str, Any], model: Path, scratch: Path) -> None:
@@ -98,7 +98,7 @@ class Bench:
             {"part": f"the truth table on {corpus}", "skipped": reason}
             for corpus, reason in utterances.missing.items()
         ]
-        # Greedy search is compared, which does without a language model; so do the files.
+        # The comparison uses greedy search without a language model, so the files have none.
         self.trained = replace(load_model(model), fusion=None)
         self.layouts: dict[str, Path] = {}
         for number, entry in enumerate(config["layouts"]):
@@ -113,11 +113,11 @@ class Bench:
 
     @property
     def seed(self) -> int:
-        """Of subsets and intervals."""
+        """The seed of subsets and intervals."""
         return int(self.config["seed"])
 
     def some(self, what: str) -> Sequence[Prepared]:
-        """So many utterances as this profile has for something."""
+        """The utterances of a purpose in this profile."""
         return spread(self.spoken, self._amount(what))
 
     def _amount(self, what: str) -> int | None:
@@ -139,7 +139,7 @@ class Bench:
         return self.export(labels=1)
 
     def export(self, *, labels: int) -> Path:
-        """The same, with each frame given out so often; see `export_onnx`."""
+        """The same, with repeated frames; see `export_onnx`."""
         folder = self.scratch / f"onnx-{labels}"
         export_onnx(self.trained, folder, chunk=self.chunk, labels=labels)
         quantise_onnx(folder)
@@ -147,7 +147,7 @@ class Bench:
 
 
 def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Everything about whole models; a part that cannot run says why."""
+    """All measurements of whole models; parts that cannot run are recorded with reasons."""
     recogniser = EdgeFp32()
     if (missing := recogniser.missing()) is not None:
         raise EdgeSpeechError(missing)
@@ -163,7 +163,7 @@ def execution(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def layout_of(entry: Mapping[str, Any]) -> Layout:
-    """How the matrices are stored; the embedding, which is looked up and never multiplied, stays dense."""
+    """The layout of the matrices; the embedding, which is looked up and never multiplied, is dense."""
     options = {key: entry[key] for key in ("bits", "group", "codebook") if key in entry}
     store = entry.get("store", "sparse" if entry.get("zeros") else "dense")
     return Layout(matrices=Encoding(**options, store=store), others={EMBEDDING: Encoding(**options)})
@@ -191,7 +191,7 @@ def process(bench: Bench, name: str, kind: str, *, python: str = sys.executable,
 
 
 def exported_process(bench: Bench, name: str, kind: str, folder: Path, *, int8: bool, stack: int = 1) -> Peer:
-    """ONNX Runtime or sherpa-onnx on exported files; `stack`: chunks that are run together at the least.
+    """ONNX Runtime or sherpa-onnx on exported files; `stack`: minimum number of chunks per run.
 
     Raises:
         EdgeSpeechError: there is no sherpa-onnx.
@@ -210,7 +210,7 @@ def exported_process(bench: Bench, name: str, kind: str, folder: Path, *, int8: 
 
 
 def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Peer, int | None]:
-    """A peer's process, and the bytes of its files, where it has any of its own.
+    """A peer's process, and the bytes of its own files, if any.
 
     Raises:
         EdgeSpeechError: it cannot run here.
@@ -224,7 +224,7 @@ def peer(bench: Bench, entry: Mapping[str, Any]) -> tuple[Peer, int | None]:
 
 
 def truth(bench: Bench) -> Iterator[Row]:
-    """The truth table, and the bars that are read from it."""
+    """The truth table, and the claims based on it."""
     config = bench.config
     rows: dict[str, Row] = {}
     stored: dict[str, Mapping[str, Tensor]] = {}
@@ -279,7 +279,7 @@ def truth(bench: Bench) -> Iterator[Row]:
 
 
 def rounding(bench: Bench) -> Iterator[Row]:
-    """int8 against fp32 on every utterance, in either profile: greedy, and as our recognisers search."""
+    """int8 against fp32 on every utterance, in either profile: greedy, and with the recognisers' search."""
     whole = load_model(bench.model)
     searches = (("greedy", 1, bench.trained), (f"beam {BEAM} with the language models", BEAM, whole))
     for how, beam, trained in searches:
@@ -295,7 +295,7 @@ def rounding(bench: Bench) -> Iterator[Row]:
 
 
 def added(found: Answer) -> int | None:
-    """Bytes of memory at most, above those of the interpreter with numpy and an utterance."""
+    """Peak memory, minus that of the interpreter with numpy and an utterance."""
     (memory,) = found["memory"]
     if memory["peak_bytes"] is None or found["bare_bytes"] is None:
         return None
@@ -303,9 +303,9 @@ def added(found: Answer) -> int | None:
 
 
 def traffic(bench: Bench, tensors: Mapping[str, Tensor], answers: Sequence[Answer]) -> float:
-    """Bytes of weights that a second of speech is multiplied with, each matrix read anew for every vector.
+    """Bytes of weights read per second of speech, if each matrix is read again for every vector.
 
-    The transcriber runs once a frame, the predictor once a label, the joiner once for each of both.
+    The transcriber runs once per frame, the predictor once per label, the joiner once for each of both.
     """
     frames = sum(len(item.features) // bench.trained.model.config.stack for item in bench.spoken)
     labels = sum(answer["labels"] for answer in answers)
@@ -319,7 +319,7 @@ def traffic(bench: Bench, tensors: Mapping[str, Tensor], answers: Sequence[Answe
 
 
 def onnx(bench: Bench) -> Iterator[Row]:
-    """The exported files by ONNX Runtime against torch, on real speech, states and all."""
+    """The exported files in ONNX Runtime against torch, on real speech, including states."""
     folder = bench.exported
     runtime = import_module("onnxruntime")
     model, config = bench.trained.model, bench.trained.model.config
@@ -353,7 +353,7 @@ def onnx(bench: Bench) -> Iterator[Row]:
 
 
 def sherpa(bench: Bench) -> Iterator[Row]:
-    """sherpa-onnx on the exported files against our greedy search, by torch in fp32 and by ONNX Runtime in int8."""
+    """sherpa-onnx on the exported files against our greedy search, in torch (fp32) and ONNX Runtime (int8)."""
     folder = bench.export(labels=MAX_LABELS)
     peers = [process(bench, "ours fp32", "edge-fp32", folder=str(bench.model), int8=False)]
     peers.append(
@@ -403,7 +403,7 @@ def simulated(bench: Bench) -> Iterator[Row]:
 
 
 def accelerator(bench: Bench) -> Iterator[Row]:
-    """The packed files on the processors of `accelerator.yaml`, and what other bits and zeros would do."""
+    """The packed files on the processors of `accelerator.yaml`, and a sweep over other bits and sparsities."""
     settings = bench.config["accelerator"]
     numbers = load_numbers(HERE / "accelerator.yaml")
     workload = listen(bench.trained.model, [item.features for item in bench.some("modelled")])
@@ -415,7 +415,7 @@ def accelerator(bench: Bench) -> Iterator[Row]:
 
 
 def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Single products, by `products.py`, and the bars on them."""
+    """Single products, by `products.py`, and the claims about them."""
     plan = {**config["products"], "evict_mib": config["evict_mib"], "seed": seed}
     done = subprocess.run(
         [sys.executable, str(PRODUCTS), json.dumps(plan)],
@@ -433,7 +433,7 @@ def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def kept(record: View | None, key: str) -> Any:
-    """What the first row that has something under a key has there, or None."""
+    """The value of a key in the first row that has it, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)
 
@@ -483,6 +483,6 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     given = parser(__doc__).parse_args(words)
     run(PAGE, profile=given.profile, render_only=given.render)

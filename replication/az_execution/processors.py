@@ -1,4 +1,4 @@
-"""What packed models cost on the modelled processors: rows for a record, and from them tables and a plot."""
+"""Costs of packed models on the modelled processors: rows for a record, tables and a plot."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 Row = dict[str, Any]
-"""A layout on a processor, as JSON holds it: see `model_rows`."""
+"""A layout on a processor, as JSON: see `model_rows`."""
 
 SPEECH = "Everything is per second of speech; energy is modelled."
 _LEAST = 0.01
-"""Shares of the time below this are not told."""
+"""Shares of the time below this are not shown."""
 _MARKERS = {"dram": "o", "sram": "s", "decoder": "^", "array": "D", "imbalance": "X"}
 
 
 def model_rows(
     files: Mapping[str, Path], processors: Sequence[Processor], workload: Workload
 ) -> Iterator[Row]:
-    """Every packed model on every processor, once skipping the zeros of weights, once also those of activations.
+    """Every packed model on every processor, with skipping of zero weights, and also of zero activations.
 
     Args:
         files: `.edge` files by the name of their layout.
@@ -49,8 +49,8 @@ def model_rows(
     Yields:
         `layout`, `swept` (false) and what `Execution` has under the same names: `processor`, `skips_activations`,
         `packed_bytes`, `resident_bytes`, `dram_bytes`, `macs`, `time_s`, `energy_j`, `imbalance`, `decoder_needed`
-        and `times`; and `bits` (None where they differ) and `sparsity` of the matrices. Of a layout that the
-        processors cannot run, one row that has `skipped`, the reason, instead.
+        and `times`; and `bits` (None where they differ) and `sparsity` of the matrices. For a layout that the
+        processors cannot run, one row with `skipped`, the reason, instead.
 
     Raises:
         EdgeSpeechError: a file is missing or damaged.
@@ -67,7 +67,7 @@ def swept_rows(
     bits: Sequence[int],
     sparsities: Sequence[float],
 ) -> Iterator[Row]:
-    """Rows as `model_rows` gives them, `swept`, of one model thinned to each number of bits and each sparsity."""
+    """Rows as from `model_rows`, `swept`, of one model at each number of bits and each sparsity."""
     for width in bits:
         for sparsity in sparsities:
             layout = f"{width} bits, {100 * sparsity:.0f} % zeros"
@@ -117,7 +117,7 @@ def accelerator_table(rows: Sequence[Row]) -> str:
 
 
 def limits_table(rows: Sequence[Row]) -> str:
-    """What takes most of the time at every bits and sparsity of the sweep, and the share that the array waits."""
+    """The limiting part at all bits and sparsities of the sweep, and the share of the array's waiting."""
     swept = sorted(
         (row for row in _ran(rows) if row["swept"]),
         key=lambda row: (row["processor"], row["skips_activations"]),
@@ -139,7 +139,7 @@ def limits_table(rows: Sequence[Row]) -> str:
 
 
 def claims_table(claims: Sequence[Claim], rows: Sequence[Row], baseline: str) -> str:
-    """What is said of AZ1 and AZ2, and this model's layout of least energy against `baseline`, on each processor."""
+    """Published claims about AZ1 and AZ2, beside this model's layout of least energy against `baseline`."""
     found = [
         row for row in rows if not row["swept"] and "skipped" not in row and not row["skips_activations"]
     ]
@@ -269,7 +269,7 @@ def _skipped_zeros(row: Row) -> str:
 
 
 def _asked(row: Row) -> str:
-    """The sparsity that a swept row was asked for, as its layout says it."""
+    """The nominal sparsity of a swept row, from its layout."""
     return str(row["layout"]).partition(", ")[2].removesuffix(" zeros")
 
 

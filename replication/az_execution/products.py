@@ -1,14 +1,14 @@
-"""A matrix times a vector, from memory and from the caches: our kernels beside those of peers; prints JSON.
+"""A matrix times a vector, from memory and from the caches: this project's kernels and those of peers; prints JSON.
 
 python replication/az_execution/products.py PLAN   # PLAN: JSON with `shapes`, `layouts`, `rounds`, `evict_mib`, `seed`
 
 One process on one thread; the peers take turns. Each has several copies of its matrix, so that between two
-products with one copy more memory is read than the last-level cache holds; all copies are multiplied with once before.
+products with one copy more memory is read than the last-level cache holds; all copies are used once before.
 A turn is three products: with one copy, so that the code is there; with the next, timed as cold; with that again, timed
 as warm. Medians over the rounds.
 
-Ours is the integer product of activations that are int8 already, called from Python; the int8 peers also quantise the
-vector and scale the result, a few microseconds of work that ours does elsewhere. A peer that is not installed is in
+Ours is the integer product of int8 activations, called from Python; the int8 peers also quantise the vector and scale
+the result, a few microseconds of work that is done elsewhere in ours. A peer that is not installed is in
 `skipped`, with the reason.
 """
 
@@ -41,7 +41,7 @@ class Product(NamedTuple):
     """A peer.
 
     Attributes:
-        name: what it is called.
+        name: of the peer.
         kind: `fp32`, `int8` (dense), or other.
         n_bytes: of its weights.
         works: the product with each copy.
@@ -56,7 +56,7 @@ class Product(NamedTuple):
 def ours(
     weights: Floats, x: Floats, copies: int, layouts: Sequence[dict[str, Any]], folder: Path
 ) -> Iterator[Product]:
-    """Our kernels, each layout in a file of its own."""
+    """This project's kernels, with one file per layout."""
     q = np.rint(x / np.abs(x).max() * 127).astype(np.int8)[None]
     order = np.argsort(np.abs(weights), axis=1)
     for layout in layouts:
@@ -93,7 +93,7 @@ def torch_peers(weights: Floats, x: Floats, copies: int) -> Iterator[Product]:
     layer.weight.data = torch.from_numpy(weights)
     quantised = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tool announces its end
+        warnings.simplefilter("ignore")  # the tool warns of its deprecation
         for _ in range(copies):
             model = torch.nn.Sequential(layer)
             tool: Any = torch.ao.quantization
@@ -145,7 +145,7 @@ def measure(products: Sequence[Product], rounds: int) -> list[dict[str, Any]]:
     """Rows with `name`, `kind`, `bytes`, and the median seconds `cold_s` and `warm_s`."""
     cold: list[list[float]] = [[] for _ in products]
     warm: list[list[float]] = [[] for _ in products]
-    for one in products:  # a page that is touched for the first time takes longer
+    for one in products:  # the first access to a memory page takes longer
         for work in one.works:
             work()
     for turn in range(rounds):
@@ -169,15 +169,16 @@ def measure(products: Sequence[Product], rounds: int) -> list[dict[str, Any]]:
 
 
 def copies_for(rows: int, cols: int, layouts: int, evict_bytes: int) -> int:
-    """How many of each matrix: two at least, and so many that a round over them all reads more than `evict_bytes`.
+    """The number of copies of each matrix: at least two, and enough that a round over all reads more than
+    `evict_bytes`.
 
-    A layout has about half a byte a weight at the least; numpy, torch and ONNX Runtime have 4, 4, 4, 1 and 1.
+    A layout has at least about half a byte per weight; numpy, torch and ONNX Runtime have 4, 4, 4, 1 and 1.
     """
     return 2 * max(1, -(-evict_bytes // int(rows * cols * (14 + 0.5 * layouts))))
 
 
 def compare(plan: dict[str, Any]) -> dict[str, Any]:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     evict_bytes = plan["evict_mib"] << 20
     rng = np.random.default_rng(plan["seed"])
     block = np.ones(evict_bytes // 8, np.int64)

@@ -1,9 +1,9 @@
-"""The truth table of compressed execution: rows of a record, what they are held to, and their Markdown.
+"""The truth table of compressed execution: rows of a record, claims about them, and their Markdown.
 
 A row of a peer has `name` and `ours`; then `skipped`, the reason, or `kernel`, `version`, `load_s`,
 `file_bytes`, `peak_added_bytes`, `traffic_bytes_per_s`, `wer` (see `arms.peer_bench.error_rates`), `cold` and `warm`
-(see `arms.peer_bench.chunk_figures`), and of ours `packed_bytes`, `formula_bytes`, `weights` and `stored` (how). What
-is not known is None or missing. A report of products is what `replication/az_execution/products.py` prints.
+(see `arms.peer_bench.chunk_figures`), and of ours `packed_bytes`, `formula_bytes`, `weights` and `stored` (how).
+Unknown values are None or missing. A report of products is the output of `replication/az_execution/products.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PRODUCT_BARS = (
     ("product_4_int8", "4 bits, 50 % zeros", "int8"),
     ("product_8_int8", "int8, 50 % zeros", "int8"),
 )
-"""A claim, the layout that it is about, and the kind of product that this is compared with."""
+"""A claim, its layout, and the kind of product with which it is compared."""
 
 
 def bars(
@@ -31,12 +31,12 @@ def bars(
     fewer: str,
     seconds: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Iterator[Row]:
-    """What the truth table's rows are held to, as rows of a page's record.
+    """Claims about the truth table, as rows of a page's record.
 
     Args:
         rows: of all peers.
         ours: the layout that is compared with the peers, chunk by chunk.
-        fewer: another one, of fewer bits than any peer has; there is no bar on it.
+        fewer: another one, with fewer bits than any peer, without a bar.
         seconds: by peer, `cold` and `warm`, of all chunks of each utterance; intervals of the ratios of means
             resample these in pairs. None: no intervals.
 
@@ -79,11 +79,11 @@ def bars(
 
 
 def shared(answers: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], streams: int) -> Iterator[Row]:
-    """Time of a stream among several over that of one alone, as rows of a page's record.
+    """Ratio of a stream's time among several to its time alone, as rows of a page's record.
 
     Args:
-        answers: for `cold` and `warm`, seconds of each chunk by `one` and `together`, of each utterance.
-        streams: that went together.
+        answers: for `cold` and `warm`, seconds of each chunk by `one` and `together`, for each utterance.
+        streams: number of streams in the batch.
     """
     for key, found in answers.items():
         one = [sum(answer["one"]) for answer in found]
@@ -98,14 +98,14 @@ def shared(answers: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], strea
 
 
 def _ratio(above: Sequence[float], below: Sequence[float]) -> Row:
-    """The interval of the ratio of two sums over the same utterances, as a row has it; empty for a single one."""
+    """The interval of the ratio of two sums over the same utterances, as fields of a row; empty for a single one."""
     if len(above) < 2:
         return {}
     return bootstrap_ratio(above, below, [None] * len(above), seed=0).as_row()
 
 
 def product_bars(report: Report) -> Iterator[Row]:
-    """What products are held to, cold: times faster than the best of a kind, ours or a peer's."""
+    """Claims about cold products: speed relative to the best of a kind, ours or a peer's."""
     for shape in report["shapes"]:
         seconds = {row["name"]: float(row["cold_s"]) for row in shape["products"]}
         for claim, layout, kind in _PRODUCT_BARS:
@@ -121,7 +121,7 @@ def product_bars(report: Report) -> Iterator[Row]:
 
 
 def truth_table(rows: Sequence[Row]) -> str:
-    """All peers; one that did not run says why."""
+    """The table of all peers, with reasons for those that did not run."""
     corpora = list(dict.fromkeys(corpus for row in rows for corpus in row.get("wer", ())))
     head = (
         "Peer",
@@ -188,7 +188,7 @@ def products_table(report: Report) -> str:
 
 
 def _worst(claim: str, name: str, measured: float, n: int) -> Row:
-    """The row of a bar that every layout has to keep."""
+    """The row of a bar for all layouts."""
     return {"claim": f"az_execution.{claim}", "detail": name, "measured": measured, "n": n}
 
 

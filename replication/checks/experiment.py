@@ -1,4 +1,4 @@
-"""Measure the measuring code, write one record, and render it into this folder's README.
+"""Validate the measuring code, write one record, and render it into this folder's README.
 
 edgespeech replicate checks            # measure (about five minutes, the live part in real time)
 edgespeech replicate checks --render   # render the newest record only
@@ -29,9 +29,9 @@ from edgespeech.report.page import run
 
 
 def simulated_coverage(config: dict[str, Any], seed: int, *, clustered: bool) -> float:
-    """Share of simulated corpora whose 95 % interval holds the true word error rate.
+    """Share of simulated corpora whose 95 % interval contains the true word error rate.
 
-    A speaker has a difficulty of his own when `clustered`; the interval resamples speakers then, else utterances.
+    With `clustered`, difficulty varies by speaker and the interval resamples speakers, else utterances.
     """
     rng = np.random.default_rng([seed, clustered])
     speakers, each, words, rate = config["speakers"], config["utterances_per_speaker"], 8, 0.15
@@ -75,7 +75,7 @@ def coverage(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def overhead(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Compute that the runner attributes to a recogniser that does nothing, per second of audio."""
+    """Harness overhead: compute time measured for a recogniser that does nothing, per second of audio."""
     settings = config["overhead"]
     manifest = manifest_of(settings["corpus"]).subset(settings["subset"], seed)
     jobs = [Job(spoken=spoken, request=Request(utterance_id=spoken.id)) for spoken in spoken_of(manifest)]
@@ -123,7 +123,7 @@ def live(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def scores(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every published score line, computed again from the published references and hypotheses."""
+    """Every published score line, recomputed from the published references and hypotheses."""
     del seed
     folder = fetch(config["scores"]["corpus"])
     same = total = 0
@@ -145,6 +145,6 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure unless told to render only; the checks are the same in both profiles."""
+    """Measure, or only render with `--render`; the checks are the same in both profiles."""
     options = parser(__doc__).parse_args(words)
     run(PAGE, profile=options.profile, render_only=options.render)

@@ -1,4 +1,4 @@
-"""Scoring files in the format of fbai-speech's biasing benchmark (is21_deep_bias), to the digits that it prints."""
+"""Scoring files in the format of fbai-speech's biasing benchmark (is21_deep_bias), with its number of digits."""
 
 from __future__ import annotations
 

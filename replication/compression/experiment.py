@@ -1,9 +1,9 @@
 """Stack zeros and few bits, choose the model that ships, write one record, and render it into this folder's README.
 
-edgespeech replicate compression                              # hear every arm whose model is here
+edgespeech replicate compression                              # measure every arm whose model is available
 edgespeech replicate compression --profile full               # search, train what is not trained, publish
 edgespeech replicate compression --profile full --only 'stack_50_*'   # train some arms only, then the same
-edgespeech replicate compression --publish-model              # make and ship what was chosen, and no more
+edgespeech replicate compression --publish-model              # only train and ship the chosen arm
 edgespeech replicate compression --render                     # render the newest record only
 """
 
@@ -42,7 +42,7 @@ from edgespeech.text.grammar import load_grammar
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "compression"
 SEARCH = RESULTS / "search.yaml"
-"""What the search chose, for the model of which it has the hash."""
+"""File of the search's result, for the model with its hash."""
 
 
 def settings() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def settings() -> dict[str, Any]:
 
 
 def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> list[dict[str, Any]]:
-    """The families, those of the search with what it chose for each matrix, or without those if it did not run."""
+    """The families, with the search's result for each matrix, or without the searched families if there is none."""
     found = []
     for family in config["families"]:
         own = dict(family)
@@ -62,21 +62,21 @@ def families(config: Mapping[str, Any], chosen: Mapping[str, Option] | None) -> 
             values = {name: getattr(option, key) for name, option in chosen.items()}
             layers = {
                 name: {key: value} if value else None for name, value in values.items()
-            }  # None: left alone
+            }  # None: not compressed
             own["compressor"] = {**own["compressor"], "layers": layers}
         found.append(own)
     return found
 
 
 def the_arms(init: Path | None = None) -> Arms:
-    """The page's arms on the model that all of them start from, or with the same search on another one."""
+    """The page's arms on their common initial model, or with the same search on another one."""
     config, start = settings(), compression_base()
     bare = Arms(HERE, {**config, "families": []}, start)
     return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
 
 
 def searched(root_sha256: str) -> dict[str, Option] | None:
-    """What the search chose for the model with these weights; None if it did not run on them."""
+    """The search's result for the model with these weights; None if there is none."""
     if not SEARCH.is_file():
         return None
     told = load_yaml(SEARCH)
@@ -86,10 +86,10 @@ def searched(root_sha256: str) -> dict[str, Option] | None:
 
 
 def make_search(profile: str) -> None:
-    """Search, unless that was done for this model, and keep what is chosen.
+    """Search, unless that was done for this model, and save the result.
 
     Raises:
-        EdgeSpeechError: the tuning material is not here, or nothing fits.
+        EdgeSpeechError: the tuning speech is missing, or nothing fits.
     """
     config, init = settings(), compression_base()
     arms = Arms(HERE, {**config, "families": []}, init)
@@ -114,7 +114,7 @@ def make_search(profile: str) -> None:
             pack(thinned(trained, shares), layout_of(chosen), file)
             if file.stat().st_size <= limit:
                 break
-            budget -= file.stat().st_size - limit  # vectors, paddings and what the file tells of itself
+            budget -= file.stat().st_size - limit  # vectors, padding and metadata
         bench = Bench({asked["corpus"]: "basic"}, Path(scratch), config["seed"], asked[profile])
         labels = [trained.tokeniser.encode(item.text) for item in bench.spoken]
         told = {
@@ -130,12 +130,12 @@ def make_search(profile: str) -> None:
 
 
 def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every arm, and what arms are held to."""
+    """All arms, and their comparisons."""
     yield from check_arms(the_arms(), RESULTS, config, seed)
 
 
 def search(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """What the search chose."""
+    """The search's result."""
     del config, seed
     if searched(the_arms().root_sha256) is None:
         raise EdgeSpeechError("no search was made for this model: `--profile full` makes it")
@@ -150,7 +150,7 @@ def search(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator[tuple[Arm, Path, float]]:
-    """The arms whose files are small enough to ship, with their word error rate on tuning material."""
+    """The arms whose files are small enough to ship, with their word error rate on tuning speech."""
     asked = config["ships"]
     bench = Bench({asked["corpus"]: asked["normaliser"]}, scratch, config["seed"])
     for arm in arms.arms.values():
@@ -158,20 +158,20 @@ def candidates(arms: Arms, config: Mapping[str, Any], scratch: Path) -> Iterator
         try:
             arms.pack(arm, file)
         except EdgeSpeechError:
-            continue  # the table of arms says why
+            continue  # the reason is in the table of arms
         if file.stat().st_size <= asked["largest_bytes"]:
             texts, _ = say(file, bench, config["beams"][0])
             yield arm, file, sum(bench.errors(texts)) / sum(bench.words)
 
 
 def chosen(config: Mapping[str, Any], scratch: Path) -> tuple[Arm, float, dict[str, dict[str, float]]]:
-    """Of `candidates` the one with the fewest word errors, and of equals the smallest.
+    """The candidate with the fewest word errors; ties go to the smallest.
 
     Returns:
         The arm, its word error rate, and both figures of every candidate by its name.
 
     Raises:
-        EdgeSpeechError: no arm on this machine is small enough, or the tuning material is not here.
+        EdgeSpeechError: no arm on this machine is small enough, or the tuning speech is missing.
     """
     rated = list(candidates(the_arms(), config, scratch))
     if not rated:
@@ -183,10 +183,10 @@ def chosen(config: Mapping[str, Any], scratch: Path) -> tuple[Arm, float, dict[s
 
 
 def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """The model that ships on the tests, against the references, which are in fp32.
+    """The shipped model on the test sets, against the fp32 references.
 
-    It is the recogniser's model, made as the arm that is best on tuning material was made of the model that the arms
-    start from. Where either is not trained, it is the file among the models.
+    It is the recogniser's model, compressed like the arm that is best on tuning speech. If either is not trained here,
+    it is the published file.
     """
     found, asked = the_arms(start_model()), config["ships"]
     with TemporaryDirectory() as folder:
@@ -217,7 +217,7 @@ def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
 def against(
     arms: Arms, reference: str, detail: str, said: Sequence[str], bench: Bench, config: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """What a model said of the tests, beside what one arm says of them."""
+    """A model's transcripts of the test sets, compared with those of one arm."""
     other = bench.scratch / "reference.edge"
     try:
         arms.pack(arms.arms[reference], other)
@@ -237,7 +237,7 @@ def against(
 
 
 def cloud(name: str, file_bytes: int) -> Iterator[Row]:
-    """The file beside the cloud model's published parameters in single precision."""
+    """The size of the file relative to the cloud model's published parameters in single precision."""
     sizes = [r.system.parameters for r in load_records(records_dir()) if r.system.name == name]
     known = [size for size in sizes if size is not None]
     if not known:
@@ -252,7 +252,7 @@ def cloud(name: str, file_bytes: int) -> Iterator[Row]:
 
 
 def commands(asked: Mapping[str, str], name: str, texts: Sequence[Sequence[str]], bench: Bench) -> Row:
-    """Orders that are not accepted, of the model that ships less those of the reference."""
+    """Orders not accepted, of the shipped model minus those of the reference."""
     row: Row = {"claim": "compression.commands", "detail": f"{asked['corpus']}, {name}"}
     corpus = Path(asked["corpus"]).stem
     at = bench.places(corpus)
@@ -279,13 +279,13 @@ def commands(asked: Mapping[str, str], name: str, texts: Sequence[Sequence[str]]
 
 
 def publish_model() -> str:
-    """Ship the recogniser's model made as the best arm was, after training that where it is not; the packed file alone.
+    """Ship the recogniser's model compressed like the best arm, after training it if necessary; only the packed file.
 
     Returns:
-        What was shipped, in words.
+        A description of the shipped file.
 
     Raises:
-        EdgeSpeechError: no arm on this machine is small enough, or a training stopped.
+        EdgeSpeechError: no arm on this machine is small enough, or a training failed.
     """
     config = settings()
     with TemporaryDirectory() as folder:
@@ -299,7 +299,7 @@ def publish_model() -> str:
 
 
 def search_block(record: View | None) -> str:
-    """What the search chose."""
+    """The search's result."""
     told = kept(record, "search")
     return NO_RECORD if told is None else layout_table(told["matrices"])
 
@@ -314,7 +314,7 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     options.add_argument(

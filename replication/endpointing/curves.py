@@ -1,9 +1,9 @@
-"""What a policy's thresholds trade: early cut-offs against latency, over a set of utterances.
+"""Trade-off of a policy's thresholds: early cut-offs against latency, over a set of utterances.
 
-Each utterance is listened to once; a policy's scores over its frames are enough to know what every threshold would
-have done. A cut-off is as in `harness.metrics.latency`: the audio heard at the end-point ends 50 ms or more before
-the end of speech. Latency is the end-point's time, at the end of the chunk of audio in which it fell, minus the end
-of speech; an end-point that never came is infinitely late.
+Each utterance is decoded once; a policy's scores over its frames determine the result of every threshold. A cut-off is
+as in `edgespeech.metrics.latency`: the audio received at the end-point ends 50 ms or more before the end of speech.
+Latency is the end-point's time, at the end of its chunk of audio, minus the end of speech; a missing end-point has
+infinite latency.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from edgespeech.metrics.statistics import Groups, PairedDifference, Units, quant
 Floats = NDArray[np.float64]
 
 STEPS = 200
-"""Thresholds of a sweep, at most."""
+"""Maximum number of thresholds in a sweep."""
 QUANTILES = {"ep50_s": 0.5, "ep90_s": 0.9, "ep99_s": 0.99}
 MOST_CUT = 0.2
-"""Cut-off rate up to which a curve goes."""
+"""Maximum cut-off rate of a curve."""
 _CURVE = 60
-"""Points of a curve, at most."""
+"""Maximum number of points of a curve."""
 Point = dict[str, float | None]
-"""What a threshold does. Infinite values are None, since JSON has no infinity."""
+"""The result of a threshold. Infinite values are None, since JSON has no infinity."""
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """One utterance as one policy scored it.
+    """One utterance with the scores of one policy.
 
     Attributes:
         scores: after each frame, with shape `(T,)`, none of them NaN.
-        audio_s: heard then, with shape `(T,)`.
+        audio_s: received by then, with shape `(T,)`.
         eos_s: end of speech.
     """
 
@@ -51,11 +51,11 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """What every threshold does to every utterance.
+    """The result of every threshold on every utterance.
 
     Attributes:
-        thresholds: rising, with shape `(K,)`.
-        latency_s: with shape `(N, K)`; infinite where it never fires.
+        thresholds: increasing, with shape `(K,)`.
+        latency_s: with shape `(N, K)`; infinite if it never fires.
         cut: whether the user is cut off, with shape `(N, K)`.
     """
 
@@ -64,11 +64,11 @@ class Sweep:
     cut: NDArray[np.bool_]
 
     def cut_off_rate(self) -> Floats:
-        """Share of utterances that are cut off, for each threshold, never rising."""
+        """Share of utterances that are cut off, for each threshold, non-increasing."""
         return np.asarray(self.cut.mean(axis=0))
 
     def at(self, rate: float) -> int | None:
-        """The lowest threshold that cuts off no more than this share; None where none does."""
+        """The lowest threshold that cuts off at most this share; None if there is none."""
         kept = np.flatnonzero(self.cut_off_rate() <= rate + _ROUNDING)
         return int(kept[0]) if len(kept) else None
 
@@ -83,8 +83,8 @@ def sweep(scored: Sequence[Scores], *, chunk_s: float, thresholds: Floats | None
 
     Args:
         scored: the utterances.
-        chunk_s: audio that comes at a time.
-        thresholds: rising; None for quantiles of the scores that the utterances reach.
+        chunk_s: duration of a chunk of audio.
+        thresholds: increasing; None for quantiles of the utterances' scores.
 
     Raises:
         EdgeSpeechError: there are no utterances, or no finite score.
@@ -110,7 +110,7 @@ def sweep(scored: Sequence[Scores], *, chunk_s: float, thresholds: Floats | None
 
 
 def point(found: Sweep, place: int) -> Point:
-    """What a threshold does: `threshold`, `cut_off_rate`, and `ep50_s`, `ep90_s`, `ep99_s`."""
+    """The result of a threshold: `threshold`, `cut_off_rate`, and `ep50_s`, `ep90_s`, `ep99_s`."""
     latencies = {name: found.latency(place, q) for name, q in QUANTILES.items()}
     return {
         "threshold": float(found.thresholds[place]),
@@ -120,7 +120,7 @@ def point(found: Sweep, place: int) -> Point:
 
 
 def curve(found: Sweep) -> list[Point]:
-    """Points of a sweep, one for each cut-off rate that it has up to 20 %, at most 60."""
+    """Points of a sweep, one for each of its cut-off rates up to 20 %, at most 60."""
     rates = found.cut_off_rate()
     first = [place for place in range(len(rates)) if not place or rates[place] != rates[place - 1]]
     kept = [place for place in first if rates[place] <= MOST_CUT]
@@ -129,16 +129,16 @@ def curve(found: Sweep) -> list[Point]:
 
 
 def chunk_end(audio_s: Floats, chunk_s: float) -> Floats:
-    """When the chunk has come that ends this audio."""
+    """The end of the chunk that contains the end of this audio."""
     return np.asarray(np.ceil(audio_s / chunk_s - _ROUNDING) * chunk_s)
 
 
 def median_difference(
     a: Sweep, b: Sweep, rate: float, groups: Groups, *, seed: int, resamples: int = 2000
 ) -> PairedDifference:
-    """How much earlier A's median end-point is than B's on the same utterances, each at its threshold for a rate.
+    """The difference of A's and B's median end-points on the same utterances, each at its threshold for a rate.
 
-    The thresholds are chosen again in every resample, so the interval holds what their choice costs.
+    The thresholds are chosen again in every resample, so the interval includes the uncertainty of their choice.
 
     Args:
         a: the one policy.
@@ -149,7 +149,7 @@ def median_difference(
         resamples: how many.
 
     Raises:
-        EdgeSpeechError: one of them cuts off more at every threshold, or there are fewer than 2 utterances.
+        EdgeSpeechError: one of them exceeds the rate at every threshold, or there are fewer than 2 utterances.
     """
     medians = [_median(one, np.ones((1, len(groups))), rate)[0] for one in (a, b)]
     if not all(map(math.isfinite, medians)):
@@ -171,7 +171,7 @@ def median_difference(
 
 
 def _median(one: Sweep, weights: Floats, rate: float) -> Floats:
-    """The median latency at the threshold for a rate, of every resample; infinite where no threshold keeps it.
+    """The median latency at the threshold for a rate, of every resample; infinite if no threshold satisfies it.
 
     Args:
         one: the policy.

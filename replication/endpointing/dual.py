@@ -1,4 +1,4 @@
-"""Policies with two thresholds, chosen on the tuning set: one publishes a result early, one ends the utterance."""
+"""Policies with two thresholds chosen on the tuning set: one publishes a speculative result, one ends the utterance."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from edgespeech.metrics.statistics import (
 from edgespeech.records.trace import Timeline
 
 Placed = tuple[str, float]
-"""A scorer and a threshold of it."""
+"""A scorer and its threshold."""
 
 
 def dual_thresholds(config: Config, parts: Config, tuned: dict[str, Sweep]) -> tuple[Placed, Placed]:
-    """Scorer and threshold of a dual policy's final and speculative gate, chosen on the tuning set.
+    """Scorers and thresholds of a dual policy's final and speculative gates, chosen on the tuning set.
 
     Raises:
-        EdgeSpeechError: the tuning set is not here, or no threshold will do on it.
+        EdgeSpeechError: the tuning set is missing, or no threshold satisfies the rate on it.
     """
     rate, settings = config["cut_off_rate"], config["dual"]
     place = tuned[parts["final"]].at(rate)
@@ -43,18 +43,18 @@ def dual_thresholds(config: Config, parts: Config, tuned: dict[str, Sweep]) -> t
     kept = [one for one in tried if one["confirmed"] >= settings["confirmed"]]
     if not kept:
         raise EdgeSpeechError("no speculative threshold is confirmed often enough on the tuning set")
-    ahead_s = parts.get("advance_s", math.inf)  # where nothing is said of it, as early as can be
+    ahead_s = parts.get("advance_s", math.inf)  # by default as early as possible
     chosen = min(kept, key=lambda one: (abs(one["advance_s"] - ahead_s), one["threshold"]))
     return closing, (parts["speculative"], chosen["threshold"])
 
 
 def _candidates(config: Config, tuned: Sweep) -> list[float]:
-    """Speculative thresholds that are tried."""
+    """Candidate speculative thresholds."""
     return [float(threshold) for threshold in tuned.thresholds[:: config["dual"]["every"]]]
 
 
 def dual(config: Config, seed: int) -> Iterator[Row]:
-    """Two thresholds: both chosen on the tuning set, and what they do on the others."""
+    """Two thresholds chosen on the tuning set, and their results on the other sets."""
     del seed
     tuned = tuned_sweeps(config)
     for policy, parts in config["dual"]["policies"].items():
@@ -72,7 +72,7 @@ def dual(config: Config, seed: int) -> Iterator[Row]:
 def _tried(
     heard: list[Heard], closing: Placed, scorer: str, thresholds: list[float], chunk_s: float
 ) -> list[dict[str, float]]:
-    """What each speculative threshold does, from the lowest."""
+    """The result of each speculative threshold, from the lowest."""
     return [
         {
             "threshold": threshold,
@@ -156,7 +156,7 @@ def _dual_rows(
 
 
 def example(timeline: Timeline) -> Row:
-    """One utterance as it went, as JSON holds it."""
+    """The events of one utterance, as JSON."""
     return {
         "id": timeline.trace.utterance_id,
         "events": [[one.t_s, one.event.kind.value, one.event.text] for one in timeline.events],

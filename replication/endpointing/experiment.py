@@ -2,8 +2,8 @@
 
 edgespeech replicate endpointing                   # measure with the shipped networks (minutes)
 edgespeech replicate endpointing --profile full    # train the networks unless they are; all utterances
-edgespeech replicate endpointing --train           # train and ship the networks, and no more
-edgespeech replicate endpointing --write SET DIR   # write one of the sets as a corpus, and no more
+edgespeech replicate endpointing --train           # only train and ship the networks
+edgespeech replicate endpointing --write SET DIR   # only write one of the sets as a corpus
 edgespeech replicate endpointing --render          # render the newest record only
 """
 
@@ -46,11 +46,11 @@ HERE = Path(__file__).parent
 
 
 def curves(config: Config, seed: int) -> Iterator[Row]:
-    """Every scorer on every set: its curve, what it does at the rate of the comparison, and against the control."""
+    """Every scorer on every set: its curve, its result at the rate of the comparison, and against the control."""
     tuned: dict[str, Sweep] = {}
     try:
         tuned = tuned_sweeps(config)
-    except EdgeSpeechError as error:  # it is synthesised; the other sets are to be had without it
+    except EdgeSpeechError as error:  # it is synthesised; the other sets do not need it
         yield {"part": "the tuning set", "skipped": without_paths(str(error))}
     for set_name, heard in each_set(config):
         if isinstance(heard, str):
@@ -127,7 +127,7 @@ def gain_claim(config: Config, scorer: str, set_name: str) -> str:
 
 
 def nothing_said(config: Config, seed: int) -> Iterator[Row]:
-    """Words and end-points where nobody speaks: silence, every noise, tones."""
+    """Words and end-points without speech: silence, every noise, tones."""
     trained, known, tuned = recogniser()[0], known_scorers(config)[0], tuned_sweeps(config)
     sounds = wordless(config["silence_s"], seed)
     for corpus in ("noise_household", "noise_kitchen"):
@@ -167,7 +167,7 @@ def nothing_said(config: Config, seed: int) -> Iterator[Row]:
 
 
 def cost(config: Config, seed: int) -> Iterator[Row]:
-    """What the scorers compute, and the size of the learned ones."""
+    """Compute time of the scorers, and the size of the learned ones."""
     networks = learned()
     heard = heard_set(config, "tuning")
     audio_s = sum(one.duration_s for one in heard)
@@ -205,7 +205,7 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument("--train", action="store_true", help="train and ship the networks, and no more")
     options.add_argument(

@@ -1,6 +1,6 @@
-"""One pass of recogniser and scorers over an utterance, and what any policy would have made of it.
+"""One pass of recogniser and scorers over an utterance, and the replay of policies on its scores.
 
-Nothing here decides by itself: `played` runs the very `EndPointer` that a system holds, over scores that were kept.
+`played` runs the same `EndPointer` as a system, over stored scores.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _NOTHING = np.zeros(0, np.float32)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heard:
-    """An utterance as it was heard.
+    """An utterance with the results of one pass.
 
     Attributes:
         case: the utterance, without its samples.
         duration_s: of its audio.
-        audio_s: heard after each frame, with shape `(T,)`.
+        audio_s: received after each frame, with shape `(T,)`.
         pause_s: the decoder's, after each frame, with shape `(T,)`.
-        texts: what was recognised after each frame.
+        texts: hypothesis after each frame.
         scores: of each scorer, each with shape `(T,)`.
-        compute_s: what each scorer took for all frames.
+        compute_s: of each scorer for all frames.
     """
 
     case: Case
@@ -49,7 +49,7 @@ class Heard:
     compute_s: dict[str, float]
 
     def of(self, scorer: str) -> Scores:
-        """What a sweep needs of one scorer."""
+        """The input of a sweep for one scorer."""
         return Scores(scores=self.scores[scorer], audio_s=self.audio_s, eos_s=self.case.eos_s)
 
 
@@ -59,11 +59,11 @@ def frames_of(trained: Trained, settings: SearchSettings, case: Case) -> list[Fr
 
 
 def listen(trained: Trained, settings: SearchSettings, case: Case, scorers: Scorers) -> Heard:
-    """Hear an utterance with every scorer.
+    """Decode an utterance with every scorer.
 
     Args:
         trained: the recogniser.
-        settings: how it searches; its own end-point plays no part.
+        settings: of its search; its own end-point is ignored.
         case: the utterance.
         scorers: by name.
     """
@@ -91,7 +91,7 @@ def listen(trained: Trained, settings: SearchSettings, case: Case, scorers: Scor
 
 
 class _Kept(Scorer):
-    """Gives scores that were kept."""
+    """Returns stored scores."""
 
     def __init__(self, scores: Floats) -> None:
         self._scores = iter(scores.tolist())
@@ -107,17 +107,17 @@ def played(
     *,
     chunk_s: float,
 ) -> Timeline:
-    """What a policy does with an utterance, each event at the end of its chunk; compute and network take no time.
+    """The events of a policy on an utterance, each at the end of its chunk; compute and network take no time.
 
     Args:
         heard: the utterance.
-        final: scorer and threshold that close the utterance.
-        speculative: scorer and threshold that publish a result early; None leaves that out.
-        chunk_s: audio that comes at a time.
+        final: scorer and threshold for ending the utterance.
+        speculative: scorer and threshold for a speculative result; None: without.
+        chunk_s: duration of a chunk of audio.
 
     Returns:
-        Speculative results, resets, the end-point, and the final result: of the end-point, or where none came of the
-        end of the audio. A result is withdrawn when its text changes.
+        Speculative results, resets, the end-point, and the final result, at the end-point, or without one at the end of
+        the audio. A result is withdrawn when its text changes.
     """
     gates = [
         None if one is None else Gate(_Kept(heard.scores[one[0]]), one[1]) for one in (speculative, final)
@@ -150,13 +150,13 @@ def played(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Early:
-    """What speculation did over a set.
+    """Statistics of speculation over a set.
 
     Attributes:
         confirmed: share of utterances with a speculative result of which the first is the final one.
         published: share of all utterances with a speculative result.
         advance_s: median of the final result's time minus that of the speculative result that stays (0 without).
-        resets: of an utterance, on average.
+        resets: mean number per utterance.
         advances_s: of each utterance.
         each_confirmed: of each utterance; None without a speculative result.
     """
@@ -169,7 +169,7 @@ class Early:
     each_confirmed: tuple[bool | None, ...]
 
     def as_row(self) -> dict[str, float]:
-        """What concerns the whole set, as JSON holds it."""
+        """The figures of the whole set, as JSON."""
         return {
             "confirmed": self.confirmed,
             "published": self.published,

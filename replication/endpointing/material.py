@@ -1,8 +1,8 @@
-"""What is measured, and by what: the recogniser, its scorers, and every set of utterances listened to once.
+"""The inputs of the measurement: the recogniser, its scorers, and every set of utterances, decoded once.
 
-Listening is a pass of its own and not `edgespeech.harness.hear`: a policy may end an utterance after any frame, so the
-scores and the text after each frame are needed, and `hear` has the last text alone. Word errors are counted as they are
-everywhere (`edgespeech.metrics.word_errors`).
+This does not use `edgespeech.harness.hear`: a policy may end an utterance after any frame, so the scores and the text
+after each frame are needed, and `hear` returns only the last text. Word errors are counted as everywhere
+(`edgespeech.metrics.word_errors`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Config = dict[str, Any]
 
 
 def recogniser() -> tuple[Trained, str]:
-    """The recogniser whose frames are looked at, and the hash of its weights.
+    """The recogniser whose frames are scored, and the hash of its weights.
 
     Raises:
         EdgeSpeechError: there is none.
@@ -49,7 +49,7 @@ def recogniser() -> tuple[Trained, str]:
 
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, sha256: str) -> Trained:
-    del sha256  # so that other weights in the same folder are loaded anew
+    del sha256  # the argument is the cache key: other weights in the same folder are loaded again
     return load_model(folder)
 
 
@@ -57,22 +57,22 @@ def learned() -> Networks:
     """The learned scorers' networks.
 
     Raises:
-        EdgeSpeechError: they are missing, or another recogniser's.
+        EdgeSpeechError: they are missing, or belong to another recogniser.
     """
     return load_networks(places.networks_file(), recogniser()[1])
 
 
 def known_scorers(config: Config) -> tuple[Scorers, dict[str, str]]:
-    """Every scorer by its name, and why others are not here.
+    """Every scorer by name, and the reasons for missing ones.
 
     Raises:
-        EdgeSpeechError: the networks are missing or another recogniser's.
+        EdgeSpeechError: the networks are missing or belong to another recogniser.
     """
     return scorers(learned(), Bounds.model_validate(config["bounds"]))
 
 
 def search_of(config: Mapping[str, Any]) -> SearchSettings:
-    """How the recogniser of a record searched; records of before `search` was a setting had no language model."""
+    """The search settings of a record; records from before `search` was a setting had no language model."""
     given = config.get("search", {"beam": config["beam"], "language_model": False})
     return SearchSettings(**given)
 
@@ -81,7 +81,7 @@ def set_cases(config: Config, values: Config) -> Iterator[Case]:
     """The utterances of a set of the configuration, fewer in the quick profile.
 
     Raises:
-        EdgeSpeechError: its corpus or noises are not here.
+        EdgeSpeechError: its corpus or noises are missing.
     """
     what = SetConfig.model_validate(values)
     name = what.corpus
@@ -102,10 +102,10 @@ _heard: dict[str, list[Heard]] = {}
 
 
 def heard_set(config: Config, name: str) -> list[Heard]:
-    """A set as every scorer heard it, once for all checks; `tuning` is the one for thresholds.
+    """A set with the scores of all scorers, cached for all checks; `tuning` is the one for thresholds.
 
     Raises:
-        EdgeSpeechError: as for `set_cases`, or the networks are missing or another recogniser's.
+        EdgeSpeechError: as for `set_cases`, or the networks are missing or belong to another recogniser.
     """
     (trained, sha256), (known, _) = recogniser(), known_scorers(config)
     values = config["tuning"] if name == "tuning" else config["sets"][name]
@@ -119,7 +119,7 @@ def heard_set(config: Config, name: str) -> list[Heard]:
 
 
 def each_set(config: Config) -> Iterator[tuple[str, list[Heard] | str]]:
-    """Every evaluation set by its name, or why it cannot be heard here."""
+    """Every evaluation set by name, or why it is not available here."""
     for name in config["sets"]:
         try:
             yield name, heard_set(config, name)
@@ -128,7 +128,7 @@ def each_set(config: Config) -> Iterator[tuple[str, list[Heard] | str]]:
 
 
 def word_errors(config: Config, name: str, heard: list[Heard], seed: int = 0) -> WordErrors:
-    """Counts errors of a set; references are normalised as the configuration says for the corpus."""
+    """`WordErrors` of a set; references are normalised as configured for the corpus."""
     normaliser = config["normaliser"].get(config["sets"][name]["corpus"], NORMALISER)
     cases = [one.case for one in heard]
     return word_errors_of(

@@ -1,4 +1,4 @@
-"""Sets of utterances to end: real ones as they are, or made to hesitate, with a tail and noise; to learn from too."""
+"""Sets of utterances for end-pointing and its training: recordings, or with hesitation, tail and noise."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class SetConfig(BaseModel):
 
     Attributes:
         corpus: a split, or a manifest (`.jsonl`).
-        utterances: at most so many, drawn by the seed; None takes all.
+        utterances: maximum number, drawn by the seed; None takes all.
         quick: the same in the quick profile.
-        hesitation: what is put in; None leaves the recordings as they are.
-        noises: corpus of recorded noises; none leaves noise out.
-        snr_db: each utterance is there once with each of these ratios.
+        hesitation: to insert; None leaves the recordings unchanged.
+        noises: corpus of recorded noises; None: no noise.
+        snr_db: each utterance is used once with each of these ratios.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,16 +47,16 @@ class SetConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """An utterance to end.
+    """An utterance for end-pointing.
 
     Attributes:
         id: unique in its set.
-        condition: what was done to it, e.g. `15 dB`; empty where nothing was.
-        text: what is said.
-        speaker: who says it; None where that is not known.
+        condition: of its audio, e.g. `15 dB`; empty if unchanged.
+        text: its transcript.
+        speaker: its speaker; None if unknown.
         samples: 16 kHz, with shape `(N,)`.
         sos_s: start of speech; `eos_s` its end.
-        pauses: start and end of the pauses that were put in, in seconds.
+        pauses: start and end of inserted pauses, in seconds.
     """
 
     id: str
@@ -70,17 +70,17 @@ class Case:
 
 
 def cases(manifest: Manifest, what: SetConfig, trained: Trained, noises: Noises, seed: int) -> Iterator[Case]:
-    """The utterances of a set whose end of speech is known, in the manifest's order.
+    """The utterances of a set with a known end of speech, in the manifest's order.
 
     Args:
         manifest: of the set's corpus, or some of it.
-        what: see there.
-        trained: the recogniser that tells where words meet.
+        what: the set.
+        trained: the recogniser for word boundaries.
         noises: the recordings of `what.noises`, by id.
-        seed: with an utterance's id it decides all that is drawn.
+        seed: with an utterance's id it determines all random draws.
 
     Raises:
-        EdgeSpeechError: no utterance tells its end of speech, audio that is missing, or words that cannot be aligned.
+        EdgeSpeechError: no utterance has an end of speech, audio is missing, or words cannot be aligned.
     """
     known = [item for item in manifest.utterances if item.eos_s is not None]
     if not known:
@@ -106,7 +106,7 @@ def cases(manifest: Manifest, what: SetConfig, trained: Trained, noises: Noises,
 
 
 _HANG_S = (0.05, 0.4)
-"""How long a gate stays open around speech."""
+"""How long a gate is open before and after speech, in seconds."""
 
 
 def lessons_cases(
@@ -118,15 +118,15 @@ def lessons_cases(
     *,
     gate: float = 0.0,
 ) -> Iterator[Case]:
-    """Utterances to learn from: they hesitate, and each is then heard through a room, a microphone and noise.
+    """Utterances for training: with hesitation, then augmented by a room, a microphone and noise.
 
     Args:
-        manifest: of a split that may be trained on; utterances that do not tell their end of speech are left out.
-        what: how they hesitate.
-        trained: the recogniser that tells where words meet.
-        augment: must leave lengths as they are.
+        manifest: of a trainable split; utterances without an end of speech are left out.
+        what: the set, with its hesitation.
+        trained: the recogniser for word boundaries.
+        augment: must not change lengths.
         seed: as for `cases`.
-        gate: the share of utterances that come from a device that turns silent where nobody speaks.
+        gate: the share of utterances with pauses replaced by digital silence.
 
     Raises:
         EdgeSpeechError: as for `cases`, or the augmentation changes a length.
@@ -145,7 +145,7 @@ def lessons_cases(
 
 
 def wordless(seconds: float, seed: int) -> dict[str, Samples]:
-    """Sounds in which nobody speaks: silence, white noise, and tones like music, each of so many seconds."""
+    """Sounds without speech: silence, white noise, and tones like music, each with this duration."""
     times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     rng = np.random.default_rng(seed)
     notes = 220 * 2 ** (rng.integers(0, 24, math.ceil(2 * seconds)) / 12)
@@ -161,7 +161,7 @@ def wordless(seconds: float, seed: int) -> dict[str, Samples]:
 
 
 def write_set(folder: Path, name: str, made: Iterable[Case]) -> Path:
-    """Write a set as a corpus of its own, for any system to be run on.
+    """Write a set as a corpus, so that any system can be run on it.
 
     Returns:
         The manifest, `<folder>/<name>.jsonl`, its audio in `<folder>/audio`.

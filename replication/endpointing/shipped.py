@@ -27,7 +27,7 @@ def train(config: Config) -> Path:
     """Train the networks on train splits, and ship them with thresholds for use; synthetic speech is made first.
 
     Raises:
-        EdgeSpeechError: speech or noises that are not here, or for evaluation only.
+        EdgeSpeechError: speech or noises are missing, or for evaluation only.
     """
     trained, sha256 = recogniser()
     settings, seed = config["training"], config["seed"]
@@ -65,7 +65,7 @@ def train(config: Config) -> Path:
 
 
 def training_sha256(config: Config) -> str:
-    """A hash of what the configuration says of the training."""
+    """A hash of the configuration of the training."""
     told = {key: config[key] for key in ("seed", "beam", "training")}
     training = dict(told["training"])
     training["heads"] = training.pop("networks")  # their name when the shipped ones were trained
@@ -73,7 +73,7 @@ def training_sha256(config: Config) -> str:
 
 
 def is_trained(config: Config) -> bool:
-    """Whether the networks that are here are of this recogniser and configuration."""
+    """Whether the existing networks are of this recogniser and configuration."""
     try:
         networks = learned()
     except EdgeSpeechError:

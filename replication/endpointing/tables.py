@@ -1,7 +1,7 @@
-"""End-pointing in a record: points and curves of the rows, and from them tables and plots.
+"""Tables and plots of end-pointing, from points and curves in a record's rows.
 
 A row of a scorer on a set has `scorer`, `set`, `curve` (see `curve`), `at` (its point at the rate of the comparison,
-missing where it keeps that rate nowhere), `tuned` (its point at the threshold from the tuning set) and `wer`; a row of
+missing if no threshold satisfies it), `tuned` (its point at the threshold from the tuning set) and `wer`; a row of
 a dual policy has `policy`, `set`, `dual`, `pareto` and perhaps an `example` of a reset.
 """
 

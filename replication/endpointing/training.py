@@ -1,9 +1,9 @@
 """Training of the learned scorers, on speech that hesitates (`edgespeech.synthesis.pauses`); train splits alone.
 
-The recogniser is frozen and listens once to every utterance; what it made of it is what the networks learn from.
+The recogniser is frozen and decodes every utterance once; its outputs are the inputs of the networks.
 
-The end-of-query token is trained as in an RNN-T: in every frame either the token or no token, one token an
-utterance, the probabilities of all frames that it may stand in added up, each with the penalty of that frame
+The end-of-query token is trained as in an RNN-T: in every frame either the token or no token, one token per utterance,
+with the probabilities of all possible frames summed, each with the penalty of that frame
 (Li et al., 2020): `-log sum_t exp(log P(</s> at t) - early max(0, t_ref - t) - late max(0, t - t_ref - t_buffer))`.
 """
 
@@ -27,18 +27,18 @@ Share = Annotated[float, Field(ge=0)]
 
 
 class NetworksConfig(BaseModel):
-    """How the networks are trained. Times in seconds.
+    """Configuration of the networks' training. Times in seconds.
 
     Attributes:
         hidden: width of every network.
         epochs: passes over all utterances.
-        batch: utterances of a step.
-        learning_rate: of Adam, falling evenly to a tenth.
-        after_s: frames later than this after the end of speech are not learned from.
+        batch: utterances per step.
+        learning_rate: of Adam, falling linearly to a tenth.
+        after_s: frames later than this after the end of speech are not used.
         early: penalty of the token, per second before the end of speech.
         late: the same after it, from `buffer_s` on.
-        buffer_s: how late costs nothing.
-        pause_s: the second pass learns from frames whose decoder pause is at least so long.
+        buffer_s: delay without penalty.
+        pause_s: minimum decoder pause of frames for training the second pass.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +55,7 @@ class NetworksConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """An utterance as the recogniser heard it.
+    """An utterance as processed by the recogniser.
 
     Attributes:
         encoded: with shape `(T, J)`, in half precision.
@@ -77,10 +77,10 @@ class Lesson:
 
 
 def lesson(frames: Sequence[Frame], eos_s: float, after_s: float) -> Lesson:
-    """What there is to learn from an utterance's frames, up to `after_s` behind its end of speech.
+    """The training data of an utterance's frames, up to `after_s` after its end of speech.
 
     Raises:
-        EdgeSpeechError: no frame comes after the end of speech.
+        EdgeSpeechError: there is no frame after the end of speech.
     """
     if not frames or frames[-1].audio_s <= eos_s:
         raise bad("end-pointing", "audio", frames[-1].audio_s if frames else 0.0, f"more than {eos_s} s")
@@ -131,15 +131,15 @@ def train_networks(
 def token_loss(
     logits: Tensor, valid: Tensor, late_s: Tensor, *, early: float, late: float, buffer_s: float
 ) -> Tensor:
-    """The negative log-probability of one token an utterance, with penalties; the mean over the batch.
+    """The negative log-probability of one token per utterance, with penalties; the mean over the batch.
 
     Args:
         logits: of the token against none, with shape `(B, T)`.
-        valid: which frames there are, with shape `(B, T)`.
+        valid: mask of frames, with shape `(B, T)`.
         late_s: seconds from the end of speech to each frame, with shape `(B, T)`.
         early: penalty per second before the end of speech.
         late: penalty per second after it, from `buffer_s` on.
-        buffer_s: how late costs nothing.
+        buffer_s: delay without penalty.
     """
     here = nn.functional.logsigmoid(logits)
     none = nn.functional.logsigmoid(-logits)
@@ -163,7 +163,7 @@ def _token_loss(network: EndNet, rows: Sequence[Lesson], config: NetworksConfig)
 
 
 def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float) -> Tensor | None:
-    """Over all frames in pauses; None where a batch has none."""
+    """The loss over all frames in pauses; None if a batch has none."""
     heard, _ = network.hear(
         _padded([row.encoded for row in rows]).float(), _padded([row.extra for row in rows])
     )
@@ -196,7 +196,7 @@ def _arbitrator_loss(network: Arbitrator, rows: Sequence[Lesson], pause_s: float
 
 
 def _run(network: EndNet, rows: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of a batch, which frames there are, and how long after the end of speech each is; all `(B, T)`."""
+    """Logits of a batch, the mask of frames, and their times relative to the end of speech; all `(B, T)`."""
     logits, _ = network(
         _padded([row.encoded for row in rows]).float(),
         _padded([row.extra for row in rows]),
@@ -208,7 +208,7 @@ def _run(network: EndNet, rows: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tenso
 
 
 def _padded(arrays: Sequence[NDArray[np.generic]]) -> Tensor:
-    """Utterances side by side, zeros behind the shorter ones."""
+    """Utterances as a batch, padded with zeros."""
     return nn.utils.rnn.pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
 
 
@@ -244,7 +244,7 @@ def _train(
 
 
 def _batches(lessons: Sequence[Lesson], size: int, rng: np.random.Generator) -> Iterator[Sequence[Lesson]]:
-    """All lessons in batches of like length, in random order."""
+    """All lessons in batches of similar length, in random order."""
     order = sorted(rng.permutation(len(lessons)), key=lambda place: len(lessons[place].audio_s))
     starts = np.arange(0, len(order), size)
     rng.shuffle(starts)

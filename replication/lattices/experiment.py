@@ -1,11 +1,11 @@
-"""Measure lattices: what merging brings, and what they take on the wire; one record, rendered into this README.
+"""Measure lattices: gains of path merging, and sizes of messages; one record, rendered into this README.
 
 edgespeech replicate lattices                  # seeded subsets, minutes
 edgespeech replicate lattices --profile full   # every utterance
 edgespeech replicate lattices --render         # render the newest record only
 edgespeech replicate lattices --words          # make the messages' vocabulary again, from training texts
 
-`rescore.py` in this folder makes what the second pass needs: its language model, its scales.
+`rescore.py` in this folder makes the language model and the scales of the second pass.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ WORDS = HERE / "words.txt"
 SCALES = HERE / "scales.yaml"
 PLOT = HERE / "bytes.svg"
 NORMALISER = "basic"
-"""Word by word, as an oracle needs it; what our recogniser says, and all three references, are plain words."""
+"""Word by word, as an oracle needs it; the recogniser's output and all three references are plain words."""
 
 
 class Heard(NamedTuple):
-    """An utterance as the search gets it: its transcription, with shape `(T, J)`, and the words that were said."""
+    """An utterance as input of the search: its transcription, with shape `(T, J)`, and its words."""
 
     spoken: Prepared
     encoded: Tensor
@@ -67,8 +67,8 @@ class Heard(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A search of an utterance: its lattice, and errors of the search's best, the lattice's best path and its oracle;
-    of the oracles of n-best lists; and how often the joiner was asked.
+    """A search of an utterance: its lattice; word errors of the search's best hypothesis, of the lattice's best path
+    and oracle, and of the oracles of n-best lists; and the number of joiner evaluations.
     """
 
     lattice: Lattice
@@ -80,10 +80,10 @@ class Found(NamedTuple):
 
 
 class Bench:
-    """What all parts of a measurement have in common.
+    """The shared state of a measurement.
 
     Raises:
-        EdgeSpeechError: there is no model, or no corpus at all.
+        EdgeSpeechError: there is no model, or no corpus.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class Bench:
 
     @property
     def seed(self) -> int:
-        """Of subsets and intervals."""
+        """The seed of subsets and intervals."""
         return int(self.config["seed"])
 
     @property
@@ -126,20 +126,20 @@ class Bench:
 
     @property
     def words(self) -> list[int]:
-        """How many were said, by utterance."""
+        """The number of words of each utterance."""
         return [len(one.words) for one in self.heard]
 
     def rate(self, errors: Sequence[int]) -> float:
-        """Over all utterances."""
+        """The rate over all utterances."""
         return sum(errors) / sum(self.words)
 
     def difference(self, a: Sequence[int], b: Sequence[int]) -> Row:
-        """Of two word error rates on the same utterances, A minus B, with its interval, as a row has it."""
+        """The paired difference of two word error rates, A minus B, with its interval, as fields of a row."""
         paired = paired_ratio_difference(a, b, self.words, self.groups, seed=self.seed)
         return {"measured": paired.difference, **paired.interval.as_row()}
 
     def ratio(self, a: Sequence[int], b: Sequence[int]) -> Row:
-        """What all of A is of all of B, with its interval, as a row has it; 1 where B sums to nothing."""
+        """The ratio of the sums of A and B, with its interval, as fields of a row; 1 if B sums to 0."""
         if not sum(b):
             return {"measured": 1.0}
         return {"measured": sum(a) / sum(b), **bootstrap_ratio(a, b, self.groups, seed=self.seed).as_row()}
@@ -170,7 +170,7 @@ def audio_bytes(item: Prepared) -> dict[str, int]:
 
 
 def searched(trained: Trained, one: Heard, beam: int, merge: int | None, lists: Sequence[int]) -> Found:
-    """One utterance's search and what its lattice holds."""
+    """One utterance's search and its lattice."""
     decoder = LatticeDecoder(trained.model, beam, merge)
     decoder.accept(one.encoded)
     pieces = trained.tokeniser.pieces
@@ -194,7 +194,7 @@ def word_errors(reference: Sequence[str], texts: Sequence[str]) -> list[int]:
 
 
 def lattices(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """All of it; a part that cannot run says why."""
+    """All measurements; parts that cannot run are recorded with reasons."""
     torch.set_num_threads(1)
     bench = Bench({**config, "seed": seed})
     yield from bench.missing
@@ -225,7 +225,7 @@ def merging(bench: Bench) -> Iterator[Row]:
 
 
 def fewer(bench: Bench) -> Iterator[Row]:
-    """Of the merged searches that reach an unmerged one's oracle, the one that asks the joiner least."""
+    """The merged search with the fewest joiner evaluations among those that reach an unmerged one's oracle."""
     cost = {arm: sum(one.evaluations for one in found) for arm, found in bench.found.items()}
     reached = {arm: sum(one.oracle for one in found) for arm, found in bench.found.items()}
     for beam in bench.config["beams"]:
@@ -243,7 +243,7 @@ def fewer(bench: Bench) -> Iterator[Row]:
 
 
 def arms(bench: Bench) -> list[Row]:
-    """The arms by corpus, as `replication.lattices.tables` has them."""
+    """The arms by corpus, for `replication.lattices.tables`."""
     made: list[Row] = []
     for corpus in dict.fromkeys(one.spoken.corpus for one in bench.heard):
         places = [place for place, one in enumerate(bench.heard) if one.spoken.corpus == corpus]
@@ -272,7 +272,7 @@ def arms(bench: Bench) -> list[Row]:
 
 
 def sizes(bench: Bench) -> Iterator[Row]:
-    """Bytes and oracles of our lattices, pruned more and less, beside n-best lists and audio."""
+    """Bytes and oracles of lattices with different pruning, compared with n-best lists and audio."""
     ours, codec = bench.config["ours"], bench.codec
     whole = [one.lattice for one in bench.ours]
     opus = [audio["Opus"] for audio in bench.audio]
@@ -321,7 +321,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
     )
     if sum(whole_gain):
         yield {"claim": "lattices.gain", "detail": detail, "n": n, **bench.ratio(gained, whole_gain)}
-    # A further path takes at least an arc or an end of its own.
+    # Every further path needs at least one arc or end.
     lists = [
         same_bytes(lattice, codec.size(one), codec, longest=len(one.arcs) + 1)
         for lattice, one in zip(whole, kept, strict=True)
@@ -336,7 +336,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
 
 
 def rounding(bench: Bench) -> Iterator[Row]:
-    """What rounding scores does to the best path."""
+    """The effect of rounding scores on the best path."""
     ours = bench.config["ours"]
     kept = [prune(one.lattice, ours["width"]) for one in bench.ours]
     plain = [best_path(lattice).text for lattice in kept]
@@ -368,7 +368,7 @@ def rounding(bench: Bench) -> Iterator[Row]:
 
 
 def scores(bench: Bench) -> Iterator[Row]:
-    """Scores of paths against exact ones, where the predictor sees few labels, and where it sees all."""
+    """Scores of paths against exact ones, with limited and with full predictor context."""
     count = min(bench.config["scored"]["utterances"], len(bench.heard))
     some = [bench.heard[place * len(bench.heard) // count] for place in range(count)]
     yield from score_rows(bench, bench.trained, some, bench.trained.model.config.predictor)
@@ -383,7 +383,7 @@ def scores(bench: Bench) -> Iterator[Row]:
 
 
 def score_rows(bench: Bench, trained: Trained, heard: Sequence[Heard], kind: str) -> Iterator[Row]:
-    """One row an arm of our beam."""
+    """One row per arm with the configured beam."""
     for merge in bench.config["merges"]:
         squares: list[float] = []
         for one in heard:
@@ -406,7 +406,7 @@ def score_rows(bench: Bench, trained: Trained, heard: Sequence[Heard], kind: str
 
 
 def second_pass(bench: Bench) -> Iterator[Row]:
-    """What rescoring brings, on utterances of its own number."""
+    """The gain of rescoring, on a separately configured number of utterances."""
     config, ours = bench.config["second_pass"], bench.config["ours"]
     amount, pooled, normalise = config[bench.config["profile"]], config["pooled"], normalisers()[NORMALISER]
     scorer, scales = RememberingScorer(load_lm(second_pass_folder() / LM)), load_scales(SCALES)
@@ -419,23 +419,23 @@ def second_pass(bench: Bench) -> Iterator[Row]:
 
 
 def write_words(config: dict[str, Any]) -> None:
-    """Make the messages' vocabulary from texts that may be trained on.
+    """Make the messages' vocabulary from training texts.
 
     Raises:
-        EdgeSpeechError: one is not here, or is for evaluation only.
+        EdgeSpeechError: one is missing, or is for evaluation only.
     """
     texts = (item.text for corpus in config["texts"] for item in trainable(corpus).utterances)
     Vocabulary.of(texts, config["most"]).save(WORDS)
 
 
 def kept(record: View | None, key: str) -> Any:
-    """What the first row that has something under a key has there, or None."""
+    """The value of a key in the first row that has it, or None."""
     rows = [] if record is None else record["rows"]
     return next((row[key] for row in rows if key in row), None)
 
 
 def block(key: str, made: Callable[[Any], str]) -> Callable[[View | None], str]:
-    """A block of the page from what a row has under a key."""
+    """A block of the page from the value of a key."""
     return lambda record: NO_RECORD if (found := kept(record, key)) is None else made(found)
 
 
@@ -468,7 +468,7 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
     given = options.parse_args(words)

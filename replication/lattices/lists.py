@@ -1,4 +1,4 @@
-"""What the second pass is compared with: lists of the best paths, at equal bytes or of fixed length."""
+"""Baselines of the second pass: n-best lists, at equal bytes or of fixed length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgespeech.secondpass.scoring import InternalScorer, WordScorer
 from edgespeech.secondpass.service import BEAM, HISTORY
 
 LONGEST = 200
-"""Paths of a list at the most."""
+"""Maximum number of paths in a list."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +22,8 @@ class Arm:
 
     Attributes:
         name: as in tables.
-        paths: what is sent: the whole lattice, so many of its best paths as take no more bytes, or so many.
-        internal: whether the device's internal language model is taken away.
+        paths: to send: the whole lattice, as many of its best paths as take no more bytes, or a fixed number.
+        internal: whether the device's internal language model is subtracted.
     """
 
     name: str
@@ -42,11 +42,11 @@ ARMS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatticeCodec:
-    """How lattices are sent.
+    """The encoding of lattices.
 
     Attributes:
-        width: how much less than the best a path may be worth, in nats.
-        vocabulary: that messages are written with.
+        width: pruning beam, in nats.
+        vocabulary: of messages.
         precision: of their scores.
     """
 
@@ -60,12 +60,12 @@ class LatticeCodec:
 
 
 def sent(lattice: Lattice, arm: Arm, codec: LatticeCodec) -> tuple[Lattice, int]:
-    """What of a lattice arrives at the server, and the bytes of its message.
+    """The received part of a lattice, and the bytes of its message.
 
     Args:
-        lattice: as the search made it. Lists are of its paths, not of those alone that are in the pruned one.
-        arm: how much of it is sent.
-        codec: how.
+        lattice: from the search. Lists are of its paths, not only of those in the pruned one.
+        arm: the part to send.
+        codec: the encoding.
     """
     if arm.paths == "lattice":
         told = prune(lattice, codec.width)
@@ -77,18 +77,18 @@ def sent(lattice: Lattice, arm: Arm, codec: LatticeCodec) -> tuple[Lattice, int]
 
 
 def listed(lattice: Lattice, count: int) -> Lattice:
-    """A lattice's n-best list, its common beginnings told once."""
+    """A lattice's n-best list as a prefix tree."""
     return tree(lattice, n_best(lattice, count))
 
 
 def same_bytes(lattice: Lattice, budget: int, codec: LatticeCodec, longest: int = LONGEST) -> Lattice:
-    """The longest n-best list whose message takes no more bytes; the best path alone if even that does.
+    """The longest n-best list whose message fits a budget; at least the best path.
 
     Args:
         lattice: whose paths are listed.
         budget: bytes.
-        codec: how the list is sent; its width is not used.
-        longest: most paths of the list.
+        codec: the encoding; its width is not used.
+        longest: maximum number of paths.
     """
     best = n_best(lattice, longest)
     low, high = 1, len(best)
@@ -102,10 +102,10 @@ def same_bytes(lattice: Lattice, budget: int, codec: LatticeCodec, longest: int 
 
 
 def expanded(lattice: Lattice, scorer: WordScorer, internal: InternalScorer, scales: Scales) -> Lattice:
-    """The lattice as a server scores it, with both language models' scores."""
+    """The lattice with the scores of both language models, as on the server."""
     return composed(lattice, scorer, scales, internal=internal, history=HISTORY, beam=BEAM)
 
 
 def rescored(lattice: Lattice, scorer: WordScorer, internal: InternalScorer, scales: Scales) -> str:
-    """The likeliest words of what arrived."""
+    """The likeliest words of the received lattice."""
     return best_path(expanded(lattice, scorer, internal, scales), scales).text

@@ -1,10 +1,10 @@
-"""The language model of the second pass, and its scales; `experiment.py` measures what they bring.
+"""Training the language model of the second pass, and tuning its scales; `experiment.py` measures both.
 
 python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (25 minutes of one thread; resumes)
 python replication/lattices/rescore.py tune            # scales.yaml: the scales of each arm, by assistant_dev
 python replication/lattices/rescore.py publish         # results/models/second-pass: packed model, scales, words
 
-Each command works on what the one before it wrote.
+Each command uses the output of the one before it.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ TUNED = HERE / "scales.yaml"
 DEVELOPMENT = "corpora/assistant/assistant_dev.jsonl"
 """In the work folder; made by `python -m edgespeech.synthesis.synthesis data_manifests/assistant/dev.yaml`."""
 TUNED_ON = 120
-"""Utterances of it, which take some minutes."""
+"""Number of its utterances, which take some minutes."""
 BITS = 7
-"""Of a weight of the language model that ships: with 8 its file would have more than 10 MB."""
+"""Bits per weight of the shipped language model: with 8 its file would have more than 10 MB."""
 WORDS = HERE / "words.txt"
-"""The vocabulary that messages are written with, see `experiment.py`."""
+"""The vocabulary of messages, see `experiment.py`."""
 
 
 def run_folder() -> Path:
-    """Where the language model is trained."""
+    """The folder of the language model's training."""
     return work_dir() / "runs" / load_lm_config(CONFIG).name
 
 
 def ours() -> dict[str, Any]:
-    """How the lattices that are sent are made, see `config.yaml`."""
+    """The search settings of sent lattices, see `config.yaml`."""
     content = load_yaml(HERE / "config.yaml")
     made: dict[str, Any] = content["ours"]
     return made
 
 
 def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattice]]:
-    """What was said in each utterance, and the lattice of the device's search."""
+    """The reference of each utterance, and the lattice of the device's search."""
     how = ours()
     for item in manifest.utterances:
         samples = manifest.read(item)
@@ -78,7 +78,7 @@ def lattices(trained: Trained, manifest: Manifest) -> Iterator[tuple[str, Lattic
 
 
 def codec() -> LatticeCodec:
-    """How lattices are sent."""
+    """The encoding of lattices."""
     how = ours()
     precision = Precision(step_exponent=how["step_exponent"])
     return LatticeCodec(width=how["width"], vocabulary=Vocabulary.load(WORDS), precision=precision)
@@ -87,7 +87,7 @@ def codec() -> LatticeCodec:
 def find_scales(
     found: Iterable[tuple[str, Lattice]], scorer: RememberingScorer, internal: InternalScorer
 ) -> dict[str, Tuned]:
-    """The scales of every arm, by lattices and what was said in them."""
+    """Tune the scales of every arm on lattices and references."""
     sending = codec()
     cases: dict[int | str, list[Candidates]] = {arm.paths: [] for arm in ARMS}
     one_of_each = {arm.paths: arm for arm in ARMS}
@@ -100,7 +100,7 @@ def find_scales(
 
 
 def tune_all() -> None:
-    """Find the scales on the development set, and write them with where they come from."""
+    """Tune the scales on the development set, and write them with their provenance."""
     manifest = manifest_of(str(work_dir() / DEVELOPMENT)).subset(TUNED_ON, load_lm_config(CONFIG).seed)
     assert_tunable(manifest)
     folder = shipped_models() / "edge-fp32"
@@ -130,7 +130,7 @@ def tune_all() -> None:
 
 
 def publish() -> None:
-    """Pack the language model, and put it where servers find it, with scales and words.
+    """Pack the language model, and publish it with scales and vocabulary.
 
     The scales are those of the arm that sends the lattice and makes fewer errors on the development set.
     """
@@ -155,7 +155,7 @@ def publish() -> None:
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

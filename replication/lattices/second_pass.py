@@ -1,4 +1,4 @@
-"""What the second pass brings on test sets: a replication's rows, and their table."""
+"""The gain of the second pass on test sets: rows of a record, and their table."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Heard:
 
     Attributes:
         corpus: its name.
-        speaker: who speaks; None where that is not known.
-        words: what was said, spelled as lattices spell.
-        lattice: as the search made it.
+        speaker: of the utterance; None if unknown.
+        words: its reference, in the lattices' spelling.
+        lattice: from the search.
     """
 
     corpus: str
@@ -49,12 +49,12 @@ class Heard:
 def heard_with_lattices(
     trained: Trained, utterances: Utterances, normalise: Normaliser, *, beam: int, merge: int
 ) -> list[Heard]:
-    """Utterances as the device recognises them, with its lattices.
+    """Utterances with the lattices of the device's search.
 
     Args:
         trained: the device's model.
-        utterances: which.
-        normalise: spells what was said as lattices spell.
+        utterances: to decode.
+        normalise: converts references to the lattices' spelling.
         beam: of the search, see `LatticeDecoder`.
         merge: see `LatticeDecoder`.
     """
@@ -90,7 +90,7 @@ def measured(
 ) -> Iterator[Row]:
     """Every arm on all utterances: rows for the claims `lattices.second_pass*`.
 
-    The first row has `second_pass`: for each corpus and arm, the device alone among them, its `errors`, `oracle`
+    The first row has `second_pass`: for each corpus and arm, including the device alone, its `errors`, `oracle`
     (errors of the oracle of what arrived), `bytes` (mean), `words` and `utterances`.
 
     Args:
@@ -98,9 +98,9 @@ def measured(
         scorer: the language model.
         internal: of the device's model.
         scales: by the arms' names; found on a development set.
-        codec: how lattices are sent.
+        codec: the encoding of lattices.
         seed: of the intervals.
-        pooled: the corpora that the claims are about; None: all.
+        pooled: the corpora of the claims; None: all.
 
     Raises:
         EdgeSpeechError: there are no utterances of the pooled corpora, an arm has no scales, or a lattice has a word

@@ -1,4 +1,4 @@
-"""What lattices hold and what they take: tables and a plot from a record's rows.
+"""Tables and a plot of lattices' oracle errors and sizes, from a record's rows.
 
 An arm has `corpus`, `beam`, `merge` (None: unmerged), `utterances`, `words`, `errors` (of the search's best), `best`
 (of the lattice's best path), `oracle`, `n_best` (by length the oracle's errors), `evaluations`, `audio_s` and `arcs`.
@@ -22,12 +22,12 @@ Row = Mapping[str, Any]
 
 
 def merged_labels(merge: int | None) -> str:
-    """How an arm tells states apart."""
+    """The merging rule of an arm."""
     return "unmerged" if merge is None else f"{merge} label{'s' if merge > 1 else ''}"
 
 
 def arms_table(arms: Sequence[Row]) -> str:
-    """Every arm on every corpus: WER of the best path, oracles, and what they cost."""
+    """Every arm on every corpus: WER of the best path, oracles, and costs."""
     lists = list(arms[0]["n_best"])
     head = (
         "Corpus",
@@ -59,7 +59,7 @@ def bytes_table(points: Sequence[Row], beside: Mapping[str, float]) -> str:
     """Oracle WER against bytes, of lattices and n-best lists, and the bytes of the audio.
 
     Args:
-        points: of all corpora together.
+        points: for all corpora together.
         beside: mean bytes of an utterance's audio, by codec.
     """
     head = ("What is sent", "Bytes, mean", "Median", "Median, of Opus", "Oracle WER")
@@ -80,7 +80,7 @@ def bytes_table(points: Sequence[Row], beside: Mapping[str, float]) -> str:
 
 
 def rounding_table(rows: Sequence[Row]) -> str:
-    """What coarser scores do to the bytes and to the best path."""
+    """The effect of coarser scores on bytes and best path."""
     head = (
         "Step, nats",
         "Prediction scores",
@@ -104,7 +104,7 @@ def rounding_table(rows: Sequence[Row]) -> str:
 
 
 def bytes_plot(points: Sequence[Row], beside: Mapping[str, float]) -> str:
-    """Oracle WER against mean bytes: lattices, n-best lists, and where audio is.
+    """Oracle WER against mean bytes: lattices, n-best lists, and audio for comparison.
 
     Returns:
         An SVG; the same rows give the same bytes.

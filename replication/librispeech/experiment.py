@@ -1,4 +1,4 @@
-"""Measure the on-device model's recipe on LibriSpeech: greedy word error rates of the runs that are here.
+"""Measure the on-device model's recipe on LibriSpeech: greedy word error rates of the available runs.
 
 edgespeech replicate librispeech            # measure the runs in the work folder
 edgespeech replicate librispeech --render   # render the newest record only
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def error_rates(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every run on every split; a run that was not trained here is not run."""
+    """Every run on every split; runs that were not trained here are reported as not run."""
     for run_file, about in config["runs"].items():
         folder = work_dir() / "runs" / load_train_config(HERE / f"{run_file}.yaml").name / MODEL
         for claim, split in about["claims"].items():
@@ -41,6 +41,6 @@ PAGE = Page(folder=HERE, records=project_root() / "results" / "librispeech", che
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = parser(__doc__).parse_args(words)
     run(PAGE, profile=options.profile, render_only=options.render)

@@ -1,6 +1,6 @@
 """Measure quantisation-aware training, arm by arm, write one record, and render it into this folder's README.
 
-edgespeech replicate qat                                   # hear every arm whose file or model is here
+edgespeech replicate qat                                   # measure every arm whose file or model is available
 edgespeech replicate qat --profile full                    # train what is not trained yet, and publish
 edgespeech replicate qat --profile full --only 'acosr_*'   # train some of the arms only, then the same
 edgespeech replicate qat --rescore                          # score the published transcripts again
@@ -29,16 +29,16 @@ from edgespeech.packed.edge_file import read_edge
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "qat"
 BINS = 50
-"""Of a histogram."""
+"""Number of bins of a histogram."""
 
 
 def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every arm, and what arms are held to."""
+    """All arms, and their comparisons."""
     yield from check_arms(arms_of(HERE), RESULTS, config, seed)
 
 
 def distances(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """How far averaged weights are from the nearest level at the end of training, before they are rounded."""
+    """Distances of averaged weights from the nearest level at the end of training, before rounding."""
     del seed
     found = arms_of(HERE)
     with TemporaryDirectory() as scratch:
@@ -68,7 +68,7 @@ def distances(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def in_steps(weights: np.ndarray[Any, Any], codes: Codes) -> np.ndarray[Any, Any]:
-    """Weights over the steps of their rows or groups, of those that have one, with shape `(N,)`."""
+    """Weights in units of the steps of their rows or groups, if these are not 0, with shape `(N,)`."""
     columns = np.arange(codes.cols) // (codes.group or codes.cols)
     scales = codes.scales[:, columns]
     found: np.ndarray[Any, Any] = weights[scales > 0] / scales[scales > 0]
@@ -76,14 +76,14 @@ def in_steps(weights: np.ndarray[Any, Any], codes: Codes) -> np.ndarray[Any, Any
 
 
 def to_level(steps: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
-    """How far from the nearest of the levels that so many bits have, in steps."""
+    """Distances from the nearest level for a number of bits, in steps."""
     limit = 2 ** (bits - 1) - 1
     found: np.ndarray[Any, Any] = np.abs(steps - np.rint(steps).clip(-limit, limit))
     return found
 
 
 def sensitivity(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every matrix of the model that everything starts from, alone in fewer bits."""
+    """Every matrix of the initial model alone in fewer bits."""
     options = [Option(bits) for bits in config["sensitivity"]["bits"]]
     yield from sensitivity_rows(arms_of(HERE), options, config["sensitivity"], config["profile"], seed)
 
@@ -102,7 +102,7 @@ def sensitivity_block(record: View | None) -> str:
 
 
 def pictures_of(record: View | None) -> list[Row]:
-    """What the plot of distances shows."""
+    """The data of the plot of distances."""
     return [row["picture"] for row in (record or {}).get("rows", ()) if "picture" in row]
 
 
@@ -122,5 +122,5 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     main_of_arms(PAGE, __doc__, words)

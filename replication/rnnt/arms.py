@@ -1,10 +1,12 @@
-"""Train arms of one stage of training, all from one start with the same updates, and judge them on tuning speech.
+"""Train arms of one stage of training, all from one initial model with the same updates, and compare them on tuning
+speech.
 
 python -m replication.rnnt.arms FILE [--processes N] [--until STEP] [--utterances N] [--publish-start]
 
-The file (`teacher.yaml`, `compression_base.yaml`) says what the arms share and what each changes. An arm that cannot be
-trained here is skipped with a reason. The start is judged beside the arms; the record is one of `choose_model.py`. With
-`--until` every arm stops after so many updates, which is a trial: nothing is recorded. A run that was stopped goes on.
+The file (`teacher.yaml`, `compression_base.yaml`) has the arms' common settings and the changes of each. An arm that
+cannot be trained here is skipped with a reason. The initial model is compared too; the record is one of
+`choose_model.py`. With `--until` every arm stops after this many updates, as a trial without a record. A stopped run
+resumes.
 """
 
 from __future__ import annotations
@@ -40,17 +42,17 @@ RUN = "run.yaml"
 
 
 class ArmsFile(Strict):
-    """What the arms share and what each changes.
+    """Common settings of the arms and the changes of each.
 
     Attributes:
         question: of the record.
-        start: folder of the model that all go on from, from the project's folder on.
-        base: a run's file, or a mapping as the compression pages have it, beside this file.
+        start: folder of the initial model, relative to the project.
+        base: a training configuration, or a base mapping as of the compression pages, in this file's folder.
         shared: keys of the base that all arms change.
         arms: keys that each changes, by its name.
-        against: the arm, or `start`, that the others are compared with; None for the best one.
-        tuning: corpora that they are judged on.
-        utterances: of each.
+        against: the arm, or `start`, with which the others are compared; None for the best one.
+        tuning: corpora for the comparison.
+        utterances: number of each.
     """
 
     question: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
@@ -83,7 +85,7 @@ def load_arms(path: Path) -> ArmsFile:
 
 
 def start_folder(file: ArmsFile) -> Path:
-    """The model that all arms go on from."""
+    """The initial model of all arms."""
     return project_root() / file.start
 
 
@@ -112,24 +114,24 @@ def runs(path: Path, file: ArmsFile) -> dict[str, TrainConfig]:
 
 
 def run_folder(file: ArmsFile, name: str, config: TrainConfig) -> Path:
-    """Where an arm's run is: another file or another start is another folder."""
+    """The folder of an arm's run, which depends on its configuration and initial model."""
     start = sha256_file(start_folder(file) / WEIGHTS)
     key = hashlib.sha256(f"{config.sha256}:{start}".encode()).hexdigest()[:8]
     return work_dir() / "runs" / file.question / f"{name}-{key}"
 
 
 def why_not(config: TrainConfig) -> str | None:
-    """Why an arm cannot be trained here; None where it can, as far as is known before it starts."""
+    """Why an arm cannot be trained here; None if no reason is known before it starts."""
     if config.teacher is None or (store_folder(config.teacher) / BASIS).is_file():
         return None
     return teacher_kind(config.teacher.name).missing()
 
 
 def train_arm(config: TrainConfig, folder: Path, *, processes: int, until: int | None) -> None:
-    """Train an arm, or go on where it was stopped.
+    """Train an arm, or resume its stopped run.
 
     Raises:
-        EdgeSpeechError: the training stopped; it has said why.
+        EdgeSpeechError: the training failed; its output says why.
     """
     write_atomic(
         folder / RUN, yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False)
@@ -146,7 +148,7 @@ def train_arm(config: TrainConfig, folder: Path, *, processes: int, until: int |
 
 
 def publish_start(folder: Path) -> None:
-    """Publish the recogniser's model, without its language models, as a start of arms.
+    """Publish the recogniser's model, without its language models, as an initial model of arms.
 
     Raises:
         EdgeSpeechError: there is no recogniser's model.
@@ -157,7 +159,7 @@ def publish_start(folder: Path) -> None:
 
 
 def make_speech(configs: Mapping[str, TrainConfig], tuning: Sequence[str]) -> None:
-    """Make the synthetic corpora that are not here."""
+    """Make the missing synthetic corpora."""
     named = {source.corpus for config in configs.values() for source in config.speech} | set(tuning)
     absent = [name for name in named if name.endswith(".jsonl") and not (work_dir() / name).is_file()]
     if absent:
@@ -165,7 +167,7 @@ def make_speech(configs: Mapping[str, TrainConfig], tuning: Sequence[str]) -> No
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--processes", type=int, default=torch.cuda.device_count() or 2, help="that train")

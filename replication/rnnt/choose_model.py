@@ -1,13 +1,14 @@
-"""Compare models on tuning speech, record the choice, and ship what was chosen.
+"""Compare models on tuning speech, record the choice, and ship the chosen one.
 
 python replication/rnnt/choose_model.py QUESTION CANDIDATE [CANDIDATE ...] [--tuning CORPUS ...] [--utterances N]
     [--by ships] [--ship]
 
-A candidate is a folder with a run or a model, or a mean of several: `NAME=FOLDER:SHARE+FOLDER:SHARE`, where name and
-shares may be left out. All are measured by greedy search without a language model; `--by ships` also measures the
-search that ships (its beam, with the language models) and chooses by that. The lowest word error rate over all tuning
+A candidate is a folder with a run or a model, or an average of several: `NAME=FOLDER:SHARE+FOLDER:SHARE`, where name
+and shares are optional. All are measured by greedy search without a language model; `--by ships` also measures the
+shipped search (its beam, with the language models) and chooses by that. The lowest word error rate over all tuning
 corpora wins; the record, in `results/rnnt/choices`, has every model's errors and its difference from the winner with a
-95 % interval (bootstrap over speakers). No test is used. `--ship` then makes the chosen model the published one.
+95 % interval (bootstrap over speakers). No evaluation corpus is used. `--ship` then makes the chosen model the
+published one.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ SEARCHES = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model to choose: of one folder, or the mean of several.
+    """A candidate model: of one folder, or the average of several.
 
     Attributes:
         name: in the record.
@@ -76,7 +77,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A candidate's errors on each utterance of all corpora, by the search."""
+    """A candidate's errors on each utterance of all corpora, by search."""
 
     candidate: Candidate
     errors: dict[str, list[int]]
@@ -91,7 +92,7 @@ def candidate(text: str) -> Candidate:
     """A candidate from the command line: `NAME=FOLDER:SHARE+FOLDER:SHARE`.
 
     Raises:
-        EdgeSpeechError: a share that is no number, or what `average_checkpoints` refuses.
+        EdgeSpeechError: a share that is not a number, or as `average_checkpoints`.
     """
     name, _, spec = text.rpartition("=")
     folders: list[Path] = []
@@ -113,7 +114,7 @@ def candidate(text: str) -> Candidate:
 
 
 def fusion_of(tokeniser: Tokeniser) -> Fusion:
-    """The language models that go with word pieces: those of the recogniser where the pieces are its own."""
+    """The language models for word pieces: those of the recogniser if the pieces are the same."""
     shipped = load_model(EdgeFp32().folder())
     if shipped.fusion is not None and shipped.tokeniser.pieces == tokeniser.pieces:
         return shipped.fusion
@@ -121,7 +122,7 @@ def fusion_of(tokeniser: Tokeniser) -> Fusion:
 
 
 def counter_of(samples: Mapping[str, Sample]) -> WordErrors:
-    """Counts errors of transcripts of all samples, one after the other."""
+    """`WordErrors` of the concatenated samples."""
     references = [
         Text(name, text, speaker)
         for name, sample in samples.items()
@@ -137,7 +138,7 @@ def measure(
     tailed: Mapping[str, Sample],
     counter: WordErrors,
 ) -> Measured:
-    """Recognise every sample with a model, by each search; `tailed` are the samples with silence behind each."""
+    """Recognise every sample with a model, by each search; `tailed` are the samples with silence after each."""
     errors: dict[str, list[int]] = {}
     for search in searches:
         if search == GREEDY:
@@ -151,13 +152,13 @@ def measure(
 
 
 def difference(one: Measured, other: Measured, search: str, counter: WordErrors) -> dict[str, Any]:
-    """A model's word error rate over all corpora less another's."""
+    """A model's word error rate over all corpora minus another's."""
     found = counter.compare([one.errors[search]], [other.errors[search]])
     return {"wer": found.difference, "low": found.low, "high": found.high, "verdict": found.verdict}
 
 
 def about(one: Measured, other: Measured, counter: WordErrors) -> dict[str, Any]:
-    """What the record says of a model, `other` being the one that all are compared with."""
+    """The record's entry of a model, where `other` is the one with which all are compared."""
     made, (last, _) = one.candidate.trained, one.candidate.parts[-1]
     log = last / LOG
     return {
@@ -197,18 +198,18 @@ def choose(
     """Measure models on tuning speech.
 
     Args:
-        question: what is chosen.
+        question: of the choice.
         candidates: the models.
-        tuning: corpora that settings may be chosen on.
-        utterances: how many of each.
+        tuning: corpora for tuning.
+        utterances: number of each.
         by: the search that decides, a key of `SEARCHES`; greedy search is always measured.
-        against: the name of the model that all are compared with; None for the chosen one.
+        against: the name of the model with which all are compared; None for the chosen one.
 
     Returns:
         The record.
 
     Raises:
-        EdgeSpeechError: a corpus cannot be had or is for evaluation only, two candidates have one name, or none
+        EdgeSpeechError: a corpus is not available or is for evaluation only, two candidates have the same name, or none
             has that of `against`.
     """
     names = [one.name for one in candidates]
@@ -247,7 +248,7 @@ def choose(
 
 
 def write_record(record: Mapping[str, Any], folder: Path = CHOICES) -> Path:
-    """Write a choice beside the earlier ones, print it, and return where it is."""
+    """Write a choice to the folder of choices, print it, and return its path."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = folder / f"{record['question']}-{stamp}.json"
     write_atomic(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -267,7 +268,7 @@ def ship(one: Candidate) -> None:
     """Publish a candidate as the recogniser's model, with its language models and packed.
 
     Raises:
-        EdgeSpeechError: the publishing command failed; it has said why.
+        EdgeSpeechError: the publishing command failed; its output says why.
     """
     folders = [str(folder.resolve()) for folder, _ in one.parts]
     shares = [str(share) for _, share in one.parts]
@@ -278,7 +279,7 @@ def ship(one: Candidate) -> None:
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("question", help="what is chosen, such as `stack`")
     options.add_argument("candidates", nargs="+", metavar="CANDIDATE", help="[NAME=]FOLDER[:SHARE][+...]")

@@ -1,11 +1,11 @@
-"""Time and memory of our transducer loss beside torchaudio's, on the same joiner; prints JSON.
+"""Time and memory of this project's transducer loss and torchaudio's, on the same joiner; prints JSON.
 
 python replication/rnnt/loss_speed.py --peer-python PATH   # PATH: an interpreter that imports torchaudio
 python replication/rnnt/loss_speed.py                      # ours, and the joiner alone
 
 A run is forward and backward of joiner and loss, down to the gradients of the encoded frames, the predictions and
-the joiner's weights. torchaudio's loss takes logits, so its run makes them with the plain joiner; `joiner_alone` is
-that part without any loss: no loss that takes logits can come below it. Each implementation has a process of its own,
+the joiner's weights. torchaudio's loss takes logits, so its run computes them with the plain joiner; `joiner_alone` is
+that part without any loss, a lower bound for every loss that takes logits. Each implementation has a separate process,
 and their runs alternate.
 """
 
@@ -53,7 +53,7 @@ def joined(inputs: Inputs) -> Tensor:
 
 
 def implementation(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
-    """What computes the batch's summed loss."""
+    """A function that computes the batch's summed loss."""
     if name == "ours":
         from edgespeech.model.loss import transducer_loss
 
@@ -71,13 +71,13 @@ def implementation(name: str, memory_mib: float) -> Callable[[Inputs], Tensor]:
 
 
 def work(sizes: argparse.Namespace) -> None:
-    """One implementation's process: a line of JSON for every line read, and one with the memory at the end."""
+    """The process of one implementation: a line of JSON for every line read, and one with the memory at the end."""
     torch.set_num_threads(sizes.threads)
     run = implementation(sizes.worker, sizes.memory_mib)
     small = argparse.Namespace(**{**vars(sizes), "batch": 1, "frames": 2, "labels": 1})
     torch.autograd.backward(
         run(make_inputs(small))
-    )  # whatever is loaded at first use is not the loss's memory
+    )  # modules loaded on first use do not count as the loss's memory
     inputs = make_inputs(sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"torch": torch.__version__}), flush=True)
@@ -141,7 +141,7 @@ def compare(sizes: argparse.Namespace) -> dict[str, Any]:
 
 
 def answer(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line of a implementation; its own words are on stderr when there is none."""
+    """The next line of an implementation; if there is none, its error is on stderr."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

@@ -1,10 +1,10 @@
-"""Keep the state of a long training in the repository: its averaged weights in half precision, for a later run to start
-from (`init:` names the folder).
+"""Save a long training in the repository: its averaged weights in half precision, as the initial model of a later run
+(`init:` names the folder).
 
 python replication/rnnt/snapshot.py NAME FOLDER [FOLDER ...] [--shares SHARE ...]
 
-Each folder holds a run or a model; of several the mean is kept. A snapshot is some 9 MB that the history never loses,
-so it is never overwritten.
+Each folder has a run or a model; several are averaged. A snapshot adds some 9 MB to the git history, so it is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def snapshot(folders: Sequence[Path], shares: Sequence[float] | None, out: Path)
     """Write a snapshot.
 
     Args:
-        folders: of runs or models, each of which goes on from the one before it.
-        shares: of each in the mean; None takes equal ones.
+        folders: of runs or models, each trained on from the one before it.
+        shares: weight of each in the average; None: equal.
         out: a new folder.
 
     Returns:
         Its bytes.
 
     Raises:
-        EdgeSpeechError: the folder is there already, the models do not go together, or it would be above 10 MB.
+        EdgeSpeechError: the folder exists already, the models do not fit together, or it would exceed 10 MB.
     """
     if out.exists():
         raise bad("snapshot", "name", out.name, "a new one: a snapshot is never overwritten")
@@ -53,7 +53,7 @@ def snapshot(folders: Sequence[Path], shares: Sequence[float] | None, out: Path)
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("name")
     options.add_argument("models", nargs="+", type=Path)

@@ -76,7 +76,7 @@ def summary(trained: Trained, speech: Mapping[str, Spoken], beam: int, penalty: 
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("models", nargs=2, type=Path)
     options.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0])

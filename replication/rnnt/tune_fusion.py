@@ -1,8 +1,8 @@
-"""Measure weights of the language model in the beam search on speech for tuning, and print a line for each.
+"""Measure language-model weights of the beam search on tuning speech, and print one line for each.
 
 python replication/rnnt/tune_fusion.py [MODEL] [--utterances N] [--beam B] [--weights HIGH,LOW,LABEL ...]
 
-The speech is `assistant_dev`, as it is and in rooms with household noise; no test is heard.
+The speech is `assistant_dev`, clean and in rooms with household noise; no evaluation corpus is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SNR_DB = (5.0, 20.0)
 
 
 def main() -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("model", nargs="?", type=Path, default=EdgeFp32().folder())
     options.add_argument("--utterances", type=int, default=160)

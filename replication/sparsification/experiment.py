@@ -1,6 +1,6 @@
 """Measure sparsification, arm by arm, write one record, and render it into this folder's README.
 
-edgespeech replicate sparsification                                  # hear every arm that is here
+edgespeech replicate sparsification                                  # measure every available arm
 edgespeech replicate sparsification --profile full                   # train what is not trained, publish
 edgespeech replicate sparsification --profile full --only '*_50'     # train some arms only, then the same
 edgespeech replicate sparsification --rescore                        # score the published transcripts again
@@ -25,12 +25,12 @@ RESULTS = project_root() / "results" / "sparsification"
 
 
 def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """Every arm, and what arms are held to."""
+    """All arms, and their comparisons."""
     yield from check_arms(arms_of(HERE), RESULTS, config, seed)
 
 
 def picture(config: dict[str, Any], seed: int) -> Iterator[Row]:
-    """A weight matrix as the zeros appear."""
+    """Pictures of a weight matrix during sparsification."""
     del seed
     settings = config["picture"]
     found = arms_of(HERE)
@@ -46,7 +46,7 @@ def picture(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 def picture_block(record: View | None) -> str:
-    """The matrix."""
+    """The plot of the matrix."""
     return NO_RECORD if kept(record, "pictures") is None else "![a weight matrix, step by step](matrix.svg)\n"
 
 
@@ -68,6 +68,6 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     picture = PAGE.config()["picture"]
     main_of_arms(PAGE, __doc__, words, snapshots={picture["arm"]: picture["snapshots"]})

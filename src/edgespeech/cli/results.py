@@ -16,9 +16,9 @@ app = typer.Typer()
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(help="A record.")],
-    b: Annotated[Path, typer.Argument(help="Another one, of the same data and normalisers.")],
+    b: Annotated[Path, typer.Argument(help="Another record, of the same data and normalisers.")],
 ) -> None:
-    """Paired differences of two records, A less B, with intervals and verdicts."""
+    """Print paired differences of two records, A minus B, with intervals and verdicts."""
     from edgespeech.report.compare import compare_records
 
     typer.echo(compare_records(a, b).to_text())
@@ -28,7 +28,7 @@ def compare(
 def verify(
     records: Annotated[list[Path], typer.Argument(help="Records, each with its rows beside it.")],
 ) -> None:
-    """Recompute records' figures from their rows, and say which are others."""
+    """Recompute records' figures from their rows, and print those that differ."""
     from edgespeech.harness.rescore import verify_record
 
     wrong = 0
@@ -49,7 +49,7 @@ def report(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if a table would change.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File of the page; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
     from edgespeech.core.extras import need
@@ -67,7 +67,7 @@ def report(
 
 @app.command()
 def claims() -> None:
-    """What papers and others report, beside what the committed records say."""
+    """Print reported results of papers beside those of the committed records."""
     from edgespeech.pipeline.summary import claims_table
 
     typer.echo(claims_table())

@@ -1,4 +1,4 @@
-"""The options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from edgespeech.errors import bad
 
 
 class Profile(StrEnum):
-    """How much of each corpus is run."""
+    """The amount of each corpus to run."""
 
     QUICK = "quick"
     FULL = "full"
 
 
 class Floats(StrEnum):
-    """How matrices of floats are stored."""
+    """The storage of matrices of floats."""
 
     FP32 = "fp32"
     FP16 = "fp16"
 
 
 class Store(StrEnum):
-    """How matrices of codes are stored."""
+    """The storage of matrices of codes."""
 
     DENSE = "dense"
     SPARSE = "sparse"
@@ -35,14 +35,14 @@ class Store(StrEnum):
 
 
 class Rule(StrEnum):
-    """What a signal-to-noise ratio means."""
+    """The definition of a signal-to-noise ratio."""
 
     MEAN = "mean"
     PEAK_FRAME = "peak-frame"
 
 
 class Band(StrEnum):
-    """What a channel leaves of the audio."""
+    """The frequency band of the audio."""
 
     TELEPHONE = "telephone"
 
@@ -51,25 +51,29 @@ System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgesp
 
 Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
 
-Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of subsets, noise, networks and intervals.")]
 
 Context = Annotated[
     str | None,
     typer.Option(
-        help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."
+        help="Likely phrases: a file with one per line, a name in data_manifests/contexts, or `manifest`."
     ),
 ]
 
 Channels = Annotated[
     str,
-    typer.Option(help="Of audio with several: mono (refuse it), average, or the number of one, from 1 on."),
+    typer.Option(
+        help="For multi-channel audio: mono (refuse it), average, or the number of one channel, from 1 on."
+    ),
 ]
 
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")]
 
 Words = Annotated[
     Path | None,
-    typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
+    typer.Option(
+        help="The vocabulary of `.lattice` files, one word per line; without it all words are spelled."
+    ),
 ]
 
 

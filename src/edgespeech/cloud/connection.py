@@ -1,4 +1,4 @@
-"""Connections of a server that cost no more than their clients may use, before and after they have shown a token."""
+"""Connections of a server with limited cost, before and after authentication."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from websockets.frames import DATA_OPCODES, Frame
 from edgespeech.cloud.limits import TRY_LATER, Bucket, Limits, RefusedError
 
 _MAX_REQUEST = 16 * 1024
-"""Most bytes of an opening request."""
+"""Maximum bytes of an opening request."""
 _SLICE = 1024
-"""Bytes that are parsed at a time: up to 512 messages."""
+"""Bytes parsed at a time: up to 512 messages."""
 _BYTES_A_MESSAGE = 100
-"""So many bytes count as one more message: a real-time stream of Opus counts as 40 messages a second."""
+"""Bytes that count as one more message: a real-time stream of Opus counts as 40 messages a second."""
 _MAX_UNSENT = 64 * 1024
-"""A client that has to read so much yet, such as answers to pings, is not read from."""
+"""Reading from a client stops while this many bytes to it are unsent, such as answers to pings."""
 
 
 HANDSHAKE_S = 5.0
-"""Longest TLS handshake."""
+"""Maximum duration of a TLS handshake, in seconds."""
 _PATIENCE_S = 1.0
-"""A connection that has not shown a token for so long gives way first."""
+"""Seconds after which an unauthenticated connection is dropped first if places are needed."""
 
 
 class _Stage(Enum):
@@ -36,14 +36,14 @@ class _Stage(Enum):
 
 
 class GuardedConnection(ServerConnection):
-    """A connection that is read from as fast as the holder of its token may send.
+    """A connection with rate-limited reading, by the holder of its token.
 
-    websockets itself stops reading only where many whole messages wait; pings, fragments and one-byte messages would
-    be parsed as fast as they come.
+    websockets itself stops reading only if many whole messages are queued; pings, fragments and one-byte messages would
+    be parsed as fast as they arrive.
 
     Attributes:
-        holder: of the token that it has shown, or None.
-        turned_away: is done, with an error, when its place is needed for another one.
+        holder: of its token, or None before authentication.
+        turned_away: a future that fails when the connection is dropped for another one.
     """
 
     def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class GuardedConnection(ServerConnection):
         self.turned_away: asyncio.Future[None] = self.loop.create_future()
 
     def admit(self, holder: str, bucket: Bucket) -> None:
-        """It has shown the token of a holder."""
+        """Authenticate the connection for a holder."""
         self.holder = holder
         self._bucket = bucket
 
@@ -73,15 +73,15 @@ class GuardedConnection(ServerConnection):
             self.turned_away.exception()  # where nobody waits for it, it needs no notice
 
     def turn_off(self) -> None:
-        """Its place is needed, and it has not shown a token yet."""
+        """Drop the unauthenticated connection, since its place is needed."""
         self.transport.abort()
 
     def hear_no_more(self) -> None:
-        """Forget further messages; only what closes the connection counts."""
+        """Ignore further messages, except for closing frames."""
         self._deaf = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio, or when the handshake is over: what came in its last packet is worked on then."""
+        """Called by asyncio, or after the handshake, whose last packet may have further data."""
         if self._stage is _Stage.OVER:
             return
         self._stage = _Stage.MADE
@@ -130,7 +130,7 @@ class GuardedConnection(ServerConnection):
             super().process_event(event)
 
     def _feed(self, bucket: Bucket) -> None:
-        """Parse a slice of what came, and go on when the holder may use more."""
+        """Parse a slice of the received data, and continue when the rate limit permits."""
         self._timer = None
         wait_s = bucket.take(0)
         if not wait_s and self._waiting:
@@ -151,14 +151,14 @@ class GuardedConnection(ServerConnection):
 
 
 class Handshake(asyncio.Protocol):
-    """A connection whose TLS handshake is in progress: it counts among those that have not shown a token.
+    """A connection whose TLS handshake is in progress, which counts as unauthenticated.
 
-    asyncio tells a server of a connection when its handshake is over: till then nobody would count it.
+    asyncio reports connections to a server only after their handshake, so they would not be counted before.
 
     Args:
         door: of the server.
-        tls: what to offer.
-        connection: what speaks once the handshake is over.
+        tls: context of the server.
+        connection: used after the handshake.
     """
 
     def __init__(self, door: Door, tls: ssl.SSLContext, connection: GuardedConnection) -> None:
@@ -204,13 +204,13 @@ class Handshake(asyncio.Protocol):
 def arrival(
     door: Door, tls: ssl.SSLContext | None, *args: Any, **kwargs: Any
 ) -> GuardedConnection | Handshake:
-    """What answers a new connection: itself, or its handshake before it. Further arguments are those of websockets."""
+    """The protocol of a new connection, or of its handshake. Further arguments are those of websockets."""
     connection = GuardedConnection(door, *args, **kwargs)
     return connection if tls is None else Handshake(door, tls, connection)
 
 
 class Door:
-    """Who is in and who comes next: places and memory, shared fairly among the holders of tokens.
+    """Admission to a server: places and memory, shared fairly among the holders of tokens.
 
     Args:
         limits: of the server.
@@ -223,24 +223,26 @@ class Door:
         self._buckets: dict[str, Bucket] = {}
 
     def knocks(self, connection: GuardedConnection | Handshake) -> None:
-        """A connection is made, and nothing known of it."""
+        """Register a new, unauthenticated connection."""
         now = time.monotonic()
         if len(self._opening) >= self._limits.max_opening:
             oldest, since = next(iter(self._opening.items()))
-            if now - since < _PATIENCE_S:  # so many at once: any of them, lest it be who has just come
+            if (
+                now - since < _PATIENCE_S
+            ):  # all are recent: drop a random one, so that it is not always the newest
                 oldest = random.choice(list(self._opening))
             del self._opening[oldest]
             oldest.turn_off()
         self._opening[connection] = now
 
     def leaves(self, connection: GuardedConnection | Handshake) -> None:
-        """A connection is gone, whatever it was, or its handshake is over."""
+        """Remove a connection that was closed, or whose handshake is over."""
         self._opening.pop(connection, None)
         if isinstance(connection, GuardedConnection):
             self._streams.pop(connection, None)
 
     def enters(self, connection: GuardedConnection, holder: str) -> bool:
-        """A connection has shown the token of a holder; returns whether there is a place for it."""
+        """Register the authentication of a connection; return whether there is a place for it."""
         self._opening.pop(connection, None)
         if len(self._streams) >= self._limits.max_streams:
             most = self._most(lambda _: 1)
@@ -258,13 +260,13 @@ class Door:
         return True
 
     def close(self) -> None:
-        """Nobody comes in any more: end the handshakes in progress."""
+        """Stop admission and end the handshakes in progress."""
         for connection in list(self._opening):
             if isinstance(connection, Handshake):
                 connection.turn_off()
 
     def weigh(self, connection: GuardedConnection, n_bytes: int) -> None:
-        """A connection's messages and audio take so much memory."""
+        """Set the memory of a connection's messages and audio."""
         connection.n_bytes = n_bytes
         if sum(stream.n_bytes for stream in self._streams) > self._limits.max_buffered_bytes:
             most = self._most(lambda stream: stream.n_bytes)
@@ -277,7 +279,7 @@ class Door:
             )
 
     def _most(self, weight: Callable[[GuardedConnection], int]) -> str:
-        """The holder whose streams weigh most."""
+        """The holder whose streams have the largest total weight."""
         holders = {stream.holder for stream in self._streams if stream.holder is not None}
         return max(holders, key=lambda holder: self._of(holder, weight))
 

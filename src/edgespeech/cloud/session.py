@@ -30,11 +30,11 @@ from edgespeech.errors import EdgeSpeechError
 
 ServerReply = Endpoint | Final | Rescored
 Pause = Callable[[], None]
-"""Called by long work between its steps: others may go on there, and it may never return."""
+"""Called between the steps of long work: other work may run in it, and it may never return."""
 
 
 def without_pause() -> None:
-    """A pause in which nobody else goes on."""
+    """A pause without other work."""
 
 
 class Backend(Protocol):
@@ -43,11 +43,11 @@ class Backend(Protocol):
     def transcribe(
         self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
     ) -> str:
-        """The words in a stretch of audio.
+        """Transcribe audio.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
-            context: phrases that are likely to be said; may be empty.
+            context: likely phrases; may be empty.
             language: ISO 639-1 code.
             pause: called between steps of the work.
         """
@@ -62,14 +62,14 @@ class Rescorer(Protocol):
     """The second pass behind a server; used by one thread at a time."""
 
     def rescore(self, lattice: bytes, pause: Pause = without_pause) -> str:
-        """The likeliest words of a lattice, as it came from the client.
+        """The likeliest words of a client's lattice.
 
         Args:
             lattice: the bytes.
             pause: called between steps of the work.
 
         Raises:
-            EdgeSpeechError: it is no lattice, or one that would take too long.
+            EdgeSpeechError: it is not a lattice, or one that would take too long.
         """
         ...
 
@@ -91,31 +91,31 @@ class Rescoring:
 
 
 Job = Recognition | Rescoring
-"""Work for a model, which a session leaves to whoever runs it."""
+"""Work for a model, which the caller of a session runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """A packet of audio is heard, and more of them wait: others may go on here, and the rest may be dropped."""
+    """A pause after a packet of audio, with more to process: other work may run here, and the rest may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a job, and the seconds that the model took."""
+    """The result of a job, and the model's compute time in seconds."""
 
     text: str
     compute_s: float
 
 
 Work = Generator[ServerReply | Job | Pausing, str | None, None]
-"""Replies, pauses, and jobs whose text is sent back in."""
+"""A generator of replies, pauses, and jobs, whose results are sent into it."""
 
 
 class Session(ABC):
-    """One utterance on the server: measures the work that each message causes.
+    """One utterance on the server, with the compute time of each message.
 
     Attributes:
-        finished: True once everything is said.
+        finished: True after the last reply.
     """
 
     def __init__(self) -> None:
@@ -125,13 +125,13 @@ class Session(ABC):
         self.finished = False
 
     def handle(self, message: str | bytes) -> Generator[str | Job | Pausing, Done | None, None]:
-        """Take one message and do the work that it causes; give each reply, JSON, as soon as it is there.
+        """Process one message; yield each reply, JSON, as soon as it is available.
 
-        Jobs for a model are given too; what came of them must be sent in. Between two packets of audio, each of which
+        Jobs for a model are yielded too, and their results must be sent in. Between two packets of audio, each of which
         is 120 ms at most (RFC 6716, section 3.2.5), there is a pause.
 
         Raises:
-            EdgeSpeechError: the message breaks the protocol or a limit; the stream cannot go on.
+            EdgeSpeechError: the message violates the protocol or a limit; the stream cannot continue.
         """
         index = len(self._compute_s)
         self._compute_s.append(0.0)
@@ -163,25 +163,25 @@ class Session(ABC):
                 yield reply
 
     def trace(self) -> str:
-        """What each message cost and which replies it caused, JSON."""
+        """The compute time of each message and the replies it caused, JSON."""
         return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes, after_s=self._after_s))
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it holds for its client."""
+        """Memory held for its client."""
         return 0
 
     @abstractmethod
     def _handle(self, message: str | bytes) -> Work:
-        """The replies to a message, as the work that it causes gets done."""
+        """The replies to a message, while it is processed."""
 
 
 class ServerSession(Session):
-    """One utterance to recognise: decodes the audio, finds the ends of speech, has the segments recognised.
+    """One utterance to recognise: decodes the audio, detects the ends of speech, and recognises the segments.
 
-    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
-    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
-    detector does not turn into deleted words. It is finished once `end` was handled.
+    A segment's recognition belongs to the message that ended the segment: the end-point is sent at once, the text after
+    recognition. If the detector never found speech, the whole audio is recognised at `end`, so that misses of the
+    detector do not become deletions. The session is finished after `end`.
     """
 
     def __init__(self, detector: Detector, *, rule: SegmentRule, max_audio_s: float) -> None:
@@ -196,7 +196,7 @@ class ServerSession(Session):
 
     @property
     def n_bytes(self) -> int:
-        """Memory that its audio takes."""
+        """Memory of its audio."""
         return 4 * self._n_samples
 
     def _handle(self, message: str | bytes) -> Work:
@@ -255,7 +255,7 @@ class ServerSession(Session):
 
 
 class RescoringSession(Session):
-    """One utterance to rescore: every message is a revision of its lattice. It goes on until the client leaves."""
+    """One utterance to rescore: every message is a revision of its lattice. It ends when the client leaves."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,12 +29,12 @@ SNAKEFILE = Path(__file__).parent / "Snakefile"
 
 
 def describe(plan: Plan, profile: Profile, *, jobs: int, published: Path | None) -> dict[str, Any]:
-    """The DAG as data: every run under its key, with the corpora it needs.
+    """The DAG as data: every run by its key, with the corpora it needs.
 
     Args:
-        plan: what to run.
+        plan: the runs.
         profile: quick or full.
-        jobs: how many runs there will be at once; it is part of every record.
+        jobs: number of simultaneous runs, which is part of every record.
         published: folder of the records to compare with, or None.
     """
     runs: dict[str, Any] = {}
@@ -52,14 +52,14 @@ def describe(plan: Plan, profile: Profile, *, jobs: int, published: Path | None)
 
 
 def _declared_sha256(split: str) -> str | None:
-    """What decides a corpus's content, known before it is fetched."""
+    """The declared hash of a corpus's content, known before it is fetched."""
     corpus, name = find_split(split)
     return corpus.splits[name].content_sha256 or corpus.splits[name].sha256
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; a killed holder lets go by itself, unlike Snakemake's own lock files."""
+    """Lock the folder; the lock of a killed process is released, unlike Snakemake's own lock files."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -70,7 +70,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _forget(work: Path) -> None:
-    """Drop what may come out otherwise now: whether a corpus is there, and runs that were skipped or failed."""
+    """Remove results that may be different now: availability of corpora, and runs that were skipped or failed."""
     for marker in work.glob("corpora/*.json"):
         marker.unlink()
     for path in work.glob(f"{RECORDS}/*/*.json"):
@@ -80,14 +80,14 @@ def _forget(work: Path) -> None:
 
 
 def run_dag(plan_path: Path, profile: Profile, *, work: Path, jobs: int, published: Path | None) -> Path:
-    """Run what of the plan has not been run yet.
+    """Run the parts of the plan that have not been run yet.
 
     Args:
         plan_path: the plan's YAML.
         profile: quick or full.
-        work: folder for outputs; what is in there already is not run again.
+        work: folder for outputs; existing ones are not run again.
         jobs: runs at once.
-        published: folder of the published records, to stand beside what is measured.
+        published: folder of the published records, for comparison.
 
     Returns:
         The summary, a Markdown file in `work`.

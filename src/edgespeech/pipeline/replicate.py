@@ -1,4 +1,4 @@
-"""Replications of one technique each: found by their folders, and run by their names.
+"""Discovery of techniques by their folders, and running them by name.
 
 A technique is one folder `replication/NAME` with `README.md`, `claim.yaml`, `config.yaml` and `experiment.py`, which
 has a `PAGE` (`edgespeech.harness.checks.Page`) and `main(words)`, where `words` are the command line after the name.
@@ -42,9 +42,7 @@ def load_experiment(name: str) -> ModuleType:
         raise bad("replicate", "technique", name, "one of " + ", ".join(known))
     root = str(folder.parents[1])
     if root not in sys.path:
-        sys.path.append(
-            root
-        )  # so that an experiment finds the modules beside it, and its worker processes do
+        sys.path.append(root)  # so that an experiment and its worker processes find its modules
     return import_module(f"{folder.parent.name}.{folder.name}.{folder.joinpath(EXPERIMENT).stem}")
 
 
@@ -56,6 +54,6 @@ def run_technique(name: str, words: Sequence[str]) -> None:
         words: its own options; `--help` lists them.
 
     Raises:
-        EdgeSpeechError: there is no such technique, or what its experiment refuses.
+        EdgeSpeechError: there is no such technique, or as its experiment.
     """
     load_experiment(name).main(words)

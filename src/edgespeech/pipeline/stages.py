@@ -1,8 +1,8 @@
-"""The stages, each a command of its own: `python -m edgespeech.pipeline.stages STAGE DAG ...`.
+"""The stages, each a separate command: `python -m edgespeech.pipeline.stages STAGE DAG ...`.
 
-A stage that cannot run for want of data, weights or a package is not an error of the pipeline: it leaves a skipped
-record that says why. A stage that fails leaves nothing behind but its message. There is a process for each row, so
-what a stage needs is imported inside it.
+A stage that cannot run because data, weights or a package are missing is not an error of the pipeline: it writes a
+skipped record with the reason. A stage that fails writes nothing but its message. There is one process per row, so a
+stage's imports are inside it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError
 
 RECORDS = Path("records")
-"""Folder of the records in the pipeline's work folder, one folder a run."""
+"""Folder of the records in the pipeline's work folder, with one folder per run."""
 
 
 def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
-    """Get a corpus; the marker says that it is there, or why it is not.
+    """Fetch a corpus, and write a marker that states whether it is available, or why not.
 
-    Of a corpus that is not there, the skipped records are written here, all by one process: a process for each would
-    take longer to start than everything else about it.
+    For a missing corpus, the skipped records are written here by one process, since starting a process for each would
+    take most of the time.
     """
     from edgespeech.corpora.download import UnavailableError
     from edgespeech.corpora.fetch import manifest_of
@@ -46,7 +46,7 @@ def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
 
 
 def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
-    """Run one row, unless its record is there, and leave a marker that names the record."""
+    """Run one row, unless its record exists, and write a marker that names the record."""
     found = _existing(key)
     path = found or _run(dag, key, _missing(dag["runs"][key]["needs"]))
     status = json.loads(path.read_text(encoding="utf-8"))["status"]
@@ -59,18 +59,18 @@ def evaluate(dag: dict[str, Any], key: str, output: Path) -> None:
 
 
 def _missing(corpora: Sequence[str]) -> str | None:
-    """Why the first corpus that is not there is not."""
+    """The reason for the first missing corpus."""
     markers = [json.loads(Path(f"corpora/{corpus}.json").read_text(encoding="utf-8")) for corpus in corpora]
     return next((marker["missing"] for marker in markers if "missing" in marker), None)
 
 
 def _existing(key: str) -> Path | None:
-    """The record of a run that was finished earlier."""
+    """The record of an earlier finished run."""
     return next((RECORDS / key).glob("*.json"), None)
 
 
 def _run(dag: dict[str, Any], key: str, missing: str | None) -> Path:
-    """Measure, or record what is missing; the record and its rows appear at once or not at all."""
+    """Measure, or record what is missing; the record and its rows are written atomically."""
     from edgespeech.harness.evaluate import Settings, evaluate_run
     from edgespeech.harness.plan import Plan, Run
     from edgespeech.records.records import write_record
@@ -98,7 +98,7 @@ def _run(dag: dict[str, Any], key: str, missing: str | None) -> Path:
 
 
 def summary(dag_path: Path, output: Path) -> None:
-    """What came of the DAG, and every record as tables, beside the published ones."""
+    """Write the outcome of the DAG, and tables of all records beside the published ones."""
     from edgespeech.harness.discovery import recognisers
     from edgespeech.harness.plan import Plan, left_out
     from edgespeech.pipeline.dag import records_of
@@ -111,7 +111,7 @@ def summary(dag_path: Path, output: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one stage; a mistake in what was given is one line on standard error and exit status 2."""
+    """Run one stage; a user error is one line on standard error and exit status 2."""
     stage, dag_path, *rest = arguments
     try:
         if stage == "summary":

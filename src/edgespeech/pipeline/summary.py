@@ -21,16 +21,16 @@ from edgespeech.report.replication import outcome, replication_table
 from edgespeech.report.tables import all_tables, load_published
 
 DETAILS = "# Details\n"
-"""The heading of what the summary's file has and the terminal does not."""
+"""The heading of the part that is only in the summary's file, not on the terminal."""
 
 
 def summarise(here: Sequence[Path], published: Path | None, left_out: str = "") -> str:
-    """What came of records measured here, in short; then all their tables, and each beside the published ones.
+    """The outcome of records measured here in short; then all their tables, and the comparison with published ones.
 
     Args:
-        here: record files, their rows beside them.
+        here: record files, with their rows beside them.
         published: folder of the published records, or None.
-        left_out: a line about what was not asked for.
+        left_out: a line about rows that are not in the profile.
     """
     tables = {table.name: table for table in all_tables([load_record(path) for path in here])}
     shown = [tables[name] for name in ("headline", "noise", "overhead", "failures") if tables[name].rows]
@@ -46,7 +46,7 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
 
     Args:
         check: write nothing.
-        html: where the page goes; None: `report.html` in the work folder.
+        html: file of the page; None: `report.html` in the work folder.
 
     Returns:
         The files that changed or, when checking, would change.
@@ -65,10 +65,10 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
 
 
 def page_of_all(html: Path | None = None) -> Path:
-    """Write the HTML page of the committed records and return where it is.
+    """Write the HTML page of the committed records and return its path.
 
     Args:
-        html: where it goes; None: `report.html` in the work folder.
+        html: its file; None: `report.html` in the work folder.
     """
     from edgespeech.report.html import write_page
 
@@ -78,10 +78,10 @@ def page_of_all(html: Path | None = None) -> Path:
 
 
 def claims_text() -> str:
-    """What became of every claim of every replication, from its newest record: Markdown of a few lines.
+    """A summary of all claims of all replications, from their newest records: Markdown of a few lines.
 
     Raises:
-        EdgeSpeechError: a technique's claims or its record are not right.
+        EdgeSpeechError: a technique's claims or its record are not valid.
     """
     found = {}
     for path in sorted((project_root() / "replication").glob("*/claim.yaml")):
@@ -92,7 +92,7 @@ def claims_text() -> str:
 
 
 def claims_table() -> str:
-    """What papers and others report, and our own targets, beside what the committed records say."""
+    """Results reported by papers and others, and our own targets, beside those of the committed records."""
     references = load_references(results_dir() / "reference")
     tables = {table.name: table for table in all_tables(load_published(records_dir()), references)}
     parts = [f"# Claims\n\n{claims_text()}\n{rows_of_claims()}"]
@@ -105,7 +105,7 @@ def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | No
 
     Args:
         profile: quick or full.
-        jobs: runs at once.
+        jobs: number of simultaneous runs.
         plan: None: the headline table's.
         work: folder for outputs; None: `pipeline` in the work folder.
         publish: add the records to the published ones and render again.

@@ -40,12 +40,14 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
     """
     seen: set[Path] = set()
     todo = sorted(entries)
+    folders = {path.parent for path in todo}
+    text = "".join(_texts(folders))
     while todo:
         path = todo.pop()
         if path in seen:
             continue
         seen.add(path)
-        todo += [found for found in _imported(path, package) if found not in seen]
+        todo += [found for found in _imported(path, package, text) if found not in seen]
     parts = [_python(path.read_text(encoding="utf-8")) for path in seen]
     native = {
         file
@@ -101,12 +103,45 @@ def _silent(node: ast.stmt) -> bool:
     )
 
 
-def _imported(path: Path, package: Path) -> Iterator[Path]:
-    """The package's modules that a module imports. Recognisers are discovered in their folder: all of it counts."""
+def _texts(folders: Iterable[Path]) -> Iterator[str]:
+    """The code and the configuration of the folders."""
+    for folder in folders:
+        for path in sorted((*folder.glob("*.py"), *folder.glob("*.yaml"))):
+            yield path.read_text(encoding="utf-8")
+
+
+def _imported(path: Path, package: Path, text: str) -> Iterator[Path]:
+    """The package's modules that a module imports; with the discovery of recognisers, those that the text names.
+
+    All of them count if it names none. So a new recogniser marks no page stale that cannot have measured it.
+    """
     for name in _names(path.read_text(encoding="utf-8")):
         yield from _modules(name, package)
     if path.is_relative_to(package) and path.stem == "discovery":
-        yield from sorted((package / "systems").glob("*.py"))
+        files = sorted((package / "systems").glob("*.py"))
+        named = [file for file in files if any(name in text for name in _recognisers(file))]
+        yield from named or files
+
+
+def _recognisers(path: Path) -> Iterator[str]:
+    """The names of a module's recognisers: what their classes assign to `name`, alone or with other attributes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                if isinstance(statement, ast.Assign):
+                    yield from _assigned(statement)
+
+
+def _assigned(statement: ast.Assign) -> Iterator[str]:
+    """The texts that a statement assigns to `name`."""
+    for target in statement.targets:
+        pairs = [(target, statement.value)]
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+            pairs = list(zip(target.elts, statement.value.elts, strict=False))
+        for to, value in pairs:
+            named = isinstance(to, ast.Name) and to.id == "name"
+            if named and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.value
 
 
 @lru_cache(maxsize=1024)

@@ -31,5 +31,5 @@ PAGE = Page(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the top."""
+    """Run the command line; see the module's docstring."""
     main_of_arms(PAGE, __doc__, words)
