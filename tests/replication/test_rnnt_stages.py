@@ -87,7 +87,7 @@ def test_further_training_is_judged_against_the_start_that_is_there(choices: Pat
 def test_a_skipped_teacher_says_why(choices: Path) -> None:
     (row,) = stages.teacher({}, 0)
     assert "teacher.yaml" in row["skipped"]
-    arms = {"arms": {"no_teacher": {}, "teacher": {}}}
+    arms: dict[str, Any] = {"arms": {"no_teacher": {}, "teacher": {}}}
     alone = [model("no_teacher", (0, 0, 0))]
     write(choices, "teacher", alone, "no_teacher", skipped={"teacher": "no weights"}, arms=arms)
     (row,) = stages.teacher({}, 0)
