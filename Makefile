@@ -62,6 +62,7 @@ unit: env
 
 tables-check: env
 	$(BIN)/edgespeech report --check
+	$(BIN)/edgespeech verify > build/verified.txt || { cat build/verified.txt; exit 1; }
 
 bench-check: env
 	$(BIN)/asv check --config asv.conf.json -E existing:$(BIN)/python
@@ -78,11 +79,11 @@ report: env ## tables, plots and the HTML report, from the committed records
 demo: env ## transcribe recordings of this repository live on the terminal, then write the HTML page
 	$(BIN)/edgespeech demo
 
-replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
-	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)
+replicate: env ## measure published rows again on this machine (PROFILE=full: all of them and every technique, from scratch)
+	$(BIN)/edgespeech replicate $(if $(filter full,$(PROFILE)),all --publish) --profile $(PROFILE) --jobs $(JOBS)
 
 replicate-%: env ## one technique, by the name of its folder in replication/
-	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
+	$(BIN)/edgespeech replicate $* --profile $(PROFILE) --jobs $(JOBS)
 
 fuzz: env ## give damaged input to everything that reads files and messages of others, for FUZZ_S seconds in all
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds
