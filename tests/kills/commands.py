@@ -11,6 +11,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,12 +32,13 @@ from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.fetch import evaluation_audio
 from edgespeech.corpora.manifest import Utterance, load_manifest, verify_audio, write_manifest
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import evaluate
 from edgespeech.harness.journal import SUFFIX
 from edgespeech.harness.workers import Done, Job, Loaded
 from edgespeech.harness.workers import Run as JobsRun
 from edgespeech.model.checkpoint import load_model
-from edgespeech.pipeline import summary
+from edgespeech.pipeline import dag, stages, summary, targets
 from edgespeech.records.records import load_records, load_rows
 from edgespeech.records.trace import Chunk, Trace
 from edgespeech.report import html, plots
@@ -226,29 +228,26 @@ class Evaluate:
         return []
 
     def kept(self, folder: Path) -> int:
-        if list(folder.glob("out/*.json")):
-            return self.n
-        lines = [
-            line
-            for path in folder.glob(f"out/*{SUFFIX}")
-            for line in path.read_text().splitlines(keepends=True)
-        ]
-        return sum(line.endswith("\n") and '"id"' in line for line in lines)
+        return _finished(folder / "out") if (folder / "out").is_dir() else 0
 
     def end(self, folder: Path) -> Files:
         found = {name: content for name, content in files(folder).items() if not name.startswith("out/")}
-        for number, record in enumerate(load_records(folder / "out")):
-            (folder / "out" / f"{record.stem}.json").unlink()
-            rows = load_rows(folder / "out", record)
-            (folder / "out" / f"{record.stem}.hyps.jsonl").unlink()
-            told = record.model_dump(mode="json")
-            for name in ("run_id", "created", "provenance", "utterances_file"):
-                del told[name]
-            told["corpus"]["notes"] = [
-                note for note in told["corpus"]["notes"] if "earlier process" not in note
-            ]
-            found[f"record {number}"] = (told, [row.model_dump() for row in rows])
-        return found | {"left": sorted(path.name for path in (folder / "out").iterdir())}
+        return found | _without_clocks(folder / "out")
+
+
+def _without_clocks(folder: Path) -> Files:
+    """Records and rows of a folder without what differs from run to run, and the names of other files."""
+    found: Files = {}
+    names = {path.name for path in folder.iterdir()}
+    for number, record in enumerate(load_records(folder)):
+        rows = load_rows(folder, record)
+        names -= {f"{record.stem}.json", f"{record.stem}.hyps.jsonl"}
+        told = record.model_dump(mode="json")
+        for name in ("run_id", "created", "provenance", "utterances_file"):
+            del told[name]
+        told["corpus"]["notes"] = [note for note in told["corpus"]["notes"] if "earlier process" not in note]
+        found[f"record {number}"] = (told, [row.model_dump() for row in rows])
+    return found | {"others": sorted(names)}
 
 
 def _stand_in(worked: Worked) -> Callable[..., JobsRun]:
@@ -337,6 +336,85 @@ class Report:
 
     def end(self, folder: Path) -> Files:
         return files(folder)
+
+
+class Replicate:
+    """`edgespeech replicate`: two rows of a plan. Its steps run in this process, in the place of Snakemake's."""
+
+    name = "replicate"
+    warms = True
+
+    def prepare(self, folder: Path) -> None:
+        chords = _chords(folder / "mirror" / "tiny", 4)
+        audio_s = sum(item.duration for item in load_manifest(chords).utterances)
+        about = {"title": "Tiny", "licence": "none", "citation": "none", "homepage": "none", "kind": "speech"}
+        split = {"manifest": chords.name, "sha256": sha256_file(chords), "utterances": 4, "audio_s": audio_s}
+        corpus = {
+            "name": "tiny",
+            "sources": [{"mirror": {"folder": "tiny"}}],
+            "splits": {"tiny": {**split, "evaluation_only": True}},
+        }
+        (folder / "corpora").mkdir()
+        (folder / "corpora" / "tiny.yaml").write_text(yaml.safe_dump(about | corpus))
+        rows = [{"corpora": ["tiny"], "systems": ["null"]}]
+        rows += [{**rows[0], "subset": {"quick": 2}}]
+        plan = {"seed": 0, "threads": 1, "cloud_speedup": 10.0, "networks": ["wifi"], "exclude": []}
+        (folder / "plan.yaml").write_text(yaml.safe_dump({**plan, "rows": rows}))
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        os.environ |= {
+            "EDGESPEECH_CORPORA": str(folder / "corpora"),
+            "EDGESPEECH_MIRROR": str(folder / "mirror"),
+            "EDGESPEECH_WORK": str(folder / "work"),
+        }
+        setattr(evaluate, "run_jobs", _stand_in(worked))  # noqa: B010 - as above
+        setattr(targets, "records_dir", lambda: folder / "published")  # noqa: B010 - as above
+        setattr(dag, "subprocess", SimpleNamespace(run=_steps_here))  # noqa: B010 - as above
+        wanted = targets.Wanted(names=[targets.HEADLINE], profile="quick", plan=folder / "plan.yaml")
+        _, failure = targets.replicate(wanted, dag.Where(jobs=1), work=folder / "pipeline")
+        if failure:
+            raise EdgeSpeechError(failure)
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        for path in folder.glob("pipeline/made/*/*.json"):
+            json.loads(path.read_text())
+        for path in folder.glob("pipeline/made/evaluate/*/"):
+            load_records(path)
+        return []
+
+    def kept(self, folder: Path) -> int:
+        return sum(_finished(path) for path in folder.glob("pipeline/made/evaluate/*/"))
+
+    def end(self, folder: Path) -> Files:
+        found = {}
+        for name, content in files(folder).items():
+            if name.startswith("pipeline/dag-"):
+                continue  # a description of what was left to do then
+            if not name.startswith("pipeline/made/") or name.endswith(".lock"):
+                found[name] = None if name.startswith("pipeline/summary") else content
+        for path in folder.glob("pipeline/made/*/*/"):
+            found |= {f"{path.name}, {name}": value for name, value in _without_clocks(path).items()}
+            outcome = json.loads(path.with_name(f"{path.name}.json").read_text())
+            found[f"outcome of {path.name}"] = (outcome["skipped"], len(outcome["files"]))
+        return found
+
+
+def _steps_here(command: Sequence[str], *, env: object, check: bool) -> SimpleNamespace:
+    """What Snakemake would start, one after the other: a description's tasks are in the order of their needs."""
+    folder = Path(command[command.index("--directory") + 1])
+    description = folder / command[command.index("--config") + 1].removeprefix("dag=")
+    names = json.loads(description.read_text())["tasks"]
+    return SimpleNamespace(returncode=max(stages.main([str(description), name]) for name in names))
+
+
+def _finished(folder: Path) -> int:
+    """Utterances that are in a folder's records, or else in its journals."""
+    if records := load_records(folder):
+        return sum(record.corpus.n_utterances for record in records)
+    lines = [
+        line for path in folder.glob(f"*{SUFFIX}") for line in path.read_text().splitlines(keepends=True)
+    ]
+    return sum(line.endswith("\n") and '"id"' in line for line in lines)
 
 
 class Fetch:
@@ -436,4 +514,4 @@ def _speech_archive() -> bytes:
     return _archive(content)
 
 
-COMMANDS: tuple[Command, ...] = (Train(), Evaluate(), Report(), Fetch())
+COMMANDS: tuple[Command, ...] = (Train(), Evaluate(), Report(), Fetch(), Replicate())
