@@ -356,7 +356,7 @@ class Replicate:
         }
         (folder / "corpora").mkdir()
         (folder / "corpora" / "tiny.yaml").write_text(yaml.safe_dump(about | corpus))
-        rows = [{"corpora": ["tiny"], "systems": ["null"]}]
+        rows: list[dict[str, Any]] = [{"corpora": ["tiny"], "systems": ["null"]}]
         rows += [{**rows[0], "subset": {"quick": 2}}]
         plan = {"seed": 0, "threads": 1, "cloud_speedup": 10.0, "networks": ["wifi"], "exclude": []}
         (folder / "plan.yaml").write_text(yaml.safe_dump({**plan, "rows": rows}))

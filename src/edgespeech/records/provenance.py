@@ -53,7 +53,7 @@ def package_versions() -> dict[str, str]:
     roots = {
         entry.dist.name: entry.dist
         for entry in entry_points(group=RECOGNISER_GROUP)
-        if entry.dist is not None
+        if entry.dist is not None and entry.dist.name  # none while it is being installed
     }
     todo = [
         (name, frozenset(dist.metadata.get_all("Provides-Extra") or ()) - NOT_MEASURING)
