@@ -13,6 +13,7 @@ from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases
 from edgespeech.corpora.step import fetch_step
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.evaluate import Settings, evaluate_run
+from edgespeech.harness.journal import SUFFIX
 from edgespeech.harness.plan import Plan, Profile, Run, expand
 from edgespeech.records.records import load_record, sha256_json
 from edgespeech.report.tables import one_line
@@ -119,6 +120,8 @@ def _measured(folder: Path) -> Path | None:
     """The record of a run that was killed after its last utterance; those of rows that did not run are removed."""
     for path in sorted(folder.glob("*.json")):
         if load_record(path).status == "passed":
+            for journal in folder.glob(f"*{SUFFIX}"):  # the kill came before it was removed
+                journal.unlink()
             return path
         path.unlink()
     return None
