@@ -43,6 +43,8 @@ def test_a_part_is_read_by_offset_and_duration(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match=r"gone\.wav: no such audio file"):
         read_audio(tmp_path / "gone.wav")
+    with pytest.raises(EdgeSpeechError, match="is a folder, expected an audio file"):
+        read_audio(tmp_path)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def file_bytes(path: Path) -> bytes:
     Raises:
         EdgeSpeechError: it is missing, empty, larger than `MAX_BYTES` or unreadable.
     """
+    if path.is_dir():
+        raise EdgeSpeechError(f"{path}: is a folder, expected an audio file")
     if not path.is_file():
         raise EdgeSpeechError(f"{path}: no such audio file")
     size = path.stat().st_size
