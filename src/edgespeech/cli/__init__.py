@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -11,6 +14,7 @@ from edgespeech.cli import corpora, lattice, models, recognisers, results, train
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -28,7 +32,7 @@ def common(
         bool, typer.Option("--verbose", "-v", help="Say on stderr what is read, started and written.")
     ] = False,
 ) -> None:
-    """Set up logging for all commands."""
+    """Set up what all commands share."""
     if verbose:
         import logging
 
@@ -41,7 +45,7 @@ def common(
 
 
 def main() -> None:
-    """Run the command line; a user error is one line and exit status 2."""
+    """Run the command line; a mistake in what was given is one line and exit status 2."""
     try:
         app()
     except EdgeSpeechError as error:
@@ -52,6 +56,12 @@ def main() -> None:
             raise
         typer.echo(f"edgespeech: {line}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:  # whoever read the output has enough
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILS:
+            raise
+        with contextlib.suppress(OSError):
+            typer.echo(f"edgespeech: the output cannot be written: {error.strerror}", err=True)
+        os._exit(2)  # what is left in the buffers cannot be written either
