@@ -10,7 +10,7 @@ if command -v clang++ >/dev/null; then
 else
   set -- g++ -fsanitize=address,undefined -DEDGESPEECH_FUZZ_DRIVER
 fi
-set -- "$@" -std=c++20 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -Wall -Wextra \
+set -- "$@" -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all -Wall -Wextra \
   -ffp-contract=off
 
 # Every source with the flags that CMakeLists.txt gives it. Of intrinsics that leave lanes undefined on purpose, g++

@@ -2,6 +2,7 @@
 
 edgespeech replicate rnnt                      # measure the shipped model (minutes)
 edgespeech replicate rnnt --profile full       # first make speech and train the model (hours; resumes)
+edgespeech replicate rnnt --targets --profile full  # publish all that the targets are read from, then measure
 edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship an average of runs' models
 edgespeech replicate rnnt --render             # render the newest record only
 """
@@ -14,25 +15,25 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from replication.rnnt.band import errors_over
+from replication.rnnt.shipping import publish_domains, publish_model
+from replication.rnnt.stages import stages_block, steady, targets_table, teacher
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import project_root, records_dir, shipped_models, work_dir
+from edgespeech.core.places import project_root, records_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.harness.rescore import current_records
-from edgespeech.lm.fusion import save_fusion
-from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import (
     WEIGHTS,
     Trained,
@@ -41,24 +42,20 @@ from edgespeech.model.checkpoint import (
     save_model,
 )
 from edgespeech.model.config import ModelConfig
-from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.records import Figure, Record, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
-from edgespeech.report.page import run
+from edgespeech.report.page import judged, run
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
 from edgespeech.synthesis.synthesis import make_corpora
 from edgespeech.systems.edge_command import EdgeCommand
-from edgespeech.systems.edge_fp32 import EdgeFp32
-from edgespeech.systems.edge_packed import PACKED, EdgePacked
+from edgespeech.systems.edge_fp32 import EdgeFp32, EdgeFp32Greedy
 from edgespeech.training.config import TrainConfig, load_train_config
-from edgespeech.training.fusion import load_fusion_config, make_domain, make_fusion
 from edgespeech.training.loop import LOG, MODEL
 
 HERE = Path(__file__).parent
 LOSS_SPEED = HERE / "loss_speed.py"
-FUSION_CONFIG = HERE / "fusion.yaml"
 PEER_VARIABLE = "EDGESPEECH_TORCHAUDIO_PYTHON"
 """Environment variable that names an interpreter with torchaudio, in a separate environment."""
 UNPUBLISHED = "no published record of these weights: `make replicate PROFILE=full` makes them"
@@ -120,8 +117,7 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 SYSTEMS: Mapping[str, type[EdgeFp32] | type[EdgeCommand]] = {
-    EdgeFp32.name: EdgeFp32,
-    EdgeCommand.name: EdgeCommand,
+    one.name: one for one in (EdgeFp32, EdgeFp32Greedy, EdgeCommand)
 }
 
 
@@ -191,6 +187,22 @@ def bars(config: dict[str, Any], seed: int) -> Iterator[Row]:
             "n": record.corpus.n_utterances,
             "record": record.stem,
         }
+
+
+def telephone(config: dict[str, Any], seed: int) -> Iterator[Row]:
+    """Word errors in a telephone's band over those in the wide band, of the same utterances, as published."""
+    wanted = config["telephone"]
+    corpus, condition, normaliser = (wanted[key] for key in ("corpus", "condition", "normaliser"))
+    row: Row = {"claim": "rnnt.telephone", "detail": f"{corpus}, {condition} over clean, {normaliser}"}
+    newest: dict[str, Record] = {
+        record.condition.label: record for record in reversed(published()) if record.corpus.name == corpus
+    }
+    if missing := {condition, "clean"} - newest.keys():
+        yield {**row, "skipped": f"{', '.join(sorted(missing))}: {UNPUBLISHED}"}
+        return
+    narrow, wide = (load_rows(records_dir(), newest[label]) for label in (condition, "clean"))
+    stems = [newest[label].stem for label in (condition, "clean")]
+    yield {**row, **errors_over(narrow, wide, normaliser, seed=seed), "records": stems}
 
 
 def rtf(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -399,62 +411,41 @@ def make() -> None:
     publish_model(config["shipped"])
 
 
+def measure_targets(*, publish: bool) -> None:
+    """Measure the rows of `targets.yaml` in full and publish them, or a few utterances of each as a trial.
+
+    Raises:
+        EdgeSpeechError: a row failed; it has said why.
+    """
+    profile = ("--profile", "full", "--publish") if publish else ("--profile", "quick")
+    _python("edgespeech.cli", "replicate", "--plan", str(HERE / "targets.yaml"), "--jobs", "1", *profile)
+
+
 def _python(module: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
     if done.returncode:
         raise EdgeSpeechError(f"python -m {module} {' '.join(arguments)}: ended with {done.returncode}")
 
 
-def publish_model(shares: Mapping[str, float]) -> Path:
-    """Ship the average of runs' models: a copy in half precision with a language model, and its packed file.
-
-    Args:
-        shares: weights by names or folders of runs or models, each trained on from the ones before it.
-
-    Returns:
-        The folder of the copy in half precision.
-
-    Raises:
-        EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
-    """
-    named = [work_dir() / "runs" / name for name in shares]  # an absolute path is unchanged
-    folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
-    trained = average_checkpoints(folders, list(shares.values()))
-    if len(shares) > 1:
-        told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
-        trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
-    fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
-    folder = shipped_models() / EdgeFp32.name
-    save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
-    publish_domains(folder)
-    packed = shipped_models() / EdgePacked.name / PACKED
-    packed.parent.mkdir(parents=True, exist_ok=True)
-    pack(load_model(folder), Layout(), packed)
-    return folder
-
-
-def publish_domains(folder: Path) -> None:
-    """Ship the domain language models of `fusion.yaml` for a model that has a general one.
-
-    Raises:
-        EdgeSpeechError: it has none, or the text is not available.
-    """
-    trained, config = load_model(folder), load_fusion_config(FUSION_CONFIG)
-    if trained.fusion is None:
-        raise bad(
-            "rnnt", str(folder), "without a language model", "one whose language model a domain's replaces"
-        )
-    for name in config.domains:
-        save_fusion(
-            shipped_models() / "domains" / name, make_domain(config, name, trained.tokeniser, trained.fusion)
-        )
+def targets_block(view: View | None) -> str:
+    """The targets, what was measured of each, and whether it is met."""
+    record = PAGE.newest()
+    if view is None or record is None:
+        return NO_RECORD
+    return targets_table(judged(PAGE.claims(), record), PAGE.config()["targets"])
 
 
 PAGE = Page(
     folder=HERE,
     records=project_root() / "results" / "rnnt",
-    checks=(size, streaming, bars, rtf, loss, training_speed, data, errors),
-    blocks={"state": state_block, "runs": runs_block, "errors": errors_block},
+    checks=(size, streaming, bars, telephone, rtf, loss, training_speed, steady, teacher, data, errors),
+    blocks={
+        "targets": targets_block,
+        "stages": stages_block,
+        "state": state_block,
+        "runs": runs_block,
+        "errors": errors_block,
+    },
 )
 
 
@@ -473,7 +464,17 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--publish-domains", action="store_true", help="ship the domains' language models only"
     )
+    options.add_argument(
+        "--targets",
+        action="store_true",
+        help="measure all that the targets are read from; with --profile full publish it and measure the page",
+    )
     given = options.parse_args(words)
+    if given.targets:
+        measure_targets(publish=given.profile == "full")
+        if given.profile == "full":
+            run(PAGE)
+        return
     if given.publish_domains:
         publish_domains(start_model())
         return

@@ -26,10 +26,12 @@ from edgespeech.arms.figures import (
 from edgespeech.arms.packed_bench import Bench, dev_loss, facts_of, weights_read
 from edgespeech.arms.rescored import rescore
 from edgespeech.audio.io import write_audio
+from edgespeech.core.places import MODEL_VARIABLE
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import HIGH, TENSORS
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model, save_model
+from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.records.pages import Machine, PageRecord, PageRow, row_of
@@ -111,6 +113,24 @@ def test_zeros_are_sparse_and_the_embedding_dense(tmp_path: Path, init: Path) ->
     assert getattr(tensors["joiner.weight"], "mask", None) is not None
     assert getattr(tensors[EMBEDDING], "mask", None) is None
     assert 0.4 < facts_of(tmp_path / "g.edge")["zeros"] < 0.6
+
+
+def test_a_start_without_language_models_gets_the_recognisers(
+    tmp_path: Path, init: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = page(tmp_path, init, "qat", QAT)
+    config = yaml.safe_load((arms.folder / "config.yaml").read_text())
+    fused = Arms(arms.folder, {**config, "fusion": True}, init)
+    trained = load_model(init)
+    recogniser = tmp_path / "recogniser"
+    save_model(recogniser, trained.model, trained.tokeniser, trained.provenance, fusion=fusion_of(VOCABULARY))
+    monkeypatch.setenv(MODEL_VARIABLE, str(recogniser))
+    fused.pack(fused.arms["start_8"], tmp_path / "a.edge")
+    assert HIGH in read_edge(tmp_path / "a.edge").tensors
+    others = Tokeniser.train(["an order of tea", "cancel that"] * 3, VOCABULARY)
+    save_model(recogniser, trained.model, others, trained.provenance, fusion=fusion_of(VOCABULARY))
+    with pytest.raises(EdgeSpeechError, match="word pieces is 'others', expected those of the recogniser"):
+        fused.pack(fused.arms["start_8"], tmp_path / "b.edge")
 
 
 def test_a_page_may_ship_the_language_models_of_its_start(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product as product_of
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,20 +44,18 @@ class TestUnpackRow:
 
     @pytest.mark.parametrize("bits", range(2, 9))
     @pytest.mark.parametrize("sparsity", [None, 0.0, 0.5, 1.0])
-    @pytest.mark.parametrize("shape", SHAPES)
-    def test_it_reads_what_the_packer_wrote(
-        self, bits: int, sparsity: float | None, shape: tuple[int, int]
-    ) -> None:
-        codes = matrix(shape, bits, sparsity=sparsity)
-        values = pack_values(codes)
-        masks = None if codes.mask is None else pack_masks(codes.mask)
-        start = 0
-        for row in range(codes.rows):
-            words = None if masks is None else masks[row]
-            found, start = unpack_row(values, start, words, codes.cols, bits)
-            stored = np.ones(codes.cols, bool) if codes.mask is None else codes.mask[row]
-            assert found == [int(c) if s else None for c, s in zip(codes.codes[row], stored, strict=True)]
-        assert start == len(values)
+    def test_it_reads_what_the_packer_wrote(self, bits: int, sparsity: float | None) -> None:
+        for shape in SHAPES:
+            codes = matrix(shape, bits, sparsity=sparsity)
+            values = pack_values(codes)
+            masks = None if codes.mask is None else pack_masks(codes.mask)
+            start = 0
+            for row in range(codes.rows):
+                words = None if masks is None else masks[row]
+                found, start = unpack_row(values, start, words, codes.cols, bits)
+                stored = np.ones(codes.cols, bool) if codes.mask is None else codes.mask[row]
+                assert found == [int(c) if s else None for c, s in zip(codes.codes[row], stored, strict=True)]
+            assert start == len(values), shape
 
 
 class TestActivations:
@@ -127,21 +127,19 @@ class TestProducts:
 
     @pytest.mark.parametrize("bits", range(2, 9))
     @pytest.mark.parametrize("sparsity", [None, 0.0, 0.5, 1.0])
-    @pytest.mark.parametrize("group", [0, 64, 128])
-    @pytest.mark.parametrize("shape", SHAPES)
-    def test_integer_sums_by_group(
-        self, bits: int, sparsity: float | None, group: int, shape: tuple[int, int]
-    ) -> None:
-        codes = matrix(shape, bits, group=group, sparsity=sparsity)
-        q = np.random.default_rng(1).integers(-127, 128, (3, shape[1]), dtype=np.int8)
-        terms = q.astype(np.int64)[:, None, :] * codes.int8()
-        out = multiply(codes, q)
-        assert out.shape == (3, codes.rows, codes.groups)
-        assert out.dtype == np.int32
-        for g in range(codes.groups):
-            width = group or shape[1]
-            assert (out[:, :, g] == terms[:, :, g * width : (g + 1) * width].sum(axis=2)).all()
-        assert (out.sum(axis=2) == terms.sum(axis=2)).all()
+    def test_integer_sums_by_group(self, bits: int, sparsity: float | None) -> None:
+        for shape, group in product_of(SHAPES, [0, 64, 128]):
+            codes = matrix(shape, bits, group=group, sparsity=sparsity)
+            q = np.random.default_rng(1).integers(-127, 128, (3, shape[1]), dtype=np.int8)
+            terms = q.astype(np.int64)[:, None, :] * codes.int8()
+            out = multiply(codes, q)
+            assert out.shape == (3, codes.rows, codes.groups), (shape, group)
+            assert out.dtype == np.int32
+            for g in range(codes.groups):
+                width = group or shape[1]
+                sums = terms[:, :, g * width : (g + 1) * width].sum(axis=2)
+                assert (out[:, :, g] == sums).all(), (shape, group)
+            assert (out.sum(axis=2) == terms.sum(axis=2)).all(), (shape, group)
 
     @pytest.mark.parametrize("learned", [False, True])
     @pytest.mark.parametrize("group", [0, 64])

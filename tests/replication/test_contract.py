@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgespeech.core.places import MODEL_VARIABLE, project_root
+from edgespeech.core.places import MODEL_VARIABLE, manifests_dir, project_root
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.model.checkpoint import save_model
 from edgespeech.pipeline.replicate import EXPERIMENT, techniques
@@ -22,6 +22,7 @@ from edgespeech.report.page import run
 from helpers_packed import tiny
 
 TINY = "tiny.yaml"
+FEW = ["assistant_mini-0155", "assistant_mini-0157", "assistant_mini-0180"]
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,21 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+def describe_few(folder: Path) -> None:
+    """A corpus of the three shortest utterances of the embedded one."""
+    content = load_yaml(manifests_dir() / "assistant_mini.yaml")
+    split = content["splits"]["assistant_mini"] | {"utterances": 3, "select": {"ids": FEW}}
+    del split["audio_s"]
+    folder.mkdir()
+    content |= {"name": "few", "splits": {"few": split}}
+    (folder / "few.yaml").write_text(yaml.safe_dump(content))
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No mirror, nothing in the work folder, and a tiny model in place of the shipped one."""
+    describe_few(tmp_path / "corpora")
+    monkeypatch.setenv("EDGESPEECH_CORPORA", str(tmp_path / "corpora"))
     trained = tiny()
     save_model(tmp_path / "model", trained.model, trained.tokeniser, trained.provenance)
     monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "model"))

@@ -44,6 +44,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
@@ -104,7 +105,8 @@ class Arms:
     Args:
         folder: of the page, `replication/NAME`.
         config: its configuration: `base` (path of the base mapping, relative to the folder) and `families`; with
-            `fusion`, every packed file has the language models of the initial model.
+            `fusion`, every packed file has the language models of the initial model, or the recogniser's where the
+            initial model has none.
         init: folder of the initial model.
 
     Raises:
@@ -217,12 +219,26 @@ class Arms:
         """Make an arm's `.edge` file.
 
         Raises:
-            EdgeSpeechError: its run is not finished on this machine, or the layout does not fit the model.
+            EdgeSpeechError: its run is not finished on this machine, the layout does not fit the model, or the language
+                models are of other word pieces.
         """
         folder = self.model_folder(arm)
         codes = None if arm.of is not None else load_codes(folder)
-        fusion = load_model(self.init).fusion if self._fused else None
+        fusion = self._language_models() if self._fused else None
         pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
+
+    def _language_models(self) -> Fusion | None:
+        """Those of the initial model; the recogniser's where it has none."""
+        start = load_model(self.init)
+        if start.fusion is not None:
+            return start.fusion
+        recogniser = load_model(start_model())
+        if recogniser.tokeniser.pieces != start.tokeniser.pieces:
+            where = f"{self._where}: fusion: {without_paths(str(self.init))}"
+            raise bad(
+                where, "word pieces", "others", "those of the recogniser, whose language models it gets"
+            )
+        return recogniser.fusion
 
     def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
         """Train an arm, after those that it starts from; or resume a stopped run.

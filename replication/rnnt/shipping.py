@@ -1,0 +1,65 @@
+"""Ships a model: in half precision with its language models, those of domains, and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from edgespeech.core.places import shipped_models, work_dir
+from edgespeech.errors import bad
+from edgespeech.lm.fusion import save_fusion
+from edgespeech.model.average import average_checkpoints
+from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
+from edgespeech.packed.pack import Layout, pack
+from edgespeech.systems.edge_fp32 import EdgeFp32
+from edgespeech.systems.edge_packed import PACKED, EdgePacked
+from edgespeech.training.fusion import load_fusion_config, make_domain, make_fusion
+from edgespeech.training.loop import MODEL
+
+FUSION_CONFIG = Path(__file__).parent / "fusion.yaml"
+
+
+def publish_model(shares: Mapping[str, float]) -> Path:
+    """Ship the average of runs' models: a copy in half precision with a language model, and its packed file.
+
+    Args:
+        shares: weights by names or folders of runs or models, each trained on from the ones before it.
+
+    Returns:
+        The folder of the copy in half precision.
+
+    Raises:
+        EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
+    """
+    named = [work_dir() / "runs" / name for name in shares]  # an absolute path is unchanged
+    folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
+    trained = average_checkpoints(folders, list(shares.values()))
+    if len(shares) > 1:
+        told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
+        trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
+    fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
+    folder = shipped_models() / EdgeFp32.name
+    save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
+    publish_domains(folder)
+    packed = shipped_models() / EdgePacked.name / PACKED
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    pack(load_model(folder), Layout(), packed)
+    return folder
+
+
+def publish_domains(folder: Path) -> None:
+    """Ship the domain language models of `fusion.yaml` for a model that has a general one.
+
+    Raises:
+        EdgeSpeechError: it has none, or the text is not available.
+    """
+    trained, config = load_model(folder), load_fusion_config(FUSION_CONFIG)
+    if trained.fusion is None:
+        raise bad(
+            "rnnt", str(folder), "without a language model", "one whose language model a domain's replaces"
+        )
+    for name in config.domains:
+        save_fusion(
+            shipped_models() / "domains" / name, make_domain(config, name, trained.tokeniser, trained.fusion)
+        )
