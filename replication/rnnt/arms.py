@@ -142,9 +142,7 @@ def train_arm(config: TrainConfig, folder: Path, *, processes: int, until: int |
     command = [sys.executable, "-m", *launcher, "edgespeech.cli", "train", str(folder / RUN)]
     command += ["--out", str(folder), *(() if until is None else ("--until", str(until)))]
     if (code := subprocess.run(command, check=False).returncode) != 0:
-        raise EdgeSpeechError(
-            f"{config.name}: its training ended with {code}; it goes on from its last state"
-        )
+        raise EdgeSpeechError(f"{config.name}: its training ended with {code}; run it again to resume")
 
 
 def publish_start(folder: Path) -> None:
@@ -171,7 +169,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--processes", type=int, default=torch.cuda.device_count() or 2, help="that train")
-    options.add_argument("--until", type=int, help="stop each arm after so many updates: a trial")
+    options.add_argument("--until", type=int, help="stop each arm after this many updates, as a trial")
     options.add_argument("--utterances", type=int, help="of each tuning corpus, instead of the file's")
     options.add_argument("--publish-start", action="store_true", help="first publish what ships as the start")
     options.add_argument("--out", type=Path, default=CHOICES)

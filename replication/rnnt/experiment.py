@@ -243,7 +243,7 @@ def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
     )
     if done.returncode:
         told = done.stderr.strip().splitlines() or ["nothing"]
-        raise EdgeSpeechError(f"{LOSS_SPEED.name} ended with {done.returncode} and said: {told[-1]}")
+        raise EdgeSpeechError(f"{LOSS_SPEED.name} ended with {done.returncode} with the error: {told[-1]}")
     report = json.loads(done.stdout)
     over = report["ours_over"]["torchaudio"]
     shape = (
@@ -283,7 +283,7 @@ def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
             else []
         )
         if not lines or not (folder / MODEL / WEIGHTS).is_file():
-            yield {**row, "skipped": "its log and model are not here: it was not trained on this machine"}
+            yield {**row, "skipped": "it was not trained on this machine: its log and model are missing"}
             continue
         made = load_model(folder / MODEL).provenance
         yield {

@@ -56,7 +56,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="could not be written"):
         files.write_atomic(tmp_path, "x")
     assert list(tmp_path.iterdir()) == []

@@ -43,7 +43,7 @@ def page(tmp_path: Path) -> Page:
     return Page(folder=folder, records=tmp_path / "records" / "demo", checks=(good, half))
 
 
-def test_what_was_measured_before_an_error_is_kept(page: Page) -> None:
+def test_rows_before_an_error_are_recorded(page: Page) -> None:
     record = measure(page, "full")
     assert record.config == {"seed": 1, "profile": "full"}
     assert record.rows == (

@@ -367,9 +367,7 @@ def _train(folder: Path, processes: int, until: int) -> None:
         *("--until", str(until)),
     )
     if (code := subprocess.run(command, check=False).returncode) != 0:
-        raise EdgeSpeechError(
-            f"{folder.name}: its training ended with {code}; it goes on from its last state"
-        )
+        raise EdgeSpeechError(f"{folder.name}: its training ended with {code}; run it again to resume")
 
 
 def _portable(folder: Path) -> str:
@@ -463,6 +461,6 @@ def snapshots_of(arms: Arms, arm: Arm) -> list[tuple[int, dict[str, NDArray[np.f
     """
     kept = sorted((arms.run_folder(arm) / SNAPSHOTS).glob("*"), key=lambda folder: int(folder.name))
     if not kept:
-        raise EdgeSpeechError(f"{arms.page}: no models on the way to {arm.name} were kept on this machine")
+        raise EdgeSpeechError(f"{arms.page}: this machine has no intermediate models of {arm.name}")
     models = [(0, arms.init), *((int(folder.name), folder) for folder in kept)]
     return [(step, weights_of(load_model(folder).model)) for step, folder in models]

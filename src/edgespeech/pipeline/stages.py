@@ -35,7 +35,7 @@ def fetch(dag: dict[str, Any], corpus: str, output: Path) -> None:
         manifest = manifest_of(corpus)
     except UnavailableError as error:
         rows = [key for key, run in dag["runs"].items() if run["needs"][0] == corpus]
-        print(f"{corpus}: not to be had here; its {len(rows)} rows are skipped", flush=True)
+        print(f"{corpus}: not available here; its {len(rows)} rows are skipped", flush=True)
         for key in rows:
             if _existing(key) is None:
                 _run(dag, key, str(error))
