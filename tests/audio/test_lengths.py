@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from edgespeech.audio import io as audio_io
+from edgespeech.audio.containers import _tag_bytes, mp3_claims
 from edgespeech.audio.io import file_bytes, read_audio, read_audio_bytes
 from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -166,6 +167,19 @@ def without_xing(data: bytes) -> bytes:
 @pytest.mark.parametrize("options", [{}, {"write_xing": "0"}, {"id3v2_version": "0"}], ids=str)
 def test_mp3_is_decoded_to_its_end(options: dict[str, str]) -> None:
     assert seconds_of(mp3(**options)) == pytest.approx(SECONDS, abs=0.12)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_a_cut_mp3_file_that_counts_its_frames_is_refused(rate: int, tmp_path: Path) -> None:
+    whole = by_ffmpeg("mp3", "libmp3lame", rate, to=tmp_path / "whole.mp3")
+    cut = whole[: len(whole) // 2]
+    assert mp3_claims(whole) is None
+    assert (claimed := mp3_claims(cut)) is not None
+    assert SECONDS <= claimed < SECONDS + 0.2
+    tagged = b"ID3\x04\0\0\0\0\x07\x76" + bytes(1014) + cut[_tag_bytes(cut) :]
+    assert mp3_claims(tagged) == claimed
+    with pytest.raises(EdgeSpeechError, match=r"truncated: .* s could be decoded|could not be decoded"):
+        read_audio_bytes("it", cut)
 
 
 def test_concatenated_mp3_files_are_decoded_to_the_end() -> None:

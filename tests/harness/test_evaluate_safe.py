@@ -12,6 +12,7 @@ import pytest
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
+from edgespeech.corpora.manifest import load_manifest
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 from edgespeech.harness import evaluate
 from edgespeech.harness.evaluate import Settings, evaluate_run
@@ -145,6 +146,20 @@ def test_other_runs_are_not_gone_on_with(tmp_path: Path, machine: Machine) -> No
     machine.info = SystemInfo(**{name: getattr(INFO, name) for name in INFO.__slots__} | {"config": {"n": 2}})
     with pytest.raises(EdgeSpeechError, match="made by another model or configuration"):
         evaluate_run(run_of(path), SETTINGS, out=out, resume=True)
+
+
+def test_exchanged_audio_is_another_manifest(tmp_path: Path, machine: Machine) -> None:
+    path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
+    machine.stop_at = "u3"
+    with pytest.raises(InterruptedRunError):
+        evaluate_run(run_of(path), SETTINGS, out=out)
+    machine.stop_at, machine.ran = None, []
+    first = load_manifest(path).identity()
+    file = path.parent / "a.wav"
+    write_audio(file, np.full(SAMPLE_RATE, 0.1, np.float32))
+    record, _ = evaluate_run(run_of(path), SETTINGS, out=out, resume=True)
+    assert machine.ran == ["u0", "u1", "u2", "u3", "u4"]
+    assert record.corpus.manifest_sha256 == load_manifest(path).identity() != first
 
 
 def test_two_equal_runs_of_one_second_both_land(tmp_path: Path, machine: Machine) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespeech.audio.io import read_audio
+from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import load_manifest, write_manifest
 from edgespeech.errors import EdgeSpeechError
@@ -27,6 +27,23 @@ def test_samples_are_those_of_the_files(corpus: Path) -> None:
             speech.samples(item), read_audio(manifest.audio_path(utterance)), atol=1 / 32768
         )
         assert item.seconds == pytest.approx(utterance.duration)
+
+
+def test_the_same_lines_in_another_folder_are_other_audio(corpus: Path) -> None:
+    other = corpus.parent / "other" / corpus.name
+    other.parent.mkdir()
+    unhashed = [item.model_copy(update={"sha256": None}) for item in load_manifest(corpus).utterances]
+    for path in (corpus, other):
+        write_manifest(path, unhashed)
+    for utterance in load_manifest(corpus).utterances:
+        samples = read_audio(load_manifest(corpus).audio_path(utterance))
+        write_audio(other.parent / utterance.audio_filepath, -samples)
+    heard = [load_speech([Source(corpus=str(path))], longest_s=5) for path in (corpus, other)]
+    assert heard[0].sha256 != heard[1].sha256
+    for one, two in zip(heard[0].items, heard[1].items, strict=True):
+        np.testing.assert_allclose(heard[0].samples(one), -heard[1].samples(two), atol=2 / 32768)
+    both = load_speech([Source(corpus=str(path)) for path in (corpus, other)], longest_s=5)
+    assert len(both.items) == 2 * len(heard[0].items)
 
 
 def test_decoding_is_done_once(corpus: Path) -> None:

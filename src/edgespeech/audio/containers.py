@@ -6,18 +6,32 @@ large round number. Each function takes the whole file and reports where the hea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from edgespeech.errors import EdgeSpeechError
 
 _OPEN_FROM = 0x7FF0_0000
 """Sizes from here on, in a far smaller file, are placeholders of writers to a pipe: sox 0x7ffff000, arecord
 0x80000000, ffmpeg 0xffffffff, each less some headers."""
+_RUBBISH = 1024
+"""Bytes behind the audio that are too few to be some: a twentieth of a second, or the tag of some program."""
+_SSND_HEADER = 8
+_NAMES = frozenset(b" ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+"""Of which names of chunks are made."""
+_OPENINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff")
+"""Of a file, not of a chunk in it."""
+_MPEG_RATES = (44_100, 48_000, 32_000)
+_TAGGED = (b"fLaC", b"RIFF", b"OggS", b"FORM")
 _FLAC_TOTAL = 21
 """Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
 _OGG_HEADER = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
+
+
+Order = Literal["little", "big"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,40 +42,192 @@ class Part:
     claimed: int | None = None
 
 
-def wav_to_the_end(where: str, data: bytes) -> bytes:
-    """A RIFF or RIFX file; a `data` chunk of unknown size is extended to the end of the file.
+def to_the_end(where: str, data: bytes) -> bytes:
+    """A WAV, AIFF, AU, W64, RF64, CAF or NIST file whose audio is as long as its header says, and all that there is.
+
+    Where the size was left open it becomes that of the file; bytes of any other format are returned as they are.
 
     Raises:
-        EdgeSpeechError: the chunk claims more than the file has.
+        EdgeSpeechError: the header claims more than the file has, or less, with what is no part of the format behind
+            it: nobody can tell whether that is audio.
     """
-    order = "little" if data[:4] == b"RIFF" else "big"
-    position = 12
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], order)  # type: ignore[arg-type]  # one of the two words
-        start = position + 8
-        if name == b"data":
-            there = len(data) - start
-            left_open = size > there and size >= _OPEN_FROM
-            if left_open or (size == 0 and there > 0 and not _are_chunks(data, start, order)):
-                return data[: position + 4] + there.to_bytes(4, order) + data[start:]  # type: ignore[arg-type]  # as above
-            if size > there:
-                raise EdgeSpeechError(
-                    f"{where}: truncated: its header ends the audio at byte {start + size}, "
-                    f"but the file has {len(data)}"
-                )
-            return data
-        position = start + size + size % 2
+    for opening, found in _FORMATS.items():
+        if data.startswith(opening):
+            return found(where, data)
     return data
 
 
-def _are_chunks(data: bytes, position: int, order: str) -> bool:
-    """Whether the rest of a file consists of chunks up to its last byte: then an empty `data` chunk is really empty."""
-    while position + 8 <= len(data):
-        if not data[position : position + 4].isalnum():
+def _riff(where: str, data: bytes, order: Order = "little") -> bytes:
+    at, size, start = _chunk(data, 12, b"data", order)
+    if at is None:
+        return data
+    there = len(data) - start
+    left_open = size > there and size >= _OPEN_FROM
+    if left_open or (size == 0 and there > 0 and not _are_chunks(data, start, order)):
+        return data[: at + 4] + there.to_bytes(4, order) + data[start:]
+    return _checked(where, data, start, size, _are_chunks(data, start + size + size % 2, order))
+
+
+def _rf64(where: str, data: bytes) -> bytes:
+    at, size, start = _chunk(data, 12, b"data", "little")
+    if at is None:
+        return data
+    if size == 0xFFFF_FFFF and data[12:16] == b"ds64":
+        size = int.from_bytes(data[28:36], "little")
+    if size >= len(data) and size >= _OPEN_FROM:
+        return data  # libsndfile reads to the end
+    return _checked(where, data, start, size, _are_chunks(data, start + size + size % 2, "little"))
+
+
+def _aiff(where: str, data: bytes) -> bytes:
+    at, size, start = _chunk(data, 12, b"SSND", "big")
+    if at is None or (size > len(data) - start and size >= _OPEN_FROM) or size <= _SSND_HEADER:
+        return data  # libsndfile reads to the end
+    return _checked(where, data, start, size, _are_chunks(data, start + size + size % 2, "big"))
+
+
+def _au(where: str, data: bytes) -> bytes:
+    order: Order = "big" if data[:1] == b"." else "little"
+    start, size = int.from_bytes(data[4:8], order), int.from_bytes(data[8:12], order)
+    if size >= _OPEN_FROM and size > len(data):
+        return data
+    return _checked(where, data, start, size, False)
+
+
+def _w64(where: str, data: bytes) -> bytes:
+    position = 40
+    while position + 24 <= len(data):
+        size = int.from_bytes(data[position + 16 : position + 24], "little")
+        if data[position : position + 4] == b"data":
+            _checked(where, data, position, size, _is_w64(data, position + size + -size % 8))
+            return data[: position + size]  # libsndfile would hear what is behind it
+        if size < 24:
+            break
+        position += size + -size % 8
+    return data
+
+
+def _is_w64(data: bytes, position: int) -> bool:
+    """Whether the rest of a file is further W64 chunks to its last byte."""
+    while position + 24 <= len(data):
+        size = int.from_bytes(data[position + 16 : position + 24], "little")
+        if size < 24 or data[position : position + 4] == b"riff":
             return False
-        size = int.from_bytes(data[position + 4 : position + 8], order)  # type: ignore[arg-type]  # "little" or "big"
+        position += size + -size % 8
+    return len(data) <= position < len(data) + 8
+
+
+def _caf(where: str, data: bytes) -> bytes:
+    position = 8
+    while position + 12 <= len(data):
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 12], "big")
+        start = position + 12
+        if name == b"data":
+            if size == 0xFFFF_FFFF_FFFF_FFFF:  # the last chunk may say so
+                return data[: position + 4] + (len(data) - start).to_bytes(8, "big") + data[start:]
+            return _checked(where, data, start, size, _are_chunks(data, start + size, "big", width=8))
+        position = start + size
+    return data
+
+
+def _nist(where: str, data: bytes) -> bytes:
+    """NIST Sphere: a header of lines, `sample_count -i 16000`, whose length its second line tells."""
+    lines = data[:1024].split(b"end_head")[0].split(b"\n")
+    fields = {parts[0]: parts[-1] for line in lines[2:] if len(parts := line.split()) == 3}
+    try:
+        start = int(lines[1])
+        counts = [int(fields[name]) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    except (ValueError, KeyError, IndexError):
+        return data
+    size = counts[0] * counts[1] * counts[2]
+    _checked(where, data, start, size, False)
+    return data[: start + size]  # libsndfile would hear what is behind it
+
+
+def _checked(where: str, data: bytes, start: int, size: int, chunks_behind: bool) -> bytes:
+    """The file, unless it ends before its audio does, or has something else behind it."""
+    end = start + size
+    if end > len(data):
+        raise EdgeSpeechError(
+            f"{where}: truncated: its header ends the audio at byte {end}, but the file has {len(data)}"
+        )
+    behind = len(data) - end
+    if behind > _RUBBISH and not chunks_behind and any(data[end:]):
+        raise EdgeSpeechError(
+            f"{where}: its header ends the audio at byte {end}, but {behind} bytes follow that are no part of the "
+            "format: audio that the header does not count, or another file"
+        )
+    return data
+
+
+def _chunk(data: bytes, position: int, wanted: bytes, order: Order) -> tuple[int | None, int, int]:
+    """Where a chunk stands, its size, and where its content starts; None where there is none."""
+    while position + 8 <= len(data):
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], order)
+        if name == wanted:
+            return position, size, position + 8
         position += 8 + size + size % 2
+    return None, 0, 0
+
+
+def _are_chunks(data: bytes, position: int, order: Order, width: int = 4) -> bool:
+    """Whether the rest of a file is further chunks to its last byte, each with its size in so many bytes."""
+    while position + 4 + width <= len(data):
+        name = data[position : position + 4]
+        if name in _OPENINGS or not all(letter in _NAMES for letter in name):
+            return False
+        size = int.from_bytes(data[position + 4 : position + 4 + width], order)
+        position += 4 + width + size + (size % 2 if width == 4 else 0)
     return position in (len(data), len(data) + 1)
+
+
+_FORMATS: dict[bytes, Callable[[str, bytes], bytes]] = {
+    b"RIFF": _riff,
+    b"RIFX": partial(_riff, order="big"),
+    b"RF64": _rf64,
+    b"FORM": _aiff,
+    b".snd": _au,
+    b"dns.": _au,
+    b"riff\x2e\x91\xcf\x11": _w64,
+    b"caff": _caf,
+    b"NIST_1A": _nist,
+}
+
+
+def without_tag(data: bytes) -> bytes:
+    """A file without an ID3v2 tag before it, which some programs write before FLAC and WAV too; MP3 keeps its own."""
+    size = _tag_bytes(data)
+    return data[size:] if data[size : size + 4] in _TAGGED else data
+
+
+def mp3_claims(data: bytes) -> float | None:
+    """Seconds of a cut MP3 file, by the counts in its first frame (Xing, LAME) of frames and of bytes.
+
+    None: there are no such counts, or there are at least as many bytes as were counted: one wrong count proves nothing.
+    """
+    start = _tag_bytes(data)
+    head = data[start : start + 4]
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # layer III
+        return None
+    version, rate = head[1] >> 3 & 3, head[2] >> 2 & 3
+    if version == 1 or rate == 3:
+        return None
+    mono, first = head[3] >> 6 == 3, version == 3
+    at = start + 4 + ((17 if mono else 32) if first else (9 if mono else 17))
+    counts = data[at + 8 : at + 16]
+    if data[at : at + 4] not in (b"Xing", b"Info") or len(counts) < 8 or data[at + 7] & 3 != 3:
+        return None
+    frames, size = int.from_bytes(counts[:4], "big"), int.from_bytes(counts[4:], "big")
+    if size <= len(data) - start:
+        return None
+    return frames * (1152 if first else 576) / (_MPEG_RATES[rate] >> {3: 0, 2: 1, 0: 2}[version])
+
+
+def _tag_bytes(data: bytes) -> int:
+    """Bytes of the ID3v2 tag before a file."""
+    if data[:3] != b"ID3" or len(data) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << 7 * place for place, byte in zip((3, 2, 1, 0), data[6:10], strict=True))
 
 
 def flac_to_the_end(data: bytes) -> Part:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.audio.containers import mp3_claims
 from edgespeech.core.extras import need
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -77,7 +78,7 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
                     block = np.ascontiguousarray(plain.to_ndarray().T, dtype=np.float32)
                     frames += len(block)
                     yield block, rate
-            claimed_s = _claimed_s(stream, demuxer)
+            claimed_s = mp3_claims(data) if demuxer == "mp3" else _claimed_s(stream, demuxer)
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(
             f"{where}: could not be decoded: {error}. Damaged, truncated or not audio"

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from edgespeech.audio.containers import Part, flac_to_the_end, ogg_links, wav_to_the_end
+from edgespeech.audio.containers import Part, flac_to_the_end, ogg_links, to_the_end, without_tag
 from edgespeech.audio.ffmpeg import decode as decode_by_ffmpeg
 from edgespeech.audio.ffmpeg import demuxer_of
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -35,6 +35,10 @@ _BLOCK = 1 << 18
 _CANCELLED = 0.01
 """If the average has less than this share of the channels' power, the channels cancel each other."""
 _MPEG = ("MP3", "MPEG")
+_READ = ("WAV", "WAVEX", "FLAC", "OGG", "AIFF", "CAF", "W64", "RF64", "AU", "NIST")
+"""Of what libsndfile reads: formats whose claims of length are checked. The others are instruments', or long gone."""
+MIN_RATE, MAX_RATE = 2_000, 768_000
+"""Sample rates of recordings; beyond them a header is damaged."""
 MONO, AVERAGE = "mono", "average"
 _FORMATS = {
     ".wav": {"format": "WAV", "subtype": "PCM_16"},
@@ -91,9 +95,13 @@ def file_bytes(path: Path) -> bytes:
     Raises:
         EdgeSpeechError: it is missing, empty, larger than `MAX_BYTES` or unreadable.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+        size = path.stat().st_size if there else 0
+    except OSError as error:  # a name that is too long, for instance
+        raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    if not there:
         raise EdgeSpeechError(f"{path}: no such audio file")
-    size = path.stat().st_size
     if size == 0:
         raise EdgeSpeechError(f"{path}: is empty (0 bytes), expected audio")
     if size > MAX_BYTES:
@@ -200,7 +208,9 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
     """One channel of a whole file as float32 with shape `(N,)`, and its sample rate."""
     taken: list[Samples] = []
     length, rate, apart, together = 0, 0, 0.0, 0.0
-    for block, rate in _blocks(where, data):  # noqa: B007  # a file's rate is its blocks'
+    for block, rate in _blocks(where, data):  # a file's rate is its blocks'
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise bad(where, "sample rate", rate, f"{MIN_RATE} to {MAX_RATE} Hz")
         n_channels = block.shape[1]
         length += len(block)
         if length > MAX_SAMPLES:
@@ -226,6 +236,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
 
 def _blocks(where: str, data: bytes) -> Iterator[tuple[NDArray[np.float32], int]]:
     """A file's samples, block by block, each with shape `(N, channels)`, and their rate."""
+    data = without_tag(data)
     if data[:4] == b"OggS":
         rate = None
         links, ended = ogg_links(where, data)
@@ -240,12 +251,10 @@ def _blocks(where: str, data: bytes) -> Iterator[tuple[NDArray[np.float32], int]
                 yield block, found
     elif (demuxer := demuxer_of(data)) is not None:
         yield from decode_by_ffmpeg(where, data, demuxer)
-    elif data[:4] in (b"RIFF", b"RIFX"):
-        yield from _by_libsndfile(where, Part(data=wav_to_the_end(where, data)))
     elif data[:4] == b"fLaC":
         yield from _by_libsndfile(where, flac_to_the_end(data))
     else:
-        yield from _by_libsndfile(where, Part(data=data))
+        yield from _by_libsndfile(where, Part(data=to_the_end(where, data)))
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -261,6 +270,8 @@ def _by_libsndfile(where: str, part: Part) -> Iterator[tuple[NDArray[np.float32]
         with _Forward(io.BytesIO(part.data)) as file:
             if file.format in _MPEG:  # behind something that `demuxer_of` does not know
                 raise EdgeSpeechError(f"{where}: is MPEG audio behind other data, expected audio alone")
+            if file.format not in _READ:
+                raise bad(where, "format", file.format, f"one of {', '.join(_READ)}: convert it")
             claimed = file.frames if part.claimed is None else part.claimed
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 found += len(block)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import math
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -29,6 +32,9 @@ from edgespeech.records.used import note_subset
 
 MAX_BYTES = 1 << 30
 """Maximum size of a manifest, uncompressed."""
+MAX_ID = 1000
+"""Characters of an utterance's id; paths are shorter."""
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _ABSOLUTE = re.compile(r"/|~|file:|[A-Za-z]:[\\/]")
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -119,6 +125,21 @@ def _is_finite(value: object) -> bool:
     return all(map(_is_finite, value)) if isinstance(value, list) else True
 
 
+def _content_of(path: Path) -> str | None:
+    """The hash of a file; None where there is none that can be read."""
+    try:
+        about = path.stat()
+        return _hash(path, about.st_size, about.st_mtime_ns) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1 << 20)
+def _hash(path: Path, size: int, modified: int) -> str:
+    del size, modified  # another file by the same name has others
+    return sha256_file(path)
+
+
 class _WithoutText(Utterance):
     """A line of a noise manifest, without a transcript."""
 
@@ -173,6 +194,16 @@ class Manifest:
             samples, rate = length_of(str(path), data, channels=channels, sha256=sha256)
         for item in items:
             part_of(str(path), samples, rate, item.offset, item.duration)
+
+    def identity(self) -> str:
+        """A hash of what is read and heard: `sha256`, and the content of the audio files that have none in their lines.
+
+        The same lines in two folders, or before and after audio was exchanged, are two manifests. What is not there
+        or cannot be read is the failure of its utterances, and not of who asks for a hash.
+        """
+        names = {item.audio_filepath for item in self.utterances if item.sha256 is None}
+        hashes = [found for name in sorted(names) if (found := _content_of(self.path.parent / name))]
+        return hashlib.sha256("".join([self.sha256, *hashes]).encode()).hexdigest() if hashes else self.sha256
 
     def subset(self, n: int, seed: int) -> Manifest:
         """A seeded sample of `n` utterances (all, if there are fewer), in the original order.
@@ -233,9 +264,14 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
     for number, line in lines:
         where = f"{path}:{number}"
         utterance = _published_id(_parse(model, line, where), path.parent)
-        if utterance.id in seen:
-            raise bad(where, "id", utterance.id, f"another id: line {seen[utterance.id]} has this one")
-        seen[utterance.id] = number
+        _check_text(where, "id", utterance.id)
+        _check_text(where, "text", utterance.text)
+        same = unicodedata.normalize(
+            "NFC", utterance.id
+        )  # two forms of one name look alike, and are one file to some
+        if same in seen:
+            raise bad(where, "id", utterance.id, f"another id: line {seen[same]} has this one")
+        seen[same] = number
         if not _is_file(path.parent / utterance.audio_filepath):
             raise bad(where, "audio_filepath", utterance.audio_filepath, "an existing file")
         utterances.append(utterance)
@@ -243,15 +279,38 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
     return Manifest(name=name or path.stem, path=path, sha256=digest, utterances=tuple(utterances))
 
 
+def _check_text(where: str, field: str, text: str) -> None:
+    """Refuse what nobody can see or say: control characters; in an id also line breaks, white space around it, marks
+    that turn the direction of writing, and great length.
+    """
+    hidden = next(
+        (letter for letter in text if unicodedata.category(letter) == "Cc" and not letter.isspace()), None
+    )
+    if hidden is not None:
+        raise bad(where, field, text, f"no control character such as {hidden!r}")
+    if field != "id":
+        return
+    if len(text) > MAX_ID:
+        raise bad(where, "length of id", len(text), f"at most {MAX_ID}")
+    if text != text.strip() or any(
+        letter in _TURNS or (letter.isspace() and letter != " ") for letter in text
+    ):
+        raise bad(where, "id", text, "one line, without white space around it or marks of direction")
+
+
 def _content(path: Path) -> bytes:
     """A manifest's bytes, unpacked and without a byte-order mark."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe that nobody writes to never ends
+            raise EdgeSpeechError(f"{path}: is a folder, a pipe or a device, expected a file")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise bad(str(path), "size in bytes", size, f"at most {MAX_BYTES}")
         content = path.read_bytes()
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise EdgeSpeechError(f"{path}: could not be read: {error}") from error
     if content.startswith(_GZIP):
         try:
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_BYTES + 1)
@@ -287,9 +346,20 @@ def _parse(model: type[Utterance], line: bytes, where: str) -> Utterance:
     except UnicodeDecodeError as error:
         raise bad(where, "content", error.object[error.start : error.start + 8], "UTF-8") from error
     try:
-        return model.model_validate_json(text)
+        utterance = model.model_validate_json(text)
     except ValidationError as error:
         raise explain(where, error, tuple(Utterance.model_fields)) from error
+    json.loads(text, object_pairs_hook=partial(_once, where))
+    return utterance
+
+
+def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping, unless a key stands twice in it: nobody can tell which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise bad(where, "key", next(key for key in keys if keys.count(key) > 1), "once in the line")
+    return found
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

@@ -14,6 +14,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+from unicodedata import category
 
 from pydantic import ValidationError
 
@@ -34,6 +35,7 @@ MAX_HELD = 1 << 28
 """Maximum characters of all hypotheses of an utterance together, each word time counted as `WORD_WEIGHT` of them:
 repeated hypotheses grow with the square of the audio's length, unless the recogniser settles their beginnings."""
 WORD_WEIGHT = 128
+_REFERENCE = 8
 _MAX_JSON = 1 << 20
 
 
@@ -56,9 +58,15 @@ def checked_events(said: object, before: int) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def weight_of(events: Sequence[Event]) -> int:
-    """The weight of events, see `MAX_HELD`."""
-    return sum(len(event.text) + WORD_WEIGHT * len(event.words) for event in events)
+def weight_of(events: Sequence[Event], before: Event | None = None) -> int:
+    """The weight of events, see `MAX_HELD`; words that are the very ones of the event before count as a reference."""
+    weight = 0
+    for event in events:
+        earlier = () if before is None else before.words
+        shared = sum(map(operator.is_, event.words, earlier))
+        weight += len(event.text) + _REFERENCE * len(event.words) + WORD_WEIGHT * (len(event.words) - shared)
+        before = event
+    return weight
 
 
 def checked_remote(remote: object, sent: int) -> RemoteTrace | None:
@@ -161,11 +169,15 @@ def _event(item: object, where: str) -> Event:
 def _word(item: object, where: str) -> Word:
     if not isinstance(item, Word):
         raise bad("recogniser", f"words of {where}", item, "Word")
+    exact = type(item) is Word and type(item.text) is str
     start_s = _seconds(item.start_s, f"start_s of a word of {where}")
     end_s = _seconds(item.end_s, f"end_s of a word of {where}")
     if end_s < start_s:
         raise bad("recogniser", f"end_s of a word of {where}", end_s, f"at least its start_s, {start_s}")
-    return Word(text=_text(item.text, f"text of a word of {where}"), start_s=start_s, end_s=end_s)
+    text = _text(item.text, f"text of a word of {where}")
+    if exact and type(item.start_s) is float and type(item.end_s) is float:
+        return item  # it is plain already, and events may share it
+    return Word(text=text, start_s=start_s, end_s=end_s)
 
 
 def _reply(item: object, sent: int) -> Reply:
@@ -197,6 +209,8 @@ def _text(value: object, field: str, where: str = "recogniser") -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise bad(where, field, value, "valid Unicode text") from error
+    if not value.isprintable() and any(category(c) == "Cc" and not c.isspace() for c in value):
+        raise bad(where, field, value, "text without control characters")
     return str(value)
 
 

@@ -144,7 +144,7 @@ class Draft:
             return CorpusRow(name=Path(self.run.corpus).stem, subset=subset, notes=self.notes)
         return CorpusRow(
             name=manifest.name,
-            manifest_sha256=manifest.sha256,
+            manifest_sha256=manifest.identity(),
             n_utterances=len(manifest.utterances),
             subset=subset,
             resampling=resampling_unit(manifest.utterances),

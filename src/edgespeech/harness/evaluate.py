@@ -210,7 +210,7 @@ def _key(run: Run, settings: Settings, options: Mapping[str, Any], manifest: Man
             "seed": settings.seed,
             "threads": settings.threads,
             "channels": settings.channels,
-            "manifest": manifest.sha256,
+            "manifest": manifest.identity(),
             "code": measuring_code_sha256(),
         }
     )[:12]

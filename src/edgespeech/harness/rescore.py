@@ -171,7 +171,7 @@ def _phrases(corpus: str, manifest_sha256: str | None) -> tuple[dict[str, tuple[
     if found.sources[0].embedded is None:
         return {}, bias
     manifest = manifest_of(name)
-    if manifest.sha256 != manifest_sha256:
+    if manifest.identity() != manifest_sha256:
         return {}, bias
     return {utterance.id: utterance.context for utterance in manifest.utterances}, bias
 

@@ -72,7 +72,7 @@ def run_utterance(recogniser: Recogniser, samples: Samples, request: Request, *,
         compute_s = perf_counter() - start
         chunks.append(Chunk(ready_s=ready_s, compute_s=compute_s))
         checked = checked_events(said, len(events))
-        held += weight_of(checked)
+        held += weight_of(checked, events[-1][1] if events else None)
         if held > MAX_HELD:
             expected = f"at most {MAX_HELD} characters: split the audio, or settle what will not change"
             raise bad("recogniser", f"all hypotheses up to {ready_s:.1f} s", held, expected)

@@ -91,7 +91,7 @@ class CorpusRow(Strict):
 
     Attributes:
         name: corpus or split.
-        manifest_sha256: of the whole manifest, also for a subset; None without data (skipped).
+        manifest_sha256: of the whole manifest (`Manifest.identity`), also for a subset; None without data (skipped).
         n_utterances: utterances run; `n_failed` of them have no result and score as full deletions.
         audio_s: duration of the utterances run.
         ref_words: reference words, whitespace-separated, before any normaliser.

@@ -35,6 +35,7 @@ class PartialsStream(Stream):
         self._segments = Segments()
         self._said = ""
         self._labels: tuple[int, ...] = ()  # that `_said` was made of
+        self._words: tuple[Word, ...] = ()  # of the last event
         self._open = True  # whether there are words after the last final
 
     @abstractmethod
@@ -102,7 +103,12 @@ class PartialsStream(Stream):
         start_s = self._segments.start / SAMPLE_RATE
         words = words_of(best, self._pieces, self._frame_s, self._segments.heard / SAMPLE_RATE - start_s)
         text = " ".join(word.text for word in words)
-        return Event(kind=kind, text=text, words=tuple(_later(word, start_s) for word in words))
+        later = [_later(word, start_s) for word in words]
+        for at, (word, before) in enumerate(zip(later, self._words, strict=False)):
+            if word == before:
+                later[at] = before  # events share what is the same in them
+        self._words = tuple(later)
+        return Event(kind=kind, text=text, words=self._words)
 
 
 def _later(word: Word, by_s: float) -> Word:

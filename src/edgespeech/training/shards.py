@@ -124,7 +124,7 @@ def write_shards(
             )
         )
     corpora = tuple(
-        ShardedCorpus(name=name, sha256=manifest.sha256, utterances=len(manifest.utterances))
+        ShardedCorpus(name=name, sha256=manifest.identity(), utterances=len(manifest.utterances))
         for name, manifest in sorted(manifests.items())
     )
     index = Index(format=_FORMAT, seed=seed, corpora=corpora, shards=tuple(shards))

@@ -98,11 +98,11 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
     parts: list[str] = []
     for number, source in enumerate(sources):
         manifest, store = corpus_audio(source.corpus, shards)
-        if manifest.sha256 in digests:
+        if manifest.identity() in digests:
             raise bad("train", "speech", source.corpus, "each corpus once (use repeat)")
         # The hash of the file does not depend on the held-out speakers.
-        digests.append(manifest.sha256)
-        parts.append(f"{manifest.sha256}:{_ids(manifest.utterances)}")
+        digests.append(manifest.identity())
+        parts.append(f"{manifest.identity()}:{_ids(manifest.utterances)}")
         stores.append(store)
         for utterance, (start, samples) in zip(manifest.utterances, store.spans, strict=True):
             where = f"{manifest.name}: utterance {utterance.id}"

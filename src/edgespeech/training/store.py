@@ -56,7 +56,7 @@ def decoded(manifest: Manifest) -> Store:
         EdgeSpeechError: audio that is missing or damaged.
     """
     ids = "\n".join(utterance.id for utterance in manifest.utterances)
-    key = hashlib.sha256(f"{_FORMAT}:{manifest.sha256}:{ids}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_FORMAT}:{manifest.identity()}:{ids}".encode()).hexdigest()
     path = work_dir() / "training" / "speech" / f"{key}.raw"
     index = path.with_suffix(".json")
     if not (index.is_file() and path.is_file()):
