@@ -61,6 +61,7 @@ unit: env
 
 tables-check: env
 	$(BIN)/edgespeech report --check
+	$(BIN)/edgespeech verify > build/verified.txt || { cat build/verified.txt; exit 1; }
 
 bench-check: env
 	$(BIN)/asv check --config asv.conf.json -E existing:$(BIN)/python

@@ -25,6 +25,7 @@ _SLOW = (
     "harness/test_evaluate_safe.py",
     "harness/test_live.py",
     "house/test_adding.py",
+    "kills/",
     "packed/test_simulated_is_deployed.py",
     "pipeline/",
     "replication/",

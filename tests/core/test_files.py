@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,35 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+
+
+def test_what_a_kill_left_is_written_over(tmp_path: Path) -> None:
+    path, left = tmp_path / "record.json", tmp_path / ".record.json.tmp"
+    left.write_text("half of something that was longer")
+    files.write_atomic(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+    left.write_text("half of something")
+    with files.owned(left) as file:
+        assert file.tell() == 0
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    contents = [letter * 100_000 for letter in "abcdef"]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        for _ in range(5):
+            list(pool.map(lambda content: files.write_atomic(path, content), contents))
+            assert path.read_text() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_line_is_added(tmp_path: Path) -> None:
+    files.append_line(tmp_path / "new" / "log", "one")
+    files.append_line(tmp_path / "new" / "log", "two")
+    assert (tmp_path / "new" / "log").read_text() == "one\ntwo\n"
+    with pytest.raises(EdgeSpeechError, match="could not be written"):
+        files.append_line(tmp_path / "new", "three")
 
 
 def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:

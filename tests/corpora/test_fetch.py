@@ -145,6 +145,46 @@ def test_a_transcript_without_its_audio_is_refused(server: Server, folders: Path
     assert leftovers(folders / "work") == ["tiny.tar.gz"]
 
 
+BOTH = split(utterances=3) | split("test_clean")
+
+
+def test_a_split_stays_whole_while_another_one_of_its_archive_is_fetched(
+    server: Server, folders: Path
+) -> None:
+    server.content = librispeech(folders / "made")
+    describe(folders, [url_source(server)], BOTH)
+    folder = fetch("dev_clean")
+    server.status = 500
+    with pytest.raises(UnavailableError):
+        fetch("test_clean")
+    assert verify_audio(manifest_of("dev_clean")) == 3
+    server.status = None
+    with pytest.raises(EdgeSpeechError, match="no utterances to write"):
+        fetch("test_clean")  # there is no such part in the archive
+    assert not (folder / "test_clean.jsonl").exists()
+    assert verify_audio(manifest_of("dev_clean")) == 3
+
+
+def test_a_split_whose_audio_is_gone_is_fetched_again(server: Server, folders: Path) -> None:
+    server.content = librispeech(folders / "made")
+    describe(folders, [url_source(server)], split(utterances=3))
+    folder = fetch("tiny")
+    shutil.rmtree(folder / "dev_clean")
+    assert verify_audio(manifest_of("tiny")) == 3
+
+
+def test_what_a_killed_fetch_was_making_is_made_again(server: Server, folders: Path) -> None:
+    server.content = librispeech(folders / "made")
+    describe(folders, [url_source(server)], split(utterances=3))
+    folder = fetch("tiny")
+    manifest = (folder / "dev_clean.jsonl").read_text()
+    (folder / "dev_clean.jsonl").write_text(manifest[: len(manifest) // 2])
+    (folder / ".unfinished").write_text('["dev_clean.jsonl"]')
+    fetch("tiny")
+    assert (folder / "dev_clean.jsonl").read_text() == manifest
+    assert not (folder / ".unfinished").exists()
+
+
 def repository(folder: Path) -> tuple[Path, str]:
     """A git repository in AN4's layout, with a later commit that must not be used; and the commit to use."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from math import log
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def test_a_killed_run_ends_with_the_same_bits(run: Path, tmp_path: Path) -> None
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert (tmp_path / "lm.edge").read_bytes() == (run / "lm.edge").read_bytes()
     assert not (tmp_path / LOG).exists()
+
+
+def test_killed_after_its_state_the_model_is_written_when_it_is_taken_up(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / STATE, tmp_path)
+    train_lm(LmConfig.model_validate(VALUES), tmp_path, quiet=True)
+    assert (tmp_path / "lm.edge").read_bytes() == (run / "lm.edge").read_bytes()
+    train_lm(LmConfig.model_validate(VALUES), tmp_path / "stale", until=10, quiet=True)
+    shutil.copy(run / STATE, tmp_path / "stale")
+    train_lm(LmConfig.model_validate(VALUES), tmp_path / "stale", quiet=True)
+    assert (tmp_path / "stale" / "lm.edge").read_bytes() == (run / "lm.edge").read_bytes()
 
 
 def test_another_config_does_not_go_on(run: Path) -> None:

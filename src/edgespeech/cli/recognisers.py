@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from edgespeech.cli.shared import Band, Channels, Context, Options, Rule, Seed, System, Threads, options_of
+from edgespeech.cli.shared import (
+    Band,
+    Channels,
+    Context,
+    Options,
+    Rule,
+    Seed,
+    System,
+    Threads,
+    interruptible,
+    options_of,
+)
 from edgespeech.errors import EdgeSpeechError
 
 app = typer.Typer()
@@ -143,9 +154,10 @@ def evaluate(
         subset=limit,
         band=None if band is None else Band.TELEPHONE.value,
     )
-    record, rows = evaluate_run(
-        run, settings, options=options_of(option), grammar=grammar, out=out, resume=resume
-    )
+    with interruptible("nothing was run"):
+        record, rows = evaluate_run(
+            run, settings, options=options_of(option), grammar=grammar, out=out, resume=resume
+        )
     typer.echo(one_line(record))
     typer.echo(str(out / f"{record.stem}.json"))
     if by is not None:

@@ -26,18 +26,19 @@ def compare(
 
 @app.command()
 def verify(
-    records: Annotated[list[Path], typer.Argument(help="Records, each with its rows beside it.")],
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Records, each with its rows beside it; default: all published."),
+    ] = None,
 ) -> None:
-    """Recompute records' figures from their rows, and print those that differ."""
-    from edgespeech.harness.rescore import verify_record
+    """Recompute records' figures from their rows, and print those that differ; validate the records of pages."""
+    from edgespeech.pipeline.verify import published, verified
 
     wrong = 0
-    for path in records:
-        found = verify_record(path)
-        wrong += len(found.wrong)
-        typer.echo(
-            f"{path.name}: " + ("; ".join(found.wrong) if found.wrong else "its figures are its rows'")
-        )
+    for path in records or published():
+        found = verified(path)
+        wrong += bool(found.wrong)
+        typer.echo(f"{path.name}: " + ("; ".join(found.wrong) if found.wrong else found.good))
         for remark in found.remarks:
             typer.echo(f"  {remark}")
     if wrong:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgespeech.errors import bad
+from edgespeech.errors import InterruptedRunError, bad
 
 
 class Profile(StrEnum):
@@ -93,3 +95,16 @@ def options_of(given: list[str]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             options[name] = value
     return options
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Ctrl-C ends the block with one line that says what is kept, and how to go on.
+
+    Raises:
+        InterruptedRunError: it was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted: {kept}") from None

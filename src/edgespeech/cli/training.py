@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgespeech.cli.shared import interruptible
+
 app = typer.Typer()
 
 
@@ -23,7 +25,7 @@ def train(
         Path | None, typer.Option(help="Folder of `edgespeech shard` that all audio comes from.")
     ] = None,
 ) -> None:
-    """Train a model, or resume a stopped run.
+    """Train a model; the same command resumes a stopped run.
 
     Two processes of one thread each are faster than one of two threads:
     torchrun --nproc-per-node 2 --no-python edgespeech train CONFIG
@@ -36,9 +38,9 @@ def train(
 
     wanted = load_train_config(config)
     torch.set_num_threads(threads)
-    typer.echo(
-        run(wanted, out or work_dir() / "runs" / wanted.name, workers=workers, until=until, shards=shards)
-    )
+    folder = out or work_dir() / "runs" / wanted.name
+    with interruptible(f"the last state is in {folder}: the same command goes on"):
+        typer.echo(run(wanted, folder, workers=workers, until=until, shards=shards))
 
 
 @app.command()

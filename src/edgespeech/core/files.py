@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
-import tempfile
-from functools import lru_cache
+from io import BufferedWriter
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError
 
+TEMPORARY = ".tmp"
+"""How the name of a file ends while `write_atomic` writes it; a dot is before it."""
 _BLOCK = 1 << 20
 
 
@@ -21,6 +24,9 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file atomically: after a crash or on a full disk there is the old file or the complete new one.
 
+    The content goes to `.NAME.tmp` beside the file, which then takes the file's name. What a killed process left there
+    is written over by the next one that writes the same file; of two at once, one waits.
+
     Args:
         path: the file to write; its folder is created if missing.
         data: the whole content; text is written as UTF-8 with the line ends it has.
@@ -30,30 +36,65 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             nothing is left beside it.
     """
     content = data.encode() if isinstance(data, str) else data
-    temporary: str | None = None
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a written file has the permissions that open() would have given it.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
+        with owned(temporary) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
-@lru_cache(maxsize=1)
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def owned(path: Path) -> BufferedWriter:
+    """An empty file that no other process writes while this one holds it open.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        file = path.open("ab")
+        try:
+            with contextlib.suppress(
+                OSError
+            ):  # where a file system has no locks, two at once are not kept apart
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(path, file):
+                file.truncate(0)
+                file.seek(0)  # what opens to append begins behind what a killed process left
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_still(path: Path, file: BufferedWriter) -> bool:
+    """Whether an open file has this name: while we waited for it, its writer may have given it its final one."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log.
+
+    Raises:
+        EdgeSpeechError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be written: {error.strerror or error}") from error
 
 
 def sha256_file(path: Path) -> str:

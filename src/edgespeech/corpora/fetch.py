@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from edgespeech.core.files import sha256_file
+from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import manifests_dir, mirror_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
@@ -253,33 +254,70 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _get(corpus: Corpus, source: Source, splits: Sequence[str], folder: Path, progress: bool) -> None:
-    """Download, convert and verify splits, unless that was done before: a manifest marks a complete split."""
+    """Download, convert and verify splits, unless that was done before.
+
+    A split is complete when its manifest is there and not named in `.unfinished`, which names what is being made now:
+    after a kill, that is made again.
+    """
     if source.reader is None:
         raise UnavailableError(source.note or "no reader for its layout is written yet")
     if source.reader not in READERS:
         raise bad(corpus.name, "reader", source.reader, f"one of {', '.join(sorted(READERS))}")
     manifests = {split: _fetched(folder, split, corpus.splits[split]) for split in splits}
     with _locked(folder):
-        if all(path.exists() for path in manifests.values()):
-            return
-        tree = folder / corpus.covered_by(source)[0]
-        archive = _obtain(source, tree, progress)
-        try:
-            for split, path in manifests.items():
-                _convert(source, tree, split, path)
-                _verify_fetched(corpus, split, path)
-            for name, sha256 in corpus.files.items():
-                if (folder / name).exists():
-                    _expect(str(folder / name), "sha256", sha256_file(folder / name), sha256)
-        except BaseException:
-            for path in manifests.values():
-                path.unlink(missing_ok=True)
+        tree, unfinished = folder / corpus.covered_by(source)[0], folder / ".unfinished"
+        staging, old = (tree.with_name(f".{tree.name}.{end}") for end in ("staging", "old"))
+        _forget(folder, unfinished)
+        for left in (staging, old):
+            shutil.rmtree(left, ignore_errors=True)
+        if not all(path.exists() for path in manifests.values()) or not (tree.is_dir() or _is_text(corpus)):
+            try:
+                _obtain(source, staging, progress)
+                write_atomic(unfinished, json.dumps([path.name for path in manifests.values()]))
+                if tree.is_dir():
+                    tree.rename(old)
+                staging.rename(tree)
+                shutil.rmtree(old, ignore_errors=True)
+                for split, path in manifests.items():
+                    _convert(source, tree, split, path)
+                    _verify_fetched(corpus, split, path)
+                for name, sha256 in corpus.files.items():
+                    if (folder / name).exists():
+                        _expect(str(folder / name), "sha256", sha256_file(folder / name), sha256)
+            except BaseException:
+                _forget(folder, unfinished)
+                shutil.rmtree(staging, ignore_errors=True)
+                if not any(_fetched(folder, *item).exists() for item in corpus.splits.items()):
+                    shutil.rmtree(tree, ignore_errors=True)  # else other splits' audio is in it
+                raise
+            unfinished.unlink()
+        if (archive := _archive(source, folder)) is not None:
+            archive.unlink(missing_ok=True)
+        if _is_text(corpus) and tree.is_dir():
             shutil.rmtree(tree)
-            raise
-        if archive is not None:
-            archive.unlink()
-        if corpus.kind in _WITHOUT_AUDIO:
-            shutil.rmtree(tree)
+
+
+def _is_text(corpus: Corpus) -> bool:
+    """Whether a corpus's manifests are all that is needed of it."""
+    return corpus.kind in _WITHOUT_AUDIO
+
+
+def _forget(folder: Path, unfinished: Path) -> None:
+    """Remove the manifests that were being made when the process ended."""
+    if not unfinished.exists():
+        return
+    for name in json.loads(unfinished.read_text(encoding="utf-8")):
+        (folder / name).unlink(missing_ok=True)
+    unfinished.unlink()
+
+
+def _archive(source: Source, folder: Path) -> Path | None:
+    """The file that a source's content comes in; None for a repository."""
+    if source.url:
+        return folder / source.url.url.rsplit("/", 1)[-1]
+    if source.npm:
+        return folder / f"{source.npm.name.removeprefix('@').replace('/', '-')}-{source.npm.version}.tgz"
+    return None
 
 
 def _convert(source: Source, tree: Path, split: str, manifest: Path) -> None:
@@ -296,7 +334,7 @@ def _convert(source: Source, tree: Path, split: str, manifest: Path) -> None:
 def _verify_fetched(corpus: Corpus, name: str, path: Path) -> None:
     """Compare a reader's output with the corpus's description."""
     split = corpus.splits[name]
-    if corpus.kind in _WITHOUT_AUDIO:
+    if _is_text(corpus):
         if split.sha256 is not None:
             _expect(str(path), "sha256", sha256_file(path), split.sha256)
         return
@@ -307,31 +345,22 @@ def _verify_fetched(corpus: Corpus, name: str, path: Path) -> None:
         _expect(str(path), "sha256 of ids and texts", manifest.content_sha256(), split.content_sha256)
 
 
-def _obtain(source: Source, tree: Path, progress: bool) -> Path | None:
-    """Make the source's tree; returns the archive, which may be removed after success."""
-    staging = tree.with_name(f".{tree.name}.staging")
-    for old in (staging, tree):
-        shutil.rmtree(old, ignore_errors=True)
-    archive: Path | None = None
-    try:
+def _obtain(source: Source, staging: Path, progress: bool) -> None:
+    """Get the source's tree; its archive stays beside it until all is well."""
+    archive = _archive(source, staging.parent)
+    if source.git:
+        _clone(source.git, staging)
+    elif archive is not None:
         if source.url:
-            archive = tree.parent / source.url.url.rsplit("/", 1)[-1]
             download(source.url, archive, progress=progress)
-            unpack(archive, staging)
         elif source.npm:
-            archive = _packed(source.npm, tree.parent)
-            unpack(archive, staging)
-        else:
-            assert source.git is not None
-            _clone(source.git, staging)
-        staging.rename(tree)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return archive
+            _pack(source.npm, archive)
+        unpack(archive, staging)
 
 
-def _packed(source: Npm, folder: Path) -> Path:
-    """The archive of an npm package, verified."""
+def _pack(source: Npm, archive: Path) -> None:
+    """Get the archive of an npm package, and verify it."""
+    folder = archive.parent
     command = [
         "npm",
         "pack",
@@ -341,19 +370,17 @@ def _packed(source: Npm, folder: Path) -> Path:
         f"{source.name}@{source.version}",
     ]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
         raise UnavailableError("npm is not installed") from error
     except subprocess.CalledProcessError as error:
         found = error.stderr.strip().splitlines() or ["no message"]
         raise UnavailableError(f"npm pack failed: {found[-1]}") from error
-    archive = folder / done.stdout.strip().splitlines()[-1]
     try:
         _expect(str(archive), "sha256", sha256_file(archive), source.sha256)
     except EdgeSpeechError:
         archive.unlink(missing_ok=True)
         raise
-    return archive
 
 
 def _clone(source: Git, folder: Path) -> None:

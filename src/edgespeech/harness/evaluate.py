@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgespeech.audio.io import check_channels
-from edgespeech.contracts import Recogniser, Request
+from edgespeech.contracts import Request
 from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import is_manifest_file, manifest_of
 from edgespeech.corpora.manifest import Manifest
@@ -33,7 +33,15 @@ from edgespeech.harness.score import score
 from edgespeech.harness.workers import CannotLoadError, Done, Job, run_jobs
 from edgespeech.harness.workers import Run as JobsRun
 from edgespeech.records import provenance
-from edgespeech.records.records import Record, Row, sha256_json, write_record
+from edgespeech.records.records import (
+    Record,
+    Row,
+    forget_rows,
+    load_record,
+    load_rows,
+    sha256_json,
+    write_record,
+)
 from edgespeech.text.grammar import load_grammar
 
 __all__ = ["Settings", "evaluate_run"]
@@ -73,38 +81,15 @@ def evaluate_run(
             `out` is not writable), which is checked before anything runs. Or the run was interrupted: the message says
             which results were saved.
     """
-    record, rows, journal = _evaluate(run, settings, dict(options or {}), grammar, missing, out, resume)
-    if out is not None:
-        try:
-            write_record(record, rows, out)
-        except EdgeSpeechError as error:
-            kept = (
-                "" if journal is None else f"; finished utterances are in {journal.path}: --resume continues"
-            )
-            raise EdgeSpeechError(f"{error}{kept}") from error
-    if journal is not None:
-        journal.remove()
-    return record, rows
-
-
-def _evaluate(
-    run: Run,
-    settings: Settings,
-    options: dict[str, Any],
-    grammar: str | None,
-    missing: str | None,
-    out: Path | None,
-    resume: bool,
-) -> tuple[Record, list[Row], Journal | None]:
+    options = dict(options or {})
     recogniser = find_recogniser(run.system, **options)
     links = settings.links()
-    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     split = _split_of(run.corpus)
     draft = Draft(
         run=run,
         settings=settings,
         options=options,
-        created=created,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         recogniser=recogniser,
         notes=() if split is None else split.notes,
         nonce=secrets.token_hex(8),
@@ -113,7 +98,7 @@ def _evaluate(
     check_channels(settings.channels)
     missing = missing or recogniser.missing()
     if missing is not None:
-        return draft.unfinished("skipped", missing), [], None
+        return _written(draft.unfinished("skipped", missing), [], out)
     manifest = manifest_of(run.corpus)
     chosen = manifest if run.subset is None else manifest.subset(run.subset, settings.seed)
     grammar = grammar or (split.grammar if split is not None else None)
@@ -126,65 +111,41 @@ def _evaluate(
     if out is not None:
         check_out(out, f"{stem}.hyps.jsonl", len(jobs))
     check_audio(chosen, AudioCondition(channels=settings.channels))
-    key = _key(run, settings, options, chosen)
-    journal = None if out is None else Journal(out, stem.rpartition(".")[0], key, resume=resume)
-    left = [job for job in jobs if journal is None or job.request.utterance_id not in journal.found]
-    load_before = provenance.load_average()
-    _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
-    start = perf_counter()
-    result = _run(
-        recogniser,
-        options,
-        left,
-        journal,
-        settings,
-        f"{run.system} on {manifest.name}, {run.condition.label}",
-    )
-    if isinstance(result, str):
-        return draft.unfinished("failed", result, chosen), [], journal
-    if journal is not None and journal.found:
-        draft = replace(draft, notes=(*draft.notes, _resumed(len(journal.found), len(jobs))))
-        done = journal.in_order([item.id for item in chosen.utterances], result.done)
-        result = replace(result, done=done)
-    scored = score(
-        chosen.utterances,
-        result,
-        links,
-        seed=settings.seed,
-        cloud_speedup=settings.cloud_speedup,
-        grammar=grammar,
-        bias=bias,
-    )
-    return draft.finished(chosen, scored, load_before, perf_counter() - start), scored.rows, journal
+    with _journal(out, stem.rpartition(".")[0], _key(run, settings, options, chosen), resume) as journal:
+        if out is not None and journal is not None and journal.record is not None:
+            if (path := out / f"{journal.record}.json").is_file():  # killed after its last line was written
+                journal.remove()
+                record = load_record(path)
+                return record, load_rows(out, record)
+            forget_rows(out, journal.record)
+        _log.info("%d utterances of %s, manifest %s", len(jobs), manifest.name, manifest.sha256)
+        load_before, start = provenance.load_average(), perf_counter()
+        result = _run(draft, jobs, journal, f"{run.system} on {manifest.name}, {run.condition.label}")
+        if isinstance(result, str):
+            return _written(draft.unfinished("failed", result, chosen), [], out, journal)
+        if journal is not None and journal.found:
+            draft = replace(draft, notes=(*draft.notes, _resumed(len(journal.found), len(jobs))))
+            done = journal.in_order([item.id for item in chosen.utterances], result.done)
+            result = replace(result, done=done)
+        scored = score(
+            chosen.utterances,
+            result,
+            links,
+            seed=settings.seed,
+            cloud_speedup=settings.cloud_speedup,
+            grammar=grammar,
+            bias=bias,
+        )
+        record = draft.finished(chosen, scored, load_before, perf_counter() - start)
+        return _written(record, scored.rows, out, journal)
 
 
-def _run(
-    recogniser: Recogniser,
-    options: Mapping[str, Any],
-    jobs: list[Job],
-    journal: Journal | None,
-    settings: Settings,
-    title: str,
-) -> JobsRun | str:
-    """Run the jobs and write each finished one to the journal; or return why the recogniser cannot be loaded."""
+@contextmanager
+def _journal(out: Path | None, stem: str, key: str, resume: bool) -> Iterator[Journal | None]:
+    """The journal of a run that writes a record; who interrupts the run is told what is kept of it."""
+    journal = None if out is None else Journal(out, stem, key, resume=resume)
     try:
-        with _progress(title, len(jobs)) as advance:
-
-            def on_done(done: Done) -> None:
-                if journal is not None:
-                    journal.add(done)
-                advance(done)
-
-            return run_jobs(
-                type(recogniser),
-                options,
-                jobs,
-                threads=settings.threads,
-                on_loaded=journal.loaded if journal is not None else lambda _: None,
-                on_done=on_done,
-            )
-    except CannotLoadError as error:
-        return str(error)
+        yield journal
     except KeyboardInterrupt:
         kept = (
             "nothing is saved"
@@ -195,6 +156,48 @@ def _run(
     finally:
         if journal is not None:
             journal.close()
+
+
+def _written(
+    record: Record, rows: list[Row], out: Path | None, journal: Journal | None = None
+) -> tuple[Record, list[Row]]:
+    """The record and its rows, in their folder where there is one; the journal is of no more use then."""
+    if out is not None:
+        if journal is not None:
+            journal.writes(record.stem)
+        try:
+            write_record(record, rows, out)
+        except EdgeSpeechError as error:
+            kept = (
+                "" if journal is None else f"; finished utterances are in {journal.path}: --resume continues"
+            )
+            raise EdgeSpeechError(f"{error}{kept}") from error
+    if journal is not None:
+        journal.remove()
+    return record, rows
+
+
+def _run(draft: Draft, jobs: list[Job], journal: Journal | None, title: str) -> JobsRun | str:
+    """Run the jobs that are left, each finished one kept in the journal; or why the recogniser cannot be loaded."""
+    left = [job for job in jobs if journal is None or job.request.utterance_id not in journal.found]
+    try:
+        with _progress(title, len(left)) as advance:
+
+            def on_done(done: Done) -> None:
+                if journal is not None:
+                    journal.add(done)
+                advance(done)
+
+            return run_jobs(
+                type(draft.recogniser),
+                draft.options,
+                left,
+                threads=draft.settings.threads,
+                on_loaded=journal.loaded if journal is not None else lambda _: None,
+                on_done=on_done,
+            )
+    except CannotLoadError as error:
+        return str(error)
 
 
 def _resumed(found: int, total: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,6 +21,11 @@ class Journal:
     """The finished utterances of one run, in a separate file in the folder of its record.
 
     Simultaneous equal runs have one file each. The file is removed once the record is written.
+
+    Attributes:
+        path: of the file.
+        found: what an interrupted run finished, by the utterance's id.
+        record: stem of the record that the interrupted run was about to write; None: it did not come so far.
     """
 
     def __init__(self, folder: Path, stem: str, key: str, *, resume: bool) -> None:
@@ -35,6 +41,7 @@ class Journal:
             EdgeSpeechError: the file cannot be written.
         """
         self.found: dict[str, Done] = {}
+        self.record: str | None = None
         self._system: object = None
         self._key = key
         self._file: IO[str] | None = None
@@ -74,6 +81,9 @@ class Journal:
         if "system" in line:
             self._system = line["system"]
             return
+        if "record" in line:
+            self.record = str(line["record"])
+            return
         trace = trace_from_row(line["id"], line["trace"])
         self.found[trace.utterance_id] = Done(trace=trace, audio_bytes=dict(line["audio_bytes"]))
 
@@ -97,13 +107,22 @@ class Journal:
             {"id": trace.utterance_id, "trace": trace_to_row(trace), "audio_bytes": dict(done.audio_bytes)}
         )
 
+    def writes(self, stem: str) -> None:
+        """Note that the record of this name is about to be written, so that a resumed run finds what a kill left."""
+        self._write({"record": stem})
+
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None
         try:
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
             self._file.flush()
         except OSError as error:
-            raise EdgeSpeechError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+            with contextlib.suppress(OSError):  # what could not be written would be tried again
+                self._file.close()
+            self._file = None
+            raise EdgeSpeechError(
+                f"{self.path}: cannot be written: {error.strerror or error}; --resume goes on with what is there"
+            ) from error
 
     def in_order(self, ids: Sequence[str], run: Sequence[Done]) -> list[Done]:
         """The utterances of both runs, in this order."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgespeech.audio.io import AudioMismatchError
 from edgespeech.contracts import Recogniser
+from edgespeech.core.files import TEMPORARY
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.corpora.utterances import AudioCondition
 from edgespeech.errors import EdgeSpeechError, bad
@@ -17,8 +18,8 @@ from edgespeech.text.normalise import normalisers
 
 SNR_DB = (-60.0, 100.0)
 """Range of signal-to-noise ratios: beyond it, speech or noise is inaudible."""
-_LONGEST_NAME = 255 - len("..12345678.tmp")
-"""Maximum bytes of a file's name, allowing for the temporary names of `write_atomic`."""
+_LONGEST_NAME = 255 - len(f".{TEMPORARY}")
+"""Maximum bytes of a file's name, allowing for the temporary name of `write_atomic`."""
 _ROW_BYTES = 1 << 16
 """A generous estimate of the bytes of one utterance's row."""
 
@@ -40,8 +41,7 @@ def check_out(folder: Path, name: str, n_utterances: int) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".trial"):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()  # without a name, so that a kill leaves nothing
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise EdgeSpeechError(f"--out {folder}: cannot be written to: {error.strerror or error}") from error

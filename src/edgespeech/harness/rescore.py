@@ -211,7 +211,8 @@ def verify_record(path: Path) -> Verified:
     ]
     remarks = []
     known = normalisers()
-    again = current(path.parent, record, every=True)
+    again = current(path.parent, record)
+    fresh = current(path.parent, again, every=True) if _is_of_today(record) else again
     for name, row in record.accuracy.items():
         errors = row.substitutions + row.deletions + row.insertions
         if row.hits + row.substitutions + row.deletions != row.ref_words or not math.isclose(
@@ -226,11 +227,19 @@ def verify_record(path: Path) -> Verified:
                 f"WER {name} is of version {row.normaliser_version}: {row.wer.value:.6f}; "
                 f"of version {known[name].version}: {now:.6f}"
             )
-        elif row != again.accuracy[name]:
+        elif row != fresh.accuracy[name]:
             wrong.append(
-                f"word errors under {name} are {row.wer.value}, the rows say {again.accuracy[name].wer.value}"
+                f"word errors under {name} are {row.wer.value}, the rows say {fresh.accuracy[name].wer.value}"
             )
     return Verified(record=record, wrong=tuple(wrong), remarks=tuple(remarks))
+
+
+def _is_of_today(record: Record) -> bool:
+    """Whether a record has word errors under a normaliser of today's version."""
+    known = normalisers()
+    return any(
+        name in known and row.normaliser_sha256 == known[name].sha256 for name, row in record.accuracy.items()
+    )
 
 
 def _counts(record: Record, rows: list[Row]) -> dict[str, tuple[float, float]]:

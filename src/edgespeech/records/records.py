@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from edgespeech.core.config import explain
-from edgespeech.core.files import visible, write_atomic
+from edgespeech.core.files import TEMPORARY, visible, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import (
     AccuracyRow,
@@ -241,6 +241,19 @@ def write_record(record: Record, rows: Sequence[Row], folder: Path) -> Path:
     dump = plain(record.model_dump(mode="json"))
     write_once(path, json.dumps(dump, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
+
+
+def forget_rows(folder: Path, stem: str) -> None:
+    """Remove what a killed `write_record` left of a record that it did not write: its rows, whole or in part.
+
+    Args:
+        folder: of the record.
+        stem: the record's.
+    """
+    assert not (folder / f"{stem}.json").exists()
+    rows = f"{stem}.hyps.jsonl"
+    for name in (rows, f".{rows}{TEMPORARY}", f".{stem}.json{TEMPORARY}"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_record(path: Path) -> Record:

@@ -1,7 +1,8 @@
 """The training of a language model: one process, on the processor or on a GPU.
 
 A run's folder has `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few seconds), and
-`lm.edge`, the current averaged weights as a usable model.
+`lm.edge`, the current averaged weights as a usable model. The state is written before the model: a run that was killed
+between the two writes the model when it is resumed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgespeech.core.files import append_line
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.secondpass.config import LmConfig
-from edgespeech.secondpass.model import MARK, LanguageModel, TrainedLm, save_lm
-from edgespeech.training.state import Average, Identity, load_state, save_state
+from edgespeech.secondpass.model import MARK, LanguageModel, TrainedLm, load_lm, save_lm
+from edgespeech.training.progress import forget_after
+from edgespeech.training.state import Average, Identity, load_state, note_step, save_state
 from edgespeech.training.text import Text, load_text
 
 STATE, LOG, MODEL = "state.safetensors", "log.jsonl", "lm.edge"
@@ -63,6 +66,10 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
     if (folder / STATE).is_file():
         step = load_state(folder / STATE, identity, model, optimiser, average, uncompressed)
     end = min(config.steps, until if until is not None else config.steps)
+    if step:
+        if _step_of_model(folder / MODEL) != step:
+            _save_average(folder / MODEL, config, text, tokeniser, average, step)
+        note_step(folder / STATE, identity, step)
     progress = _Progress(folder / LOG, first=step, total=config.steps, quiet=quiet)
     while step < end:
         torch.manual_seed(config.seed * 1_000_003 + step)
@@ -82,9 +89,11 @@ def train_lm(config: LmConfig, folder: Path, *, until: int | None = None, quiet:
         step += 1
         progress.step(step, float(loss.detach()), config.rate(step - 1))
         if step % config.save_every == 0 or step == end:
+            progress.tell()
             save_state(folder / STATE, identity, step, model, optimiser, average, uncompressed)
             _save_average(folder / MODEL, config, text, tokeniser, average, step)
-    progress.close()
+            note_step(folder / STATE, identity, step)
+    progress.tell()
     return folder / MODEL
 
 
@@ -195,6 +204,14 @@ def _save_average(
     save_lm(path, model, tokeniser, provenance)
 
 
+def _step_of_model(path: Path) -> int | None:
+    """The step that a run's model was written after; None where there is no model that can be read."""
+    try:
+        return int(load_lm(path).provenance["step"])
+    except (EdgeSpeechError, KeyError, ValueError):
+        return None
+
+
 class _Progress:
     """A line on the terminal and one in the log, every few seconds: step, mean loss since the last, time left."""
 
@@ -203,25 +220,25 @@ class _Progress:
         self._losses: list[float] = []
         self._step, self._rate = first, 0.0
         self._begun = self._told = time.monotonic()
+        if not quiet:
+            forget_after(log_file, first)
 
     def step(self, step: int, loss: float, rate: float) -> None:
         """Report a step."""
         self._step, self._rate = step, rate
         self._losses.append(loss)
         if time.monotonic() - self._told >= _TELL_EVERY_S:
-            self.close()
+            self.tell()
 
-    def close(self) -> None:
-        """Report the remaining steps."""
+    def tell(self) -> None:
+        """Report the remaining steps; called before the state is written, so that a kill loses none of them."""
         losses, self._losses, self._told = self._losses, [], time.monotonic()
         if self._quiet or not losses:
             return
         loss = sum(losses) / len(losses)
         left_s = (self._total - self._step) * (self._told - self._begun) / (self._step - self._first)
         line = {"step": self._step, "loss": round(loss, 6), "rate": self._rate}
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self._log, json.dumps(line))
         bits = loss / log(2)
         told = f"step {self._step}/{self._total}  {bits:.3f} bits a piece  {left_s / 60:.0f} min left"
         print(told, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """The training loop: one process, or several under torchrun, on the processor or on GPUs.
 
 A run's folder has `state.safetensors` (see `edgespeech.training.state`), `log.jsonl` (a line every few seconds), and
-`model/`, the current averaged weights as a usable model. The state is written before the model: a run that was killed
-between the two writes the model when it is resumed.
+`model/`, the current averaged weights as a usable model. The state is written before the model, and `state.json`, which
+gives the step of both, after it: a run that was killed in between writes the model when it is resumed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
 from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
-from edgespeech.training.state import Average, Identity, kept_precision, load_average, load_state, save_state
+from edgespeech.training.state import (
+    Average,
+    Identity,
+    kept_precision,
+    load_average,
+    load_state,
+    note_step,
+    save_state,
+)
 from edgespeech.training.taught import learn_from
 from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
@@ -166,8 +174,10 @@ def train(
             about |= {name: f"{rate:.4f}" for name, rate in rates.items()}
         save_model(folder / MODEL, averaged, tokeniser, about)
 
-    if here.leads and step and _step_of_model(folder / MODEL) != step:
-        save_average()
+    if here.leads and step:
+        if _step_of_model(folder / MODEL) != step:
+            save_average()
+        note_step(folder / STATE, identity, step)
     for batch in loader(batches, range(step, end), workers=workers):
         torch.manual_seed(_seed_of(config.seed, step, here.rank))
         rate = config.rate(step)
@@ -194,8 +204,10 @@ def train(
             rate=rate,
         )
         if here.leads and (step % config.save_every == 0 or step == end):
+            progress.saving()
             save_state(folder / STATE, identity, step, trained, optimiser, average, compressors)
             save_average()
+            note_step(folder / STATE, identity, step)
     progress.close()
     if here.world > 1:
         distributed.destroy_process_group()

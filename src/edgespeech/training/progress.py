@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgespeech.core.files import append_line, write_atomic
 from edgespeech.errors import EdgeSpeechError
 
 _LOG_EVERY_S = 15.0
@@ -17,7 +19,8 @@ class Progress:
     """Reports loss, speed and remaining time.
 
     Args:
-        log: file of JSON lines, appended to; each has the step and the means since the previous line.
+        log: file of JSON lines, appended to; each has the step and the means since the previous line. Lines of steps
+            after `first`, which will be done again, are removed.
         first: steps done when the run was started or resumed.
         total: steps of the whole run.
         quiet: neither print nor log.
@@ -32,10 +35,7 @@ class Progress:
         self._sums: dict[str, float] = {}
         self._watched: dict[str, float] = {}
         if not quiet:
-            try:
-                log.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise EdgeSpeechError(f"{log.parent}: could not be made: {error.strerror}") from error
+            forget_after(log, first)
 
     def step(self, step: int, audio_s: float, **values: float) -> None:
         """Report a step, with its audio and losses."""
@@ -52,10 +52,14 @@ class Progress:
         if rates:
             self._watched["wer step"] = step
 
-    def close(self) -> None:
-        """The last line."""
+    def saving(self) -> None:
+        """The state is about to be written: the log says all that led to it, so that a kill loses none of it."""
         if self._step > self._told:
             self._tell()
+
+    def close(self) -> None:
+        """The last line."""
+        self.saving()
         if not self._quiet and sys.stderr.isatty():
             print(file=sys.stderr)
 
@@ -70,8 +74,7 @@ class Progress:
         self._told, self._since, self._audio_s, self._sums = self._step, now, 0.0, {}
         if self._quiet:
             return
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self._log, json.dumps(line))
         text = (
             f"step {self._step}/{self._total}  loss {line['loss']:.3f} a label  ctc {line['ctc']:.3f}  "
             f"sounds {line['sounds']:.3f}  {line['audio_s_per_s']:.0f} s of audio a second  {left_s / 60:.0f} min left"
@@ -85,3 +88,32 @@ class Progress:
         print(
             f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True
         )
+
+
+def forget_after(log: Path, step: int) -> None:
+    """Remove a log's lines of later steps, which are done again after a kill, and one that the kill cut.
+
+    Args:
+        log: JSON lines with `step`; nothing is done where it is missing.
+        step: the last one that was not lost.
+
+    Raises:
+        EdgeSpeechError: it cannot be read or written.
+    """
+    if not log.is_file():
+        return
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise EdgeSpeechError(f"{log}: could not be read: {error.strerror or error}") from error
+    left = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+    if left != lines:
+        write_atomic(log, "".join(left))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinity where it has none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

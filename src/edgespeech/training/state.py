@@ -74,11 +74,31 @@ def save_state(
     for name, parameter in _trained(model, compressors):
         moments = optimiser.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments}
-    header = {"format": _FORMAT, "config": identity.config, "speech": identity.speech}
-    header |= {"precision": identity.precision, "step": str(step)}
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(kept, header))
-    write_atomic(path.with_suffix(".json"), json.dumps(header, indent=1))
+    write_atomic(path, save(kept, _header(identity, step)))
+
+
+def note_step(path: Path, identity: Identity, step: int) -> None:
+    """Write beside a state what it is of, for people and for `arms`: its model is of the same step.
+
+    Args:
+        path: of the state; the note's name ends in `.json`.
+        identity: of the run.
+        step: how many steps are done.
+    """
+    note, text = path.with_suffix(".json"), json.dumps(_header(identity, step), indent=1)
+    if not note.is_file() or note.read_text(encoding="utf-8") != text:
+        write_atomic(note, text)
+
+
+def _header(identity: Identity, step: int) -> dict[str, str]:
+    return {
+        "format": _FORMAT,
+        "config": identity.config,
+        "speech": identity.speech,
+        "precision": identity.precision,
+        "step": str(step),
+    }
 
 
 def load_state(

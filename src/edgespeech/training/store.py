@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from edgespeech.contracts import Samples
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import TEMPORARY, owned, write_atomic
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest
+from edgespeech.errors import EdgeSpeechError
 
 FULL_SCALE = 32768.0
 _FORMAT = 2
@@ -77,13 +76,22 @@ def append_samples(file: BinaryIO, samples: Samples) -> Span:
 
 
 def write_raw(path: Path, pieces: Iterable[Samples]) -> list[Span]:
-    """Write samples from an iterator into a file that appears only when complete; return their positions."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    """Write samples from an iterator into a file that appears only when complete; return their positions.
+
+    Raises:
+        EdgeSpeechError: the file cannot be written, or as the iterator does.
+    """
+    part = path.with_name(f".{path.name}{TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            spans = [append_samples(file, samples) for samples in pieces]
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with owned(part) as file:
+            try:
+                spans = [append_samples(file, samples) for samples in pieces]
+                file.flush()
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise EdgeSpeechError(f"{path}: could not be written: {error.strerror or error}") from error
     return spans

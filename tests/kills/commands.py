@@ -1,0 +1,439 @@
+"""The commands that are disturbed, each in a run so small that it takes a moment."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from corpora.file_server import Server
+from edgespeech.audio.io import write_audio
+from edgespeech.cli import corpora as corpora_commands
+from edgespeech.cli import recognisers as recogniser_commands
+from edgespeech.cli import results as results_commands
+from edgespeech.cli import training as training_commands
+from edgespeech.cli.shared import Rule
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
+from edgespeech.core.files import sha256_file
+from edgespeech.corpora.fetch import evaluation_audio
+from edgespeech.corpora.manifest import Utterance, load_manifest, verify_audio, write_manifest
+from edgespeech.harness import evaluate
+from edgespeech.harness.journal import SUFFIX
+from edgespeech.harness.workers import Done, Job, Loaded
+from edgespeech.harness.workers import Run as JobsRun
+from edgespeech.model.checkpoint import load_model
+from edgespeech.pipeline import summary
+from edgespeech.records.records import load_records, load_rows
+from edgespeech.records.trace import Chunk, Trace
+from edgespeech.report import html, plots
+from edgespeech.report.tables import load_published
+from edgespeech.training import loop
+from helpers_demo import publish_demo
+from helpers_records import publish
+
+Files = dict[str, Any]
+"""Contents by path."""
+Worked = Callable[[], None]
+"""Called for each unit of work (an utterance, a step) that a command does."""
+
+
+class Command(Protocol):
+    """A command in a folder of its own.
+
+    Attributes:
+        name: of the command.
+        warms: whether the process that forks may run it too; where torch has computed gradients, no fork can.
+    """
+
+    name: str
+    warms: bool
+
+    def prepare(self, folder: Path) -> None:
+        """Make what the command reads."""
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        """Run the command, from the start or again."""
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        """What somebody who looks at the folder now would take for whole, and is not.
+
+        Args:
+            folder: after a disturbance.
+            before: what was there before the command.
+            after: what an undisturbed command leaves.
+
+        Raises:
+            EdgeSpeechError: the same, as a reader says it.
+        """
+
+    def kept(self, folder: Path) -> int:
+        """Units of work that are finished and need not be done again."""
+
+    def end(self, folder: Path) -> Files:
+        """All that is in the folder, by path, without clocks and ids of runs."""
+
+
+def files(folder: Path) -> Files:
+    """The content of every file."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def _chords(folder: Path, n: int) -> Path:
+    """A manifest of utterances of one to three words, each word a tone."""
+    words = {"on": 400.0, "off": 700.0, "red": 1100.0, "blue": 1700.0}
+    time = np.arange(round(0.3 * SAMPLE_RATE)) / SAMPLE_RATE
+    random, utterances = np.random.default_rng(0), []
+    for number in range(n):
+        said = [list(words)[i] for i in random.integers(0, 4, 1 + number % 3)]
+        tones = [0.2 * np.sin(2 * np.pi * words[word] * time) * np.hanning(time.size) for word in said]
+        samples = np.pad(np.concatenate(tones), 1600).astype(np.float32)
+        path = folder / f"c{number:02d}.flac"
+        write_audio(path, samples)
+        utterances.append(
+            Utterance(
+                id=path.stem,
+                audio_filepath=path.name,
+                duration=samples.size / SAMPLE_RATE,
+                text=" ".join(said),
+                sha256=sha256_file(path),
+                split="train",
+            )
+        )
+    write_manifest(folder / "chords.jsonl", utterances)
+    return folder / "chords.jsonl"
+
+
+class Train:
+    """`edgespeech train`: four steps, a checkpoint after the second and the last."""
+
+    name = "train"
+    warms = False
+
+    def prepare(self, folder: Path) -> None:
+        torch.set_num_threads(1)
+        evaluation_audio()  # cached: it reads every corpus's description
+        run = {
+            "name": "tiny",
+            "seed": 5,
+            "model": {
+                "vocabulary": 32,
+                "layers": 1,
+                "hidden": 16,
+                "joiner": 16,
+                "context": 2,
+                "dropout": 0.1,
+            },
+            "speech": [{"corpus": str(_chords(folder / "chords", 16))}],
+            "steps": 4,
+            "batch_s": 6.0,
+            "warmup_steps": 2,
+            "save_every": 2,
+        }
+        (folder / "run.yaml").write_text(yaml.safe_dump(run))
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        update = loop._update
+
+        def counted(*given: Any) -> torch.Tensor:
+            worked()
+            return update(*given)
+
+        setattr(loop, "_update", counted)  # noqa: B010 - in the place of a function
+        os.environ["EDGESPEECH_WORK"] = str(folder / "work")
+        training_commands.train(
+            folder / "run.yaml", folder / "run", workers=0, threads=1, until=None, shards=None
+        )
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        run = folder / "run"
+        note = run / "state.json"
+        if not note.is_file():
+            return []
+        step, model = json.loads(note.read_text())["step"], load_model(run / loop.MODEL)
+        # The state and the model may be one checkpoint ahead of the note, and no reader goes by less than all three.
+        return [] if int(model.provenance["step"]) >= int(step) else [f"state.json is of step {step}"]
+
+    def kept(self, folder: Path) -> int:
+        state = folder / "run" / loop.STATE
+        if not state.is_file():
+            return 0
+        with safe_open(state, framework="pt") as file:
+            return int(file.metadata()["step"])
+
+    def end(self, folder: Path) -> Files:
+        found = files(folder)
+        lines = [json.loads(line) for line in found.pop("run/log.jsonl").decode().splitlines()]
+        found["log"] = [{k: v for k, v in line.items() if k != "audio_s_per_s"} for line in lines]
+        # Its header has several keys, which are in another order each time.
+        tensors = load_file(folder / "run" / loop.STATE)
+        del found[f"run/{loop.STATE}"]
+        return found | {f"state's {name}": tensor.tolist() for name, tensor in tensors.items()}
+
+
+class Evaluate:
+    """`edgespeech evaluate --resume`: four utterances; the recogniser's process is a stand-in that knows the words."""
+
+    name = "evaluate"
+    warms = True
+    n = 4
+
+    def prepare(self, folder: Path) -> None:
+        _chords(folder / "chords", self.n)
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        setattr(evaluate, "run_jobs", _stand_in(worked))  # noqa: B010 - as above
+        recogniser_commands.evaluate(
+            system="null",
+            manifest=str(folder / "chords" / "chords.jsonl"),
+            out=folder / "out",
+            noise=None,
+            snr=None,
+            snr_rule=Rule.MEAN,
+            band=None,
+            context=None,
+            channels="mono",
+            grammar=None,
+            network=["wifi"],
+            limit=None,
+            seed=0,
+            threads=1,
+            cloud_speedup=10.0,
+            option=[],
+            resume=True,
+            by=None,
+        )
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        load_records(folder / "out")
+        return []
+
+    def kept(self, folder: Path) -> int:
+        if list(folder.glob("out/*.json")):
+            return self.n
+        lines = [
+            line
+            for path in folder.glob(f"out/*{SUFFIX}")
+            for line in path.read_text().splitlines(keepends=True)
+        ]
+        return sum(line.endswith("\n") and '"id"' in line for line in lines)
+
+    def end(self, folder: Path) -> Files:
+        found = {name: content for name, content in files(folder).items() if not name.startswith("out/")}
+        for number, record in enumerate(load_records(folder / "out")):
+            (folder / "out" / f"{record.stem}.json").unlink()
+            rows = load_rows(folder / "out", record)
+            (folder / "out" / f"{record.stem}.hyps.jsonl").unlink()
+            told = record.model_dump(mode="json")
+            for name in ("run_id", "created", "provenance", "utterances_file"):
+                del told[name]
+            told["corpus"]["notes"] = [
+                note for note in told["corpus"]["notes"] if "earlier process" not in note
+            ]
+            found[f"record {number}"] = (told, [row.model_dump() for row in rows])
+        return found | {"left": sorted(path.name for path in (folder / "out").iterdir())}
+
+
+def _stand_in(worked: Worked) -> Callable[..., JobsRun]:
+    info = SystemInfo(
+        name="null", kind=Kind.DEVICE, model_bytes=0, parameters=0, chunk_s=0.1, citation="none", config={}
+    )
+
+    def run_jobs(
+        factory: object,
+        options: object,
+        jobs: Sequence[Job],
+        *,
+        threads: int,
+        on_loaded: Callable[[Loaded], None],
+        on_done: Callable[[Done], None],
+    ) -> JobsRun:
+        loaded = Loaded(info=info, load_s=0.0, warmup_s=0.0)
+        on_loaded(loaded)
+        done = []
+        for job in jobs:
+            worked()
+            item = job.spoken.item
+            final = Event(kind=EventKind.FINAL, text=item.text)
+            trace = Trace(
+                utterance_id=item.id,
+                duration_s=item.duration,
+                chunks=(Chunk(ready_s=item.duration, compute_s=0.001),),
+                events=((0, final),),
+                failure=None,
+            )
+            done.append(Done(trace=trace))
+            on_done(done[-1])
+        return JobsRun(loaded=loaded, done=done, memory=None)
+
+    return run_jobs
+
+
+class Report:
+    """`edgespeech report` of a checkout whose tables are older than its records.
+
+    Plots are drawn once, before anything is disturbed: drawing takes a second and writes nothing.
+    """
+
+    name = "report"
+    warms = False
+    page = "# Page\n\n<!-- table:headline -->\n<!-- /table -->\n\n<!-- text:claims -->\n<!-- /text -->\n"
+
+    def prepare(self, folder: Path) -> None:
+        records = folder / "results" / "records"
+        publish_demo(records)
+        (folder / "docs").mkdir()
+        for page in (folder / "README.md", folder / "docs" / "page.md"):
+            page.write_text(self.page)
+        setattr(html, "tradeoff_plots", lambda *_: {})  # noqa: B010 - as above
+        self.run(folder, lambda: None)
+        publish(records, system="newcomer")
+        (folder / "results" / "stale.md").write_bytes((folder / "results" / "memory.md").read_bytes())
+        drawn = plots.all_plots(records, load_published(records), [])
+        for module in (plots, html):
+            setattr(module, "all_plots", lambda *_: dict(drawn))  # noqa: B010 - as above
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        os.environ["EDGESPEECH_WORK"] = str(folder / "work")
+        pages = {
+            folder / "replication" / "one" / "README.md": f"{len(files(folder / 'results/records'))} files\n"
+        }
+        for name, value in (
+            ("project_root", folder),
+            ("results_dir", folder / "results"),
+            ("records_dir", folder / "results" / "records"),
+            ("claims_text", "no claims"),
+        ):
+            setattr(summary, name, lambda value=value: value)
+        setattr(summary, "rendered_pages", lambda _: pages)  # noqa: B010 - as above
+        results_commands.report(check=False, html=folder / "work" / "report.html")
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        return [
+            name
+            for name, content in files(folder).items()
+            if not Path(name).name.startswith(".") and content not in (before.get(name), after.get(name))
+        ]
+
+    def kept(self, folder: Path) -> int:
+        return 0
+
+    def end(self, folder: Path) -> Files:
+        return files(folder)
+
+
+class Fetch:
+    """`edgespeech fetch`: one split of a corpus, then the other, of one archive; and a corpus of text."""
+
+    name = "fetch"
+    warms = True
+
+    def prepare(self, folder: Path) -> None:
+        audio, text = Server(), Server()
+        audio.content, text.content = (
+            _speech_archive(),
+            _archive({"data/data_full.json": b'{"a": [1, 2]}' * 99}),
+        )
+        multiprocessing.get_context("fork").Process(target=_serve, args=(audio, text), daemon=True).start()
+        about = {"title": "Tiny", "licence": "none", "citation": "none", "homepage": "none"}
+        split = {"evaluation_only": True, "utterances": 2}
+        for name, server, reader, more in (
+            (
+                "tiny",
+                audio,
+                "librispeech",
+                {
+                    "kind": "speech",
+                    "splits": {
+                        name: {"manifest": f"{name}.jsonl", **split} for name in ("dev_clean", "test_clean")
+                    },
+                },
+            ),
+            (
+                "sentences",
+                text,
+                "clinc150",
+                {"kind": "text", "splits": {"sentences": {"manifest": "all.json", "evaluation_only": False}}},
+            ),
+        ):
+            url = {"url": f"{server.url}/{name}.tar.gz", "sha256": hashlib.sha256(server.content).hexdigest()}
+            corpus = {"name": name, "sources": [{"url": url, "reader": reader}], **about, **more}
+            path = folder / "corpora" / f"{name}.yaml"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(yaml.safe_dump(corpus))
+
+    def run(self, folder: Path, worked: Worked) -> None:
+        os.environ |= {
+            "EDGESPEECH_CORPORA": str(folder / "corpora"),
+            "EDGESPEECH_MIRROR": "",
+            "EDGESPEECH_WORK": str(folder / "work"),
+        }
+        corpora_commands.fetch(["dev_clean", "test_clean", "sentences"])
+
+    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
+        made = folder / "work" / "corpora"
+        unfinished = [name for path in made.glob("*/.unfinished") for name in json.loads(path.read_text())]
+        for path in made.glob("tiny/*.jsonl"):
+            if path.name not in unfinished and len(list(made.glob("tiny/*_clean"))) == 1:
+                assert verify_audio(load_manifest(path)) == 2
+        text = made / "sentences" / "all.json"
+        whole = not text.exists() or text.name in unfinished or text.read_bytes() in after.values()
+        return [] if whole else [text.name]
+
+    def kept(self, folder: Path) -> int:
+        return 0
+
+    def end(self, folder: Path) -> Files:
+        return files(folder)
+
+
+def _serve(*servers: Server) -> None:
+    for server in servers:
+        threading.Thread(target=server.serve_forever).start()
+
+
+def _archive(content: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _speech_archive() -> bytes:
+    """As OpenSLR has them: two utterances of one speaker in each of two parts."""
+    content = {}
+    for part, speaker in (("dev-clean", "84"), ("test-clean", "61")):
+        lines = ""
+        for number in range(2):
+            key = f"{speaker}-1-{number:04}"
+            audio = io.BytesIO()
+            soundfile.write(
+                audio, 0.1 * np.sin(np.arange(1600 * (number + 1)) / 9), SAMPLE_RATE, format="FLAC"
+            )
+            content[f"LibriSpeech/{part}/{speaker}/1/{key}.flac"] = audio.getvalue()
+            lines += f"{key} WORD {number * 'AGAIN'}\n"
+        content[f"LibriSpeech/{part}/{speaker}/1/{speaker}-1.trans.txt"] = lines.encode()
+    return _archive(content)
+
+
+COMMANDS: tuple[Command, ...] = (Train(), Evaluate(), Report(), Fetch())
