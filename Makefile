@@ -12,7 +12,8 @@ STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
 # A file's tests share what is costly to make, so a file runs in one process; tests/conftest.py has the longest first.
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# One thread each: two processes whose libraries use every core wait for each other most of the time.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The platform whose packages have their hashes in requirements.lock.
 LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.
@@ -78,11 +79,11 @@ report: env ## tables, plots and the HTML report, from the committed records
 demo: env ## transcribe recordings of this repository live on the terminal, then write the HTML page
 	$(BIN)/edgespeech demo
 
-replicate: env ## measure every published row again on this machine (PROFILE=full: every utterance)
-	$(BIN)/edgespeech replicate --profile $(PROFILE) --jobs $(JOBS) $(if $(filter full,$(PROFILE)),--publish)
+replicate: env ## measure published rows again on this machine (PROFILE=full: all of them and every technique, from scratch)
+	$(BIN)/edgespeech replicate $(if $(filter full,$(PROFILE)),all --publish) --profile $(PROFILE) --jobs $(JOBS)
 
 replicate-%: env ## one technique, by the name of its folder in replication/
-	$(BIN)/edgespeech replicate $* --profile $(PROFILE)
+	$(BIN)/edgespeech replicate $* --profile $(PROFILE) --jobs $(JOBS)
 
 fuzz: env ## give damaged input to everything that reads files and messages of others, for FUZZ_S seconds in all
 	$(BIN)/python fuzz/seeds.py build/fuzz/seeds

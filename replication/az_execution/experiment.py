@@ -484,5 +484,5 @@ PAGE = Page(
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    given = parser(__doc__).parse_args(words)
-    run(PAGE, profile=given.profile, render_only=given.render)
+    parser(__doc__).parse_args(words)
+    run(PAGE, render_only=True)

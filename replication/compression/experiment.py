@@ -1,7 +1,7 @@
 """Stack zeros and few bits, choose the model that ships, write one record, and render it into this folder's README.
 
 edgespeech replicate compression                              # measure every arm whose model is available
-edgespeech replicate compression --profile full               # search, train what is not trained, publish
+edgespeech replicate compression --profile full               # search, train what is not trained, measure, publish
 edgespeech replicate compression --profile full --only 'stack_50_*'   # train some arms only, then the same
 edgespeech replicate compression --publish-model              # only train and ship the chosen arm
 edgespeech replicate compression --render                     # render the newest record only
@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from edgespeech.arms.configuration import Arm, Arms, compression_base, start_model, train_arms
+from edgespeech.arms.configuration import Arm, Arms, compression_base, start_model
 from edgespeech.arms.figures import check_arms, kept, sensitivity_rows
 from edgespeech.arms.packed_bench import Bench, dev_loss, say
 from edgespeech.arms.page import arms_block, arms_plots
@@ -31,11 +31,13 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.metrics.statistics import paired_ratio_difference
-from edgespeech.model.checkpoint import load_model
+from edgespeech.model.checkpoint import load_model, model_files
 from edgespeech.packed.pack import pack
 from edgespeech.records.records import load_records, without_paths
 from edgespeech.report.page import run
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.steps.step import Resources, Step
+from edgespeech.steps.store import Job, make
+from edgespeech.synthesis.step import speech_steps
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.text.grammar import load_grammar
 
@@ -85,18 +87,42 @@ def searched(root_sha256: str) -> dict[str, Option] | None:
     return {name: Option(**one) for name, one in told["matrices"].items()}
 
 
+def first_steps(profile: str, only: str) -> list[Step]:
+    """The search, which decides what some arms are."""
+    del only
+    if profile != "full":
+        return []
+    config, init = settings(), compression_base()
+    return [
+        Step(
+            rule="search",
+            name=PAGE.name,
+            function=f"{__name__}:search_step",
+            given={"search": config["search"], "seed": config["seed"], "profile": profile},
+            needs=speech_steps([config["search"]["corpus"]]),
+            inputs=tuple(init / name for name in model_files(init)),
+            code=("edgespeech.arms.sensitivity", "edgespeech.arms.figures"),
+            without=("core", "records", "corpora"),
+            resources=Resources(alone=True),
+        )
+    ]
+
+
+def search_step(job: Job) -> list[Path]:
+    """Search."""
+    make_search(job.given["profile"])
+    return [SEARCH]
+
+
 def make_search(profile: str) -> None:
-    """Search, unless that was done for this model, and save the result.
+    """Search, and save the result.
 
     Raises:
-        EdgeSpeechError: the tuning speech is missing, or nothing fits.
+        EdgeSpeechError: nothing fits.
     """
     config, init = settings(), compression_base()
     arms = Arms(HERE, {**config, "families": []}, init)
-    if searched(arms.root_sha256) is not None:
-        return
     asked = config["search"]
-    make_corpora([asked["corpus"]])
     options = [Option(bits, zeros) for bits, zeros in product(asked["bits"], asked["sparsities"])]
     (row,) = sensitivity_rows(arms, options, asked, profile, config["seed"])
     tried = [
@@ -292,7 +318,7 @@ def publish_model() -> str:
         arm, rate, _ = chosen(config, Path(folder))
         found, file = the_arms(start_model()), Path(folder) / "ships.edge"
         for name in (arm.name, *config["ships"]["references"]):
-            train_arms(found, name, processes=config["processes"])
+            make(found.pack_step(found.arms[name]))
         found.pack(found.arms[arm.name], file)
         write_atomic(shipped_models() / EdgePacked.name / PACKED, file.read_bytes())
         return f"{arm.name}: {file.stat().st_size} bytes, the arm's WER {rate:.4f} on tuning material"
@@ -310,13 +336,15 @@ PAGE = Page(
     checks=(arms, search, ships),
     blocks={"arms": arms_block, "search": search_block},
     plots=arms_plots,
+    first=first_steps,
+    steps=lambda profile, only: the_arms().steps(profile, only),
+    reads=(SEARCH,),
 )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
     options = parser(__doc__)
-    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     options.add_argument(
         "--publish-model", action="store_true", help="make and ship what was chosen, and no more"
     )
@@ -324,7 +352,4 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.publish_model:
         print(publish_model())
         return
-    if given.profile == "full" and not given.render:
-        make_search(given.profile)
-        train_arms(the_arms(), given.only, processes=settings()["processes"])
-    run(PAGE, profile=given.profile, render_only=given.render)
+    run(PAGE, render_only=True)

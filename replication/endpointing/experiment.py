@@ -1,7 +1,7 @@
 """Measure the end-pointers, write one record, and render it into this folder's README.
 
 edgespeech replicate endpointing                   # measure with the shipped networks (minutes)
-edgespeech replicate endpointing --profile full    # train the networks unless they are; all utterances
+edgespeech replicate endpointing --profile full    # train and ship the networks first; all utterances
 edgespeech replicate endpointing --train           # only train and ship the networks
 edgespeech replicate endpointing --write SET DIR   # only write one of the sets as a corpus
 edgespeech replicate endpointing --render          # render the newest record only
@@ -29,7 +29,7 @@ from replication.endpointing.material import (
     word_errors,
 )
 from replication.endpointing.sets import Case, wordless, write_set
-from replication.endpointing.shipped import is_trained, train
+from replication.endpointing.shipped import first_steps
 
 from edgespeech.contracts import SAMPLE_RATE, EventKind
 from edgespeech.core import places
@@ -41,6 +41,7 @@ from edgespeech.metrics.silence import words_invented_per_minute
 from edgespeech.metrics.statistics import bootstrap_ratio, bootstrap_share
 from edgespeech.records.records import without_paths
 from edgespeech.report.page import run
+from edgespeech.steps.store import make
 
 HERE = Path(__file__).parent
 
@@ -201,6 +202,7 @@ PAGE = Page(
     checks=(curves, dual, nothing_said, cost),
     blocks={"points": report.points_table, "dual": report.dual_table, "reset": report.example_table},
     plots=lambda view: {f"{name}.svg": svg for name, svg in (report.plots(view) if view else {}).items()},
+    first=first_steps,
 )
 
 
@@ -214,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
     given = options.parse_args(words)
     config: Config = {
         **load_yaml(HERE / "config.yaml"),
-        "profile": given.profile,
+        "profile": "quick",
     }
     if given.write is not None:
         name, folder = given.write
@@ -223,7 +225,7 @@ def main(words: Sequence[str] | None = None) -> None:
         plain = "".join(letter if letter.isalnum() else "_" for letter in name)
         print(write_set(Path(folder), plain, set_cases(config, config["sets"][name])))
         return
-    if given.train or (given.profile == "full" and not given.render and not is_trained(config)):
-        print(train({**config, "profile": "full"}))  # thresholds for use come from all tuning utterances
-    if not given.train:
-        run(PAGE, profile=given.profile, render_only=given.render)
+    if given.train:
+        make(*first_steps("full", "*"))
+        return
+    run(PAGE, render_only=True)

@@ -7,31 +7,36 @@ from pathlib import Path
 
 from replication.endpointing.dual import dual_thresholds
 from replication.endpointing.listening import frames_of
-from replication.endpointing.material import Config, learned, recogniser, tuned_sweeps
+from replication.endpointing.material import Config, recogniser, tuned_sweeps
 from replication.endpointing.sets import lessons_cases
 from replication.endpointing.training import Lesson, NetworksConfig, lesson, train_networks
 
 from edgespeech.audio.augment import Augmenter
 from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core import places
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.endpointing.networks import Thresholds, new_networks, save_networks
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records.records import sha256_json
 from edgespeech.search.settings import SearchSettings
+from edgespeech.steps.step import Step
+from edgespeech.steps.store import Job
 from edgespeech.synthesis.pauses import Hesitation
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.synthesis.step import speech_steps
+from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.speech import load_noises, trainable
+
+HERE = Path(__file__).parent
 
 
 def train(config: Config) -> Path:
-    """Train the networks on train splits, and ship them with thresholds for use; synthetic speech is made first.
+    """Train the networks on train splits, and ship them with thresholds for use.
 
     Raises:
         EdgeSpeechError: speech or noises are missing, or for evaluation only.
     """
     trained, sha256 = recogniser()
     settings, seed = config["training"], config["seed"]
-    make_corpora([config["tuning"]["corpus"], *(source["corpus"] for source in settings["speech"])])
     how = NetworksConfig.model_validate(settings["networks"])
     augment = Augmenter(
         AugmentConfig.from_mapping(settings["augment"]),
@@ -72,10 +77,32 @@ def training_sha256(config: Config) -> str:
     return sha256_json({**told, "training": training})
 
 
-def is_trained(config: Config) -> bool:
-    """Whether the existing networks are of this recogniser and configuration."""
-    try:
-        networks = learned()
-    except EdgeSpeechError:
-        return False
-    return networks.provenance.get("config_sha256") == training_sha256(config)
+def first_steps(profile: str, only: str) -> list[Step]:
+    """The networks, which ship before anything is measured."""
+    del only
+    if profile != "full":
+        return []
+    found = EdgeFp32()
+    if (missing := found.missing()) is not None:
+        raise EdgeSpeechError(missing)
+    config: Config = {**load_yaml(HERE / "config.yaml"), "profile": profile}
+    settings, tuning = config["training"], config["tuning"]
+    speech = [tuning["corpus"], tuning["noises"], settings["noises"]]
+    return [
+        Step(
+            rule="train_networks",
+            name=HERE.name,
+            function=f"{__name__}:train_step",
+            given={"config": config},
+            needs=speech_steps([*speech, *(source["corpus"] for source in settings["speech"])]),
+            inputs=tuple(found.files().values()),
+            code=("replication.endpointing.training", "edgespeech.endpointing.networks"),
+            without=("core", "records", "corpora"),
+            here=True,
+        )
+    ]
+
+
+def train_step(job: Job) -> list[Path]:
+    """Train and ship; thresholds for use come from all tuning utterances."""
+    return [train(job.given["config"])]

@@ -1,11 +1,12 @@
 """Measure lattices: gains of path merging, and sizes of messages; one record, rendered into this README.
 
 edgespeech replicate lattices                  # seeded subsets, minutes
-edgespeech replicate lattices --profile full   # every utterance
+edgespeech replicate lattices --profile full   # make the second pass's language model first; every utterance
 edgespeech replicate lattices --render         # render the newest record only
+edgespeech replicate lattices --second-pass    # make what the second pass needs, and no more
 edgespeech replicate lattices --words          # make the messages' vocabulary again, from training texts
 
-`rescore.py` in this folder makes the language model and the scales of the second pass.
+`rescore.py` in this folder has the steps that make the language model and the scales of the second pass.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from replication.lattices import tables
+from replication.lattices import rescore, tables
 from replication.lattices.lists import LatticeCodec, listed, same_bytes
 from replication.lattices.second_pass import heard_with_lattices, measured, second_pass_table
 from torch import Tensor
@@ -47,6 +48,7 @@ from edgespeech.secondpass.folder import LM, second_pass_folder
 from edgespeech.secondpass.model import load_lm
 from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
 from edgespeech.secondpass.tuning import load_scales
+from edgespeech.steps.store import make
 from edgespeech.text.normalise import normalisers
 from edgespeech.training.speech import trainable
 
@@ -464,6 +466,7 @@ PAGE = Page(
         "second_pass": block("second_pass", second_pass_table),
     },
     plots=plots,
+    first=lambda profile, only: rescore.steps() if profile == "full" else (),
 )
 
 
@@ -471,9 +474,16 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
     options = parser(__doc__)
     options.add_argument("--words", action="store_true", help="make the vocabulary again, and no more")
+    options.add_argument(
+        "--second-pass", action="store_true", help="make and ship its language model, and no more"
+    )
     given = options.parse_args(words)
+    if given.second_pass:
+        for step in rescore.steps():
+            make(step)
+        return
     if given.words:
         config = load_yaml(HERE / "config.yaml")
         write_words(config["vocabulary"])
         return
-    run(PAGE, profile=given.profile, render_only=given.render)
+    run(PAGE, render_only=True)

@@ -1,15 +1,14 @@
 """Training the language model of the second pass, and tuning its scales; `experiment.py` measures both.
 
-python replication/lattices/rescore.py train           # lm.yaml, in .work/runs (25 minutes of one thread; resumes)
-python replication/lattices/rescore.py tune            # scales.yaml: the scales of each arm, by assistant_dev
-python replication/lattices/rescore.py publish         # results/models/second-pass: packed model, scales, words
+Three steps of the pipeline, which the full profile of `edgespeech replicate lattices` makes: `train_lm` (lm.yaml; 25
+minutes of one thread), `tune_scales` (scales.yaml: the scales of each arm, by assistant_dev) and `ship`
+(results/models/second-pass: packed model, scales, words).
 
-Each command uses the output of the one before it.
+edgespeech replicate lattices --second-pass            # these steps alone, in one process
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,15 +17,17 @@ from typing import Any
 import torch
 from replication.lattices.lists import ARMS, LatticeCodec, expanded, sent
 
+from edgespeech.core.config import words_in
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import shipped_models, work_dir
+from edgespeech.core.places import manifests_dir, shipped_models, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
+from edgespeech.corpora.step import is_corpus
 from edgespeech.lattice.codec import Precision, Vocabulary
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.search import lattice_of
-from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model
+from edgespeech.model.checkpoint import WEIGHTS, Trained, load_model, model_files
 from edgespeech.secondpass.config import load_lm_config
 from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, shipped_second_pass
 from edgespeech.secondpass.model import load_lm, save_lm
@@ -43,12 +44,16 @@ from edgespeech.secondpass.tuning import (
     save_scales,
     tune,
 )
+from edgespeech.steps.step import Step
+from edgespeech.steps.store import Job, folder_of
+from edgespeech.synthesis.step import speech_steps
 
 HERE = Path(__file__).parent
+MODULE = "replication.lattices.rescore"
 CONFIG = HERE / "lm.yaml"
 TUNED = HERE / "scales.yaml"
 DEVELOPMENT = "corpora/assistant/assistant_dev.jsonl"
-"""In the work folder; made by `python -m edgespeech.synthesis.synthesis data_manifests/assistant/dev.yaml`."""
+"""In the work folder."""
 TUNED_ON = 120
 """Number of its utterances, which take some minutes."""
 BITS = 7
@@ -57,9 +62,81 @@ WORDS = HERE / "words.txt"
 """The vocabulary of messages, see `experiment.py`."""
 
 
+def lm_step() -> Step:
+    """The step that trains the language model."""
+    config = load_yaml(CONFIG)
+    corpora = [word for word in words_in([config["text"], config["held_out"]]) if is_corpus(word)]
+    return Step(
+        rule="train_lm",
+        name=config["name"],
+        function=f"{MODULE}:make_lm",
+        given={"config": config},
+        needs=speech_steps(corpora),
+        inputs=tuple(
+            manifests_dir() / "grammars" / f"{one['grammar']}.yaml"
+            for one in config["text"]
+            if "grammar" in one
+        ),
+        code=("edgespeech.secondpass.training",),
+        without=("core", "records", "corpora"),
+    )
+
+
 def run_folder() -> Path:
-    """The folder of the language model's training."""
-    return work_dir() / "runs" / load_lm_config(CONFIG).name
+    """Where the language model is trained."""
+    return folder_of(lm_step())
+
+
+def steps() -> list[Step]:
+    """All that the second pass needs, as it ships."""
+    lm, folder = lm_step(), shipped_models() / "edge-fp32"
+    scales = Step(
+        rule="tune_scales",
+        name=lm.name,
+        function=f"{MODULE}:make_scales",
+        given={"ours": ours(), "utterances": TUNED_ON},
+        needs=(lm, *speech_steps([DEVELOPMENT])),
+        inputs=(*(folder / name for name in model_files(folder)), WORDS),
+        code=("edgespeech.secondpass.tuning", "edgespeech.lattice.search", "replication.lattices.lists"),
+        without=("core", "records", "corpora"),
+        here=True,
+    )
+    return [
+        Step(
+            rule="ship",
+            name=lm.name,
+            function=f"{MODULE}:ship",
+            given={"bits": BITS},
+            needs=(lm, scales, *speech_steps([DEVELOPMENT])),
+            inputs=(WORDS,),
+            code=("edgespeech.secondpass.model",),
+            without=("core", "records", "corpora"),
+            here=True,
+        )
+    ]
+
+
+def make_lm(job: Job) -> list[Path]:
+    """Train the language model, or go on."""
+    torch.set_num_threads(job.resources.threads)
+    train_lm(load_lm_config(CONFIG), job.folder)
+    return [job.folder / MODEL]
+
+
+def make_scales(job: Job) -> list[Path]:
+    """Choose the scales."""
+    del job
+    torch.set_num_threads(1)
+    tune_all()
+    return [TUNED]
+
+
+def ship(job: Job) -> list[Path]:
+    """Ship the language model, the scales and the words."""
+    del job
+    publish()
+    folder = shipped_second_pass()
+    return [folder / LM, folder / SCALES, folder / VOCABULARY]
 
 
 def ours() -> dict[str, Any]:
@@ -152,24 +229,3 @@ def publish() -> None:
         "perplexity_of_a_word_packed": perplexity(load_lm(folder / LM), sentences).of_word,
     }
     print(json.dumps(told, indent=1))
-
-
-def main() -> None:
-    """Run the command line; see the module's docstring."""
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("command", choices=("train", "tune", "publish"))
-    options.add_argument("--threads", type=int, default=1, help="of this process")
-    given = options.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.command == "train":
-        print(train_lm(load_lm_config(CONFIG), run_folder()))
-    elif given.command == "tune":
-        tune_all()
-    else:
-        publish()
-
-
-if __name__ == "__main__":
-    main()

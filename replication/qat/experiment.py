@@ -1,7 +1,7 @@
 """Measure quantisation-aware training, arm by arm, write one record, and render it into this folder's README.
 
 edgespeech replicate qat                                   # measure every arm whose file or model is available
-edgespeech replicate qat --profile full                    # train what is not trained yet, and publish
+edgespeech replicate qat --profile full                    # train what is not trained yet, measure and publish
 edgespeech replicate qat --profile full --only 'acosr_*'   # train some of the arms only, then the same
 edgespeech replicate qat --rescore                          # score the published transcripts again
 edgespeech replicate qat --render                          # render the newest record only
@@ -118,6 +118,7 @@ PAGE = Page(
     checks=(arms, distances, sensitivity),
     blocks={"arms": arms_and_plot_block, "distances": distances_block, "sensitivity": sensitivity_block},
     plots=plots,
+    steps=lambda profile, only: arms_of(HERE).steps(profile, only),
 )
 
 

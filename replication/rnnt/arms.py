@@ -1,7 +1,7 @@
 """Train arms of one stage of training, all from one initial model with the same updates, and compare them on tuning
 speech.
 
-python -m replication.rnnt.arms FILE [--processes N] [--until STEP] [--utterances N] [--publish-start]
+python -m replication.rnnt.arms FILE [--processes N] [--start FOLDER] [--until STEP] [--utterances N] [--publish-start]
 
 The file (`teacher.yaml`, `compression_base.yaml`) has the arms' common settings and the changes of each. An arm that
 cannot be trained here is skipped with a reason. The initial model is compared too; the record is one of
@@ -31,7 +31,7 @@ from edgespeech.core.places import project_root, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.synthesis.step import make_corpora
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.taught import store_folder
 from edgespeech.training.teacher import teacher_kind
@@ -49,7 +49,7 @@ class ArmsFile(Strict):
         start: folder of the initial model, relative to the project.
         base: a training configuration, or a base mapping as of the compression pages, in this file's folder.
         shared: keys of the base that all arms change.
-        arms: keys that each changes, by its name.
+        arms: keys that each changes, by its name; `add_speech` is a list of corpora beside those of the base.
         against: the arm, or `start`, with which the others are compared; None for the best one.
         tuning: corpora for the comparison.
         utterances: number of each.
@@ -100,6 +100,7 @@ def runs(path: Path, file: ArmsFile) -> dict[str, TrainConfig]:
     made = {}
     for name, changes in file.arms.items():
         mapping = {"seed": 0, **base, **file.shared, **changes}
+        mapping["speech"] = [*mapping["speech"], *mapping.pop("add_speech", [])]
         dropout = mapping.pop("dropout", mapping.get("model", {}).get("dropout", shape["dropout"]))
         mapping |= {
             "name": f"{file.question}.{name}",
@@ -169,13 +170,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--processes", type=int, default=torch.cuda.device_count() or 2, help="that train")
-    options.add_argument("--until", type=int, help="stop each arm after this many updates, as a trial")
+    options.add_argument("--start", help="folder of the initial model, instead of the file's")
+    options.add_argument("--until", type=int, help="stop each arm after so many updates: a trial")
     options.add_argument("--utterances", type=int, help="of each tuning corpus, instead of the file's")
     options.add_argument("--publish-start", action="store_true", help="first publish what ships as the start")
     options.add_argument("--out", type=Path, default=CHOICES)
     given = options.parse_args()
     torch.set_num_threads(1)
     file = load_arms(given.file)
+    if given.start is not None:
+        file = file.model_copy(update={"start": given.start})
     if given.publish_start:
         publish_start(start_folder(file))
     configs = runs(given.file, file)

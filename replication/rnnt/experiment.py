@@ -1,7 +1,7 @@
 """Measure the on-device model, its loss and its training, write one record, and render it into this folder's README.
 
 edgespeech replicate rnnt                      # measure the shipped model (minutes)
-edgespeech replicate rnnt --profile full       # first make speech and train the model (hours; resumes)
+edgespeech replicate rnnt --profile full       # first make speech and train the model (hours), and ship it
 edgespeech replicate rnnt --targets --profile full  # publish all that the targets are read from, then measure
 edgespeech replicate rnnt --publish-model RUN ... [--shares SHARE ...]  # only ship an average of runs' models
 edgespeech replicate rnnt --render             # render the newest record only
@@ -21,21 +21,20 @@ from typing import Any
 
 import torch
 from replication.rnnt.band import errors_over
+from replication.rnnt.runs import first_steps, run_steps, training_files
 from replication.rnnt.shipping import publish_domains, publish_model
 from replication.rnnt.stages import stages_block, steady, targets_table, teacher
 
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import project_root, records_dir, work_dir
-from edgespeech.core.yaml_files import load_yaml
+from edgespeech.core.places import project_root, records_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
+from edgespeech.harness.checks import NO_RECORD, PROFILES, Page, Row, View, parser
 from edgespeech.harness.rescore import current_records
 from edgespeech.model.checkpoint import (
-    WEIGHTS,
     Trained,
     load_model,
     model_bytes,
@@ -48,7 +47,7 @@ from edgespeech.report.page import judged, run
 from edgespeech.report.text import NONE, markdown_table
 from edgespeech.search.settings import BEAM, CHUNK_S
 from edgespeech.search.streaming import TransducerStream
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.steps.store import folder_of, is_made
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.systems.edge_fp32 import EdgeFp32, EdgeFp32Greedy
 from edgespeech.training.config import TrainConfig, load_train_config
@@ -59,8 +58,6 @@ LOSS_SPEED = HERE / "loss_speed.py"
 PEER_VARIABLE = "EDGESPEECH_TORCHAUDIO_PYTHON"
 """Environment variable that names an interpreter with torchaudio, in a separate environment."""
 UNPUBLISHED = "no published record of these weights: `make replicate PROFILE=full` makes them"
-PROCESSES = 2
-"""Number of training processes without a GPU, each on one thread."""
 
 
 def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
@@ -264,26 +261,22 @@ def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
         }
 
 
-def training_files() -> list[Path]:
-    """The runs' configurations, in the order of training."""
-    return sorted(HERE.glob("train_*.yaml"))
-
-
 def training_speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Training speed in seconds of audio per second, from each run's log."""
     del config, seed
     for path in training_files():
         name = load_train_config(path).name
         row = {"claim": "rnnt.training_speed", "detail": f"run {name}"}
-        folder = work_dir() / "runs" / name
+        step = run_steps()[name]
+        folder = folder_of(step)
         log = folder / LOG
         lines = (
             [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             if log.is_file()
             else []
         )
-        if not lines or not (folder / MODEL / WEIGHTS).is_file():
-            yield {**row, "skipped": "it was not trained on this machine: its log and model are missing"}
+        if not lines or not is_made(step):
+            yield {**row, "skipped": "its log and model are not here: it was not trained on this machine"}
             continue
         made = load_model(folder / MODEL).provenance
         yield {
@@ -395,22 +388,6 @@ def _run(config: TrainConfig) -> Sequence[str]:
     )
 
 
-def make() -> None:
-    """Make the speech and train every run, or resume, and ship the page's model.
-
-    Raises:
-        EdgeSpeechError: a step failed; its output says why.
-    """
-    sources = (source for path in training_files() for source in load_train_config(path).speech)
-    make_corpora(["corpora/assistant/assistant_dev.jsonl", *(source.corpus for source in sources)])
-    processes = str(torch.cuda.device_count() or PROCESSES)
-    for path in training_files():
-        alone = ("torch.distributed.run", "--standalone", "--nproc-per-node", processes)
-        _python(*alone, "--module", "edgespeech.cli", "train", str(path))
-    config = load_yaml(HERE / "config.yaml")
-    publish_model(config["shipped"])
-
-
 def measure_targets(*, publish: bool) -> None:
     """Measure the rows of `targets.yaml` in full and publish them, or a few utterances of each as a trial.
 
@@ -446,6 +423,8 @@ PAGE = Page(
         "runs": runs_block,
         "errors": errors_block,
     },
+    first=first_steps,
+    reads=(records_dir(),),
 )
 
 
@@ -469,6 +448,7 @@ def main(words: Sequence[str] | None = None) -> None:
         action="store_true",
         help="measure all that the targets are read from; with --profile full publish it and measure the page",
     )
+    options.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="of --targets")
     given = options.parse_args(words)
     if given.targets:
         measure_targets(publish=given.profile == "full")
@@ -485,6 +465,4 @@ def main(words: Sequence[str] | None = None) -> None:
             raise bad("rnnt", "shares", shares, f"one for each of {', '.join(names)}")
         print(publish_model(dict(zip(names, shares, strict=True))))
         return
-    if given.profile == "full" and not given.render:
-        make()
-    run(PAGE, profile=given.profile, render_only=given.render)
+    run(PAGE, render_only=True)

@@ -20,11 +20,12 @@ from edgespeech.training.loop import MODEL
 FUSION_CONFIG = Path(__file__).parent / "fusion.yaml"
 
 
-def publish_model(shares: Mapping[str, float]) -> Path:
+def publish_model(shares: Mapping[str, float], folders: Mapping[str, Path] | None = None) -> Path:
     """Ship the average of runs' models: a copy in half precision with a language model, and its packed file.
 
     Args:
         shares: weights by names or folders of runs or models, each trained on from the ones before it.
+        folders: the runs' folders by those names; by default they are in `runs` of the work folder.
 
     Returns:
         The folder of the copy in half precision.
@@ -32,9 +33,10 @@ def publish_model(shares: Mapping[str, float]) -> Path:
     Raises:
         EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
     """
-    named = [work_dir() / "runs" / name for name in shares]  # an absolute path is unchanged
-    folders = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
-    trained = average_checkpoints(folders, list(shares.values()))
+    runs = work_dir() / "runs"
+    named = [(folders or {}).get(name, runs / name) for name in shares]  # an absolute path is unchanged
+    models = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
+    trained = average_checkpoints(models, list(shares.values()))
     if len(shares) > 1:
         told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})

@@ -94,7 +94,8 @@ def teacher(config: dict[str, Any], seed: int) -> Iterator[Row]:
     if record is None:
         yield {"claim": TEACHER, "skipped": f"not run: {COMMAND.format('teacher.yaml')}"}
         return
-    yield from arm_rows(record, TEACHER, ["teacher"])
+    arms = [name for name in record["arms"]["arms"] if name != record["compared_with"]]
+    yield from arm_rows(record, TEACHER, arms)
 
 
 def stages_block(view: View | None) -> str:

@@ -1,7 +1,7 @@
 """Measure sparsification, arm by arm, write one record, and render it into this folder's README.
 
 edgespeech replicate sparsification                                  # measure every available arm
-edgespeech replicate sparsification --profile full                   # train what is not trained, publish
+edgespeech replicate sparsification --profile full                   # train what is not trained, measure, publish
 edgespeech replicate sparsification --profile full --only '*_50'     # train some arms only, then the same
 edgespeech replicate sparsification --rescore                        # score the published transcripts again
 edgespeech replicate sparsification --render                         # render the newest record only
@@ -64,10 +64,10 @@ PAGE = Page(
     checks=(arms, picture),
     blocks={"arms": arms_and_plot_block, "picture": picture_block},
     plots=plots,
+    steps=lambda profile, only: arms_of(HERE).steps(profile, only),
 )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    picture = PAGE.config()["picture"]
-    main_of_arms(PAGE, __doc__, words, snapshots={picture["arm"]: picture["snapshots"]})
+    main_of_arms(PAGE, __doc__, words)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -218,6 +219,10 @@ class Recogniser(ABC):
     def missing(self) -> str | None:
         """Why this recogniser cannot run here (a package, weights), or None when it can. Must be cheap."""
         return None
+
+    def files(self) -> Mapping[str, Path]:
+        """The files that `load` reads, by names; where one changes, the pipeline measures again. Must be cheap."""
+        return {}
 
     @abstractmethod
     def load(self) -> SystemInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from edgespeech.arms import configuration as module
-from edgespeech.arms.configuration import RUN, Arm, Arms, snapshots_of, train_arms
+from edgespeech.arms.configuration import Arm, Arms, snapshots_of
 from edgespeech.arms.figures import (
     Heard,
     arm_rows,
@@ -35,8 +35,13 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.records.pages import Machine, PageRecord, PageRow, row_of
+from edgespeech.steps import store as steps_store
+from edgespeech.steps.step import Resources
+from edgespeech.steps.store import Made, folder_of, make
+from edgespeech.training import step as training_step
 from edgespeech.training.config import load_train_config
 from edgespeech.training.loop import MODEL, STATE
+from edgespeech.training.step import RUN
 from helpers_fusion import fusion_of
 from helpers_packed import VOCABULARY, prune, tiny
 
@@ -76,9 +81,12 @@ def page(tmp_path: Path, init: Path, name: str, families: Sequence[dict[str, Any
 
 def finish(arms: Arms, arm: Arm, step: int, model: Any = None) -> None:
     """As if a run had been made so far."""
-    folder, trained = arms.run_folder(arm), tiny(seed=step)
-    save_model(folder / MODEL, model or trained.model, trained.tokeniser, trained.provenance)
-    (folder / STATE).with_suffix(".json").write_text(json.dumps({"step": str(step)}))
+    made, trained = arms.train_step(arm), tiny(seed=step)
+    folder = folder_of(made) / MODEL
+    save_model(folder, model or trained.model, trained.tokeniser, trained.provenance)
+    assert arm.config is not None
+    if step >= arm.config.steps:
+        steps_store.finish(made, Made([folder / WEIGHTS, folder / TOKENS]))
 
 
 def test_families_become_arms(tmp_path: Path, init: Path) -> None:
@@ -195,38 +203,74 @@ def test_training_makes_what_an_arm_starts_from_first_and_goes_on(
     tmp_path: Path, init: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, int]] = []
+    monkeypatch.setattr(training_step, "speech_steps", lambda names: ())
     page(tmp_path, init, "qat", QAT)
-    arms = page(tmp_path, init, "zeros", ZEROS)
+    config = {"base": "base.yaml", "families": ZEROS, "resources": {"processes": 3}}
+    arms = Arms(page(tmp_path, init, "zeros", ZEROS).folder, config, init)
 
-    def fake(folder: Path, processes: int, until: int) -> None:
-        assert processes == 3
+    def fake(folder: Path, resources: Resources, until: int) -> None:
         run = load_train_config(folder / RUN)
+        assert resources.processes == (3 if run.name.startswith("zeros.") else 1)
         calls.append((run.name, until))
         trained = tiny(seed=until)
         save_model(folder / MODEL, trained.model, trained.tokeniser, trained.provenance)
-        (folder / STATE).with_suffix(".json").write_text(json.dumps({"step": str(until)}))
+        (folder / STATE).write_text(f"{run.init}")
 
-    monkeypatch.setattr(module, "_train", fake)
-    train_arms(arms, "stack_*", processes=3)
+    monkeypatch.setattr(training_step, "torchrun", fake)
+    stack, gradual, dense = (arms.arms[name] for name in ("stack_4", "gradual_50", "dense"))
+    make(arms.pack_step(stack))
     assert calls == [("zeros.gradual_50", 10), ("zeros.stack_4", 10)]
-    stack = arms.arms["stack_4"]
     assert stack.config is not None
-    assert stack.config.init == str(arms.run_folder(arms.arms["gradual_50"]) / MODEL)
-    train_arms(arms, "*", processes=3)
+    assert stack.config.init == str(arms.run_folder(gradual) / MODEL)
+    assert (arms.run_folder(stack) / STATE).read_text() == stack.config.init
+    assert [step.name for step in arms.steps("quick")] == ["zeros/gradual_50", "zeros/stack_4"]
+    assert [step.name for step in arms.steps("full")] == ["zeros/gradual_50", "zeros/stack_4", "zeros/dense"]
+    assert [step.name for step in arms.steps("full", "dense")] == [step.name for step in arms.steps("full")]
+    for step in arms.steps("full"):
+        make(step)
     assert calls[2:] == [("qat.fp32", 10)]  # of which `dense` is
     assert arms.finished(stack)
+    assert read_edge(arms.packed(dense)).tensors.keys() == read_edge(arms.packed(stack)).tensors.keys()
 
     calls.clear()
     shown = page(tmp_path, init, "shown", ZEROS[:1])
+    shown = Arms(
+        shown.folder, {"base": "base.yaml", "families": ZEROS[:1], "snapshots": {"gradual_50": 2}}, init
+    )
     arm = shown.arms["gradual_50"]
     with pytest.raises(EdgeSpeechError, match="no models on the way"):
         snapshots_of(shown, arm)
-    shown.train(arm, processes=3, snapshots=2)
+    make(shown.train_step(arm))
     assert calls == [("shown.gradual_50", 5), ("shown.gradual_50", 10)]
     pictures = snapshots_of(shown, arm)
     assert [step for step, _ in pictures] == [0, 5, 10]
     wanted = load_model(shown.run_folder(arm) / MODEL).model.joiner.weight.numpy()
     assert np.array_equal(pictures[-1][1]["joiner.weight"], wanted)
+
+
+def test_torchrun_gets_as_many_processes_as_the_resources_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str | None]] = []
+
+    def run(command: Sequence[str], *, env: dict[str, str], check: bool) -> subprocess.CompletedProcess[str]:
+        assert not check
+        told.append((" ".join(command[2:]), env.get("CUDA_VISIBLE_DEVICES")))
+        return subprocess.CompletedProcess(command, 3 if len(told) == 3 else 0)
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    training_step.torchrun(tmp_path, Resources(processes=2, threads=3), 7)
+    training_step.torchrun(tmp_path, Resources(gpus=4), 7)
+    assert "--nproc-per-node 2 " in told[0][0]
+    assert told[0][0].endswith("--until 7 --threads 3")
+    assert "--nproc-per-node 4 " in told[1][0]
+    assert [devices for _, devices in told] == ["", "0,1,2,3"]
+    with pytest.raises(EdgeSpeechError, match="ended with 3"):
+        training_step.torchrun(tmp_path, Resources(), 7)
+    with pytest.raises(EdgeSpeechError, match="gpus is 5, expected at most 4"):
+        training_step.torchrun(tmp_path, Resources(gpus=5), 7)
 
 
 def test_a_stopped_training_is_an_error(tmp_path: Path, init: Path) -> None:

@@ -27,7 +27,8 @@ from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.settings import MAX_LABELS
-from helpers_packed import features, prune, tiny
+from helpers_fusion import fusion_of
+from helpers_packed import VOCABULARY, features, prune, tiny
 
 FRAMES = 150
 KINDS: tuple[PredictorKind, ...] = ("stateless", "lstm")
@@ -195,6 +196,25 @@ def test_every_isa_gives_the_same_bits(make: Make, encoding: str) -> None:
             assert model.isa == isa
             found.append((model.transcribe(x).tobytes(), run(model, x, 3)))
     assert found == [found[0]] * len(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beam", [1, 4, 30])
+def test_what_was_searched_before_changes_no_bit(tmp_path: Path, kind: PredictorKind, beam: int) -> None:
+    """A model remembers predictions and language-model scores by the last labels; a new one has none to remember."""
+    path = tmp_path / "fused.edge"
+    trained = replace(tiny(kind), fusion=fusion_of(VOCABULARY, label=3))
+    pack(trained, Layout(matrices=ENCODINGS["4 bits with zeros"]), path)
+    utterances = [features(FRAMES, seed) for seed in range(4)]
+    with PackedModel(path) as model:
+        found = [run(model, x, beam) for x in (*utterances, *utterances)]
+    expected = []
+    for x in utterances:
+        with PackedModel(path) as model:
+            expected.append(run(model, x, beam))
+    assert found == expected * 2
+    assert len({each[0].score for each in expected}) == len(utterances)
+    assert all(len(set(each[0].labels)) > 2 for each in expected)
 
 
 def test_threads_share_a_model(path: Path) -> None:

@@ -23,6 +23,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "experiment.py").write_text(TOY)
     (tmp_path / "replication" / "headline").mkdir()
     monkeypatch.setattr(replicate, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(replicate, "checkout", lambda: tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield folder
     for name in [name for name in sys.modules if name.startswith("replication.toy_thing")]:
@@ -45,16 +46,16 @@ def test_a_new_folder_is_found_and_gets_its_own_words(toy: Path) -> None:
     assert load_experiment("toy_thing").SEEN == ["--only", "x*"]
 
 
-def test_the_command_hands_on_what_it_does_not_know(toy: Path) -> None:
-    done = CliRunner().invoke(
-        app, ["replicate", "toy_thing", "--only", "x*", "--profile", "full", "--render"]
-    )
+@pytest.mark.parametrize("words", [["--render"], ["--write", "a", "b"], ["--shares", "0.5", "--render"]])
+def test_the_command_hands_on_what_it_does_not_know(toy: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["replicate", "toy_thing", *words])
     assert done.exit_code == 0, done.output
-    assert load_experiment("toy_thing").SEEN == ["--profile", "full", "--only", "x*", "--render"]
+    assert words == load_experiment("toy_thing").SEEN
 
 
 def test_an_unknown_technique_and_an_unknown_option_are_refused(toy: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="technique is 'none', expected one of toy_thing"):
         run_technique("none", [])
-    refused = CliRunner().invoke(app, ["replicate", "--only", "x"])
+    refused = CliRunner().invoke(app, ["replicate", "--wrong", "x"])
     assert isinstance(refused.exception, EdgeSpeechError)
+    assert "unknown option '--wrong'" in str(refused.exception)

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgespeech.core import places
-from edgespeech.errors import EdgeSpeechError
 from edgespeech.pipeline import summary
-from edgespeech.records.records import load_records
 from helpers_records import publish
 
 
@@ -56,24 +54,3 @@ def test_claims_are_what_others_report_beside_ours(root: Path) -> None:
     text = summary.claims_table()
     assert "| ESPnet (published) <sup>1</sup> | an4_test | WER, their scoring | 7.4 % |" in text
     assert "| tiny-engine | an4_test |" in text
-
-
-def test_publishing_adds_the_records_and_renders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = publish(root / "runs")
-    path = root / "runs" / f"{made.stem}.json"
-
-    def pretend(plan: Path, profile: str, *, work: Path, jobs: int, published: Path) -> Path:
-        assert (profile, jobs, published) == ("quick", 3, root / "results" / "records")
-        (root / "abc.md").write_text(f"the summary\n{summary.DETAILS}more")
-        return root / "abc.md"
-
-    monkeypatch.setattr(summary, "run_dag", pretend)
-    monkeypatch.setattr(summary, "records_of", lambda dag_path: [path])
-    for publishing in (False, True, True):
-        text = summary.replicate("quick", jobs=3, plan=None, work=root / "w", publish=publishing)
-        assert text == f"the summary\nDetails: {root / 'abc.md'}"
-        assert load_records(root / "results" / "records") == ([made] if publishing else [])
-    assert "tiny-engine" in (root / "README.md").read_text()
-    path.write_text(path.read_text().replace('"wall_s": 12.5', '"wall_s": 13.5'))
-    with pytest.raises(EdgeSpeechError, match="exists with another content"):
-        summary.replicate("quick", jobs=3, plan=None, work=root / "w", publish=True)

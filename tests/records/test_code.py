@@ -123,23 +123,3 @@ def test_discovered_recognisers_count(tree: Path) -> None:
     before = hashed(tree)
     system.write_text("BEAM = 16\n")
     assert hashed(tree) != before
-
-
-@pytest.mark.parametrize("definition", ['name = "theirs"', 'name, kind = "theirs", 1'])
-def test_of_discovered_recognisers_those_count_that_the_folder_names(tree: Path, definition: str) -> None:
-    (tree / "edgespeech" / "harness" / "discovery.py").write_text("A = 1\n")
-    systems = tree / "edgespeech" / "systems"
-    systems.mkdir()
-    (systems / "ours.py").write_text('class Ours:\n    name = "ours"\n    beam = 4\n')
-    (tree / "replication" / "demo" / "config.yaml").write_text("system: ours\n")
-    runner = tree / "edgespeech" / "harness" / "runner.py"
-    runner.write_text("from edgespeech.harness import discovery\n" + runner.read_text())
-    before = hashed(tree)
-    (systems / "theirs.py").write_text(f"class Theirs:\n    {definition}\n    beam = 4\n")
-    assert hashed(tree) == before
-    (systems / "ours.py").write_text('class Ours:\n    name = "ours"\n    beam = 8\n')
-    assert hashed(tree) != before
-    (tree / "replication" / "demo" / "config.yaml").write_text("system: theirs\n")
-    before = hashed(tree)
-    (systems / "theirs.py").write_text(f"class Theirs:\n    {definition}\n    beam = 8\n")
-    assert hashed(tree) != before

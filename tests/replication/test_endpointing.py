@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from replication.endpointing import shipped
 from replication.endpointing import tables as report
 from replication.endpointing.dual import dual_thresholds
 from replication.endpointing.material import search_of
@@ -177,15 +178,14 @@ def test_what_ships_has_the_bounds_that_were_measured() -> None:
 def test_networks_are_trained_for_the_recogniser(page: ModuleType, config: dict[str, Any]) -> None:
     places.networks_file().unlink()
     sha256 = page.recogniser()[1]
-    assert not page.is_trained(config)
-    networks = load_networks(page.train(config), sha256)
+    networks = load_networks(shipped.train(config), sha256)
     assert networks.provenance["utterances"] == "2"
     final, speculative = (
         threshold for _, threshold in dual_thresholds(config, ENERGY, page.tuned_sweeps(config))
     )
     assert networks.thresholds == (final, speculative)
-    assert page.is_trained(config)
-    assert not page.is_trained({**config, "seed": 99})
+    assert networks.provenance["config_sha256"] == shipped.training_sha256(config)
+    assert shipped.training_sha256({**config, "seed": 99}) != shipped.training_sha256(config)
 
 
 def test_a_set_is_written_as_a_corpus(
@@ -203,4 +203,4 @@ def test_a_set_is_written_as_a_corpus(
 def test_evaluation_speech_is_never_learned_from(page: ModuleType, config: dict[str, Any]) -> None:
     config["training"]["speech"] = [{"corpus": "assistant_mini", "utterances": 2}]
     with pytest.raises(EdgeSpeechError, match="for evaluation only"):
-        page.train(config)
+        shipped.train(config)

@@ -11,12 +11,14 @@ import yaml
 from edgespeech.audio.io import write_audio
 from edgespeech.core.places import project_root
 from edgespeech.corpora.readers import READERS
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import measure
-from edgespeech.model.checkpoint import load_model
+from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
 from edgespeech.pipeline.replicate import load_experiment
 from edgespeech.report.page import render
+from edgespeech.steps.store import Made, finish, folder_of
 from edgespeech.training.config import TrainConfig, load_train_config
 from edgespeech.training.loop import train
 
@@ -69,9 +71,19 @@ def test_the_runs_are_valid_and_within_the_size_of_the_model(name: str) -> None:
     assert config.longest_s >= 35  # seconds of the longest utterance
 
 
-def test_from_the_archive_s_layout_to_the_table(tree: Path) -> None:
-    page = load_experiment("librispeech").PAGE
-    train(tiny("100"), tree / "work" / "runs" / "librispeech_100", quiet=True)
+@pytest.mark.usefixtures("tree")
+def test_from_the_archive_s_layout_to_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = load_experiment("librispeech")
+    page = experiment.PAGE
+    monkeypatch.setattr(experiment, "load_train_config", lambda path: tiny(path.stem.removeprefix("train_")))
+    assert page.steps("full", "*") == []
+    (step,) = page.steps("full", "train_100")
+    assert (step.name, step.resources.gpus) == ("librispeech_100", 1)
+    with pytest.raises(
+        EdgeSpeechError, match="--only is 'nothing', expected a pattern that matches one of train_100"
+    ):
+        page.steps("full", "nothing")
+    finish(step, Made([train(tiny("100"), folder_of(step), quiet=True) / WEIGHTS]))
     record = measure(page)
     rows = {row.claim: row.measured for row in record.rows if row.measured is not None}
     for claim in ("librispeech.clean_100_clean", "librispeech.clean_100_other"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -13,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from replication.rnnt import runs as runs_module
 from replication.rnnt import shipping as shipping_module
 
 from edgespeech.audio.io import write_audio
 from edgespeech.core.files import sha256_file
 from edgespeech.core.labels import BLANK
-from edgespeech.core.places import MODEL_VARIABLE, project_root
+from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.lm.fusion import FUSION
@@ -29,6 +29,8 @@ from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.records.claims import load_claims
 from edgespeech.records.records import Condition, Record, Row, write_record
+from edgespeech.steps.step import everything
+from edgespeech.steps.store import Job, Made, finish, folder_of
 from edgespeech.systems.edge_command import EdgeCommand
 from edgespeech.text.normalise import normalisers
 from helpers_records import figure, provenance, record, rows
@@ -323,7 +325,8 @@ def test_the_training_speed_is_the_median_of_the_log(
 ) -> None:
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
     monkeypatch.setattr(rnnt, "training_files", lambda: [HERE / "train_1.yaml"])
-    folder = tmp_path / "work" / "runs" / RUN
+    step = rnnt.run_steps()[RUN]
+    folder = folder_of(step)
     (row,) = collected(rnnt.training_speed)
     assert "are not here" in row["skipped"]
     folder.mkdir(parents=True)
@@ -332,6 +335,7 @@ def test_the_training_speed_is_the_median_of_the_log(
     (row,) = collected(rnnt.training_speed)
     assert "are not here" in row["skipped"]
     save_tiny(folder / "model", PROVENANCE)
+    finish(step, Made([folder / "log.jsonl"]))
     (row,) = collected(rnnt.training_speed)
     assert (row["measured"], row["n"]) == (130.0, 3)
     assert "2 process(es) on x86_64" in row["detail"]
@@ -474,35 +478,34 @@ def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_pa
         rnnt.publish_model({"nothing": 1})
 
 
-def test_everything_is_made_in_order_and_a_failure_stops_it(
-    rnnt: ModuleType, monkeypatch: pytest.MonkeyPatch
+def test_the_full_profile_makes_speech_and_runs_in_order_and_ships(
+    rnnt: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    status = 0
+    monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
+    assert rnnt.first_steps("quick", "*") == []
+    (ship,) = rnnt.first_steps("full", "*")
+    assert set(ship.given["shares"]) == {"rnnt", "rnnt_2", "rnnt_3", "rnnt_4"}
+    runs = {step.name: step for step in everything([ship]) if step.rule == "train"}
+    assert list(runs) == ["rnnt", "rnnt_2", "rnnt_3", "rnnt_4"]
+    assert {step.resources.processes for step in runs.values()} == {2}
+    third = runs["rnnt_3"]
+    assert third.given["init"] == ["train/rnnt"] * 3 + ["train/rnnt_2"]
+    needs = {f"{need.rule}/{need.name}" for need in third.needs}
+    assert {"train/rnnt", "train/rnnt_2", "synthesise/assistant_train_4", "fetch/commonvoice_pt"} < needs
+    told: list[tuple[dict[str, float], dict[str, Path]]] = []
 
-    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
-        assert not check
-        told.append(" ".join(command[1:]))
-        return subprocess.CompletedProcess(command, status)
+    def publish(*given: Any) -> Path:
+        told.append(given)
+        return tmp_path
 
-    monkeypatch.setattr(rnnt.subprocess, "run", run)
-    monkeypatch.setattr(rnnt, "make_corpora", lambda names: told.append(f"say {' '.join(names)}"))
-    monkeypatch.setattr(rnnt, "publish_model", lambda shares: told.append(f"ship {shares}"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(rnnt, "training_files", lambda: [HERE / "train_1.yaml"])
-    rnnt.make()
-    corpora = [f"corpora/assistant/assistant_{name}.jsonl" for name in ("dev", "train_1", "train_2")]
-    assert told == [
-        f"say {' '.join(corpora)} an4_train speechocean762_train digits_train",
-        "-m torch.distributed.run --standalone --nproc-per-node 2 --module edgespeech.cli train "
-        f"{HERE / 'train_1.yaml'}",
-        f"ship {CONFIG['shipped']}",
-    ]
-    told.clear()
-    status = 3
-    with pytest.raises(EdgeSpeechError, match=r"edgespeech\.cli train .*ended with 3"):
-        rnnt.make()
-    assert len(told) == 2
+    monkeypatch.setattr(runs_module, "publish_model", publish)
+    monkeypatch.setattr(runs_module, "model_files", lambda folder: ())
+    folders = {f"train/{name}": folder_of(step) for name, step in runs.items()}
+    job = Job(
+        name="x", given=ship.given, folder=tmp_path, resources=ship.resources, outcomes={}, folders=folders
+    )
+    assert runs_module.ship(job) == [shipped_models() / "edge-packed" / "model.edge"]
+    assert told == [(ship.given["shares"], {name: folder_of(step) for name, step in runs.items()})]
 
 
 def test_claims_and_checks_know_each_other() -> None:

@@ -87,9 +87,9 @@ def test_further_training_is_judged_against_the_start_that_is_there(choices: Pat
 def test_a_skipped_teacher_says_why(choices: Path) -> None:
     (row,) = stages.teacher({}, 0)
     assert "teacher.yaml" in row["skipped"]
-    write(
-        choices, "teacher", [model("no_teacher", (0, 0, 0))], "no_teacher", skipped={"teacher": "no weights"}
-    )
+    arms: dict[str, Any] = {"arms": {"no_teacher": {}, "teacher": {}}}
+    alone = [model("no_teacher", (0, 0, 0))]
+    write(choices, "teacher", alone, "no_teacher", skipped={"teacher": "no weights"}, arms=arms)
     (row,) = stages.teacher({}, 0)
     assert row == {"claim": stages.TEACHER, "detail": "teacher", "skipped": "no weights"}
     both = [model("no_teacher", (0, 0, 0)), model("teacher", (-0.02, -0.03, -0.01))]

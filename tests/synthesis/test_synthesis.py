@@ -2,6 +2,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from edgespeech.core.places import project_root, work_dir
 from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.acceptance import accepted
+from edgespeech.steps.store import run
 from edgespeech.synthesis import plan as planning
 from edgespeech.synthesis import synthesis
 from edgespeech.synthesis.kokoro import RATE, Speaker, load_voices, voices_file
 from edgespeech.synthesis.plan import Plan, plan
 from edgespeech.synthesis.recipe import Recipe, load_recipe
+from edgespeech.synthesis.step import speech_steps
 from edgespeech.synthesis.synthesis import main, render, synthesise
 from edgespeech.text.grammar import Sentence, load_grammar, split_of
 from edgespeech.text.spoken import plain
@@ -501,17 +504,29 @@ def test_the_mini_corpus_is_understood_from_its_words() -> None:
 def test_corpora_are_made_from_the_recipes_that_have_their_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made: list[tuple[str, Path | None]] = []
+    made: list[tuple[str, int]] = []
 
-    def synthesise(path: Path, load: object, *, jobs: int, out: Path | None) -> Path:
-        made.append((path.stem, out))
-        return path
+    def synthesise(path: Path, load: object, *, jobs: int, out: Path) -> Path:
+        made.append((path.stem, jobs))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{path.stem}.jsonl").write_text("manifest")
+        return out / f"{path.stem}.jsonl"
 
     monkeypatch.setattr(synthesis, "synthesise", synthesise)
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path))
     named = ["assistant_train_3", "assistant_dev", "assistant_train_3"]
-    synthesis.make_corpora(["an4_train", *(f"corpora/assistant/{name}.jsonl" for name in named)])
-    assert [stem for stem, _ in made] == ["dev", "train_3"]
-    assert {out for _, out in made} == {work_dir() / "corpora" / "assistant"}
+    steps = speech_steps(["an4_train", *(f"corpora/assistant/{name}.jsonl" for name in named), "own.jsonl"])
+    assert [f"{step.rule} {step.name}" for step in steps] == [
+        "fetch an4_train", "synthesise assistant_train_3", "synthesise assistant_dev",
+    ]  # fmt: skip
+    assert [step.name for step in steps[1].needs] == list(load_recipe(steps[1].inputs[0]).texts)
+    outcome = run(replace(steps[2].task(), needs={}))
+    assert made == [("dev", 2)]
+    assert list(outcome.files) == ["work/corpora/assistant/dev.jsonl"]
+    assert (
+        work_dir() / "corpora" / "assistant" / "dev.jsonl" == tmp_path / "corpora" / "assistant" / "dev.jsonl"
+    )
     with pytest.raises(EdgeSpeechError, match=r"recipe is 'nobody', expected one of assistant_arms, "):
-        synthesis.make_corpora(["corpora/assistant/nobody.jsonl"])
+        speech_steps(["corpora/assistant/nobody.jsonl"])
+    with pytest.raises(EdgeSpeechError, match=r"nowhere"):
+        speech_steps(["nowhere"])

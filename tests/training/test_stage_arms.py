@@ -87,6 +87,14 @@ def test_an_arm_whose_teacher_is_not_here_is_skipped_with_a_reason(
     assert "taught: skipped: no weights of it" in capsys.readouterr().out
 
 
+def test_another_start_can_be_named(arms_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = load_model(tmp_path / "before" / MODEL)
+    save_model(tmp_path / "later", trained.model, trained.tokeniser, {"step": "99"})
+    record = run(arms_file, monkeypatch, "--start", str(tmp_path / "later"))
+    assert record["models"][0]["provenance"]["step"] == "99"
+    assert record["arms"]["start"] == str(tmp_path / "later")
+
+
 def test_a_trial_is_no_record_of_the_project(
     arms_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -117,10 +125,15 @@ def test_the_teacher_s_arms_differ_in_the_teacher_alone() -> None:
     file = script.load_arms(path)
     made = {name: one.model_dump() for name, one in script.runs(path, file).items()}
     assert made["no_teacher"].pop("teacher") is None
-    assert made["teacher"].pop("teacher")["name"] == "whisper-base"
+    assert made["teacher"].pop("teacher") == made["teacher_unlabelled"].pop("teacher")
     names = [one.pop("name") for one in made.values()]
-    assert names == ["teacher.no_teacher", "teacher.teacher"]
+    assert names == ["teacher.no_teacher", "teacher.teacher", "teacher.teacher_unlabelled"]
     assert made["no_teacher"] == made["teacher"]
+    every, fewer = made["teacher_unlabelled"].pop("speech"), made["teacher"].pop("speech")
+    assert every[: len(fewer)] == fewer
+    assert all(source["teacher_only"] for source in every[len(fewer) :])
+    assert not any(source["teacher_only"] for source in fewer)
+    assert made["teacher_unlabelled"] == made["teacher"]
 
 
 def test_the_base_of_compression_is_tried_as_its_arms_are_trained(

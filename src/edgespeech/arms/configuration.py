@@ -15,50 +15,44 @@ over seeds. The keys of a family:
 - `seeds`: of the training; by default only the base mapping's.
 - `ships`: publish the `.edge` file among the results.
 
-The name of a run's folder has a hash of its configuration and of its initial model: a change to either makes a new run,
-and a stopped run resumes.
+An arm is two steps of the pipeline (`edgespeech.steps`): its training, if it is trained, and its packing. The pipeline
+makes them; here are only those that it has made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from edgespeech.arms.packing import PACKED, pack_step
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
-from edgespeech.core.places import MODEL_VARIABLE, project_root, shipped_models, work_dir
+from edgespeech.core.places import MODEL_VARIABLE, shipped_models
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.lm.fusion import Fusion
+from edgespeech.lm.fusion import FUSION
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
-from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, load_codes, pack, weights_of
+from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, weights_of
 from edgespeech.records.records import sha256_json, without_paths
-from edgespeech.synthesis.synthesis import make_corpora
+from edgespeech.steps.step import Resources, Step
+from edgespeech.steps.store import folder_of, is_made, make
 from edgespeech.systems.edge_fp32 import EdgeFp32
 from edgespeech.training.config import TrainConfig, hashed_names
 from edgespeech.training.loop import MODEL, STATE
+from edgespeech.training.step import SNAPSHOTS, model_of, portable, train_step
 
-RUN = "run.yaml"
-"""Name of the training configuration in a run's folder."""
-SNAPSHOTS = "snapshots"
-"""Name of the folder of intermediate models in a run's folder; each is in a folder named by its step."""
 INIT = "init"
 """The value of `of` for the page's initial model."""
 
@@ -106,7 +100,8 @@ class Arms:
         folder: of the page, `replication/NAME`.
         config: its configuration: `base` (path of the base mapping, relative to the folder) and `families`; with
             `fusion`, every packed file has the language models of the initial model, or the recogniser's where the
-            initial model has none.
+            initial model has none. `resources` are those of each training step; `snapshots` are numbers of intermediate
+            models, by the arm's name.
         init: folder of the initial model.
 
     Raises:
@@ -118,10 +113,10 @@ class Arms:
         self.init = init
         self._base: dict[str, Any] = load_yaml(folder / config["base"])
         self._fused = bool(config.get("fusion", False))
-        self._tuning = {
-            part["corpus"] for part in config.values() if isinstance(part, dict) and "corpus" in part
-        }
         self._others: dict[str, Arms] = {}
+        self._steps: dict[str, Step] = {}
+        self._resources = Resources.from_mapping(config.get("resources"), self._where)
+        self._snapshots: Mapping[str, int] = config.get("snapshots", {})
         self.arms: dict[str, Arm] = {}
         for family in config["families"]:
             for arm in self._expand(family):
@@ -143,11 +138,6 @@ class Arms:
     def root_sha256(self) -> str:
         """The hash of the initial weights."""
         return sha256_file(self.init / WEIGHTS)
-
-    @property
-    def corpora(self) -> set[str]:
-        """The training and tuning corpora of the arms."""
-        return {source["corpus"] for source in self._base["speech"]} | self._tuning
 
     def named(self, pattern: str) -> list[Arm]:
         """The arms whose names match a shell pattern.
@@ -180,25 +170,80 @@ class Arms:
         told = {"run": run and {**run, "init": ""}, "parents": parents, "layout": layout}
         return sha256_json(told | ({"fusion": True} if fused else {}))
 
+    def train_step(self, arm: Arm) -> Step:
+        """The step that trains an arm.
+
+        Raises:
+            EdgeSpeechError: nothing is trained for it, or its speech is none that can be made or fetched.
+        """
+        if arm.config is None:
+            raise bad(self._where, "arm", arm.name, "one that is trained")
+        if arm.name not in self._steps:
+            start: Step | Path = self.init
+            if arm.init_of is not None:
+                owner, other = self._other(arm.init_of, arm.seed)
+                start = owner.train_step(other)
+            self._steps[arm.name] = train_step(
+                f"{self.page}/{arm.name}",
+                arm.config,
+                inits=[start],
+                resources=self._resources,
+                snapshots=self._snapshots.get(arm.name, 0),
+            )
+        return self._steps[arm.name]
+
+    def pack_step(self, arm: Arm) -> Step:
+        """The step that packs an arm, as `train_step`."""
+        model: Step | Path = self.init
+        if arm.of is not None and arm.of != INIT:
+            owner, other = self._other(arm.of, arm.seed)
+            model = owner.train_step(other)
+        elif arm.of is None:
+            model = self.train_step(arm)
+        return pack_step(
+            f"{self.page}/{arm.name}",
+            model,
+            arm.layout,
+            fusion=self._language_models() if self._fused else None,
+            codes=arm.of is None,
+        )
+
+    def steps(self, profile: str, pattern: str = "*") -> list[Step]:
+        """The steps that make what the arms of a page are measured by.
+
+        Args:
+            profile: `full` trains what is not trained; in any other the arms are packed whose models are there.
+            pattern: as the shell has them; only arms whose names match are trained.
+
+        Raises:
+            EdgeSpeechError: the pattern matches none.
+        """
+        wanted = {arm.name for arm in self.named(pattern)}
+        return [
+            self.pack_step(arm)
+            for arm in self.arms.values()
+            if (profile == "full" and arm.name in wanted) or self.has_model(arm)
+        ]
+
     def run_folder(self, arm: Arm) -> Path:
         """The folder of an arm's run, which may not exist yet.
 
         Raises:
-            EdgeSpeechError: it is not trained.
+            EdgeSpeechError: as `train_step`.
         """
-        if arm.config is None:
-            raise bad(self._where, "arm", arm.name, "one that is trained")
-        key = hashlib.sha256(f"{arm.config.sha256}:{self.root_sha256}".encode()).hexdigest()[:8]
-        return work_dir() / "runs" / self.page / f"{arm.name}-{key}"
+        return folder_of(self.train_step(arm))
 
     def finished(self, arm: Arm) -> bool:
-        """Whether an arm's run has finished all its steps."""
-        folder = self.run_folder(arm)
-        told = (folder / STATE).with_suffix(".json")
-        if not told.is_file() or not (folder / MODEL / WEIGHTS).is_file():
+        """Whether an arm's run is made."""
+        return is_made(self.train_step(arm))
+
+    def has_model(self, arm: Arm) -> bool:
+        """Whether the model is here that an arm packs."""
+        try:
+            self.model_folder(arm)
+        except EdgeSpeechError:
             return False
-        assert arm.config is not None
-        return int(json.loads(told.read_text(encoding="utf-8"))["step"]) >= arm.config.steps
+        return True
 
     def model_folder(self, arm: Arm) -> Path:
         """The folder of the model that an arm packs.
@@ -215,61 +260,33 @@ class Arms:
             raise EdgeSpeechError(f"{self.page}: {arm.name} is not trained on this machine")
         return self.run_folder(arm) / MODEL
 
-    def pack(self, arm: Arm, out: Path) -> None:
-        """Make an arm's `.edge` file.
+    def packed(self, arm: Arm) -> Path:
+        """An arm's `.edge` file, packed now unless the pipeline has made it.
 
         Raises:
             EdgeSpeechError: its run is not finished on this machine, the layout does not fit the model, or the language
                 models are of other word pieces.
         """
-        folder = self.model_folder(arm)
-        codes = None if arm.of is not None else load_codes(folder)
-        fusion = self._language_models() if self._fused else None
-        pack(replace(load_model(folder), fusion=fusion), arm.layout, out, codes=codes)
+        self.model_folder(arm)
+        step = self.pack_step(arm)
+        make(step)
+        return folder_of(step) / PACKED
 
-    def _language_models(self) -> Fusion | None:
-        """Those of the initial model; the recogniser's where it has none."""
-        start = load_model(self.init)
-        if start.fusion is not None:
-            return start.fusion
-        recogniser = load_model(start_model())
-        if recogniser.tokeniser.pieces != start.tokeniser.pieces:
+    def pack(self, arm: Arm, out: Path) -> None:
+        """Copy `packed`."""
+        write_atomic(out, self.packed(arm).read_bytes())
+
+    def _language_models(self) -> Path:
+        """The folder of the model with those: the initial one, or the recogniser's where it has none."""
+        if (self.init / FUSION).is_file():
+            return self.init
+        recogniser = start_model()
+        if (recogniser / TOKENS).read_bytes() != (self.init / TOKENS).read_bytes():
             where = f"{self._where}: fusion: {without_paths(str(self.init))}"
             raise bad(
                 where, "word pieces", "others", "those of the recogniser, whose language models it gets"
             )
-        return recogniser.fusion
-
-    def train(self, arm: Arm, *, processes: int, snapshots: int = 0) -> None:
-        """Train an arm, after those that it starts from; or resume a stopped run.
-
-        Args:
-            arm: which; nothing happens if it needs no training or is finished.
-            processes: number of training processes, each on one thread.
-            snapshots: number of intermediate models to save, after equal numbers of steps, including the last.
-
-        Raises:
-            EdgeSpeechError: the training failed; its output says why.
-        """
-        if arm.of is not None and arm.of != INIT:
-            owner, other = self._other(arm.of, arm.seed)
-            owner.train(other, processes=processes)
-        if arm.config is None or self.finished(arm):
-            return
-        if arm.init_of is not None:
-            owner, other = self._other(arm.init_of, arm.seed)
-            owner.train(other, processes=processes)
-        folder, steps = self.run_folder(arm), arm.config.steps
-        mapping = arm.config.model_dump(mode="json", exclude_unset=True)
-        write_atomic(folder / RUN, yaml.safe_dump(mapping, sort_keys=False))
-        for until in [steps * n // snapshots for n in range(1, snapshots + 1)] or [steps]:
-            kept = folder / SNAPSHOTS / str(until)
-            if (kept / WEIGHTS).is_file():
-                continue
-            _train(folder, processes, until)
-            if snapshots:
-                for name in (TOKENS, WEIGHTS):  # the weights last: their presence marks a complete snapshot
-                    write_atomic(kept / name, (folder / MODEL / name).read_bytes())
+        return recogniser
 
     def _expand(self, family: Mapping[str, Any]) -> Iterator[Arm]:
         """The arms of a family."""
@@ -330,10 +347,10 @@ class Arms:
         start = self.init
         if "init_of" in family:
             owner, parent = self._other(family["init_of"], seed)
-            start = owner.run_folder(parent) / MODEL
+            start = model_of(owner.train_step(parent))
         shape = {**self.shape.to_mapping(), "dropout": self._base["dropout"]}
         mapping = {key: value for key, value in self._base.items() if key != "dropout"}
-        mapping |= {"name": f"{self.page}.{name}", "seed": seed, "model": shape, "init": _portable(start)}
+        mapping |= {"name": f"{self.page}.{name}", "seed": seed, "model": shape, "init": portable(start)}
         try:
             return TrainConfig.model_validate({**mapping, **changes})
         except ValidationError as error:
@@ -357,23 +374,6 @@ class Arms:
     @property
     def _where(self) -> str:
         return f"{self.page}/config.yaml"
-
-
-def _train(folder: Path, processes: int, until: int) -> None:
-    """Train a configuration up to a step, in separate processes."""
-    command: Sequence[str] = (
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
-        *("--module", "edgespeech.cli", "train", str(folder / RUN), "--out", str(folder)),
-        *("--until", str(until)),
-    )
-    if (code := subprocess.run(command, check=False).returncode) != 0:
-        raise EdgeSpeechError(f"{folder.name}: its training ended with {code}; run it again to resume")
-
-
-def _portable(folder: Path) -> str:
-    """A folder as written in a configuration: relative to the project if it is inside it."""
-    root = project_root()
-    return os.path.relpath(folder, root) if folder.is_relative_to(root) else str(folder)
 
 
 def start_model() -> Path:
@@ -411,28 +411,6 @@ def arms_of(folder: Path) -> Arms:
         EdgeSpeechError: as `Arms` and `compression_base` do.
     """
     return Arms(folder, load_yaml(folder / "config.yaml"), compression_base())
-
-
-def train_arms(
-    arms: Arms, pattern: str, *, processes: int, snapshots: Mapping[str, int] | None = None
-) -> None:
-    """Train the arms whose names match, the first seed before the others, and make their speech corpora.
-
-    Args:
-        arms: the page's.
-        pattern: a shell pattern; `*` for all.
-        processes: number of training processes, each on one thread.
-        snapshots: number of intermediate models, by the arm's name; see `Arms.train`.
-
-    Raises:
-        EdgeSpeechError: none matches, the speech cannot be made, or a training failed.
-    """
-    wanted = sorted(arms.named(pattern), key=lambda arm: arm.seed)
-    if any(arm.config is not None and not arms.finished(arm) for arm in wanted):
-        make_corpora(arms.corpora)
-    for arm in wanted:
-        arms.train(arm, processes=processes, snapshots=(snapshots or {}).get(arm.name, 0))
-        print(f"{arm.name}: done", flush=True)
 
 
 def latent_weights(folder: Path, shape: ModelConfig) -> dict[str, NDArray[np.float32]]:

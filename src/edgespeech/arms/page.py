@@ -1,4 +1,4 @@
-"""Common parts of the pages with arms: the block and the plots of all arms, and the command that trains and measures.
+"""Common parts of the pages with arms: the block and the plots of all arms, and the command.
 
 A page of arms is a folder `replication/NAME` whose `config.yaml` has `families` (`edgespeech.arms.configuration`) and
 the keys for `edgespeech.arms.figures.check_arms`. It has its own claims, checks, blocks and text.
@@ -6,9 +6,8 @@ the keys for `edgespeech.arms.figures.check_arms`. It has its own claims, checks
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from edgespeech.arms.configuration import arms_of, train_arms
 from edgespeech.arms.figures import kept
 from edgespeech.arms.rescored import rescore_newest
 from edgespeech.arms.tables import arms_table, curve_plot, pareto_plot
@@ -46,28 +45,19 @@ def arms_plots(record: View | None, curve: str | None = None, axis: str = "bits"
     return {**drawn, PARETO: pareto_plot(rows)}
 
 
-def main_of_arms(
-    page: Page, about: str | None, words: Sequence[str] | None, snapshots: Mapping[str, int] | None = None
-) -> None:
-    """The command of a page of arms: the full profile first trains all arms, or those of `--only`; `--rescore` neither
-    trains nor measures.
+def main_of_arms(page: Page, about: str | None, words: Sequence[str] | None) -> None:
+    """The command of a page of arms beside the pipeline: renders; with `--rescore` it first scores transcripts again.
 
     Args:
         page: the page.
         about: its docstring.
         words: arguments of the command line.
-        snapshots: number of intermediate models, by the arm's name.
 
     Raises:
-        EdgeSpeechError: as `train_arms`, `rescore_newest` and `edgespeech.report.page.run` do.
+        EdgeSpeechError: as `rescore_newest` and `edgespeech.report.page.run` do.
     """
     options = parser(about)
-    options.add_argument("--only", metavar="PATTERN", default="*", help="arms that the full profile trains")
     options.add_argument("--rescore", action="store_true", help="only score the published transcripts again")
-    given = options.parse_args(words)
-    if given.rescore:
+    if options.parse_args(words).rescore:
         rescore_newest(page)
-    elif given.profile == "full" and not given.render:
-        processes = page.config()["processes"]
-        train_arms(arms_of(page.folder), given.only, processes=processes, snapshots=snapshots)
-    run(page, profile=given.profile, render_only=given.render or given.rescore)
+    run(page, render_only=True)

@@ -12,7 +12,6 @@ from functools import cache
 
 import kaldi_native_fbank
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -110,6 +109,8 @@ def log_mel_at_once(samples: Samples) -> Features:
     Returns:
         As `log_mel`.
     """
+    import torch  # here: recognisers of packed models do without it
+
     shift, length = round(FRAME_SHIFT_S * SAMPLE_RATE), round(FRAME_LENGTH_S * SAMPLE_RATE)
     count = (samples.size + shift // 2) // shift
     before = (length - shift) // 2

@@ -28,7 +28,7 @@ def common(
         bool, typer.Option("--verbose", "-v", help="Say on stderr what is read, started and written.")
     ] = False,
 ) -> None:
-    """Set up logging for all commands."""
+    """Set up what all commands share."""
     if verbose:
         import logging
 
@@ -41,7 +41,7 @@ def common(
 
 
 def main() -> None:
-    """Run the command line; a user error is one line and exit status 2."""
+    """Run the command line; a mistake in what was given is one line and exit status 2."""
     try:
         app()
     except EdgeSpeechError as error:
@@ -52,6 +52,6 @@ def main() -> None:
             raise
         typer.echo(f"edgespeech: {line}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:  # whoever read the output has enough
         sys.stderr.close()
         sys.exit(141)

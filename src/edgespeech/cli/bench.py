@@ -1,7 +1,7 @@
-"""Running asv on the working tree, for `make bench`.
+"""Running asv on the working tree: what `make bench` does.
 
-asv stores results by machine and commit; both are set here, since its defaults are the host name and, for an existing
-environment, no commit. Results stay in `.asv`, which is not committed, since they contain local paths.
+asv files results by machine and commit; both are named here, since its own defaults are the host's name and, for an
+existing environment, nothing at all. Results stay in `.asv`, which is not committed: they hold local paths.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands that list corpora, networks and metrics, and fetch corpora."""
+"""Commands that list what can be measured on, and fetch it: corpora, networks, metrics."""
 
 from __future__ import annotations
 

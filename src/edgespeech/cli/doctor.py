@@ -1,4 +1,4 @@
-"""Checks of the requirements of EdgeSpeech on this machine, with remedies for missing ones."""
+"""What this machine has of what EdgeSpeech needs, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITTLE_DISK = 5 << 30
 
 
 def doctor() -> tuple[list[str], bool]:
-    """One line for every requirement, and whether all necessary ones are met."""
+    """One line for everything looked at, and whether what every use needs is here."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("checkout", lambda: str(checkout() or "none: an installed package")),

@@ -23,11 +23,9 @@ def make_lattice(
     audio: Annotated[Path, typer.Argument(help="An audio file.")],
     out: Annotated[Path, typer.Argument(help="`.lattice`, as it is sent, or `.txt` for Kaldi.")],
     model: Annotated[Path | None, typer.Option(help="A trained model's folder; the shipped one.")] = None,
-    beam: Annotated[int, typer.Option(min=1, max=1024, help="Number of states of the search.")] = 8,
-    merge: Annotated[
-        int, typer.Option(min=0, help="Number of last labels that distinguish states; 0: all.")
-    ] = 2,
-    width: Annotated[float, typer.Option(min=0, help="Pruning beam of the lattice, in nats.")] = 8.0,
+    beam: Annotated[int, typer.Option(min=1, max=1024, help="States that the search keeps.")] = 8,
+    merge: Annotated[int, typer.Option(min=0, help="Last labels that make a state; 0: all.")] = 2,
+    width: Annotated[float, typer.Option(min=0, help="How much less than the best a path is worth.")] = 8.0,
     words: Words = None,
 ) -> None:
     """Recognise an audio file and write the lattice."""
@@ -51,7 +49,7 @@ def show_lattice(
     n_best: Annotated[int, typer.Option(min=1, help="Paths to print.")] = 5,
     words: Words = None,
 ) -> None:
-    """Print a lattice's best paths, and the posteriors of the best one's words."""
+    """Print a lattice's best paths, and how sure it is of the best one's words."""
     from edgespeech.lattice.files import described, read_lattice
 
     typer.echo(described(read_lattice(file, _vocabulary(words)), n_best))

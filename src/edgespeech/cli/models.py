@@ -1,4 +1,4 @@
-"""Commands that convert a model: pack, export."""
+"""Commands that change how a model is stored: pack, export."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def pack(
     model: Annotated[Path, typer.Argument(help="A trained model's folder.")],
     out: Annotated[Path, typer.Option(help="The `.edge` file to write.")],
     bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="Bits per weight; 8 unless --floats is given.")
+        int | None, typer.Option(min=2, max=8, help="Of a weight; 8 unless --floats is given.")
     ] = None,
     group: Annotated[int, typer.Option(min=0, help="Columns that share a scale; 0: all of a row.")] = 0,
     codebook: Annotated[bool, typer.Option("--codebook", help="Learned levels, for 2 to 6 bits.")] = False,
-    floats: Annotated[Floats | None, typer.Option(help="Do not quantise; instead of --bits.")] = None,
+    floats: Annotated[Floats | None, typer.Option(help="Do not quantise; in place of --bits.")] = None,
     store: Annotated[
-        Store, typer.Option(help="sparse: a zero costs one bit; auto: the fastest on this machine.")
+        Store, typer.Option(help="sparse: a zero costs one bit; auto: the quickest on this machine.")
     ] = Store.DENSE,
     cache_mib: Annotated[
-        float | None, typer.Option(min=0, help="For auto: size of the cache for weights, in MiB.")
+        float | None, typer.Option(min=0, help="For auto: MiB of weights that the cache holds.")
     ] = None,
 ) -> None:
-    """Pack a trained model into one file for the native engine; trained codes are unchanged."""
+    """Pack a trained model into one file for the native engine; codes that it was trained with stay as they are."""
     from edgespeech.model.checkpoint import load_model
     from edgespeech.packed.layout_search import this_machine
     from edgespeech.packed.pack import Encoding, Layout, load_codes

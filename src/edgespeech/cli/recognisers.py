@@ -32,14 +32,14 @@ def transcribe(
     system: System,
     option: Options = [],  # noqa: B006  # typer reads the default, nobody writes it
     context: Context = None,
-    language: Annotated[str, typer.Option(help="ISO 639-1 code of the spoken language.")] = "en",
+    language: Annotated[str, typer.Option(help="ISO 639-1 code of what is spoken.")] = "en",
     channels: Channels = "average",
     threads: Threads = 1,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per file, with every event.")
+        bool, typer.Option("--json", help="One JSON object a file, with every event.")
     ] = False,
 ) -> None:
-    """Transcribe audio files; an unreadable file does not stop the others."""
+    """Print what a recogniser makes of audio files; one that cannot be read does not stop the others."""
     from edgespeech.core.threads import pin_threads
 
     pin_threads(threads)
@@ -67,13 +67,13 @@ def transcribe(
 def demo(
     system: Annotated[str, typer.Option(help="A recogniser; see `edgespeech systems`.")] = "edge-packed",
     manifest: Annotated[str, typer.Option(help="A split or a manifest file.")] = "assistant_mini",
-    seconds: Annotated[float, typer.Option(min=1, help="Duration of the audio to play.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1, help="How much audio to play.")] = 60,
     option: Options = [],  # noqa: B006  # as above
     page: Annotated[
         bool, typer.Option(help="Write the HTML page of all results afterwards, and open it.")
     ] = True,
 ) -> None:
-    """Transcribe recordings live, in real time, then open the HTML page."""
+    """Transcribe recordings live, at the speed of speech, then open the HTML page."""
     import webbrowser
 
     from rich.console import Console
@@ -106,24 +106,24 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the record and its hypotheses.")],
     noise: Annotated[str | None, typer.Option(help="Noise to mix in, an id of the `noise` corpus.")] = None,
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB.")] = None,
-    snr_rule: Annotated[Rule, typer.Option(help="Definition of that ratio.")] = Rule.MEAN,
+    snr_rule: Annotated[Rule, typer.Option(help="What that ratio means.")] = Rule.MEAN,
     band: Annotated[
         Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
     ] = None,
     context: Context = None,
     channels: Channels = "mono",
     grammar: Annotated[
-        str | None, typer.Option(help="Grammar for a manifest with intents: a name or a YAML file.")
+        str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
     ] = None,
     network: Annotated[list[str], typer.Option(help="Network profiles to replay over; all by default.")] = [],  # noqa: B006  # as above
     limit: Annotated[int | None, typer.Option(min=1, help="Run a seeded subset of this size.")] = None,
     seed: Seed = 0,
     threads: Threads = 1,
     cloud_speedup: Annotated[
-        float, typer.Option(min=0.01, help="Speed of the server relative to this machine.")
+        float, typer.Option(min=0.01, help="Far side's speed, this machine being 1.")
     ] = 10.0,
     option: Options = [],  # noqa: B006  # as above
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     by: Annotated[str | None, typer.Option(help="Also print word errors by a field of the manifest.")] = None,
 ) -> None:
     """Run one recogniser over one manifest and write one record with its hypotheses."""
@@ -181,7 +181,7 @@ def systems() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check the requirements of EdgeSpeech on this machine."""
+    """Say what this machine has of what EdgeSpeech needs."""
     from edgespeech.cli.doctor import doctor as look
 
     lines, good = look()
@@ -199,7 +199,7 @@ def serve(
     ] = "127.0.0.1",
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with one token per line for clients; or a single one in EDGESPEECH_TOKEN."),
+        typer.Option(help="What clients must present, one token a line; or one in EDGESPEECH_TOKEN."),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS, PEM, with its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key, PEM.")] = None,

@@ -16,9 +16,9 @@ app = typer.Typer()
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(help="A record.")],
-    b: Annotated[Path, typer.Argument(help="Another record, of the same data and normalisers.")],
+    b: Annotated[Path, typer.Argument(help="Another one, of the same data and normalisers.")],
 ) -> None:
-    """Print paired differences of two records, A minus B, with intervals and verdicts."""
+    """Paired differences of two records, A less B, with intervals and verdicts."""
     from edgespeech.report.compare import compare_records
 
     typer.echo(compare_records(a, b).to_text())
@@ -50,7 +50,7 @@ def report(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if a table would change.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="File of the page; default .work/report.html.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Where the page goes; default .work/report.html.")] = None,
 ) -> None:
     """Render tables, plots and the HTML page from the committed records."""
     from edgespeech.core.extras import need
@@ -68,7 +68,7 @@ def report(
 
 @app.command()
 def claims() -> None:
-    """Print reported results of papers beside those of the committed records."""
+    """What papers and others report, beside what the committed records say."""
     from edgespeech.pipeline.summary import claims_table
 
     typer.echo(claims_table())
@@ -88,28 +88,54 @@ def bench() -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replicate(
     context: typer.Context,
-    technique: Annotated[
-        str | None, typer.Argument(help="A technique by its name; by default the rows of the plan.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Techniques, `headline` (the rows of the plan, the default), or `all`."),
     ] = None,
     profile: Annotated[
-        Profile, typer.Option(help="quick: seeded subsets, minutes; full: everything.")
+        Profile, typer.Option(help="quick: seeded subsets, no training; full: everything from scratch.")
     ] = Profile.QUICK,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at once.")] = 2,
-    plan: Annotated[Path | None, typer.Option(help="Default: that of the headline.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder for outputs; default .work/pipeline.")] = None,
-    publish: Annotated[bool, typer.Option(help="Add the records to results/ and render again.")] = False,
+    only: Annotated[str, typer.Option(help="Of a technique's arms, train those whose names match.")] = "*",
+    again: Annotated[bool, typer.Option("--again", help="Measure also what has been measured.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=10_000, help="Steps at once.")] = 2,
+    executor: Annotated[
+        str, typer.Option(help="Where steps run: local, or a Snakemake executor (slurm, kubernetes, ...).")
+    ] = "local",
+    cluster: Annotated[
+        Path | None, typer.Option(help="Folder of a Snakemake profile, which may name the executor.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each training step.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Of the rows; default: that of the headline.")] = None,
+    work: Annotated[Path | None, typer.Option(help="The pipeline's folder; default .work/pipeline.")] = None,
+    publish: Annotated[
+        bool, typer.Option(help="Add the rows' records to results/ and render again.")
+    ] = False,
 ) -> None:
-    """Measure every row of the plan on this machine and print it beside the published one; or one technique's page.
+    """Measure published rows and techniques again on this machine or a cluster, each beside what is published.
 
-    A technique takes options of its own after its name: `edgespeech replicate qat -- --help` lists them.
+    What is finished is not made again; after an interruption the same command goes on. A technique has commands of its
+    own: `edgespeech replicate qat -- --help` lists them, and they run by themselves.
     """
-    if technique is not None:
+    from edgespeech.pipeline.dag import Where
+    from edgespeech.pipeline.targets import Wanted, default_plan, wanted_names
+    from edgespeech.pipeline.targets import replicate as run_replication
+
+    given, own = [name for name in names or [] if not name.startswith("-")], list(context.args)
+    if own or len(given) < len(names or []):
+        words = [*(names or [])[1:], *own]
+        if not given or names is None or names[0] != given[0]:
+            unknown = next(word for word in [*(names or []), *own] if word.startswith("-"))
+            raise EdgeSpeechError(f"replicate: unknown option {unknown!r}, expected one of --help")
         from edgespeech.pipeline.replicate import run_technique
 
-        run_technique(technique, ["--profile", profile.value, *context.args])
+        full = ["--profile", profile.value] if profile is not Profile.QUICK else []
+        run_technique(given[0], [*full, *words])
         return
-    if context.args:
-        raise EdgeSpeechError(f"replicate: unknown option {context.args[0]!r}, expected one of --help")
-    from edgespeech.pipeline.summary import replicate as run_replication
-
-    typer.echo(run_replication(profile.value, jobs=jobs, plan=plan, work=work, publish=publish))
+    wanted = Wanted(
+        names=wanted_names(given), profile=profile.value, plan=plan or default_plan(), only=only, again=again
+    )
+    where = Where(jobs=jobs, executor=executor, profile=cluster, gpus=gpus)
+    text, failure = run_replication(wanted, where, work=work, publish=publish)
+    typer.echo(text)
+    if failure:
+        raise EdgeSpeechError(failure)

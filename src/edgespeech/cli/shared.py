@@ -1,4 +1,4 @@
-"""Options shared by several commands."""
+"""The options that several commands have."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from edgespeech.errors import InterruptedRunError, bad
 
 
 class Profile(StrEnum):
-    """The amount of each corpus to run."""
+    """How much of each corpus is run."""
 
     QUICK = "quick"
     FULL = "full"
 
 
 class Floats(StrEnum):
-    """The storage of matrices of floats."""
+    """How matrices of floats are stored."""
 
     FP32 = "fp32"
     FP16 = "fp16"
 
 
 class Store(StrEnum):
-    """The storage of matrices of codes."""
+    """How matrices of codes are stored."""
 
     DENSE = "dense"
     SPARSE = "sparse"
@@ -37,14 +37,14 @@ class Store(StrEnum):
 
 
 class Rule(StrEnum):
-    """The definition of a signal-to-noise ratio."""
+    """What a signal-to-noise ratio means."""
 
     MEAN = "mean"
     PEAK_FRAME = "peak-frame"
 
 
 class Band(StrEnum):
-    """The frequency band of the audio."""
+    """What a channel leaves of the audio."""
 
     TELEPHONE = "telephone"
 
@@ -53,29 +53,25 @@ System = Annotated[str, typer.Option("--system", help="A recogniser; see `edgesp
 
 Options = Annotated[list[str], typer.Option("--option", help="NAME=VALUE for the recogniser; VALUE as JSON.")]
 
-Seed = Annotated[int, typer.Option(min=0, help="Seed of subsets, noise, networks and intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of subsets, noise, networks and intervals.")]
 
 Context = Annotated[
     str | None,
     typer.Option(
-        help="Likely phrases: a file with one per line, a name in data_manifests/contexts, or `manifest`."
+        help="Likely phrases: a file with one a line, a name in data_manifests/contexts, or `manifest`."
     ),
 ]
 
 Channels = Annotated[
     str,
-    typer.Option(
-        help="For multi-channel audio: mono (refuse it), average, or the number of one channel, from 1 on."
-    ),
+    typer.Option(help="Of audio with several: mono (refuse it), average, or the number of one, from 1 on."),
 ]
 
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of the recogniser.")]
 
 Words = Annotated[
     Path | None,
-    typer.Option(
-        help="The vocabulary of `.lattice` files, one word per line; without it all words are spelled."
-    ),
+    typer.Option(help="The vocabulary of `.lattice` files, one word a line; all are spelled without."),
 ]
 
 

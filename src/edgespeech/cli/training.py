@@ -18,9 +18,9 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; `runs/NAME` in the work folder by default.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, beside training.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of each process that trains.")] = 1,
-    until: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in total.")] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     shards: Annotated[
         Path | None, typer.Option(help="Folder of `edgespeech shard` that all audio comes from.")
     ] = None,
@@ -50,7 +50,7 @@ def shard(
     largest_mb: Annotated[float, typer.Option(min=0.1, help="Of a shard, in 10^6 bytes.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of utterances.")] = 0,
 ) -> None:
-    """Pack all audio of a run into shards, for `edgespeech train --shards` on another machine."""
+    """Pack all audio that a run needs into shards, for `edgespeech train --shards` on another machine."""
     from edgespeech.training.config import load_train_config
     from edgespeech.training.shards import write_shards
     from edgespeech.training.speech import run_manifests

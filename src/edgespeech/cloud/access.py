@@ -1,4 +1,4 @@
-"""Access to a server: tokens, TLS, and the listening address."""
+"""Who may connect to a server, and how: tokens, TLS, and the address that it listens on."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 from edgespeech.errors import EdgeSpeechError, bad
 
 TOKEN_ENV = "EDGESPEECH_TOKEN"
-"""Environment variable of the token; never an option of the command line, where other users could read it."""
+"""Holds the token that clients must show; never on a command line, where other users could read it."""
 MAX_TOKENS = 1000
 BACKLOG = 512
-"""Maximum number of connections waiting to be accepted."""
+"""Connections that may wait to be accepted."""
 
 
 class Tokens:
-    """The tokens of permitted clients; each holder of a token has an equal share of the server.
+    """The tokens of those who may connect; each holder has a share of the server of his own.
 
     Args:
         tokens: at least one, of printable ASCII without white space.
-        where: their source, for messages.
+        where: they came from, for messages.
 
     Raises:
-        EdgeSpeechError: there is none, or too many, or one is blank, cannot be in a header, or is repeated.
+        EdgeSpeechError: there is none, or too many, or one is blank, cannot be in a header, or is there twice.
     """
 
     def __init__(self, tokens: Sequence[str], where: str = "server") -> None:
@@ -45,7 +45,7 @@ class Tokens:
             raise EdgeSpeechError(f"{where}: a token is repeated, expected different ones")
 
     def holder(self, shown: Sequence[str]) -> str | None:
-        """The holder of the token in a request's single `Authorization` header; None if it is not valid."""
+        """Who shows the one `Authorization` header of a request; None: nobody who may connect."""
         if len(shown) != 1 or not shown[0].startswith("Bearer "):
             return None
         return self._holders.get(_digest(shown[0].removeprefix("Bearer ")))
@@ -55,7 +55,7 @@ def read_tokens(file: Path | None, environment: Mapping[str, str] = os.environ) 
     """The tokens of a server.
 
     Args:
-        file: one token per line; the last newline may be missing. None: the single token of the environment variable.
+        file: has one a line; the last newline may be missing. None: the environment variable has the only one.
         environment: of the process.
 
     Raises:
@@ -78,14 +78,14 @@ def read_tokens(file: Path | None, environment: Mapping[str, str] = os.environ) 
 
 
 def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """A server's TLS context, 1.2 and later; None without a certificate.
+    """TLS as a server offers it, 1.2 and later; None without a certificate.
 
     Args:
         certificate: PEM, with the chain up to the authority.
         key: PEM, not encrypted.
 
     Raises:
-        EdgeSpeechError: one of them is missing or unreadable, or they do not match.
+        EdgeSpeechError: one of them is missing or unreadable, or they do not belong together.
     """
     if certificate is None and key is None:
         return None
@@ -106,10 +106,10 @@ def listen(host: str, port: int, *, secure: bool, allow_plaintext: bool = False)
     """The socket of a server.
 
     Args:
-        host: a name, or an IPv4 or IPv6 address; `::` accepts both.
+        host: a name, or an IPv4 or IPv6 address; `::` takes both kinds of connections.
         port: 0 picks a free one.
-        secure: whether it will use TLS.
-        allow_plaintext: whether other machines may be served without TLS.
+        secure: whether it will speak TLS.
+        allow_plaintext: whether others than this machine may be served without.
 
     Raises:
         EdgeSpeechError: there is no such address, it cannot be bound, or others could reach it without TLS.
@@ -138,7 +138,7 @@ def listen(host: str, port: int, *, secure: bool, allow_plaintext: bool = False)
 
 
 def address_of(host: str, port: int) -> str:
-    """`host:port` for a URL."""
+    """`host:port` as it stands in a URL."""
     bare = host.removeprefix("[").removesuffix("]")
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
@@ -150,7 +150,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _digest(token: str) -> bytes:
-    """The digest for looking up tokens, so that timing reveals nothing about them."""
+    """What tokens are looked up by, so that the time it takes tells nothing about them."""
     return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
 
 

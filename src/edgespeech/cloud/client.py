@@ -1,4 +1,4 @@
-"""The device's side of a stream to the cloud: encodes, sends, and collects the server's replies."""
+"""The device's side of a stream to the cloud: encodes, sends, and later collects what the server said."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def connected(url: str, token: str, *, trace: bool) -> Iterator[ClientConnection
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received:
-    """A received reply: the message, its payload bytes, and its time (`time.monotonic`, for live runs)."""
+    """A reply as it came: the message, its payload bytes, and when (`time.monotonic`, for live runs)."""
 
     message: ServerMessage
     n_bytes: int
@@ -78,9 +78,9 @@ class Received:
 class CloudStream(Stream):
     """One utterance, streamed as Opus over a WebSocket.
 
-    The connection is open before the first sample, and `hello` is sent with the first one. `accept` and `finish` encode
-    and write to the socket; they never wait for an answer. The server's replies are read afterwards, by `remote`, or
-    meanwhile, by `receive` in another thread.
+    The connection is open before the first sample and `hello` goes with the first one. `accept` and `finish`
+    encode and hand over to the socket; they never wait for an answer. What the server says is read
+    afterwards, by `remote`, or meanwhile, by `receive` in another thread.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class CloudStream(Stream):
         Args:
             url: the server's, `ws://...` or `wss://...`.
             token: the server's.
-            request: its language and context are sent to the server.
+            request: language and context go to the server.
             trace: ask for compute and causes, which `remote` needs.
-            timeout_s: maximum wait for a reply of the server.
+            timeout_s: longest silence of the server while its answers are awaited.
 
         Raises:
             EdgeSpeechError: there is no server, or it refuses the connection.
@@ -108,13 +108,13 @@ class CloudStream(Stream):
         self._connection = self._opened.enter_context(connected(url, token, trace=trace))
 
     def accept(self, samples: Samples) -> list[Event]:
-        """Encode and send complete messages; return one `SENT` event per message.
+        """Encode and send what is complete; return one `SENT` event per message.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
 
         Raises:
-            EdgeSpeechError: the connection is closed, with the server's reason if it gave one.
+            EdgeSpeechError: the server is gone, with its reason if it gave one.
         """
         events = self._greet()
         self._packets += self._encoder.encode(samples)
@@ -123,7 +123,7 @@ class CloudStream(Stream):
         return events
 
     def finish(self) -> list[Event]:
-        """Send the rest and `end`; otherwise as `accept`."""
+        """Send what is left and `end`; otherwise as `accept`."""
         events = self._greet()
         self._packets += self._encoder.finish()
         while self._packets:
@@ -132,10 +132,10 @@ class CloudStream(Stream):
         return events
 
     def receive(self) -> Iterator[Received]:
-        """The server's replies until it closes, time-stamped on arrival.
+        """What the server says, until it closes after everything is said; stamped on arrival.
 
         Raises:
-            EdgeSpeechError: it reported an error, died, timed out, or violated the protocol.
+            EdgeSpeechError: it reported an error, died, fell silent for too long, or broke the protocol.
         """
         from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
@@ -158,7 +158,7 @@ class CloudStream(Stream):
             yield Received(message=message, n_bytes=len(text.encode()), at=at)
 
     def remote(self) -> RemoteTrace:
-        """Wait for the server to finish, and return its trace.
+        """Wait for the server to finish, and return what it did.
 
         Raises:
             EdgeSpeechError: as `receive`, or there is no trace.
@@ -170,7 +170,7 @@ class CloudStream(Stream):
         return remote_trace(replies, received[-1].message, self._sent)
 
     def close(self) -> None:
-        """Close the connection, finished or not."""
+        """Leave, finished or not."""
         self._opened.close()
 
     def _greet(self) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Connections of a server with limited cost, before and after authentication."""
+"""Connections of a server that cost no more than their clients may use, before and after they have shown a token."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from websockets.frames import DATA_OPCODES, Frame
 from edgespeech.cloud.limits import TRY_LATER, Bucket, Limits, RefusedError
 
 _MAX_REQUEST = 16 * 1024
-"""Maximum bytes of an opening request."""
+"""Most bytes of an opening request."""
 _SLICE = 1024
-"""Bytes parsed at a time: up to 512 messages."""
+"""Bytes that are parsed at a time: up to 512 messages."""
 _BYTES_A_MESSAGE = 100
-"""Bytes that count as one more message: a real-time stream of Opus counts as 40 messages a second."""
+"""So many bytes count as one more message: a real-time stream of Opus counts as 40 messages a second."""
 _MAX_UNSENT = 64 * 1024
-"""Reading from a client stops while this many bytes to it are unsent, such as answers to pings."""
+"""A client that has to read so much yet, such as answers to pings, is not read from."""
 
 
 HANDSHAKE_S = 5.0
-"""Maximum duration of a TLS handshake, in seconds."""
+"""Longest TLS handshake."""
 _PATIENCE_S = 1.0
-"""Seconds after which an unauthenticated connection is dropped first if places are needed."""
+"""A connection that has not shown a token for so long gives way first."""
 
 
 class _Stage(Enum):
@@ -36,14 +36,14 @@ class _Stage(Enum):
 
 
 class GuardedConnection(ServerConnection):
-    """A connection with rate-limited reading, by the holder of its token.
+    """A connection that is read from as fast as the holder of its token may send.
 
-    websockets itself stops reading only if many whole messages are queued; pings, fragments and one-byte messages would
-    be parsed as fast as they arrive.
+    websockets itself stops reading only where many whole messages wait; pings, fragments and one-byte messages would
+    be parsed as fast as they come.
 
     Attributes:
-        holder: of its token, or None before authentication.
-        turned_away: a future that fails when the connection is dropped for another one.
+        holder: of the token that it has shown, or None.
+        turned_away: is done, with an error, when its place is needed for another one.
     """
 
     def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class GuardedConnection(ServerConnection):
         self.turned_away: asyncio.Future[None] = self.loop.create_future()
 
     def admit(self, holder: str, bucket: Bucket) -> None:
-        """Authenticate the connection for a holder."""
+        """It has shown the token of a holder."""
         self.holder = holder
         self._bucket = bucket
 
@@ -73,15 +73,15 @@ class GuardedConnection(ServerConnection):
             self.turned_away.exception()  # where nobody waits for it, it needs no notice
 
     def turn_off(self) -> None:
-        """Drop the unauthenticated connection, since its place is needed."""
+        """Its place is needed, and it has not shown a token yet."""
         self.transport.abort()
 
     def hear_no_more(self) -> None:
-        """Ignore further messages, except for closing frames."""
+        """Forget further messages; only what closes the connection counts."""
         self._deaf = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio, or after the handshake, whose last packet may have further data."""
+        """Called by asyncio, or when the handshake is over: what came in its last packet is worked on then."""
         if self._stage is _Stage.OVER:
             return
         self._stage = _Stage.MADE
@@ -130,7 +130,7 @@ class GuardedConnection(ServerConnection):
             super().process_event(event)
 
     def _feed(self, bucket: Bucket) -> None:
-        """Parse a slice of the received data, and continue when the rate limit permits."""
+        """Parse a slice of what came, and go on when the holder may use more."""
         self._timer = None
         wait_s = bucket.take(0)
         if not wait_s and self._waiting:
@@ -151,14 +151,14 @@ class GuardedConnection(ServerConnection):
 
 
 class Handshake(asyncio.Protocol):
-    """A connection whose TLS handshake is in progress, which counts as unauthenticated.
+    """A connection whose TLS handshake is in progress: it counts among those that have not shown a token.
 
-    asyncio reports connections to a server only after their handshake, so they would not be counted before.
+    asyncio tells a server of a connection when its handshake is over: till then nobody would count it.
 
     Args:
         door: of the server.
-        tls: context of the server.
-        connection: used after the handshake.
+        tls: what to offer.
+        connection: what speaks once the handshake is over.
     """
 
     def __init__(self, door: Door, tls: ssl.SSLContext, connection: GuardedConnection) -> None:
@@ -204,13 +204,13 @@ class Handshake(asyncio.Protocol):
 def arrival(
     door: Door, tls: ssl.SSLContext | None, *args: Any, **kwargs: Any
 ) -> GuardedConnection | Handshake:
-    """The protocol of a new connection, or of its handshake. Further arguments are those of websockets."""
+    """What answers a new connection: itself, or its handshake before it. Further arguments are those of websockets."""
     connection = GuardedConnection(door, *args, **kwargs)
     return connection if tls is None else Handshake(door, tls, connection)
 
 
 class Door:
-    """Admission to a server: places and memory, shared fairly among the holders of tokens.
+    """Who is in and who comes next: places and memory, shared fairly among the holders of tokens.
 
     Args:
         limits: of the server.
@@ -223,26 +223,24 @@ class Door:
         self._buckets: dict[str, Bucket] = {}
 
     def knocks(self, connection: GuardedConnection | Handshake) -> None:
-        """Register a new, unauthenticated connection."""
+        """A connection is made, and nothing known of it."""
         now = time.monotonic()
         if len(self._opening) >= self._limits.max_opening:
             oldest, since = next(iter(self._opening.items()))
-            if (
-                now - since < _PATIENCE_S
-            ):  # all are recent: drop a random one, so that it is not always the newest
+            if now - since < _PATIENCE_S:  # so many at once: any of them, lest it be who has just come
                 oldest = random.choice(list(self._opening))
             del self._opening[oldest]
             oldest.turn_off()
         self._opening[connection] = now
 
     def leaves(self, connection: GuardedConnection | Handshake) -> None:
-        """Remove a connection that was closed, or whose handshake is over."""
+        """A connection is gone, whatever it was, or its handshake is over."""
         self._opening.pop(connection, None)
         if isinstance(connection, GuardedConnection):
             self._streams.pop(connection, None)
 
     def enters(self, connection: GuardedConnection, holder: str) -> bool:
-        """Register the authentication of a connection; return whether there is a place for it."""
+        """A connection has shown the token of a holder; returns whether there is a place for it."""
         self._opening.pop(connection, None)
         if len(self._streams) >= self._limits.max_streams:
             most = self._most(lambda _: 1)
@@ -260,13 +258,13 @@ class Door:
         return True
 
     def close(self) -> None:
-        """Stop admission and end the handshakes in progress."""
+        """Nobody comes in any more: end the handshakes in progress."""
         for connection in list(self._opening):
             if isinstance(connection, Handshake):
                 connection.turn_off()
 
     def weigh(self, connection: GuardedConnection, n_bytes: int) -> None:
-        """Set the memory of a connection's messages and audio."""
+        """A connection's messages and audio take so much memory."""
         connection.n_bytes = n_bytes
         if sum(stream.n_bytes for stream in self._streams) > self._limits.max_buffered_bytes:
             most = self._most(lambda stream: stream.n_bytes)
@@ -279,7 +277,7 @@ class Door:
             )
 
     def _most(self, weight: Callable[[GuardedConnection], int]) -> str:
-        """The holder whose streams have the largest total weight."""
+        """The holder whose streams weigh most."""
         holders = {stream.holder for stream in self._streams if stream.holder is not None}
         return max(holders, key=lambda holder: self._of(holder, weight))
 

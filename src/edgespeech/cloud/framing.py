@@ -1,7 +1,7 @@
-"""Bytes of a message on the network: WebSocket frame, TLS 1.3 record, TCP/IPv4 segments.
+"""How many bytes a message takes on the wire: WebSocket frame, TLS 1.3 record, TCP/IPv4 segments.
 
-Counted: headers of the messages, in their direction. Not counted: the connection's set-up and closing, bare
-acknowledgements, retransmissions, and the link layer below IP. One message is one WebSocket frame,
+Counted: what carries the messages, in their direction. Not counted: the connection's set-up and closing,
+bare acknowledgements, retransmissions, and the link layer below IP. One message is one WebSocket frame,
 uncompressed.
 """
 
@@ -16,15 +16,15 @@ WS_MASK = 4
 TLS_RECORD = 22
 """Record header 5, inner content type 1 (RFC 8446, 5.1 and 5.2), AEAD tag 16 (RFC 5116, 5.1)."""
 TLS_MAX_PLAINTEXT = 2**14
-"""Maximum plaintext in one record (RFC 8446, section 5.1)."""
+"""Most plaintext in one record (RFC 8446, section 5.1)."""
 TCP_IP_HEADERS = 52
 """IPv4 20 (RFC 791, 3.1), TCP 20 (RFC 9293, 3.1), timestamps option 12 with its padding (RFC 7323, 3.2)."""
 MSS = 1448
-"""Payload of a full segment: an Ethernet MTU of 1,500 minus `TCP_IP_HEADERS` (RFC 9293, section 3.7.1)."""
+"""Payload of a full segment: an Ethernet MTU of 1,500 less `TCP_IP_HEADERS` (RFC 9293, section 3.7.1)."""
 
 
 def ws_bytes(payload_bytes: int, *, up: bool) -> int:
-    """Bytes of the WebSocket frame of one message, as on an unencrypted socket.
+    """Bytes of the WebSocket frame that carries one message; what a plain loopback socket sees.
 
     Args:
         payload_bytes: length of the message, at least 0.
@@ -40,7 +40,7 @@ def ws_bytes(payload_bytes: int, *, up: bool) -> int:
 
 
 def wire_bytes(payload_bytes: int, *, up: bool) -> int:
-    """Bytes on the network, including IP headers, of one message over WebSocket and TLS 1.3.
+    """Bytes on the wire, IP headers included, of one message sent over WebSocket and TLS 1.3.
 
     Args:
         payload_bytes: length of the message after its codec, at least 0.

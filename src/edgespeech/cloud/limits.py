@@ -1,4 +1,4 @@
-"""Limits of clients of a server, and fair sharing between clients."""
+"""What one client may ask of a server, and how clients share what there is."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ POLICY, INTERNAL, TRY_LATER = 1008, 1011, 1013
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Limits of the server.
+    """What clients may ask of the server.
 
     Attributes:
-        max_message_bytes: maximum size of a message; a longer one closes the connection with 1009.
-        max_audio_s: maximum duration of an utterance, and of the wait for a lattice to rescore.
-        max_streams: maximum number of simultaneous streams. If all are taken, a holder of a token with fewer streams
-            than another replaces the oldest stream of the holder with most; the holder with most is refused with HTTP
-            503.
-        max_opening: maximum number of unauthenticated connections, including TLS handshakes in progress; the oldest one
-            is dropped for a new one, or a random one if all are recent.
-        max_backlog_bytes: received and not yet processed, per stream.
-        max_buffered_bytes: of messages and decoded audio, over all streams; beyond it the largest stream of the token
-            with most is dropped.
-        messages_per_s: long-run rate per token, including pings and fragments, with every 100 bytes counted as one
-            more; further messages wait in the network. A stream in real time takes 40.
-        burst: number of messages that it may send at once after a pause.
-        idle_s: maximum wait for a message, or for the rest of one.
-        max_stream_s: maximum lifetime of a stream.
-        send_s: maximum time for a client to receive a reply.
-        max_work_s: maximum work for one message.
-        max_step_s: maximum time of the model without a pause; then its process is restarted.
-        leave_s: maximum time of the model on work of a client that has left before its process is restarted.
+        max_message_bytes: longest message; a longer one closes the connection with 1009.
+        max_audio_s: longest utterance; so long may a client wait before it has something to rescore.
+        max_streams: streams at a time. Where they are all taken, a holder of a token with fewer streams than
+            another gets the oldest one of the holder who has most; who has most himself is refused with HTTP 503.
+        max_opening: connections that have not shown a token yet, TLS handshakes in progress among them; the oldest one
+            gives way, or any one where all are young.
+        max_backlog_bytes: received and not yet worked on, per stream.
+        max_buffered_bytes: of messages and decoded audio, all streams together; the largest one of the token
+            that holds most gives way.
+        messages_per_s: that a token may send in the long run, pings and fragments included, each 100 bytes counted
+            as one more; what is more waits in the network. A stream in real time takes 40.
+        burst: messages that it may send at once after a pause.
+        idle_s: longest wait for a message, or for the rest of one.
+        max_stream_s: longest life of a stream.
+        send_s: longest that a client may take to receive a reply.
+        max_work_s: longest that the work of one message may take.
+        max_step_s: longest that the model may take without a pause; then its process is ended and started again.
+        leave_s: so long may the model go on with the work of a client that has left before its process is ended.
     """
 
     max_message_bytes: int = 64 * 1024
@@ -65,10 +64,10 @@ class Limits:
 
 
 class RefusedError(EdgeSpeechError):
-    """The client exceeded a limit of the server.
+    """The client broke a limit of the server.
 
     Attributes:
-        code: for closing its connection.
+        code: with which its connection is closed.
     """
 
     def __init__(self, message: str, code: int = POLICY) -> None:
@@ -77,11 +76,11 @@ class RefusedError(EdgeSpeechError):
 
 
 class Bucket:
-    """A token bucket for rate limiting.
+    """A token bucket: how long somebody has to wait who has used up what he may.
 
     Args:
-        rate: long-run use per second.
-        burst: maximum use at once after a pause.
+        rate: what he may use in a second in the long run.
+        burst: what he may use at once after a pause.
     """
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -91,7 +90,7 @@ class Bucket:
         self._at = time.monotonic()
 
     def take(self, amount: float) -> float:
-        """Use an amount; return the seconds until more may be used, 0 for at once."""
+        """Use so much; returns the seconds until more may be used, 0 for at once."""
         now = time.monotonic()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate) - amount
         self._at = now
@@ -99,24 +98,24 @@ class Bucket:
 
 
 class FairTurns:
-    """Fair sharing of one resource, such as a processor: the next turn is for the user with least recent use.
+    """One resource, such as a processor, that its users take in turns: next is who has used it least of late.
 
-    Use decays exponentially (decay usage scheduling; D. H. J. Epema, "Decay-usage scheduling in multiprocessors", ACM
-    TOCS 1998): a user who needs less than an equal share waits for the current turn only. Several turns of one user are
-    in the order of their requests.
+    Use is forgotten by halves (decay usage scheduling; D. H. J. Epema, "Decay-usage scheduling in multiprocessors",
+    ACM TOCS 1998): whoever asks for less than an equal share waits for the turn that goes on, and for no more.
+    Several turns of one user are taken in the order in which they were asked for.
     """
 
     HALF_LIFE_S = 20.0
 
     def __init__(self) -> None:
-        self._used: dict[str, tuple[float, float]] = {}  # seconds used, and the time of that value
+        self._used: dict[str, tuple[float, float]] = {}  # seconds, and when that was so
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._since = 0.0
         self._busy = False
 
     @asynccontextmanager
     async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait for a turn and take it; the time inside the context counts as use."""
+        """Wait for a turn and take it; the time that passes inside counts as use."""
         await self.enter(user)
         try:
             yield
@@ -133,7 +132,7 @@ class FairTurns:
             try:
                 await mine
             except asyncio.CancelledError:
-                if not mine.cancelled():  # the turn was given already
+                if not mine.cancelled():  # it was his turn already
                     self._next()
                 raise
         self._since = time.monotonic()
@@ -145,7 +144,7 @@ class FairTurns:
         self._next()
 
     def goes_on(self, user: str) -> bool:
-        """Whether the turn may continue, since no waiting user has used less; otherwise end it."""
+        """Whether the turn may go on, since nobody waits who has used less; else it is ended."""
         now = time.monotonic()
         self._used[user] = self._use(user, now) + now - self._since, now
         self._since = now
@@ -172,7 +171,7 @@ class FairTurns:
 
 
 class FewLines(logging.Filter):
-    """Limits the rate of log lines and counts the rest, so that no client can fill a disk."""
+    """Lets so many log lines through and counts the rest, so that no client can fill a disk."""
 
     def __init__(self, per_s: float = 5.0, burst: float = 50.0) -> None:
         super().__init__()
@@ -181,7 +180,7 @@ class FewLines(logging.Filter):
         self._left_out = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is logged; the next logged line states how many were not."""
+        """Whether a line may pass; the next one that does says how many did not."""
         if self._bucket.take(0) > 0:
             self._left_out += 1
             return False

@@ -1,4 +1,4 @@
-"""The network between device and cloud: profiles, and a seeded link that computes arrival times."""
+"""The network between device and cloud: profiles, and the seeded link that says when a message arrives."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 
 PROFILES_ENV = "EDGESPEECH_PROFILES"
-"""Environment variable that names a folder of further profiles, `*.yaml`."""
+"""Names a folder whose `*.yaml` files hold further profiles."""
 RTO_FLOOR_S = 0.2
-"""Minimum retransmission time-out, as in Linux (TCP_RTO_MIN); RFC 6298 recommends a second."""
+"""Least retransmission time-out: what Linux uses (TCP_RTO_MIN); RFC 6298 would allow a second."""
 RTO_CEILING_S = 60.0
-"""Maximum of a doubled time-out (RFC 6298, sections 2.5 and 5.5)."""
+"""Most that a time-out grows to by doubling (RFC 6298, sections 2.5 and 5.5)."""
 
 _BUILT_IN = Path(__file__).with_name("profiles")
 _FIELDS = {f.name: f for f in fields(LinkProfile) if f.name != "name"}
@@ -32,8 +32,8 @@ def load_profiles(folder: Path | None = None) -> dict[str, LinkProfile]:
     """The network profiles of this package's folder `profiles` and those of one more folder, by name.
 
     Args:
-        folder: with further `*.yaml` files, each a mapping of profile name to fields; None: the folder that the
-            environment variable `EDGESPEECH_PROFILES` names, if it is set.
+        folder: holds further `*.yaml` files, each a mapping of profile name to fields; None: the folder that
+            the environment variable `EDGESPEECH_PROFILES` names, if it is set.
 
     Raises:
         EdgeSpeechError: a file cannot be read, or a profile has an unknown key, a wrong type, a value out of
@@ -61,7 +61,7 @@ def make_profile(name: str, values: object, *, where: str) -> LinkProfile:
     Args:
         name: the profile's name.
         values: mapping of field names to numbers; a profile with `available: false` needs nothing else.
-        where: for messages, for instance the file.
+        where: what errors name, the file for instance.
 
     Raises:
         EdgeSpeechError: a key is unknown or missing, a type is wrong, or a value is out of range.
@@ -111,12 +111,12 @@ class Link:
         self._down = _Direction(profile, profile.down_bps, np.random.default_rng(down), self._outages)
 
     def send_up(self, n_bytes: int, at_s: float) -> float:
-        """Send a message of `n_bytes` (with framing) from device to cloud at `at_s`; return its arrival time.
+        """Send a message of `n_bytes` (on the wire) from device to cloud at `at_s`; return its arrival time.
 
-        Messages in one direction are sent in the order of the calls.
+        Messages of a direction are sent in the order of the calls.
 
         Returns:
-            Seconds; infinity if there is no network, or if `at_s` is infinite.
+            Seconds; infinity when there is no network, or when `at_s` is infinite.
 
         Raises:
             EdgeSpeechError: a negative size, or a time that is negative or not a number.
@@ -129,7 +129,7 @@ class Link:
 
 
 class _Direction:
-    """One direction of a link: the time at which it is free, and the last arrival."""
+    """One direction of a link: when it is free, and the last arrival."""
 
     def __init__(
         self, profile: LinkProfile, rate_bps: float, rng: np.random.Generator, outages: _Outages
@@ -164,7 +164,7 @@ class _Direction:
 
 
 class _Outages:
-    """Alternating exponential up and down times, drawn on demand."""
+    """Alternating exponential up and down times, drawn as far as somebody asks."""
 
     def __init__(self, profile: LinkProfile, rng: np.random.Generator) -> None:
         share, self._down_mean_s = profile.outage_share, profile.outage_mean_s

@@ -1,4 +1,4 @@
-"""The server's side of a model's process: runs jobs in fair turns, and restarts the process if one takes too long."""
+"""The server's side of a model's process: runs jobs in fair turns, and ends the process where one takes too long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class ModelFailedError(RefusedError):
-    """The model failed, which is not the client's fault."""
+    """The model failed, which is no fault of the client."""
 
     def __init__(self) -> None:
         super().__init__("server: the recogniser failed", INTERNAL)
@@ -29,15 +29,15 @@ class ModelFailedError(RefusedError):
 
 @dataclass(slots=True)
 class _Running:
-    """A job in progress.
+    """A job that somebody waits for.
 
     Attributes:
-        number: its id in the process.
+        number: that its process knows it by.
         user: whose turns it takes.
-        job: the work.
-        started: number of the process that has it; 0: none.
-        wanted: whether its client is still connected.
-        answer: last message of the process about it.
+        job: what to do.
+        started: in which process it is; 0: in none.
+        wanted: whether its client is still there.
+        answer: how far it is.
     """
 
     number: int
@@ -49,10 +49,10 @@ class _Running:
 
 
 class ModelProcess:
-    """A process with one model. Every step of a job between two pauses is a turn.
+    """A process with one model. A job takes a turn for every step between two pauses.
 
     Args:
-        made: constructor of the model.
+        made: the model.
         limits: for `max_work_s`, `max_step_s` and `leave_s`.
     """
 
@@ -68,16 +68,16 @@ class ModelProcess:
 
     @property
     def pid(self) -> int | None:
-        """The id of the process, or None if there is none."""
+        """Of the process, or None while there is none."""
         return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
         """Start the process and wait until its model is ready.
 
         Raises:
-            EdgeSpeechError: it does not become ready.
+            EdgeSpeechError: it does not get ready.
         """
-        # Every job has a thread, and by default every thread has its own heap.
+        # Every job has a thread, and every thread would have a heap.
         environment = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
         environment.pop(TOKEN_ENV, None)
         self._process = await asyncio.create_subprocess_exec(
@@ -95,23 +95,23 @@ class ModelProcess:
             raise EdgeSpeechError(told["message"])
 
     def close(self) -> None:
-        """Kill the process."""
+        """End the process, whatever it does."""
         self._closed = True
         self._kill()
 
     async def run(self, user: str, job: Job) -> Done:
-        """Run a job after the user's earlier ones. If the caller is cancelled, the job is dropped.
+        """Have a job done, after those that the user asked for before. Where the caller is cancelled it is dropped.
 
         Args:
             user: whose turns it takes.
-            job: the work.
+            job: what to do.
 
         Raises:
             EdgeSpeechError: the model refuses it.
             RefusedError: it takes too long.
             ModelFailedError: the model failed.
         """
-        # A job in progress takes memory: each user has at most one.
+        # A job in the middle takes memory: each user has one.
         async with self._one_each.setdefault(user, asyncio.Lock()):
             return await self._run(user, job)
 
@@ -134,7 +134,7 @@ class ModelProcess:
                     raise
             step = asyncio.create_task(self._step(one))
             try:
-                has_turn = await asyncio.shield(step)  # its answer must be read even if the client leaves
+                has_turn = await asyncio.shield(step)  # whoever leaves, the process must be heard out
             except asyncio.CancelledError:
                 one.wanted = False
                 asyncio.get_running_loop().call_later(self._limits.leave_s, self._end_step, step)
@@ -147,7 +147,7 @@ class ModelProcess:
         return Done(one.answer["text"], one.answer["compute_s"])
 
     async def _step(self, one: _Running) -> bool:
-        """Run a job until its next pause; return whether its turn continues."""
+        """Work on a job until its next pause; whether its turn goes on then."""
         goes_on = False
         try:
             async with asyncio.timeout(self._limits.max_step_s):
@@ -169,14 +169,14 @@ class ModelProcess:
             raise EOFError("there is none")
         if one.started == self._starts:
             frame = pack_frame({"op": "go", "job": one.number})
-        else:  # in a new process it starts from the beginning
+        else:  # in a new process it starts again
             frame, one.started = _first_frame(one.number, one.job), self._starts
         self._process.stdin.write(frame)
         await self._process.stdin.drain()
         return await self._read()
 
     async def _again(self) -> None:
-        """Restart the process, in the turn of the user whose job failed."""
+        """Start the process once more, in the turn of whoever broke it."""
         self._kill()
         if self._process is not None:
             await self._process.wait()
@@ -187,12 +187,12 @@ class ModelProcess:
             _log.error("the model's process does not start again: %s", error)
 
     def _end_step(self, step: asyncio.Task[Any]) -> None:
-        """Kill the process if a step continues after its client left."""
+        """End a step whose client left a while ago."""
         if not step.done():
             self._kill()
 
     def _left(self, one: _Running, step: asyncio.Task[bool]) -> None:
-        """Finish a job whose client left, after its last step."""
+        """The last step of a job whose client left is over."""
         if not step.cancelled() and step.exception() is None:
             if step.result():
                 self._turns.leave(one.user)

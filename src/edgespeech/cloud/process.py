@@ -1,4 +1,4 @@
-"""The recognition server as a separate process on this machine."""
+"""The recognition server as a process of its own, for whoever needs one on this machine."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from edgespeech.cloud.protocol import PATH, RESCORE_PATH
 from edgespeech.errors import EdgeSpeechError
 
 _ALONE = Limits(max_stream_s=3600.0, messages_per_s=10_000.0, burst=100_000.0)
-"""Limits for a server whose only client is the process that started it, which may be slow."""
+"""For a server that has no other clients than the process that started it, which may be slow."""
 
 
 class ServerProcess:
-    """A server on loopback, on a free port, with its own tokens; it ends with the process that started it.
+    """A server on loopback, on a free port, with tokens of its own; ends with the process that made it.
 
     Attributes:
-        tokens: for its clients.
-        port: on which it listens.
+        tokens: one of which its clients must show.
+        port: where it listens.
         pid: of the server's process.
     """
 
@@ -50,28 +50,28 @@ class ServerProcess:
         host: str = "127.0.0.1",
         start_timeout_s: float = 120.0,
     ) -> None:
-        """Start the server and wait until its model is loaded.
+        """Start the server and wait until it is ready, the model loaded.
 
         Args:
-            backend: `package.module:function` that constructs the recogniser, in a separate process; None: without.
+            backend: `package.module:function` that makes the recogniser, in a process of its own; None: no such.
             options: keyword arguments of that function, JSON-serialisable.
             detector: `package.module:class` of the voice activity detector.
             limits: per client.
             rule: when a segment of speech ends.
-            rescorer: `package.module:function` that constructs the second pass, in a separate process; None: without.
-            tokens: number of tokens.
-            certificate: for TLS, PEM; None: without TLS.
+            rescorer: `package.module:function` that makes the second pass, in a process of its own; None: no such.
+            tokens: how many there are.
+            certificate: for TLS, PEM; None: there is no TLS.
             key: of the certificate, PEM.
             host: the loopback address to listen on.
-            start_timeout_s: maximum wait.
+            start_timeout_s: longest wait.
 
         Raises:
-            EdgeSpeechError: it did not become ready; with the end of its output.
+            EdgeSpeechError: it did not become ready; with its last words.
         """
         self._secure = certificate is not None
         self._host = host
         self.tokens = tuple(secrets.token_urlsafe(24) for _ in range(tokens))
-        with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:  # readable by this user alone
+        with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:  # of this user alone
             file.write("".join(f"{token}\n" for token in self.tokens))
             file.flush()
             config = {
@@ -104,42 +104,42 @@ class ServerProcess:
 
     @property
     def token(self) -> str:
-        """The first token."""
+        """The first one."""
         return self.tokens[0]
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The ids of its process and of its models' processes."""
+        """Of its process and those of its models."""
         try:
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        except OSError:  # not Linux, or it has ended
+        except OSError:  # not Linux, or it is gone
             children = []
         return (self.pid, *map(int, children))
 
     @property
     def url(self) -> str:
-        """The URL for clients."""
+        """Where its clients connect."""
         return self._url(PATH)
 
     @property
     def rescore_url(self) -> str:
-        """The URL for clients of the second pass."""
+        """Where clients of the second pass connect."""
         return self._url(RESCORE_PATH)
 
     def _url(self, path: str) -> str:
         return f"{'wss' if self._secure else 'ws'}://{address_of(self._host, self.port)}{path}"
 
     def last_words(self) -> str:
-        """Its output on standard error."""
+        """What it has written to standard error."""
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace").strip()
 
     def alive(self) -> bool:
-        """Whether the process is running."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the process and wait for it; harmless if it has ended already."""
+        """End the process and wait for it; harmless when it is gone already."""
         self._process.terminate()
         try:
             self._process.wait(timeout=5)

@@ -1,18 +1,19 @@
-"""The protocol between client and server: one WebSocket connection per utterance.
+"""What client and server say to each other: one WebSocket connection per utterance.
 
 The client sends `hello` (JSON: version, codec, language, context), audio messages (binary: Opus packets, each
-after its length as two bytes, big-endian) and `end` (JSON). The server answers in JSON: `endpoint` when the user has
-stopped speaking, `final` with the text of one segment, `error` before it closes for a reason. It closes with 1000 after
-the last reply. The token is in the `Authorization` header of the opening request, and `?trace=1` there requests a final
-`trace` message: compute times and causes, for measurements only. Other replies have no times of day and no compute
-times, so their bytes are the same in every run.
+after its length as two bytes, big-endian) and `end` (JSON). The server answers in JSON: `endpoint` when the
+user has fallen silent, `final` with the text of one segment, `error` before it closes for a reason. It closes
+with 1000 once everything is said. The token travels in the `Authorization` header of the opening request, and
+`?trace=1` there asks for one last `trace` message: compute and causes, which no user of the service would
+see. Replies hold no times of day and no durations of computing, so their bytes are the same in every run.
 
-The second pass has another path, `/v1/rescore`, again with one connection per utterance. The client sends a request for
-each revision of its hypothesis (binary: the revision as one byte, then the lattice as written by
-`edgespeech.lattice.codec`, with its own version and checksum). Revisions increase, from any number. The server answers
-each with `rescored` (JSON: the revision and the likeliest words), in order; with `?trace=1` each answer is followed by
-a `trace` of all requests so far. The client closes the connection. It accepts an answer only to a request, once, and if
-the words are a path of the sent lattice; otherwise its own result is final (`edgespeech.cloud.second_pass`).
+The second pass is another path, `/v1/rescore`, again one connection per utterance. The client sends a request for
+each revision of what it heard (binary: the revision as one byte, then the lattice as
+`edgespeech.lattice.codec` writes it, which has a version and a checksum of its own). Revisions count up, from any
+number. The server answers each with `rescored` (JSON: the revision and the words that it holds most likely), in
+order; with `?trace=1` each answer is followed by a `trace` of all requests so far. The client closes when it has
+heard enough. It takes an answer only where it was asked for, once, and where the words are a path of the lattice that
+it sent; whatever else comes, its own result stands (`edgespeech.cloud.second_pass`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ PATH = "/v1/recognise"
 RESCORE_PATH = "/v1/rescore"
 MAX_REVISION = 255
 MAX_PACKETS = 50
-"""Maximum number of packets in one audio message: 1 s of 20 ms frames."""
+"""Most packets in one audio message: 1 s of 20 ms frames."""
 _LENGTH_BYTES = 2
 
 
 class ProtocolError(EdgeSpeechError):
-    """A message that violates the protocol."""
+    """A message that breaks the protocol."""
 
 
 class _Message(BaseModel):
@@ -59,7 +60,7 @@ class End(_Message):
 
 
 class Endpoint(_Message):
-    """The user has stopped speaking. `audio_s`: the audio received when that was decided."""
+    """The user has fallen silent. `audio_s`: how much audio had come when that was decided."""
 
     type: Literal["endpoint"] = "endpoint"
     segment: Annotated[int, Field(ge=0)]
@@ -67,7 +68,7 @@ class Endpoint(_Message):
 
 
 class Final(_Message):
-    """The text of one segment, the speech between two silences."""
+    """The text of one segment, the stretch of speech between two silences."""
 
     type: Literal["final"] = "final"
     segment: Annotated[int, Field(ge=0)]
@@ -91,8 +92,8 @@ class Error(_Message):
 
 
 class TraceMessage(_Message):
-    """Compute time per uplink message (seconds); for each reply the uplink message that caused it, and the part of that
-    message's compute time before it was sent.
+    """Compute per uplink message (seconds); for each reply the uplink message that caused it, and how much of that
+    message's compute was done when it left.
     """
 
     type: Literal["trace"] = "trace"
@@ -112,7 +113,7 @@ def encode(message: BaseModel) -> str:
 
 
 def parse_client(text: str) -> Hello | End:
-    """Parse a client's text message.
+    """What a client's text message says.
 
     Raises:
         ProtocolError: it is neither `hello` nor `end`, or has wrong fields.
@@ -122,20 +123,20 @@ def parse_client(text: str) -> Hello | End:
 
 
 def parse_server(text: str) -> ServerMessage:
-    """Parse a server's text message.
+    """What a server's text message says.
 
     Raises:
-        ProtocolError: it is not a message of the protocol.
+        ProtocolError: it is no message of the protocol.
     """
     message: ServerMessage = _parse(_SERVER, "server message", text)
     return message
 
 
 def pack_audio(packets: Sequence[bytes]) -> bytes:
-    """Build an audio message from Opus packets.
+    """One audio message out of Opus packets.
 
     Raises:
-        EdgeSpeechError: there are none or too many, or one is empty or too long for a length of two bytes.
+        EdgeSpeechError: there are none or too many, or one is empty or longer than two bytes can say.
     """
     if not 0 < len(packets) <= MAX_PACKETS:
         raise bad("audio message", "packets", len(packets), f"1 to {MAX_PACKETS}")
@@ -149,7 +150,7 @@ def unpack_audio(message: bytes) -> list[bytes]:
     """The Opus packets of an audio message.
 
     Raises:
-        ProtocolError: it is empty, ends in the middle of a packet, or has an empty packet or too many.
+        ProtocolError: it is empty, ends in the middle of a packet, or holds an empty packet or too many.
     """
     packets: list[bytes] = []
     at = 0
@@ -169,10 +170,10 @@ def unpack_audio(message: bytes) -> list[bytes]:
 
 
 def pack_request(revision: int, lattice: bytes) -> bytes:
-    """Build a request of the second pass.
+    """One request of the second pass.
 
     Args:
-        revision: 0 to 255, above those of the utterance's earlier requests.
+        revision: 0 to 255, above those of the utterance's requests before.
         lattice: at least one byte.
 
     Raises:
@@ -197,14 +198,15 @@ def unpack_request(message: bytes) -> tuple[int, bytes]:
 
 
 def remote_trace(replies: Sequence[tuple[ServerMessage, int]], trace: TraceMessage, sent: int) -> RemoteTrace:
-    """Convert a server's replies to a `RemoteTrace`.
+    """The contract's form of what a server said.
 
-    The text of each final event is that of all segments so far, since events refer to the whole utterance.
+    The text of each final event is that of all segments so far, since an event speaks for the whole
+    utterance.
 
     Args:
         replies: endpoint and final messages in order, each with its payload bytes.
         trace: the server's trace.
-        sent: number of messages sent by the client.
+        sent: how many messages the client sent.
 
     Raises:
         ProtocolError: the trace does not fit the messages.

@@ -1,7 +1,7 @@
-"""The device's side of the second pass: sends lattices, and validates answers.
+"""The device's side of the second pass: sends lattices, and believes only answers that can be right.
 
-The server cannot invalidate the device's own result: an answer that is late, repeated, unrequested, missing, or not a
-path of the lattice is recorded in `notes` and has no other effect.
+Whatever the server does, the device's own result stands: an answer that comes late, twice, to nothing that was
+asked, with words that are no path of the lattice, or never, is told in `notes` and otherwise has no effect.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from edgespeech.contracts import Event, EventKind, RemoteTrace, Reply
 from edgespeech.errors import EdgeSpeechError
 
 _GRACE_S = 1.0
-"""Seconds after a deadline in which earlier messages are still read, for a server that never stops sending."""
+"""So long after a deadline, what has come before it is still read; a server that never stops talking is left."""
 
 Accepts = Callable[[str], bool]
 """Whether words are a path of a lattice."""
 
 
 class Answers:
-    """The requests and their answers, without socket and clock.
+    """What was asked, and what became of it; no socket, no clock.
 
     Attributes:
-        notes: all violations of the protocol, in the order of their detection.
+        notes: everything that was not as it should be, in the order in which it was noticed.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Answers:
 
     @property
     def newest(self) -> int:
-        """The latest requested revision; -1 before the first."""
+        """The latest revision that was asked for; -1 before the first."""
         return len(self._asked) - 1
 
     @property
@@ -55,10 +55,10 @@ class Answers:
         return [revision for revision in range(len(self._asked)) if revision not in self._answered]
 
     def ask(self, accepts: Accepts) -> int:
-        """Register another request, and return its revision.
+        """Another request is sent; returns its revision.
 
         Raises:
-            EdgeSpeechError: all revision numbers are used.
+            EdgeSpeechError: there were as many as revisions can number.
         """
         if self.newest == MAX_REVISION:
             raise EdgeSpeechError(
@@ -68,7 +68,7 @@ class Answers:
         return self.newest
 
     def take(self, message: ServerMessage) -> Rescored | None:
-        """The answer in a message, if it is valid."""
+        """The answer in a message, if it is one that can be right."""
         if isinstance(message, Error):
             self.notes.append(f"the server reported: {message.message}")
         elif not isinstance(message, Rescored):
@@ -87,7 +87,7 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """A valid answer: its revision, words, payload bytes and time (`time.monotonic`)."""
+    """An answer that can be right: to which revision, its words, its payload bytes, when (`time.monotonic`)."""
 
     revision: int
     text: str
@@ -96,7 +96,7 @@ class Answered:
 
 
 class SecondPassStream:
-    """One utterance's connection to the second pass, opened before there is a lattice.
+    """One utterance's connection to the second pass, open before there is a lattice.
 
     Attributes:
         notes: see `Answers`.
@@ -116,21 +116,21 @@ class SecondPassStream:
         self._answers = Answers()
         self._trace = trace
         self._compute_s: list[float] = []
-        self._broken = False  # no further messages will arrive
-        self._lost = False  # nothing more can be sent
+        self._broken = False  # nothing comes any more
+        self._lost = False  # nothing can be sent any more
         self._opened = ExitStack()
         self._connection = self._opened.enter_context(connected(url, token, trace=trace))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Violations of the protocol."""
+        """What was not as it should be."""
         return tuple(self._answers.notes)
 
     def send(self, lattice: bytes, accepts: Accepts) -> Event:
         """Send a lattice; never waits for the answer. On a broken connection the message is lost.
 
         Args:
-            lattice: encoded by `edgespeech.lattice.codec`.
+            lattice: as `edgespeech.lattice.codec` writes it.
             accepts: whether words are one of its paths.
 
         Returns:
@@ -142,16 +142,16 @@ class SecondPassStream:
         try:
             self._connection.send(message)
         except ConnectionClosed as error:
-            if not self._lost:  # earlier messages can still be read
+            if not self._lost:  # what came before it broke can still be read
                 self._answers.notes.append(f"the connection broke: {error}")
             self._lost = True
         return Event(kind=EventKind.SENT, n_bytes=len(message))
 
     def answer(self, timeout_s: float) -> str | None:
-        """Wait for the answer to the newest lattice, and return its words; None: the device's own result is final.
+        """Wait for the answer to the newest lattice, and return its words; None: the device's own result stands.
 
         Args:
-            timeout_s: maximum wait.
+            timeout_s: longest wait.
         """
         deadline = time.monotonic() + timeout_s
         newest = self._answers.newest
@@ -167,10 +167,10 @@ class SecondPassStream:
         return None
 
     def poll(self, timeout_s: float) -> Answered | None:
-        """Wait for the next valid answer to any request; None after the timeout.
+        """Wait for the next answer that can be right, whichever it is to; None: there is none so soon.
 
         Args:
-            timeout_s: maximum wait, also on a broken connection.
+            timeout_s: longest wait; on a broken connection it is waited all the same.
         """
         deadline = time.monotonic() + timeout_s
         while (left_s := deadline - time.monotonic()) > 0:
@@ -186,17 +186,17 @@ class SecondPassStream:
 
     @property
     def waits(self) -> bool:
-        """Whether an answer may still arrive."""
+        """Whether an answer is still to come."""
         return bool(self._answers.missing) and not self._broken
 
     def remote(self, timeout_s: float = 120.0) -> RemoteTrace:
-        """Wait for all answers, and return the trace of the server, with a final event for each valid answer.
+        """Wait for all answers, and return what the server did: a final event for each answer that can be right.
 
         Args:
-            timeout_s: maximum total wait.
+            timeout_s: longest wait in all.
 
         Returns:
-            The trace: one message per lattice; without reply and compute time if it was not answered.
+            The trace: one message a lattice; no reply, and no compute, for what was never answered.
         """
         deadline = time.monotonic() + timeout_s
         replies: list[Reply] = []
@@ -217,15 +217,15 @@ class SecondPassStream:
         self._opened.close()
 
     def _take(self, message: ServerMessage) -> Rescored | None:
-        """The answer in a message, if it is valid; a trace is stored."""
+        """The answer in a message, if it is one that can be right; a trace is kept."""
         if isinstance(message, TraceMessage):
             self._compute_s = message.compute_s
             return None
         return self._answers.take(message)
 
     def _next(self, deadline: float, *, waits: bool = True) -> tuple[ServerMessage, int] | None:
-        """The next message, with its bytes; None if there are no more, or none in time, which is noted if one was
-        expected.
+        """The next message, with its bytes; None: nothing comes any more, or not in time, which is noted if it
+        was waited for.
         """
         from websockets.exceptions import ConnectionClosed
 

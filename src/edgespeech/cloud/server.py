@@ -1,10 +1,10 @@
-"""The server: WebSocket in front of `ServerSession` and `RescoringSession`, with limits against hostile clients.
+"""The server: WebSocket in front of `ServerSession` and `RescoringSession`, hard to knock over.
 
-Every stream is bounded (message size, audio, backlog, rate, idle time, total time, time to receive a reply), and so is
-the total of all streams; holders of different tokens have equal shares of places, memory and time. A client that
-violates a limit gets one `error` message and a close code, without effect on others. Audio is decoded in a thread,
-packet by packet, for at most `SLICE_S` before others continue or the rest of it is dropped; models run in separate
-processes (`edgespeech.cloud.worker`), which are killed if they hang.
+Every stream is bounded (message size, audio, backlog, rate, idle time, time in all, time to take a reply), and so is
+what all streams take together; holders of different tokens have equal shares of places, memory and time. A client that
+breaks a rule gets one `error` message and a close code, and the others notice nothing. Audio is decoded in a thread, a
+packet at a time, and for no longer than `SLICE_S` before others go on or the rest of it is dropped; models run in
+processes of their own (`edgespeech.cloud.worker`), which are ended where they do not end by themselves.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 _OPEN_S = 5.0
 _CLOSE_S = 1.0
 _END_S = 3.0
-"""Maximum time for closing connections when the server ends."""
+"""So long may connections take to close when the server ends."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Models:
-    """The models of a server; None: there is no such service."""
+    """What runs behind a server; None: there is no such service."""
 
     recogniser: ModelProcess | None
     rescorer: ModelProcess | None
@@ -64,7 +64,7 @@ class _Models:
 
 
 class _Stream:
-    """One connection's messages: read as they arrive, and processed in order."""
+    """One connection's messages: read as they come, and worked on in their order."""
 
     def __init__(self, server: _Server, connection: GuardedConnection) -> None:
         assert connection.request is not None
@@ -83,8 +83,8 @@ class _Stream:
         """Serve it to its end.
 
         Raises:
-            EdgeSpeechError: the client violated the protocol or a limit.
-            websockets.exceptions.ConnectionClosed: the client has left.
+            EdgeSpeechError: the client broke the protocol or a limit.
+            websockets.exceptions.ConnectionClosed: the client is gone.
         """
         tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._read())]
         longest = self._server.limits.max_stream_s
@@ -184,7 +184,7 @@ class _Server:
         return None
 
     async def handle(self, connection: GuardedConnection) -> None:
-        """Serve one connection to its end, and handle all errors."""
+        """Serve one connection to its end, whatever the client does."""
         from websockets.exceptions import ConnectionClosed
 
         try:
@@ -209,7 +209,7 @@ class _Server:
         """Decode, in the holder's turn, up to the next reply or job, or the pause after `SLICE_S`.
 
         Returns:
-            The reply, job or pause, None after the last one, and the seconds taken.
+            What came, None after the last one, and the seconds that it took.
         """
 
         def step() -> tuple[str | Job | Pausing | None, float]:
@@ -227,14 +227,14 @@ class _Server:
             return await asyncio.get_running_loop().run_in_executor(self.decoder, step)
 
     async def run(self, holder: str, job: Job) -> Done:
-        """Run a job in a model, in the holder's turns."""
+        """Have a model do a job, in the holder's turns."""
         model = self._models.recogniser if isinstance(job, Recognition) else self._models.rescorer
         if model is None:
             raise EdgeSpeechError("server: it rescores lattices, and recognises no audio")
         return await model.run(holder, job)
 
     async def send(self, connection: GuardedConnection, text: str) -> None:
-        """Send a reply; a client that does not receive it in time is disconnected."""
+        """Send a reply; a client that does not take it in time is left."""
         try:
             async with asyncio.timeout(self.limits.send_s):
                 await connection.send(text)
@@ -273,19 +273,18 @@ def serve(
     Args:
         host: address to bind to; the default is reachable from this machine alone.
         port: TCP port; 0 picks a free one.
-        tokens: clients must send one as `Authorization: Bearer TOKEN`.
-        backend: the recogniser, see `whisper`; None: without.
-        detector: constructs one voice activity detector per stream.
+        tokens: clients must show one as `Authorization: Bearer TOKEN`.
+        backend: the recogniser, see `whisper`; None: there is none.
+        detector: makes one voice activity detector per stream.
         limits: per client; None: the defaults.
         rule: when a segment of speech ends; None: the defaults.
-        rescorer: the second pass; None: without.
-        tls: encrypts all connections; None: without TLS.
-        allow_plaintext: whether other machines may be served without TLS.
+        rescorer: the second pass; None: there is none.
+        tls: encrypts all connections; None: nothing does.
+        allow_plaintext: whether others than this machine may be served without TLS.
         ready: called with the port once clients can connect.
 
     Raises:
-        EdgeSpeechError: a model cannot be constructed, the address cannot be bound, or other machines could connect
-            without TLS.
+        EdgeSpeechError: a model cannot be made, the address cannot be bound, or it would not be safe.
     """
     for log in (_log, logging.getLogger("edgespeech.cloud.pool")):
         if not log.filters:
@@ -368,7 +367,7 @@ async def _serve(
 
 
 async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:
-    """Wait for work, or until it is no longer needed."""
+    """Wait for work, or until it is needless."""
     stopped = asyncio.create_task(done.wait())
     either: list[asyncio.Future[Any]] = [work, stopped]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -384,9 +383,9 @@ def _made(reference: str | None, options: dict[str, object]) -> Made | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The main function of the server process, which `edgespeech.cloud.process` starts.
+    """The server as a process of its own; `edgespeech.cloud.process` starts it.
 
-    It prints one JSON line with the port when it is ready, and exits when its standard input ends, so that it never
+    Prints one JSON line with the port when it is ready. Ends when its standard input does, so that it never
     outlives the process that started it.
     """
     parser = argparse.ArgumentParser(prog="python -m edgespeech.cloud.server")

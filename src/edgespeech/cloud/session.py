@@ -30,11 +30,11 @@ from edgespeech.errors import EdgeSpeechError
 
 ServerReply = Endpoint | Final | Rescored
 Pause = Callable[[], None]
-"""Called between the steps of long work: other work may run in it, and it may never return."""
+"""Called by long work between its steps: others may go on there, and it may never return."""
 
 
 def without_pause() -> None:
-    """A pause without other work."""
+    """A pause in which nobody else goes on."""
 
 
 class Backend(Protocol):
@@ -43,11 +43,11 @@ class Backend(Protocol):
     def transcribe(
         self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
     ) -> str:
-        """Transcribe audio.
+        """The words in a stretch of audio.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
-            context: likely phrases; may be empty.
+            context: phrases that are likely to be said; may be empty.
             language: ISO 639-1 code.
             pause: called between steps of the work.
         """
@@ -62,14 +62,14 @@ class Rescorer(Protocol):
     """The second pass behind a server; used by one thread at a time."""
 
     def rescore(self, lattice: bytes, pause: Pause = without_pause) -> str:
-        """The likeliest words of a client's lattice.
+        """The likeliest words of a lattice, as it came from the client.
 
         Args:
             lattice: the bytes.
             pause: called between steps of the work.
 
         Raises:
-            EdgeSpeechError: it is not a lattice, or one that would take too long.
+            EdgeSpeechError: it is no lattice, or one that would take too long.
         """
         ...
 
@@ -91,31 +91,31 @@ class Rescoring:
 
 
 Job = Recognition | Rescoring
-"""Work for a model, which the caller of a session runs."""
+"""Work for a model, which a session leaves to whoever runs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """A pause after a packet of audio, with more to process: other work may run here, and the rest may be dropped."""
+    """A packet of audio is heard, and more of them wait: others may go on here, and the rest may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a job, and the model's compute time in seconds."""
+    """What came of a job, and the seconds that the model took."""
 
     text: str
     compute_s: float
 
 
 Work = Generator[ServerReply | Job | Pausing, str | None, None]
-"""A generator of replies, pauses, and jobs, whose results are sent into it."""
+"""Replies, pauses, and jobs whose text is sent back in."""
 
 
 class Session(ABC):
-    """One utterance on the server, with the compute time of each message.
+    """One utterance on the server: measures the work that each message causes.
 
     Attributes:
-        finished: True after the last reply.
+        finished: True once everything is said.
     """
 
     def __init__(self) -> None:
@@ -125,13 +125,13 @@ class Session(ABC):
         self.finished = False
 
     def handle(self, message: str | bytes) -> Generator[str | Job | Pausing, Done | None, None]:
-        """Process one message; yield each reply, JSON, as soon as it is available.
+        """Take one message and do the work that it causes; give each reply, JSON, as soon as it is there.
 
-        Jobs for a model are yielded too, and their results must be sent in. Between two packets of audio, each of which
+        Jobs for a model are given too; what came of them must be sent in. Between two packets of audio, each of which
         is 120 ms at most (RFC 6716, section 3.2.5), there is a pause.
 
         Raises:
-            EdgeSpeechError: the message violates the protocol or a limit; the stream cannot continue.
+            EdgeSpeechError: the message breaks the protocol or a limit; the stream cannot go on.
         """
         index = len(self._compute_s)
         self._compute_s.append(0.0)
@@ -163,25 +163,25 @@ class Session(ABC):
                 yield reply
 
     def trace(self) -> str:
-        """The compute time of each message and the replies it caused, JSON."""
+        """What each message cost and which replies it caused, JSON."""
         return encode(TraceMessage(compute_s=self._compute_s, causes=self._causes, after_s=self._after_s))
 
     @property
     def n_bytes(self) -> int:
-        """Memory held for its client."""
+        """Memory that it holds for its client."""
         return 0
 
     @abstractmethod
     def _handle(self, message: str | bytes) -> Work:
-        """The replies to a message, while it is processed."""
+        """The replies to a message, as the work that it causes gets done."""
 
 
 class ServerSession(Session):
-    """One utterance to recognise: decodes the audio, detects the ends of speech, and recognises the segments.
+    """One utterance to recognise: decodes the audio, finds the ends of speech, has the segments recognised.
 
-    A segment's recognition belongs to the message that ended the segment: the end-point is sent at once, the text after
-    recognition. If the detector never found speech, the whole audio is recognised at `end`, so that misses of the
-    detector do not become deletions. The session is finished after `end`.
+    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
+    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
+    detector does not turn into deleted words. It is finished once `end` was handled.
     """
 
     def __init__(self, detector: Detector, *, rule: SegmentRule, max_audio_s: float) -> None:
@@ -196,7 +196,7 @@ class ServerSession(Session):
 
     @property
     def n_bytes(self) -> int:
-        """Memory of its audio."""
+        """Memory that its audio takes."""
         return 4 * self._n_samples
 
     def _handle(self, message: str | bytes) -> Work:
@@ -255,7 +255,7 @@ class ServerSession(Session):
 
 
 class RescoringSession(Session):
-    """One utterance to rescore: every message is a revision of its lattice. It ends when the client leaves."""
+    """One utterance to rescore: every message is a revision of its lattice. It goes on until the client leaves."""
 
     def __init__(self) -> None:
         super().__init__()

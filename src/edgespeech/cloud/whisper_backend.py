@@ -1,4 +1,4 @@
-"""The recogniser behind the server: faster-whisper on one thread."""
+"""The real recogniser behind the server: faster-whisper on one thread."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class WhisperBackend:
     def transcribe(
         self, samples: Samples, context: Sequence[str], language: str, pause: Pause = without_pause
     ) -> str:
-        """Transcribe audio; the result is empty if Whisper itself detects no speech.
+        """The words in a stretch of audio; empty where Whisper itself hears no speech.
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
             context: likely phrases, which become the prompt; empty: no prompt.
-            language: ISO 639-1 code of a language of Whisper.
+            language: ISO 639-1 code that Whisper knows.
             pause: called after each window of 30 s.
         """
         segments, _ = self._model.transcribe(
             samples.astype(np.float32), language=language, initial_prompt=prompt(context), **OPTIONS
         )
         texts: list[str] = []
-        for segment in segments:  # each window is recognised when its first segment is requested
+        for segment in segments:  # each window is recognised when its first segment is asked for
             texts.append(segment.text)
             pause()
         return "".join(texts).strip()
 
 
 def prompt(context: Sequence[str]) -> str | None:
-    """The prompt with the likely phrases for Whisper; None if there are none.
+    """The prompt that tells Whisper the likely phrases; None when there are none.
 
-    Whisper uses at most its last 223 tokens.
+    Whisper keeps at most its last 223 tokens.
     """
     return f"Vocabulary: {', '.join(context)}." if context else None
 
@@ -62,7 +62,7 @@ def build_whisper(folder: str | Path, threads: int = 1) -> WhisperBackend:
     """Load a faster-whisper model (CTranslate2 files), computing in int8 on the CPU.
 
     Args:
-        folder: with `model.bin`, `config.json`, `tokenizer.json` and the vocabulary.
+        folder: holds `model.bin`, `config.json`, `tokenizer.json` and the vocabulary.
         threads: of the CPU.
     """
     from faster_whisper import WhisperModel
@@ -74,7 +74,7 @@ def build_whisper(folder: str | Path, threads: int = 1) -> WhisperBackend:
 
 
 def facts(weights: Weights) -> dict[str, Any]:
-    """Information about these weights for every system that runs them, by the names of `SystemInfo`."""
+    """What every system that runs these weights says about them, by the names of `SystemInfo`."""
     return {
         "model_bytes": weights.n_bytes,
         "parameters": count_parameters(weights.folder / "model.bin"),
@@ -84,5 +84,5 @@ def facts(weights: Weights) -> dict[str, Any]:
 
 
 def settings(weights: Weights, threads: int) -> dict[str, Any]:
-    """Everything that determines the output of `build_whisper`, for `SystemInfo.config`."""
+    """What decides the output of `build_whisper`, for `SystemInfo.config`."""
     return {"weights": weights.source, "compute_type": COMPUTE_TYPE, "cpu_threads": threads, **OPTIONS}

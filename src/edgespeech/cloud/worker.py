@@ -1,9 +1,9 @@
-"""The model's process behind a server: takes jobs on standard input, and runs them step by step.
+"""The model's process behind a server: takes jobs on standard input, and works on one of them a step at a time.
 
-So the server can end jobs that take too long, and run others in the middle of a long job. A frame is two lengths (4
-bytes each, little-endian), JSON of the first length and bytes of the second one. The server sends `start` (a job's
-number, its kind, and the audio or the lattice), `go` (continue that job until the next pause) and `drop`; each `start`
-and `go` is answered by `more`, `done` with the text, `refused` with the reason, or `failed`.
+The server can so end what takes too long, and let others go on in the middle of a long job. A frame is two lengths
+(4 bytes each, little-endian), JSON of the first length and bytes of the second one. The server sends `start` (a job's
+number, what to do, and the audio or the lattice), `go` (on with that job, until the next pause) and `drop`; each
+`start` and `go` is answered: `more`, `done` with the text, `refused` with why, or `failed`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from edgespeech.cloud.session import Pause
 from edgespeech.errors import EdgeSpeechError, bad
 
 SLICE_S = 0.02
-"""Minimum time of a step before a pause lets other jobs run."""
+"""So long a job works at least before a pause lets others go on."""
 LENGTHS = struct.Struct("<II")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The constructor of a process's model.
+    """What a process makes for itself.
 
     Attributes:
-        reference: `package.module:function` that constructs it.
+        reference: `package.module:function` that makes it.
         options: that function's keyword arguments, JSON-serialisable.
     """
 
@@ -49,13 +49,13 @@ class Made:
         """Call the function.
 
         Raises:
-            EdgeSpeechError: there is no such function, or as the function.
+            EdgeSpeechError: there is no such function, or as it.
         """
         return named(self.reference)(**self.options)
 
 
 def named(reference: str) -> Any:
-    """The object named by `package.module:attribute`.
+    """What `package.module:attribute` names.
 
     Raises:
         EdgeSpeechError: there is no such attribute.
@@ -74,14 +74,14 @@ def pack_frame(head: Mapping[str, Any], content: bytes = b"") -> bytes:
 
 
 class _DroppedError(BaseException):
-    """The job was dropped; not an `Exception`, so that no model handles it as its own failure."""
+    """Nobody wants the job done any more; no model may take it for a failure of its own."""
 
 
 class _Job:
-    """A job in a separate thread, which runs only while `step` waits for it.
+    """A job in a thread of its own, which works only while `step` waits for it.
 
     Attributes:
-        answer: its last message.
+        answer: how far it is.
     """
 
     def __init__(self, work: Callable[[Pause], str]) -> None:
@@ -95,13 +95,13 @@ class _Job:
         threading.Thread(target=self._run, daemon=True, name="job").start()
 
     def step(self) -> dict[str, Any]:
-        """Run until the next pause, or the end."""
+        """Work until the next pause, or the end."""
         self._go.release()
         self._stopped.acquire()
         return {**self.answer, "compute_s": self._compute_s}
 
     def drop(self) -> None:
-        """Drop the job."""
+        """Work no more."""
         self._dropped = True
         self._go.release()
 
@@ -162,7 +162,7 @@ def _serve(model: Any, frames: queue.SimpleQueue[tuple[dict[str, Any], bytes]], 
 
 
 def _read(source: BinaryIO, frames: queue.SimpleQueue[tuple[dict[str, Any], bytes]]) -> None:
-    """Queue incoming frames; exit immediately when the server ends."""
+    """Queue what comes; end the process, whatever it works on, when the server ends."""
     while len(lengths := source.read(LENGTHS.size)) == LENGTHS.size:
         head, content = LENGTHS.unpack(lengths)
         frames.put((json.loads(source.read(head)), source.read(content)))
@@ -170,11 +170,11 @@ def _read(source: BinaryIO, frames: queue.SimpleQueue[tuple[dict[str, Any], byte
 
 
 def main() -> int:
-    """Construct the model named by the argument, report that it is ready, and run jobs until standard input ends."""
+    """Make the model that the one argument names, tell that it is ready, and work until standard input ends."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     _log.addFilter(FewLines())
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output of libraries must not be mixed with frames
+    os.dup2(2, 1)  # what a library prints is no frame
     try:
         model = Made(**json.loads(sys.argv[1])).make()
     except EdgeSpeechError as error:

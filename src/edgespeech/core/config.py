@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,19 @@ class Strict(BaseModel):
     """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def words_in(value: object) -> Iterator[str]:
+    """Every string in a configuration, names of fields among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from words_in(key)
+            yield from words_in(one)
+    elif isinstance(value, Sequence):
+        for one in value:
+            yield from words_in(one)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from edgespeech.records.code import measuring_sha256
 from edgespeech.records.pages import Machine, NotRun, PageRecord, PageRow, newest, row_of
 from edgespeech.records.records import without_paths
 from edgespeech.records.used import noting
+from edgespeech.steps.step import Step
 
 Row = dict[str, Any]
 View = dict[str, Any]
@@ -39,6 +40,8 @@ Block = Callable[[View | None], str]
 """Renders the Markdown of a further block of the page; the record may be missing."""
 Plots = Callable[[View | None], dict[str, str]]
 """Draws the page's pictures, by file name; none without a record."""
+Steps = Callable[[str, str], Sequence[Step]]
+"""Makes what is measured: steps of the pipeline, by the profile and a pattern of the arms to train."""
 Profile = Literal["quick", "full"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -55,6 +58,10 @@ class Page:
         checks: in the order of the table. Their configuration has the profile under `profile`.
         blocks: further blocks of the README, by the name in their marker.
         plots: the page's pictures.
+        steps: of the pipeline that make what is measured, such as arms; none by default.
+        first: steps whose outcome decides which the others are, or changes a model that ships; they are made before
+            the others are planned.
+        reads: further files and folders whose content decides what is measured.
     """
 
     folder: Path
@@ -62,6 +69,9 @@ class Page:
     checks: tuple[Check, ...]
     blocks: Mapping[str, Block] = field(default_factory=dict)
     plots: Plots = lambda view: {}  # the default
+    steps: Steps = lambda profile, only: ()
+    first: Steps = lambda profile, only: ()
+    reads: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -170,5 +180,4 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     """The parser with the options of every page's command; `about` is its docstring."""
     made = argparse.ArgumentParser(description=about.splitlines()[0] if about else None)
     made.add_argument("--render", action="store_true", help="render the newest record only")
-    made.add_argument("--profile", choices=PROFILES, default=PROFILES[0], help="how much is measured")
     return made

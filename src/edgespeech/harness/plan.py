@@ -1,8 +1,6 @@
 """The plan: the rows of a table, read from YAML and expanded into runs.
 
-A run is identified by everything that determines its result: the recogniser and its options, the corpus by its
-manifest's hash, the condition, the seed, and the measuring source code. Equal keys mean equal runs, so the pipeline can
-resume, and a change of any of these repeats the run.
+What decides whether a run has to be made is in `edgespeech.pipeline.rows`.
 """
 
 from __future__ import annotations
@@ -13,19 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.places import checkout
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.records import Condition, sha256_json
+from edgespeech.records.records import Condition
 from edgespeech.records.schema import Band
 
 Profile = Literal["quick", "full"]
 _SOURCE = {".py", ".cpp", ".cc", ".c", ".hpp", ".h", ".yaml"}
-_NOT_MEASURING = {"report", "pipeline", "cli"}
+_NOT_MEASURING = {"report", "pipeline", "steps", "cli"}
 
 
 class _Strict(BaseModel):
@@ -195,19 +193,3 @@ def source_sha256(package: Path, build: Path) -> str:
         digest.update(f"{name}\n{path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def run_key(run: Run, plan: Plan, manifest_sha256: str | None, options: dict[str, Any] | None = None) -> str:
-    """Sixteen hex digits that identify a run by everything that determines its result."""
-    return sha256_json(
-        {
-            "run": [run.system, run.corpus, run.condition.model_dump(), run.context, run.subset],
-            "options": options or {},
-            "seed": plan.seed,
-            "threads": plan.threads,
-            "cloud_speedup": plan.cloud_speedup,
-            "networks": plan.networks,
-            "manifest": manifest_sha256,
-            "code": measuring_code_sha256(),
-        }
-    )[:16]

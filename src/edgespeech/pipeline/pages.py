@@ -1,4 +1,4 @@
-"""The pages of all techniques: their files, rendered from the newest records, and all their claims."""
+"""The pages of all techniques: their files as rendered from the newest records, and their claims together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rendered_pages(root: Path) -> dict[Path, str]:
         root: the checkout; techniques elsewhere are left out.
 
     Raises:
-        EdgeSpeechError: a record or a file of a page is not valid.
+        EdgeSpeechError: a record or a file of a page is wrong.
     """
     made: dict[Path, str] = {}
     for page in pages():
@@ -48,7 +48,7 @@ def all_judged() -> list[Judged]:
 
 
 def rows_of_claims() -> str:
-    """Every claim and target with measurements and verdicts."""
+    """Every claim and target with what was measured and its verdict."""
     rows = [
         (
             one.claim.id,

@@ -1,8 +1,8 @@
-"""Discovery of techniques by their folders, and running them by name.
+"""Replications of one technique each: found by their folders, and run by their names.
 
 A technique is one folder `replication/NAME` with `README.md`, `claim.yaml`, `config.yaml` and `experiment.py`, which
 has a `PAGE` (`edgespeech.harness.checks.Page`) and `main(words)`, where `words` are the command line after the name.
-A new folder needs no other edit.
+`PAGE.steps` are steps of the pipeline, of whatever kinds, that make what is measured. A new folder needs no other edit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from edgespeech.core.places import project_root
+from edgespeech.core.places import checkout, project_root
 from edgespeech.errors import bad
 
 EXPERIMENT = "experiment.py"
@@ -40,20 +40,25 @@ def load_experiment(name: str) -> ModuleType:
     folder = known.get(name.replace("-", "_"))
     if folder is None:
         raise bad("replicate", "technique", name, "one of " + ", ".join(known))
-    root = str(folder.parents[1])
-    if root not in sys.path:
-        sys.path.append(root)  # so that an experiment and its worker processes find its modules
+    make_importable()
     return import_module(f"{folder.parent.name}.{folder.name}.{folder.joinpath(EXPERIMENT).stem}")
 
 
+def make_importable() -> None:
+    """Let experiments, and their worker processes, import the modules beside them; an installed package has none."""
+    root = checkout()
+    if root is not None and str(root) not in sys.path:
+        sys.path.append(str(root))
+
+
 def run_technique(name: str, words: Sequence[str]) -> None:
-    """Measure one technique on this machine, and render its page.
+    """A command of a technique's own, outside the pipeline.
 
     Args:
         name: of its folder.
-        words: its own options; `--help` lists them.
+        words: its options; `--help` lists them.
 
     Raises:
-        EdgeSpeechError: there is no such technique, or as its experiment.
+        EdgeSpeechError: there is no such technique, or what its experiment refuses.
     """
     load_experiment(name).main(words)

@@ -1,4 +1,4 @@
-"""Measuring and rendering with the defaults of the checkout: the plan, the published records, the pages."""
+"""Rendering with the defaults of the checkout: the published records, the pages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 
 from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, records_dir, results_dir, work_dir
-from edgespeech.harness.plan import Profile
-from edgespeech.pipeline.dag import records_of, run_dag
+from edgespeech.pipeline.needs import training_needs
 from edgespeech.pipeline.pages import rendered_pages, rows_of_claims
 from edgespeech.records.claims import load_claims
 from edgespeech.records.pages import newest
-from edgespeech.records.records import load_record, publish_record
+from edgespeech.records.records import load_record
 from edgespeech.report.claims_summary import claims_summary
 from edgespeech.report.page import judged
 from edgespeech.report.reference import load_references
@@ -21,16 +20,16 @@ from edgespeech.report.replication import outcome, replication_table
 from edgespeech.report.tables import all_tables, load_published
 
 DETAILS = "# Details\n"
-"""The heading of the part that is only in the summary's file, not on the terminal."""
+"""The heading of what the summary's file has and the terminal does not."""
 
 
 def summarise(here: Sequence[Path], published: Path | None, left_out: str = "") -> str:
-    """The outcome of records measured here in short; then all their tables, and the comparison with published ones.
+    """What came of records measured here, in short; then all their tables, and each beside the published ones.
 
     Args:
-        here: record files, with their rows beside them.
+        here: record files, their rows beside them.
         published: folder of the published records, or None.
-        left_out: a line about rows that are not in the profile.
+        left_out: a line about what was not asked for.
     """
     tables = {table.name: table for table in all_tables([load_record(path) for path in here])}
     shown = [tables[name] for name in ("headline", "noise", "overhead", "failures") if tables[name].rows]
@@ -46,14 +45,20 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
 
     Args:
         check: write nothing.
-        html: file of the page; None: `report.html` in the work folder.
+        html: where the page goes; None: `report.html` in the work folder.
 
     Returns:
         The files that changed or, when checking, would change.
     """
     root = project_root()
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    changed = render(records_dir(), results_dir(), pages, check=check, texts={"claims": claims_text()})
+    changed = render(
+        records_dir(),
+        results_dir(),
+        pages,
+        check=check,
+        texts={"claims": claims_text(), "training-needs": training_needs()},
+    )
     for path, text in rendered_pages(root).items():
         if not path.exists() or path.read_bytes() != text.encode():
             changed.append(path.relative_to(root).as_posix())
@@ -65,10 +70,10 @@ def render_all(*, check: bool, html: Path | None) -> list[str]:
 
 
 def page_of_all(html: Path | None = None) -> Path:
-    """Write the HTML page of the committed records and return its path.
+    """Write the HTML page of the committed records and return where it is.
 
     Args:
-        html: its file; None: `report.html` in the work folder.
+        html: where it goes; None: `report.html` in the work folder.
     """
     from edgespeech.report.html import write_page
 
@@ -78,10 +83,10 @@ def page_of_all(html: Path | None = None) -> Path:
 
 
 def claims_text() -> str:
-    """A summary of all claims of all replications, from their newest records: Markdown of a few lines.
+    """What became of every claim of every replication, from its newest record: Markdown of a few lines.
 
     Raises:
-        EdgeSpeechError: a technique's claims or its record are not valid.
+        EdgeSpeechError: a technique's claims or its record are not right.
     """
     found = {}
     for path in sorted((project_root() / "replication").glob("*/claim.yaml")):
@@ -92,32 +97,9 @@ def claims_text() -> str:
 
 
 def claims_table() -> str:
-    """Results reported by papers and others, and our own targets, beside those of the committed records."""
+    """What papers and others report, and our own targets, beside what the committed records say."""
     references = load_references(results_dir() / "reference")
     tables = {table.name: table for table in all_tables(load_published(records_dir()), references)}
     parts = [f"# Claims\n\n{claims_text()}\n{rows_of_claims()}"]
     parts += [f"# {tables[name].title}\n\n{tables[name].markdown()}" for name in ("published", "noise")]
     return "\n".join(parts)
-
-
-def replicate(profile: Profile, *, jobs: int, plan: Path | None, work: Path | None, publish: bool) -> str:
-    """Run the pipeline and return its summary in short, with the file that has the details.
-
-    Args:
-        profile: quick or full.
-        jobs: number of simultaneous runs.
-        plan: None: the headline table's.
-        work: folder for outputs; None: `pipeline` in the work folder.
-        publish: add the records to the published ones and render again.
-
-    Raises:
-        EdgeSpeechError: a stage failed, or a record is there already with another content.
-    """
-    plan = plan or project_root() / "replication" / "headline" / "config.yaml"
-    work = work or work_dir() / "pipeline"
-    summary = run_dag(plan, profile, work=work, jobs=jobs, published=records_dir())
-    if publish:
-        for path in records_of(work / f"dag-{summary.stem}.json"):
-            publish_record(path, records_dir())
-        render_all(check=False, html=None)
-    return summary.read_text(encoding="utf-8").partition(DETAILS)[0] + f"Details: {summary}"

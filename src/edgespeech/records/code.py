@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,11 +22,13 @@ MESSAGES = {"bad", "explain"}
 _CPP_TOKEN = re.compile(
     r'(?P<spacing>(?://[^\n]*|/\*.*?\*/|\s+)+)|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
 )
-NOT_MEASURING = {"report", "pipeline", "cli"}
+NOT_MEASURING = {"report", "pipeline", "steps", "cli"}
 """Rooms of the package that render, schedule and take commands; they decide no figure."""
 
 
-def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None = None) -> str:
+def measuring_sha256(
+    entries: Iterable[Path], package: Path, build: Path | None = None, *, without: Iterable[str] = ()
+) -> str:
     """Hash of some modules and of all that they import of the package, at the top or inside functions.
 
     Args:
@@ -34,20 +36,20 @@ def measuring_sha256(entries: Iterable[Path], package: Path, build: Path | None 
         package: the folder of `edgespeech`. Rooms of `NOT_MEASURING` in it do not count, nor does what they import.
         build: the file with the compiler settings of C++; it and the C++ sources count if a module in their folder
             does.
+        without: further rooms that do not count, though they are imported, nor does what they import.
 
     Raises:
         SyntaxError: a module is not Python.
     """
+    left_out = NOT_MEASURING | set(without)
     seen: set[Path] = set()
     todo = sorted(entries)
-    folders = {path.parent for path in todo}
-    text = "".join(_texts(folders))
     while todo:
         path = todo.pop()
         if path in seen:
             continue
         seen.add(path)
-        todo += [found for found in _imported(path, package, text) if found not in seen]
+        todo += [found for found in _imported(path, package, left_out) if found not in seen]
     parts = [_python(path.read_text(encoding="utf-8")) for path in seen]
     native = {
         file
@@ -103,45 +105,12 @@ def _silent(node: ast.stmt) -> bool:
     )
 
 
-def _texts(folders: Iterable[Path]) -> Iterator[str]:
-    """The code and the configuration of the folders."""
-    for folder in folders:
-        for path in sorted((*folder.glob("*.py"), *folder.glob("*.yaml"))):
-            yield path.read_text(encoding="utf-8")
-
-
-def _imported(path: Path, package: Path, text: str) -> Iterator[Path]:
-    """The package's modules that a module imports; with the discovery of recognisers, those that the text names.
-
-    All of them count if it names none. So a new recogniser marks no page stale that cannot have measured it.
-    """
+def _imported(path: Path, package: Path, left_out: Set[str]) -> Iterator[Path]:
+    """The package's modules that a module imports. Recognisers are discovered in their folder: all of it counts."""
     for name in _names(path.read_text(encoding="utf-8")):
-        yield from _modules(name, package)
-    if path.is_relative_to(package) and path.stem == "discovery":
-        files = sorted((package / "systems").glob("*.py"))
-        named = [file for file in files if any(name in text for name in _recognisers(file))]
-        yield from named or files
-
-
-def _recognisers(path: Path) -> Iterator[str]:
-    """The names of a module's recognisers: what their classes assign to `name`, alone or with other attributes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ClassDef):
-            for statement in node.body:
-                if isinstance(statement, ast.Assign):
-                    yield from _assigned(statement)
-
-
-def _assigned(statement: ast.Assign) -> Iterator[str]:
-    """The texts that a statement assigns to `name`."""
-    for target in statement.targets:
-        pairs = [(target, statement.value)]
-        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
-            pairs = list(zip(target.elts, statement.value.elts, strict=False))
-        for to, value in pairs:
-            named = isinstance(to, ast.Name) and to.id == "name"
-            if named and isinstance(value, ast.Constant) and isinstance(value.value, str):
-                yield value.value
+        yield from _modules(name, package, left_out)
+    if path.is_relative_to(package) and path.stem == "discovery" and "systems" not in left_out:
+        yield from sorted((package / "systems").glob("*.py"))
 
 
 @lru_cache(maxsize=1024)
@@ -156,10 +125,10 @@ def _names(source: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _modules(name: str, package: Path) -> Iterator[Path]:
+def _modules(name: str, package: Path, left_out: Set[str]) -> Iterator[Path]:
     """The files of a module's name; none for another package's, or for a name within a module."""
     parts = name.split(".")
-    if parts[0] != PACKAGE or (len(parts) > 1 and parts[1] in NOT_MEASURING):
+    if parts[0] != PACKAGE or (len(parts) > 1 and parts[1] in left_out):
         return
     stem = package.joinpath(*parts[1:])
     for file in (stem.with_suffix(".py"), stem / "__init__.py"):

@@ -1,4 +1,4 @@
-"""A summary of all claims of all techniques by verdict."""
+"""All claims of all techniques in a few lines: how many hold, how many do not, and which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TARGET = (Verdict.MET, Verdict.MISSED, Verdict.UNDECIDED, _MIXED, Verdict.NOT_R
 
 
 def claims_summary(techniques: Mapping[str, Sequence[Judged]]) -> str:
-    """Markdown: one line for the claims of papers, with the claims by verdict, and one for our own targets.
+    """Markdown: one line for what papers report, with the claims by verdict, and one for our own targets.
 
     Args:
         techniques: the judged claims of each technique, by its name.
@@ -46,7 +46,7 @@ def _verdict(one: Judged) -> str:
 
 
 def _counts(found: Sequence[tuple[str, Judged]], order: Sequence[str]) -> str:
-    """`2 reproduced, 0 not reproduced, 5 undecided`: the first three always, the others if there are any."""
+    """`2 reproduced, 0 not reproduced, 5 undecided`: the first three always, the others where there are some."""
     verdicts = [_verdict(one) for _, one in found]
     counted = [(verdicts.count(verdict), str(verdict)) for verdict in order]
     return ", ".join(f"{n} {name}" for i, (n, name) in enumerate(counted) if n or i < 3)

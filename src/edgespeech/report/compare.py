@@ -1,4 +1,4 @@
-"""Comparison of two records: paired differences on the same utterances, with intervals and verdicts."""
+"""Two records beside each other: paired differences on the same utterances, with intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgespeech.text.normalise import normalisers
 
 Pairs = Sequence[tuple[Row, Row]]
 SEED = 0
-"""Seed of the resamples, fixed so that comparisons are reproducible."""
+"""Of the resamples: a comparison of two records always says the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,14 +25,14 @@ class Paired:
     """A minus B in one metric.
 
     Attributes:
-        metric: that is compared.
-        style: for displaying its values.
+        metric: what is compared.
+        style: how its values are shown.
         a: A's value over the utterances of both; `b` B's.
         difference: A minus B; for latencies the median of the utterances' differences.
         low: lower end of its 95 % interval, `high` the upper end.
-        verdict: on A; `tie` if the interval contains 0.
+        verdict: on A; `tie` when the interval holds 0.
         n: utterances.
-        method: the unit that was resampled.
+        method: what was resampled.
     """
 
     metric: str
@@ -49,13 +49,13 @@ class Paired:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """The result of `edgespeech compare A B`.
+    """What `edgespeech compare A B` says.
 
     Attributes:
         a: one record.
         b: the other.
         rows: one per metric that both have.
-        remarks: metrics that were not compared, and why.
+        remarks: what was not compared, and why.
     """
 
     a: Record
@@ -92,7 +92,7 @@ def compare_records(path_a: Path, path_b: Path) -> Comparison:
         path_b: another one's.
 
     Raises:
-        EdgeSpeechError: a record is not valid, or the two must not be compared (the message says why).
+        EdgeSpeechError: a record is not right, or the two must not be compared (the message says why).
     """
     a, b = load_record(path_a), load_record(path_b)
     if (reason := records_comparable(a, b)) is not None:
@@ -113,14 +113,15 @@ def compare_records(path_a: Path, path_b: Path) -> Comparison:
 
 
 def records_comparable(a: Record, b: Record, *, whole: bool = True) -> str | None:
-    """Why two records must not be compared, or None if they may.
+    """Why two records must not be compared, or None when they may.
 
-    The context of requests belongs to the system and may differ; the audio and the counting of words may not.
+    The context that a request brings along belongs to the system and may differ; what the microphone heard
+    and how words are counted may not.
 
     Args:
         a: one record.
         b: another.
-        whole: also require the same subset; False if the caller pairs utterance by utterance.
+        whole: also demand the same subset; False when the caller pairs utterance by utterance.
     """
     for record in (a, b):
         if record.status != "passed":
@@ -146,7 +147,7 @@ def pair(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> Pairs:
     """The rows of the utterances that are in both, in the order of `rows_a`.
 
     Raises:
-        EdgeSpeechError: an utterance has different references in the two.
+        EdgeSpeechError: an utterance has another reference in the other.
     """
     by_id = {row.id: row for row in rows_b}
     pairs = [(row, by_id[row.id]) for row in rows_a if row.id in by_id]
@@ -157,7 +158,7 @@ def pair(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> Pairs:
 
 
 def _versions(a: Record, b: Record) -> list[str]:
-    """Remarks on normalisers that are newer than in a record; both are scored again from raw hypotheses."""
+    """Which normalisers are newer here than in a record; both are scored again from their raw hypotheses."""
     known = normalisers()
     remarks = []
     for name in a.accuracy:
@@ -170,7 +171,7 @@ def _versions(a: Record, b: Record) -> list[str]:
 
 
 def word_errors(pairs: Pairs, normaliser: str) -> Paired:
-    """Difference in WER by the present version of a normaliser, from raw hypotheses.
+    """Difference in WER under one normaliser of today, from raw hypotheses, whatever version the records have.
 
     Args:
         pairs: rows of A and B.
@@ -201,7 +202,7 @@ def acceptance(pairs: Pairs) -> Paired | None:
 
 
 def upl_of(row: Row, network: str) -> float | None:
-    """An utterance's user-perceived latency over a network, in seconds; None if unknown."""
+    """An utterance's user-perceived latency over a network, in seconds; None where it is not known."""
     if row.timing is None or row.events_network is None:
         return None
     found = row.timing.networks.get(network) or row.timing.networks.get(row.events_network)
@@ -219,7 +220,7 @@ def _latencies(a: Record, b: Record, pairs: Pairs) -> Iterator[Paired]:
         ]
         if not same or len(known) < 2:
             continue
-        # Two missing results are equally late.
+        # Two results that never came are equally late.
         differences = [0.0 if math.isinf(x) and math.isinf(y) else x - y for x, y, _ in known]
         groups = _groups([rows for _, _, rows in known])
         interval = bootstrap_quantile([[value] for value in differences], 0.5, groups, seed=SEED)

@@ -1,4 +1,4 @@
-"""Common parts of all plots: colours, the style of systems, and deterministic SVG."""
+"""What all plots share: colours, how a system looks, and SVG that is the same every time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIGHT = {
     "s6": "#4a7a1e",
     "s7": "#b3263a",
 }
-"""Colours by role; `s0` to `s7` distinguish systems, with a marker each for colour-blind readers."""
+"""Colours by role; `s0` to `s7` tell systems apart, with a marker each for readers who see fewer colours."""
 DARK = {
     "page": "#14181d",
     "ink": "#e6e9ec",
@@ -68,7 +68,7 @@ _SETTINGS: Any = {
 
 
 class Look(NamedTuple):
-    """The style of one system in all plots; with context its marks are hollow and its lines dashed."""
+    """How one system looks in every plot; with context its marks are hollow and its lines dashed."""
 
     colour: str
     marker: str
@@ -77,7 +77,7 @@ class Look(NamedTuple):
 
 
 def looks_of(records: Sequence[Record]) -> dict[str, Look]:
-    """The style of every system, the same in all plots, by the labels of the plots."""
+    """A colour and a marker for every system, the same in every plot, by the labels of the plots."""
     order = {name: index for index, name in enumerate(sorted({record.system.name for record in records}))}
     looks = {}
     for record in records:
@@ -96,7 +96,7 @@ def themed(svg: str, name: str) -> str:
     """The SVG for inline use: the page's CSS variables as colours, and ids that no other plot of the page has.
 
     Args:
-        svg: from `svg`.
+        svg: as `svg` makes it.
         name: of the plot, unique on the page.
     """
     roles = {colour: role for role, colour in LIGHT.items()}
@@ -108,7 +108,7 @@ def themed(svg: str, name: str) -> str:
 
 
 def svg(draw: Callable[[Canvas], None], height: float) -> str:
-    """A drawing of the page's width and the given height in inches, as deterministic SVG."""
+    """A drawing of our page's width and so many inches of height, as SVG that is the same every time."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas

@@ -1,4 +1,4 @@
-"""The most frequent errors of a run's rows, and a table of several runs."""
+"""Which errors dominate: the most frequent confusions of a run's rows, and a table of several runs'."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def error_classes(rows: Sequence[Row], normaliser: str, *, seed: int, top: int) 
 
     Args:
         rows: of one record, or some of them; at least two.
-        normaliser: for comparing words.
+        normaliser: by which words are compared.
         seed: of the interval.
-        top: number of each kind.
+        top: how many of each kind.
 
     Returns:
-        `utterances`, `words` (of the references), `wer` with its 95 % interval `low` and `high` (over speakers, if all
-        rows name one), `right` (share of utterances without an error), the numbers of `substitutions`,
+        `utterances`, `words` (of the references), `wer` with its 95 % interval `low` and `high` (over speakers,
+        where all rows name one), `right` (share of utterances without an error), the numbers of `substitutions`,
         `deletions` and `insertions`, and `most`: of each kind the most frequent, each a list of words and how
         often.
 
@@ -63,7 +63,7 @@ def error_classes(rows: Sequence[Row], normaliser: str, *, seed: int, top: int) 
 
 
 def classes_table(classes: Mapping[str, dict[str, Any]]) -> str:
-    """The results of `error_classes`, by the name of the speech, as Markdown. Errors that occur once are not shown."""
+    """What `error_classes` found, by the name of the speech, as Markdown. Of single errors, none are shown."""
     rows = []
     for name, found in classes.items():
         low, high = (number(found[end], "percent").removesuffix(" %") for end in ("low", "high"))

@@ -38,10 +38,10 @@ COLUMNS = (
     "values",
     "used_share",
 )
-"""One line is one figure. `shown` is 1 if the published tables show the record. `low` and `high` are the 95 %
-interval; `values` is the number of values of the figure, and `used_share` the share of usable ones. `normaliser` and
-`network` are empty if the figure depends on none. Word errors of shown records are by the present version of their
-normaliser, those of others by the version in the record."""
+"""One line is one figure. `shown` is 1 where the published tables show the record. `low` and `high` are the 95 %
+interval; `values` is how many values the figure was computed from, and `used_share` the share that could be used.
+`normaliser` and `network` are empty where the figure depends on none. Word errors of records that are shown are under
+today's version of their normaliser, those of the others under the version of their day."""
 
 
 def figures_csv(records: Sequence[Record]) -> str:
@@ -64,12 +64,12 @@ def figures_csv(records: Sequence[Record]) -> str:
 
 
 def pack(text: str) -> bytes:
-    """The text as gzip without a time stamp."""
+    """The text as gzip without a time in it."""
     return gzip.compress(text.encode(), mtime=0)
 
 
 def is_same(path: Path, text: str) -> bool:
-    """Whether a packed file has this text, independently of its compression."""
+    """Whether a packed file holds this text; how it was compressed makes no difference."""
     try:
         return gzip.decompress(path.read_bytes()) == text.encode()
     except (OSError, EOFError):

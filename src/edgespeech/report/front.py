@@ -23,9 +23,9 @@ from edgespeech.report.tables import NULL, latest
 from edgespeech.report.text import NONE, figure, number
 
 CORPUS = "coffee_dev"
-"""The corpus of the first screen: real recordings of requests in the domain of the device's model."""
+"""The corpus of the first screen: real recordings of the requests that the device's model is made for."""
 OPEN_CORPUS = "commonvoice_en"
-"""The corpus of open-domain speech."""
+"""The corpus that stands for speech about anything."""
 DEVICE, CLOUD = "edge-packed", "cloud-whisper-base"
 """The two systems that the findings compare."""
 MOST_ROWS = 7
@@ -41,7 +41,7 @@ HEAD = (
 
 
 def front_records(records: Sequence[Record], corpus: str = CORPUS) -> list[Record]:
-    """The records of the first screen: runs on clean speech without context, the most accurate ones, best first."""
+    """What the first screen shows: runs on clean speech without context, the most accurate ones, best first."""
     found = [
         record
         for record in latest(records)
@@ -56,7 +56,7 @@ def front_records(records: Sequence[Record], corpus: str = CORPUS) -> list[Recor
 
 
 def machines_remark(shown: Sequence[Record]) -> str | None:
-    """Which systems were measured on which processor; None if there is only one."""
+    """Which systems were measured on which processor; None where there is only one."""
     machines: dict[str, list[str]] = {}
     for record in shown:
         machines.setdefault(record.provenance.cpu_model, []).append(record.system.name)
@@ -65,7 +65,7 @@ def machines_remark(shown: Sequence[Record]) -> str | None:
 
 
 def front_table(records: Sequence[Record]) -> Table:
-    """At most seven systems on one corpus: accuracy, latency with early cut-offs, bytes on disk and sent."""
+    """At most seven systems on one corpus: accuracy, latency with its early cut-offs, bytes kept and sent."""
     shown = front_records(records)
     rows = []
     for record in shown:
@@ -92,17 +92,17 @@ def front_table(records: Sequence[Record]) -> Table:
 
 
 def findings(records_dir: Path, records: Sequence[Record]) -> list[str]:
-    """Three sentences, each a finding with its numbers; fewer if their records are missing.
+    """Three sentences, each a finding with its numbers; fewer where their records are missing.
 
     Args:
-        records_dir: folder of the rows, for differences paired by utterance.
+        records_dir: where the rows lie, for differences paired by utterance.
         records: all records.
 
     Returns:
         Markdown; the words between `**` name the finding.
 
     Raises:
-        EdgeSpeechError: rows are not valid, or the installed normaliser is not the records'.
+        EdgeSpeechError: rows are not right, or the installed normaliser is not the records'.
     """
     by_corpus = {corpus: _by_system(records, corpus) for corpus in (CORPUS, OPEN_CORPUS)}
     home, abroad = by_corpus[CORPUS], by_corpus[OPEN_CORPUS]
@@ -173,7 +173,7 @@ def _difference(paired: Paired) -> str:
 
 
 def _pairs(records_dir: Path, device: Record, cloud: Record) -> Pairs:
-    """The utterances of both; none if the records must not be compared."""
+    """The utterances of both; none where the records must not be compared."""
     if records_comparable(device, cloud, whole=False) is not None:
         return ()
     return pair(load_rows(records_dir, device), load_rows(records_dir, cloud))
@@ -192,7 +192,7 @@ def _by_system(records: Sequence[Record], corpus: str) -> dict[str, Record]:
 
 
 def _remarks(shown: Sequence[Record]) -> list[str]:
-    """Remarks below the table: the columns, the corpus's notes, the machines."""
+    """What one must know to read the table: the columns, the corpus's notes, the machines."""
     sizes = sorted({record.corpus.n_utterances for record in shown})
     remarks = [
         f"{CORPUS}, {' or '.join(map(str, sizes))} utterances.",

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file, with findings, a filterable table, three plots, and folded details."""
+"""The page: one self-contained HTML file. Findings first, then one table to filter, three plots, and details behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MARKUP = re.compile(
 
 
 class Run(NamedTuple):
-    """A record with its figures and provenance for the page."""
+    """A record with what one wants to know of it."""
 
     record: Record
     facts: dict[str, str]
@@ -41,16 +41,16 @@ class Run(NamedTuple):
 
 
 def write_page(records_dir: Path, reference_dir: Path, page: Path, *, claims: str = "") -> None:
-    """Write the page, which needs no network and no other files.
+    """Write the page; it asks nothing of the network and of other files.
 
     Args:
         records_dir: the records.
-        reference_dir: folder of values published by others.
-        page: the file to write.
-        claims: the summary of claims, from `claims_summary`.
+        reference_dir: what others published.
+        page: where it goes.
+        claims: what became of the claims, as `claims_summary` writes it.
 
     Raises:
-        EdgeSpeechError: a record or reference is not valid, or the page cannot be written.
+        EdgeSpeechError: a record or reference is not right, or the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -86,7 +86,7 @@ def write_page(records_dir: Path, reference_dir: Path, page: Path, *, claims: st
 
 
 def _marked(text: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a line of Markdown, each with its element: `strong`, `em`, `code` or `span`."""
+    """The pieces of a line of Markdown, each with the element it belongs in: `strong`, `em`, `code` or `span`."""
     for found in _MARKUP.finditer(text):
         if found["bold"]:
             yield "strong", found["bold"]
@@ -99,7 +99,7 @@ def _marked(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _tradeoffs(records: Sequence[Record], passed: Sequence[Record]) -> dict[str, dict[str, str]]:
-    """The plots of accuracy against cost, by corpus and name."""
+    """By corpus the plots of what accuracy costs, by their names."""
     looks = looks_of(passed)
     return {
         corpus: {
@@ -111,7 +111,7 @@ def _tradeoffs(records: Sequence[Record], passed: Sequence[Record]) -> dict[str,
 
 
 def _figures(record: Record) -> Iterator[tuple[str, str, int]]:
-    """The figures of a record, with those of the network that tables show."""
+    """The figures of a record, those that depend on the network over the one that tables show."""
     found: list[tuple[str, Figure]] = [
         (f"{value.definition}, {name}", value)
         for name, row in record.accuracy.items()
@@ -128,7 +128,7 @@ def _figures(record: Record) -> Iterator[tuple[str, str, int]]:
 
 
 def _provenance(record: Record) -> dict[str, str]:
-    """The provenance of a run, as label and text."""
+    """What one wants to know of a run, as label and text."""
     made = record.provenance
     corpus = record.corpus
     facts: dict[str, Any] = {
@@ -154,5 +154,5 @@ def _compact(value: Any) -> str:
 
 
 def _script_json(value: object) -> str:
-    """JSON that cannot end its script element."""
+    """JSON that cannot end the script element it stands in."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""Acceptance and word errors against noise, and values that others published on the same corpora."""
+"""Beside others: acceptance and word errors against noise, and what others published on the same corpora."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgespeech.report.table import NORMALISER, Cell, Table, caption, wer
 from edgespeech.report.text import NONE, Footnotes, figure, number
 
 METRICS = {"acceptance": "accepted", "wer": f"WER {NORMALISER}"}
-"""The metrics that are compared with others, and the labels of our values."""
+"""The metrics that are compared with others, and how a table calls ours."""
 _THEIR_METRICS = {"acceptance": "accepted", "wer": "WER, their scoring"}
 Setting = tuple[str, str | None, str | None]
 """Corpus, noise, rule of the ratio."""
@@ -47,7 +47,7 @@ def noise(records: Sequence[Record], references: Sequence[Reference]) -> Table:
 
 
 def against_noise(records: Sequence[Record], setting: Setting) -> dict[str, dict[float | None, Record]]:
-    """For every system (with and without context), its record at each ratio; None is clean."""
+    """Per system (with and without context) its record at each ratio; None is clean."""
     corpus, *sound = setting
     runs: dict[str, dict[float | None, Record]] = {}
     for record in records:
@@ -59,7 +59,7 @@ def against_noise(records: Sequence[Record], setting: Setting) -> dict[str, dict
 
 
 def label_of(record: Record) -> str:
-    """The system, and whether requests had context."""
+    """The system, and whether it was given context."""
     return record.system.name + (" + context" if record.condition.context else "")
 
 

@@ -1,8 +1,8 @@
-"""A technique's page: the measurements and verdicts of each claim, with tables and pictures, from its record.
+"""A technique's page: what its record says of each claim, and the tables and pictures that the record holds.
 
-The page is the folder's `README.md`. Text between `<!-- table:NAME -->` and `<!-- /table -->` is rendered from the
-newest record, the rest is written by hand: `finding` is a summary in three sentences, the technique's own name is the
-table of claims, `rows` every measured row; the other blocks are the page's own.
+The page is the folder's `README.md`. What is between `<!-- table:NAME -->` and `<!-- /table -->` is rendered from the
+newest record, the rest is written by hand: `finding` is what came out in three sentences, the technique's own name is
+the table of claims, `rows` every measured row; the other blocks are the page's own.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ _ORDER = (
 
 
 class Judged(NamedTuple):
-    """A claim with all its measurements."""
+    """A claim with everything that was measured of it."""
 
     claim: Claim
     measured: tuple[tuple[Measured, Judgement], ...]
 
     @property
     def verdict(self) -> Verdict | None:
-        """The common verdict of all conditions; None if they differ, or for an observation."""
+        """The verdict that all conditions share; None where they differ, or for an observation."""
         found = {judgement.verdict for _, judgement in self.measured}
         return found.pop() if len(found) == 1 else None
 
     @property
     def summary(self) -> str:
-        """The common verdict, or the count of each: `2 met, 1 undecided`."""
+        """The shared verdict, or how often each was given: `2 met, 1 undecided`."""
         if self.claim.kind is Kind.OBSERVATION:
             return NONE
         return _counted(judgement.verdict for _, judgement in self.measured)
 
 
 def judged(claims: Claims, record: PageRecord | None) -> list[Judged]:
-    """A technique's claims with their measurements in a record, in order; without a record none was run.
+    """A technique's claims with what its record says of each, in their order; without a record none was run.
 
     Raises:
         EdgeSpeechError: a row is about a claim that the technique does not have.
@@ -74,7 +74,7 @@ def judged(claims: Claims, record: PageRecord | None) -> list[Judged]:
 
 
 def amount(value: float, unit: Unit) -> str:
-    """A value without unit: fractions as per cent or points, numbers of 1,000 and more with commas."""
+    """A value without its unit's name: fractions as per cent or points, numbers of 1,000 and more with commas."""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if unit in _FRACTIONS:
@@ -83,13 +83,13 @@ def amount(value: float, unit: Unit) -> str:
 
 
 def with_unit(text: str, unit: Unit) -> str:
-    """A value's text with its unit; a ratio has none."""
+    """A value's text with its unit behind it; a ratio has none."""
     name = _FRACTIONS.get(unit, "" if unit == "ratio" else unit)
     return f"{text} {name}".rstrip()
 
 
 def value_text(measured: Measured, unit: Unit) -> str:
-    """A measured value with its interval, `-0.87 [-2.12, 0.33] points`; a dash if it was not run."""
+    """A measured value with its interval, `-0.87 [-2.12, 0.33] points`; a dash where it was not run."""
     if measured.value is None:
         return NONE
     text = amount(measured.value, unit)
@@ -116,7 +116,7 @@ def verdict_text(judgement: Judgement) -> str:
 
 
 def claims_table(found: Sequence[Judged]) -> str:
-    """One row per claim: reported, bar, measured by condition, verdict; observations are among the rows below."""
+    """One row a claim: reported, bar, measured by condition, verdict; observations are among the rows below."""
     shown = [one for one in found if one.claim.kind is not Kind.OBSERVATION]
     rows = []
     for one in shown[:MOST]:
@@ -166,7 +166,7 @@ def rows_table(found: Sequence[Judged]) -> str:
 
 
 def finding(found: Sequence[Judged]) -> str:
-    """The finding in three sentences: numbers of claims and targets that hold, which do and do not, open ones."""
+    """What came out, in three sentences: how many claims and targets hold, which do and do not, and what is open."""
     parts = []
     for kind, name in ((Kind.PAPER, "paper claim"), (Kind.TARGET, "own target")):
         some = [one for one in found if one.claim.kind is kind]
@@ -200,7 +200,7 @@ def finding(found: Sequence[Judged]) -> str:
 
 
 def stamp(page: Page, record: PageRecord) -> str:
-    """The provenance of a page's figures, and whether they may be out of date."""
+    """Where a page's figures come from, and whether they may be out of date."""
     profile = f"profile `{record.profile}`" if record.profile else "a profile that the record does not name"
     if record.utterances is None:
         spoken = "utterances by row below"
@@ -260,7 +260,7 @@ def files(page: Page, record: PageRecord | None) -> dict[Path, str]:
 
 
 def run(page: Page, *, profile: Profile = "quick", render_only: bool = False) -> None:
-    """Measure, unless `render_only`; write the record and the page, print the summary.
+    """Measure, unless told to render only; write the record and the page, print what was found.
 
     Raises:
         EdgeSpeechError: a file of the page is wrong or cannot be written.
@@ -304,7 +304,7 @@ def _mixed(one: Judged) -> str:
 
 
 def _counted(verdicts: Iterable[str | Verdict | None], *, always: bool = False) -> str:
-    """`3 met, 1 undecided`, in the order of `_ORDER`; only the verdict if all share it, unless `always`."""
+    """`3 met, 1 undecided`, in the order of `_ORDER`; the verdict alone where all share it, unless always counted."""
     counts = Counter(str(verdict) for verdict in verdicts if verdict is not None)
     order = [str(verdict) for verdict in _ORDER]
     ranked = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
@@ -316,7 +316,7 @@ def _counted(verdicts: Iterable[str | Verdict | None], *, always: bool = False) 
 
 
 def _reasons(judgements: Iterable[Judgement]) -> str:
-    """`1 of 3 seeds (2 rows), no interval in the record (1 row)`; only the reason if there is a single one."""
+    """`1 of 3 seeds (2 rows), no interval in the record (1 row)`; the reason alone where there is one."""
     counts = Counter(judgement.reason for judgement in judgements if judgement.reason)
     if len(counts) < 2:
         return "".join(counts)
@@ -324,5 +324,5 @@ def _reasons(judgements: Iterable[Judgement]) -> str:
 
 
 def _folded(title: str, body: str) -> str:
-    """Markdown in a folded block."""
+    """Markdown behind a line that one opens."""
     return f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"

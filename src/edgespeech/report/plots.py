@@ -29,9 +29,9 @@ def all_plots(
     """Every plot that the records have data for: name to SVG.
 
     Args:
-        records_dir: folder of the rows.
+        records_dir: where the rows lie.
         records: the records.
-        references: values published by others.
+        references: what others published.
     """
     shown = [record for record in latest(records) if record.status == "passed" and record.system.name != NULL]
     looks = looks_of(shown)
@@ -153,7 +153,7 @@ def _latency(records_dir: Path, records: Sequence[Record], looks: Mapping[str, L
 
 
 def _networks(records_dir: Path, records: Sequence[Record], looks: Mapping[str, Look]) -> str | None:
-    """Waits over every network, for the corpus with most systems that use a network."""
+    """Of the corpus with most systems that use a network, those systems over every network."""
     clean = [record for record in records if record.condition.clean and uses_network(record)]
     online = Counter(record.corpus.name for record in clean)
     if not online:
@@ -176,7 +176,7 @@ def _waits(
     looks: Mapping[str, Look],
     title: str,
 ) -> str | None:
-    """Distributions of user-perceived latency: in each panel, some records, each over a network."""
+    """User-perceived latency as distributions: in each panel, some records over a network each."""
     series: dict[str, list[tuple[Record, str, list[float]]]] = {}
     for name, runs in panels.items():
         for record, network in runs:
@@ -305,7 +305,7 @@ def _point(axes: Axes, found: Figure, y: float, look: Look, *, scale: float = 1)
 
 
 def _style(look: Look) -> dict[str, Any]:
-    """The style of a value with its interval."""
+    """Of a value with its interval."""
     return {
         "color": look.colour,
         "marker": look.marker,

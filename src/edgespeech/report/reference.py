@@ -1,4 +1,4 @@
-"""Values published by others, each with its source, for comparison with measurements."""
+"""Values that others published, each with its source, to stand beside what is measured here."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Reference(Strict):
 
     Attributes:
         values: system to condition to value; a condition is `clean` or a signal-to-noise ratio in dB.
-        source: of the values, with a revision if there is one.
-        note: on the data, the method and the authors; printed with every value.
-        noise: name of the noise, and `snr_rule` the definition of its ratio; None if there is none.
+        source: where the values stand, with a revision where there is one.
+        note: on what and how they were measured, and by whom; printed with every value.
+        noise: name of the noise, and `snr_rule` how its ratio is defined; None when there is none.
     """
 
     schema_version: Literal[1]
@@ -41,7 +41,7 @@ def load_references(folder: Path) -> list[Reference]:
     """Every `*.yaml` of a folder, by file name. A missing folder holds none.
 
     Raises:
-        EdgeSpeechError: not YAML, an unknown key, a wrong type, an invalid share.
+        EdgeSpeechError: not YAML, an unknown key, a wrong type, a share that is none.
     """
     found = []
     for path in visible(folder, "*.yaml"):

@@ -1,4 +1,4 @@
-"""Rendering of committed files: tables, plots, figures and the blocks of pages, deterministically."""
+"""Rendering what is committed: tables, plots, figures and the blocks of pages, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def render(
 ) -> list[str]:
     """Render the published tables, every plot, the file of all figures and the blocks of pages.
 
-    A block is the text between `<!-- table:NAME -->` and `<!-- /table -->`, or between `<!-- text:NAME -->` and
+    A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`, or between `<!-- text:NAME -->` and
     `<!-- /text -->`. Files in `out_dir` that an earlier version rendered and this one does not are removed.
 
     Args:
         records_dir: the records.
-        out_dir: folder for `NAME.md`, `plots/NAME.svg`, `figures.csv.gz` and an index; its `reference/` has values
-            published by others.
+        out_dir: gets `NAME.md`, `plots/NAME.svg`, `figures.csv.gz` and an index; its `reference/` holds what
+            others published.
         pages: Markdown files with blocks, the README first; those that do not exist are left out.
         check: write nothing.
         texts: further texts for blocks, by name.
 
     Returns:
-        The files that differ from the existing ones, relative to the first page's folder; written unless `check`.
+        The files that differ from what is there, relative to the first page's folder; written unless `check`.
 
     Raises:
-        EdgeSpeechError: a record or reference is not valid, or a page names a table or text that does not exist.
+        EdgeSpeechError: a record or reference is not right, or a page names a table or text that does not exist.
     """
     from edgespeech.report.plots import all_plots
 
@@ -92,7 +92,7 @@ def render(
 
 
 def _rendered(out_dir: Path) -> list[Path]:
-    """The existing tables and plots."""
+    """Tables and plots that lie there now."""
     tables = [path for path in out_dir.glob("*.md") if path.read_text(encoding="utf-8").startswith(_HEADER)]
     return sorted([*tables, *out_dir.glob("plots/*.svg")])
 

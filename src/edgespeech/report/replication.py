@@ -1,4 +1,4 @@
-"""Comparison of measurements on this machine with published ones, row by row, with verdicts."""
+"""What was measured here beside what is published, row by row, each with a verdict."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Replicated(NamedTuple):
     Attributes:
         published: the published record.
         here: the one measured here, or None.
-        metric: that is compared; a dash if none could be.
+        metric: what is compared; a dash when nothing could be.
         whole: the published figure over all of its utterances.
         paired: published and here on the same utterances, here minus published; None: not run.
-        verdict: `reproduced` if the paired interval contains 0, `partly` if it does not but the value here is in the
-            published interval, else `not reproduced`.
+        verdict: `reproduced` when the paired interval holds 0, `partly` when it does not but the value here
+            lies in the published interval, else `not reproduced`.
         reason: why it was not run; empty otherwise.
     """
 
@@ -49,11 +49,11 @@ def replicate_verdicts(here: Sequence[Path], published: Path) -> list[Replicated
     """Compare every published record with the one measured here of the same system, corpus and condition.
 
     Args:
-        here: record files, with their rows beside them.
+        here: record files, their rows beside them.
         published: folder of records.
 
     Raises:
-        EdgeSpeechError: a record or its rows are not valid.
+        EdgeSpeechError: a record or its rows are not right.
     """
     runs = {_key(record): (record, path.parent) for path in here for record in [load_record(path)]}
     found = []
@@ -79,14 +79,14 @@ def replicate_verdicts(here: Sequence[Path], published: Path) -> list[Replicated
 
 
 def outcome(here: Sequence[Path], published: Path | None, left_out: str = "") -> str:
-    """The outcome of a replication: a table of the rows that ran, one line for the others with reasons, and counts.
+    """What came of a replication: a table of what ran, one line for what did not and why, and the count.
 
-    A row is one system on one corpus under one condition. It is reproduced if all its figures are.
+    A row is one system on one corpus under one condition. It is reproduced when all its figures are.
 
     Args:
-        here: record files, with their rows beside them.
+        here: record files, their rows beside them.
         published: folder of records; None: nothing is compared.
-        left_out: a line about rows that are not in the profile.
+        left_out: a line about what was not asked for.
     """
     found = [] if published is None else replicate_verdicts(here, published)
     rows = [list(figures) for _, figures in groupby(found, key=lambda one: one.published.run_id)]
@@ -120,7 +120,7 @@ def outcome(here: Sequence[Path], published: Path | None, left_out: str = "") ->
 
 
 def _compared(figures: Sequence[Replicated]) -> tuple[str, ...]:
-    """A row that is published and was run here, with figures on the same utterances."""
+    """A row that is published and was run here: what it is, and its figures on the same utterances."""
     record, shown = figures[0].published, {one.metric == "not accepted": one.paired for one in figures}
     values = [
         NONE if pair is None else f"{number(pair.b, pair.style)} / {number(pair.a, pair.style)}"
@@ -131,7 +131,7 @@ def _compared(figures: Sequence[Replicated]) -> tuple[str, ...]:
 
 
 def _measured(record: Record) -> tuple[str, ...]:
-    """A row that was only run here."""
+    """A row that was run here alone."""
     accepted = record.acceptance
     values = (
         f"{NONE} / {number(record.accuracy[NORMALISER].wer.value, 'percent')}",

@@ -1,4 +1,4 @@
-"""The structure of tables, and the parts shared by all tables."""
+"""What a table is, and the pieces that all tables share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NETWORK = "lte"
 NORMALISER = "whisper-en"
 """The normaliser of the tables that show one; the table `accuracy` has all."""
 USELESS_WER = 0.5
-"""Above this WER a fast result is useless, so its latency is not shown."""
+"""Above this WER a result that comes soon is worth nothing, so its latency is not shown."""
 NORMALISERS = (NORMALISER, "basic", "spelled-en")
 """The normalisers of the headline table."""
 
@@ -33,7 +33,7 @@ class Table:
 
     Attributes:
         name: of its file and of its marker in the README.
-        title: of the table.
+        title: what it shows.
         head: column titles.
         rows: cells, as many as column titles.
         caption: sentences below it.
@@ -81,7 +81,7 @@ def wer(record: Record, normaliser: str) -> str:
 
 
 def has_latency(record: Record, network: str = NETWORK) -> bool:
-    """Whether a run's user-perceived latency over a network is shown: not if most of its words are wrong."""
+    """Whether a run's user-perceived latency over a network may be shown: not if most of its words are wrong."""
     found, row = record.networks.get(network), record.accuracy.get(NORMALISER)
     useful = row is None or row.wer.value <= USELESS_WER
     return useful and found is not None and "upl_p50" in found.latency
@@ -93,12 +93,12 @@ def uses_network(record: Record) -> bool:
 
 
 def several(figures: Mapping[str, Figure], keys: Sequence[str], style: Style) -> str:
-    """Figures in sequence, without intervals; a dash for each missing one."""
+    """Figures behind each other, without intervals; a dash for each that is not there."""
     return " / ".join(figure(figures.get(key), style, interval=False) for key in keys)
 
 
 def caption(records: Sequence[Record]) -> tuple[str, ...]:
-    """Remarks on the figures of these records: intervals, end-pointing, speed-up, machine."""
+    """What the figures of these records have in common: intervals, end-pointing, speed-up, machine."""
     passed = [record for record in records if record.status == "passed"]
     if not passed:
         return ()
@@ -118,7 +118,7 @@ def caption(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _machine(found: Provenance) -> str:
-    """The properties of a machine on which times depend."""
+    """What its times depend on."""
     return (
         f"{found.cpu_model}, {found.cores} cores, {found.threads} thread(s) a recogniser, "
         f"{found.concurrent_jobs} run(s) at once"

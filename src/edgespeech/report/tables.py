@@ -27,16 +27,16 @@ from edgespeech.report.text import NONE, Footnotes, figure, number
 
 LATENCY = "UPL is left out where WER is above 50 %. Cut off: utterances ended before the end of speech."
 NULL = "null"
-"""The recogniser that does nothing: its row is the harness overhead, in a separate table."""
+"""The recogniser that does nothing: its row is the harness's own cost and has a table of its own."""
 _KINDS = list(Kind)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The records to show: one for every system, corpus and condition, in the order of the tables.
+    """The records that are shown: one for every system, corpus and condition, in the order of the tables.
 
-    Among several, the one with most utterances is shown, then the newest. Records with other weights than the system's
-    newest run are left out, so that no table mixes two models. Records without weights (of skipped runs, or of
-    recognisers without weights) are included.
+    Of several, the one with most utterances is shown, then the newest. A record of other weights than the system's
+    newest run is left out, so that no table mixes two models. A record without weights (a run that was skipped, a
+    recogniser that has none) names no model, and stays.
     """
     in_time = sorted(records, key=lambda record: (record.created, record.run_id))
     weights = {
@@ -53,10 +53,10 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 
 def load_published(folder: Path) -> list[Record]:
-    """Every record of a folder; the shown ones have word errors by the present normalisers.
+    """Every record of a folder; those that are shown have their word errors under today's normalisers.
 
     Raises:
-        EdgeSpeechError: a record or its rows are not valid.
+        EdgeSpeechError: a record or its rows are not right.
     """
     records = load_records(folder)
     shown = {record.run_id for record in latest(records)}
@@ -157,7 +157,7 @@ def headline(records: Sequence[Record]) -> Table:
 
 
 def accuracy(records: Sequence[Record]) -> Table:
-    """Every normaliser's error counts, and B-WER and U-WER if there is a list of phrases."""
+    """Every normaliser's error counts, and B-WER and U-WER where there is a list."""
     body = []
     notes = Footnotes()
     for record in records:
@@ -186,7 +186,7 @@ def accuracy(records: Sequence[Record]) -> Table:
 
 
 def networks(records: Sequence[Record]) -> Table:
-    """User-perceived latency and bytes with framing, per network; one row for a system that sends nothing."""
+    """User-perceived latency and bytes on the wire, per network; one row for a system that sends nothing."""
     body = []
     notes = Footnotes()
     for record in records:
@@ -217,7 +217,7 @@ def networks(records: Sequence[Record]) -> Table:
 
 
 def uplink(records: Sequence[Record]) -> Table:
-    """The size of each corpus's audio per codec, and the bytes sent by each system."""
+    """What the audio of each corpus costs to send, per codec, beside what each system did send."""
     body = []
     notes = Footnotes()
     for record in records:
@@ -248,7 +248,7 @@ def uplink(records: Sequence[Record]) -> Table:
 
 
 def memory(records: Sequence[Record]) -> Table:
-    """Sizes, resident memory and start-up times, for the longest run of every system on clean audio."""
+    """Sizes, resident memory and the times to start: of every system its longest run on clean audio."""
     body = []
     notes = Footnotes()
     longest: dict[str, Record] = {}
@@ -303,7 +303,7 @@ def memory(records: Sequence[Record]) -> Table:
 
 
 def overhead(records: Sequence[Record]) -> Table:
-    """The harness overhead, measured by a recogniser that does nothing."""
+    """What the harness itself costs, by a recogniser that does nothing."""
     body = []
     for record in records:
         start = leading(record, Footnotes())
@@ -322,7 +322,7 @@ def overhead(records: Sequence[Record]) -> Table:
 
 
 def failures(records: Sequence[Record]) -> Table:
-    """Runs that were skipped or failed, and utterances without a result."""
+    """Runs that did not happen or broke, and utterances without a result."""
     body = []
     for record in records:
         if record.status == "passed" and record.corpus.n_failed == 0:

@@ -1,4 +1,4 @@
-"""Formatting of numbers, and Markdown tables."""
+"""The one place where numbers become text, and lists become Markdown tables."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _UNITS = ("B", "kB", "MB", "GB")
 
 
 def number(value: float | None, style: Style) -> str:
-    """A value as text: `12.3 %`, `35 ms`, `0.61 s`, `74.0 MB`, `0.0803`; a dash for None, `∞`.
+    """A value as readers see it: `12.3 %`, `35 ms`, `0.61 s`, `74.0 MB`, `0.0803`; a dash for None, `∞`.
 
     Args:
         value: a share for `percent`, seconds for `ms` and `s`, bytes for `bytes`.
-        style: of the text.
+        style: how to show it.
     """
     if value is None:
         return NONE
@@ -38,14 +38,14 @@ def number(value: float | None, style: Style) -> str:
 
 
 def style_of(unit: str) -> Style:
-    """The default style of a figure by its unit."""
+    """How to show a figure of this unit when nothing better is known of it."""
     return {"s": "s", "bytes": "bytes"}.get(unit, "ratio")  # type: ignore[return-value]
 
 
 def figure(found: Figure | None, style: Style, *, interval: bool = True) -> str:
-    """A figure as text, with its 95 % interval in brackets if it has one.
+    """A figure as text, with its 95 % interval in brackets where it has one.
 
-    If not every value was usable, the share of usable ones is appended.
+    A figure that could not use every value says how many it used.
     """
     if found is None:
         return NONE
@@ -62,7 +62,7 @@ def figure(found: Figure | None, style: Style, *, interval: bool = True) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text of a record escaped for Markdown: without HTML, links or line breaks."""
+    """Text of a record as Markdown that shows it: no HTML, no link and no line of its own comes of it."""
     return text.replace("<", "&lt;").replace("](", "]\\(").replace("\n", " ")
 
 
@@ -88,7 +88,7 @@ class Footnotes:
         self._notes: dict[str, int] = {}
 
     def mark(self, *notes: str) -> str:
-        """The marks to append to a cell, as superscript numbers; empty without notes."""
+        """The marks to put behind a cell, as superscript numbers; empty without notes."""
         numbers = [self._notes.setdefault(note, len(self._notes) + 1) for note in notes]
         return f" <sup>{', '.join(map(str, numbers))}</sup>" if numbers else ""
 

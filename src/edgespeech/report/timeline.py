@@ -1,4 +1,4 @@
-"""The data of the page's timeline: events with times, for a few utterances."""
+"""What happened when, for a few utterances: the data of the page's timeline."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from edgespeech.records.records import Record, Row, load_rows
 from edgespeech.records.rows import trace_from_row
 
 PER_CORPUS = 4
-"""Number of utterances shown of each corpus: the first ones that all of its records have."""
+"""Utterances shown of each corpus: the first ones that every record of it has."""
 BUCKETS = 400
-"""Number of points of a waveform's envelope."""
+"""Points of a waveform's envelope."""
 
 
 def timelines(records_dir: Path, records: Sequence[Record]) -> list[dict[str, Any]]:
     """For each record a few utterances with their events, as JSON-serialisable data.
 
     Args:
-        records_dir: folder of the rows.
+        records_dir: where the rows lie.
         records: those to show.
     """
     rows = {record.run_id: {row.id: row for row in load_rows(records_dir, record)} for record in records}
@@ -50,7 +50,7 @@ def timelines(records_dir: Path, records: Sequence[Record]) -> list[dict[str, An
 
 
 def envelopes(shown: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[int]]]:
-    """The waveform's envelope, 0 to 100, by corpus and utterance, if its audio is on this machine."""
+    """Per corpus and utterance the waveform's envelope, 0 to 100, where its audio is on this machine."""
     found: dict[str, dict[str, list[int]]] = {}
     here = {corpus: _is_here(corpus) for corpus in {item["corpus"] for item in shown}}
     for item in shown:
@@ -68,7 +68,7 @@ def _is_here(split: str) -> bool:
     try:
         sources = find_split(split)[0].sources
     except EdgeSpeechError:
-        return False  # a user's own manifest
+        return False  # a manifest of somebody's own
     mirror = mirror_root()
     return any(
         source.embedded is not None
@@ -97,7 +97,7 @@ def _utterance(record: Record, row: Row) -> dict[str, Any]:
 
 
 def _sent(record: Record, row: Row) -> list[tuple[float, int]]:
-    """(time, payload bytes) of every message; the network does not change when the device sends."""
+    """(stamp, payload bytes) of every message; no network changes when the device sends."""
     if row.trace is None:
         return []
     trace = trace_from_row(row.id, dict(row.trace))

@@ -1,4 +1,4 @@
-"""Plots of accuracy against cost: WER against user-perceived latency and against bytes on disk."""
+"""Plots of what accuracy costs: WER against user-perceived latency and against bytes on disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEAST_AREA = 30.0
 def tradeoff_plots(
     records: Sequence[Record], looks: Mapping[str, Look], corpus: str = CORPUS
 ) -> dict[str, str]:
-    """WER against latency and against size on one corpus, by the plots' names; none without data.
+    """WER against latency and against size on one corpus, by the plots' names; without data there is no plot.
 
     Args:
         records: all records.

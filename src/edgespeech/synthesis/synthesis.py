@@ -25,8 +25,8 @@ from rich.progress import track
 from edgespeech.audio.io import read_audio, write_audio
 from edgespeech.audio.ogg import with_serial
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.files import sha256_file, visible, write_atomic
-from edgespeech.core.places import manifests_dir, work_dir
+from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Utterance, write_manifest
 from edgespeech.corpora.written import lines_of, written
 from edgespeech.errors import EdgeSpeechError, bad
@@ -36,10 +36,6 @@ from edgespeech.synthesis.recipe import Recipe, load_recipe
 from edgespeech.text.grammar import load_grammar
 from edgespeech.text.spoken import plain
 
-RECIPES = "assistant"
-"""Recipes of the corpora to train and to tune on: a folder beside the descriptions of corpora."""
-CORPORA = "corpora/assistant"
-"""The folder of these corpora in the work folder."""
 JOBS = 2
 """Number of worker processes."""
 _SILENT = 0.005
@@ -176,25 +172,6 @@ def synthesise(
     }:
         stale.unlink()
     return manifest
-
-
-def make_corpora(names: Iterable[str]) -> None:
-    """Make the synthetic corpora that configurations name, from the recipes in `data_manifests/assistant`.
-
-    Args:
-        names: of corpora; those other than `corpora/assistant/NAME.jsonl` are ignored.
-
-    Raises:
-        EdgeSpeechError: no recipe has that name, or it cannot be made.
-    """
-    wanted = {Path(name).stem for name in names if name.startswith(f"{CORPORA}/")}
-    folder = manifests_dir() / RECIPES
-    recipes = {load_recipe(path).name: path for path in visible(folder, "*.yaml")}
-    for name in sorted(wanted):
-        if name not in recipes:
-            raise bad(str(folder), "recipe", name, "one of " + ", ".join(recipes))
-        print(f"speech of {name}", flush=True)
-        synthesise(recipes[name], partial(Kokoro, None), jobs=JOBS, out=work_dir() / CORPORA)
 
 
 def _drain(done: Iterable[Path], total: int) -> None:

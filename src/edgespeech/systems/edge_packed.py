@@ -37,6 +37,11 @@ class EdgePacked(EdgeRecogniser):
         named = os.environ.get(MODEL_VARIABLE)
         return Path(named) if named else shipped_models() / EdgePacked.name / PACKED
 
+    def files(self) -> dict[str, Path]:
+        """The one file."""
+        path = self.path()
+        return {path.name: path}
+
     def missing(self) -> str | None:
         """Why it cannot run: no engine, or no model."""
         from edgespeech.engine import native

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
@@ -79,6 +80,18 @@ class Hybrid(EdgeRecogniser):
         self._answer_deadline_s, self._timeout_s = answer_deadline_s, timeout_s
         self._elsewhere = server
         self._server: ServerProcess | None = None
+
+    def files(self) -> dict[str, Path]:
+        """Those of `edge-fp32`, of the second pass and of the end-pointer."""
+        from edgespeech.secondpass.folder import LM, SCALES, VOCABULARY, second_pass_folder
+
+        folder = second_pass_folder()
+        networks = {networks_file().name: networks_file()} if self._endpoint == "learned" else {}
+        return {
+            **EdgeFp32().files(),
+            **{name: folder / name for name in (LM, SCALES, VOCABULARY)},
+            **networks,
+        }
 
     def missing(self) -> str | None:
         """The missing package or models."""

@@ -29,7 +29,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.codes import Codes, dequantise
 
-_PACKAGE = "edgespeech.compressors"
+COMPRESSORS = "edgespeech.compressors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +253,10 @@ def compressors() -> dict[str, type[Compressor]]:
         EdgeSpeechError: two techniques share a name.
     """
     found: dict[str, type[Compressor]] = {}
-    for info in pkgutil.iter_modules(import_module(_PACKAGE).__path__):
+    for info in pkgutil.iter_modules(import_module(COMPRESSORS).__path__):
         if info.name.startswith("_"):
             continue
-        module = import_module(f"{_PACKAGE}.{info.name}")
+        module = import_module(f"{COMPRESSORS}.{info.name}")
         for item in vars(module).values():
             if isinstance(item, type) and issubclass(item, Compressor) and item.__module__ == module.__name__:
                 if item.name in found:

@@ -22,7 +22,7 @@ from edgespeech.packed.pack import Encoding, Layout, pack
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.partials import TAIL_S
-from edgespeech.synthesis.synthesis import CORPORA
+from edgespeech.synthesis.step import CORPORA
 from edgespeech.training.speech import load_noises
 
 _SEED = 77

@@ -1,6 +1,6 @@
 """Measure two arms, write one record, and render it into this folder's README.
 
-edgespeech replicate toy             # hear both arms
+edgespeech replicate toy             # pack and measure both arms
 edgespeech replicate toy --render    # render the newest record only
 """
 
@@ -26,7 +26,12 @@ def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 
 PAGE = Page(
-    folder=HERE, records=RESULTS, checks=(arms,), blocks={"arms": arms_and_plot_block}, plots=arms_plots
+    folder=HERE,
+    records=RESULTS,
+    checks=(arms,),
+    blocks={"arms": arms_and_plot_block},
+    plots=arms_plots,
+    steps=lambda profile, only: arms_of(HERE).steps(profile, only),
 )
 
 

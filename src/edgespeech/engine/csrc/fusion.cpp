@@ -8,6 +8,7 @@ namespace edgespeech {
 namespace {
 
 constexpr std::int32_t kStart = 0;  // the label before the first one of a sentence
+constexpr std::int32_t kNothing = -2;  // before that
 constexpr std::uint32_t kRows = 4;
 
 [[noreturn]] void fail(const std::string& label, const std::string& what, const std::string& expected) {
@@ -111,15 +112,26 @@ Fusion::Fusion(const float* weights, const Tensor& high, const Tensor& low, std:
       fail(label + ": tensor " + kWeights, "a value is not finite", "finite values");
 }
 
-void Fusion::scores(const std::vector<std::int32_t>& labels, std::vector<float>& to) const {
-  std::vector<std::int32_t> history;
-  if (labels.size() < context_) history.push_back(kStart);
-  history.insert(history.end(), labels.end() - static_cast<std::ptrdiff_t>(std::min(labels.size(), context_)),
-                 labels.end());
+void Fusion::scores(const std::vector<std::int32_t>& labels, std::vector<float>& to, Memo& memo) const {
+  memo.shape(context_, vocabulary_);
+  std::vector<std::int32_t> history(context_, kNothing);
+  const std::size_t some = std::min(labels.size(), context_);
+  std::copy_n(labels.end() - static_cast<std::ptrdiff_t>(some), some, history.data() + context_ - some);
+  std::size_t length = some;
+  if (some < context_) history[context_ - ++length] = kStart;
+  const float* found = memo.find(history.data());
+  if (found == nullptr) {
+    float* computed = memo.put(history.data());
+    compute(history.data() + context_ - length, length, computed);
+    found = computed;
+  }
+  to.assign(found, found + vocabulary_);
+}
+
+void Fusion::compute(const std::int32_t* history, std::size_t length, float* to) const {
   std::vector<double> high(vocabulary_), low(vocabulary_);
-  high_.log_probs(history.data(), history.size(), high.data());
-  low_.log_probs(history.data(), history.size(), low.data());
-  to.resize(vocabulary_);
+  high_.log_probs(history, length, high.data());
+  low_.log_probs(history, length, low.data());
   for (std::size_t label = 0; label < vocabulary_; ++label)
     to[label] = static_cast<float>(double{high_weight_} * high[label] - double{low_weight_} * low[label] +
                                    double{label_weight_});

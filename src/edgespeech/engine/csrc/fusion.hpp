@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "edge_file.hpp"
+#include "memo.hpp"
 
 namespace edgespeech {
 
@@ -45,9 +46,12 @@ class Fusion {
          const std::string& label);
 
   // Scores to add to each possible next label: vocabulary values, 0 for the blank.
-  void scores(const std::vector<std::int32_t>& labels, std::vector<float>& to) const;
+  // memo: of this model's scores alone.
+  void scores(const std::vector<std::int32_t>& labels, std::vector<float>& to, Memo& memo) const;
 
  private:
+  void compute(const std::int32_t* history, std::size_t length, float* to) const;
+
   float high_weight_, low_weight_, label_weight_;
   std::uint32_t vocabulary_;
   NGram high_, low_;

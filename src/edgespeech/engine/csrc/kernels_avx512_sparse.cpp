@@ -40,6 +40,21 @@ template <Codes kind, int rows>
   }
 }
 
+// The lanes of up to 16 sums together, vector after vector: in short rows this takes as long as the products.
+template <int rows, int batch>
+[[gnu::always_inline]] inline void add_up(const __m512i (&sum)[rows][batch], std::int32_t* to) {
+  constexpr int kSums = rows * batch;
+  static_assert(kSums <= static_cast<int>(kBlock));
+  __m512i all[kBlock], fours[kFours];
+#pragma GCC unroll 16
+  for (int k = 0; k < static_cast<int>(kBlock); ++k)
+    all[k] = k < kSums ? sum[k % rows][k / rows] : _mm512_setzero_si512();
+#pragma GCC unroll 4
+  for (int k = 0; k < static_cast<int>(kFours); ++k)
+    fours[k] = 4 * k < kSums ? add_four(all + 4 * k) : _mm512_setzero_si512();
+  _mm512_store_si512(to, add_fours(fours));
+}
+
 // Rows `row` to `end`, a multiple of `rows`. direct: bytes, from where they are.
 template <Codes kind, bool direct, int batch, int rows>
 void multiply_sparse(const Product& product, std::uint32_t row, std::uint32_t end) {
@@ -81,10 +96,12 @@ void multiply_sparse(const Product& product, std::uint32_t row, std::uint32_t en
           for (int n = 0; n < batch; ++n) sum[i][n] = _mm512_dpbusd_epi32(sum[i][n], weights, columns[n]);
         }
       }
+      alignas(64) std::int32_t sums[kBlock];
+      add_up<rows, batch>(sum, sums);
       for (int n = 0; n < batch; ++n) {
         const std::int32_t excess = p.excess[n * p.groups + group];
         std::int32_t* out = p.out + (n * std::size_t{p.groups} + group) * p.rows + row;
-        for (int i = 0; i < rows; ++i) out[i] = _mm512_reduce_add_epi32(sum[i][n]) - excess;
+        for (int i = 0; i < rows; ++i) out[i] = sums[n * rows + i] - excess;
       }
     }
     std::int8_t* done = buffer;

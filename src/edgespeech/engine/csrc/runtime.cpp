@@ -263,42 +263,76 @@ PredictorState Model::start_predictor(Workspace& work) const {
   return state;
 }
 
-void Model::advance(std::span<PredictorState* const> states, const std::int32_t* labels,
-                    Workspace& work) const {
-  const std::size_t width = shape_.joiner, count = states.size(), gates = shape_.context > 0 ? 1 : 4;
-  work.labels.resize(std::max(work.labels.size(), count * std::max(shape_.context, 1u) * width));
-  work.mixed.resize(std::max(work.mixed.size(), count * gates * width));
-  work.outputs.resize(std::max(work.outputs.size(), count * gates * width));
-  if (shape_.context > 0) {
-    mix_labels(states, labels, work);
-  } else {
-    remember_labels(states, labels, work);
+void Model::find_equal(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const {
+  work.rows.clear();
+  work.first.clear();
+  for (std::size_t n = 0; n < states.size(); ++n) {
+    const auto equal = [&](std::size_t other) {
+      return (encoded == nullptr || encoded[n] == encoded[other]) && states[n]->context == states[other]->context;
+    };
+    const auto found = shape_.context > 0 ? std::ranges::find_if(work.first, equal) : work.first.end();
+    work.rows.push_back(static_cast<std::size_t>(found - work.first.begin()));
+    if (found == work.first.end()) work.first.push_back(n);
   }
-  predictor_leave_.multiply(work.mixed.data(), count, work.outputs.data(), work);
-  for (std::size_t n = 0; n < count; ++n)
-    std::copy_n(work.outputs.data() + n * width, width, states[n]->predicted.data());
 }
 
-void Model::mix_labels(std::span<PredictorState* const> states, const std::int32_t* labels,
-                       Workspace& work) const {
-  float* seen = work.labels.data();
+void Model::advance(std::span<PredictorState* const> states, const std::int32_t* labels,
+                    Workspace& work) const {
+  const std::size_t width = shape_.joiner;
+  if (shape_.context == 0) {
+    remember_labels(states, labels, work);
+    for (std::size_t n = 0; n < states.size(); ++n)
+      std::copy_n(work.outputs.data() + n * width, width, states[n]->predicted.data());
+    return;
+  }
+  work.predictions.shape(shape_.context, width);
+  work.unpredicted.clear();
   for (std::size_t n = 0; n < states.size(); ++n) {
     std::vector<std::int32_t>& last = states[n]->context;
     std::rotate(last.begin(), last.begin() + 1, last.end());
     last.back() = labels[n];
-    for (const std::int32_t label : last) {
-      read_row(*embedding_, static_cast<std::uint32_t>(label), seen);
-      seen += shape_.joiner;
+    if (const float* found = work.predictions.find(last.data())) {
+      std::copy_n(found, width, states[n]->predicted.data());
+    } else {
+      work.unpredicted.push_back(states[n]);
     }
   }
-  mix_.multiply(work.labels.data(), states.size(), work.mixed.data(), work);
+  if (work.unpredicted.empty()) return;
+  find_equal(work.unpredicted, nullptr, work);
+  work.distinct.clear();
+  for (const std::size_t n : work.first) work.distinct.push_back(work.unpredicted[n]);
+  mix_labels(work.distinct, work);
+  for (std::size_t n = 0; n < work.unpredicted.size(); ++n) {
+    PredictorState& state = *work.unpredicted[n];
+    std::copy_n(work.outputs.data() + work.rows[n] * width, width, state.predicted.data());
+    std::copy_n(state.predicted.data(), width, work.predictions.put(state.context.data()));
+  }
+}
+
+void Model::mix_labels(std::span<PredictorState* const> states, Workspace& work) const {
+  const std::size_t width = shape_.joiner, count = states.size();
+  work.labels.resize(std::max(work.labels.size(), count * shape_.context * width));
+  work.mixed.resize(std::max(work.mixed.size(), count * width));
+  work.outputs.resize(std::max(work.outputs.size(), count * width));
+  float* seen = work.labels.data();
+  for (const PredictorState* state : states) {
+    for (const std::int32_t label : state->context) {
+      read_row(*embedding_, static_cast<std::uint32_t>(label), seen);
+      seen += width;
+    }
+  }
+  mix_.multiply(work.labels.data(), count, work.mixed.data(), work);
   float* mixed = work.mixed.data();
-  for (std::size_t i = 0; i < states.size() * shape_.joiner; ++i) mixed[i] = std::max(mixed[i], 0.0f);
+  for (std::size_t i = 0; i < count * width; ++i) mixed[i] = std::max(mixed[i], 0.0f);
+  predictor_leave_.multiply(mixed, count, work.outputs.data(), work);
 }
 
 void Model::remember_labels(std::span<PredictorState* const> states, const std::int32_t* labels,
                             Workspace& work) const {
   const std::size_t width = shape_.joiner, count = states.size();
+  work.labels.resize(std::max(work.labels.size(), count * width));
+  work.mixed.resize(std::max(work.mixed.size(), 4 * count * width));
+  work.outputs.resize(std::max(work.outputs.size(), 4 * count * width));
   float *seen = work.labels.data(), *mixed = work.mixed.data(), *gates = work.outputs.data();
   for (std::size_t n = 0; n < count; ++n)
     read_row(*embedding_, static_cast<std::uint32_t>(labels[n]), seen + n * width);
@@ -310,16 +344,24 @@ void Model::remember_labels(std::span<PredictorState* const> states, const std::
     floats_->lstm(gates + n * 4 * width, mixed + n * 4 * width, width, memory, memory + width);
   }
   for (std::size_t n = 0; n < count; ++n) std::copy_n(states[n]->memory.data(), width, mixed + n * width);
+  predictor_leave_.multiply(mixed, count, gates, work);
 }
 
 void Model::join(std::span<PredictorState* const> states, const float* const* encoded,
                  Workspace& work) const {
-  const std::size_t width = shape_.joiner, count = states.size();
-  work.joined.resize(std::max(work.joined.size(), count * width));
-  work.logits.resize(std::max(work.logits.size(), count * shape_.vocabulary));
-  for (std::size_t n = 0; n < count; ++n)
-    floats_->tanh_sum(encoded[n], states[n]->predicted.data(), width, work.joined.data() + n * width);
-  joiner_.multiply(work.joined.data(), count, work.logits.data(), work);
+  const std::size_t width = shape_.joiner, count = states.size(), vocabulary = shape_.vocabulary;
+  find_equal(states, encoded, work);
+  const std::size_t rows = work.first.size();
+  work.joined.resize(std::max(work.joined.size(), rows * width));
+  work.logits.resize(std::max(work.logits.size(), count * vocabulary));
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::size_t n = work.first[row];
+    floats_->tanh_sum(encoded[n], states[n]->predicted.data(), width, work.joined.data() + row * width);
+  }
+  float* logits = work.logits.data();
+  joiner_.multiply(work.joined.data(), rows, logits, work);
+  for (std::size_t n = count; n-- > 0;)  // a state's row is not behind it: from the last one on, none is lost
+    if (work.rows[n] != n) std::copy_n(logits + work.rows[n] * vocabulary, vocabulary, logits + n * vocabulary);
 }
 
 double Model::log_sum_exp(const float* logits) const {

@@ -16,6 +16,7 @@
 #include "edge_file.hpp"
 #include "floats.hpp"
 #include "fusion.hpp"
+#include "memo.hpp"
 
 namespace edgespeech {
 
@@ -80,6 +81,9 @@ struct Workspace {
   std::vector<float> input, x, normal, gates, hidden, recurrent, encoded;  // of the transcriber
   std::vector<float> labels, mixed, outputs;                               // of the predictor
   std::vector<float> joined, logits;                                       // of the joiner
+  Memo predictions, fused;  // by the last labels, of a stateless predictor and of fusion
+  std::vector<PredictorState*> unpredicted, distinct;
+  std::vector<std::size_t> rows, first;  // of each state the row that is computed, and of each row its first state
   // Of a search: paths inside a frame, their frames, and their next labels.
   std::vector<PredictorState*> states;
   std::vector<const float*> frames;
@@ -133,8 +137,13 @@ class Model {
   void run_layer(std::size_t layer, std::span<TranscriberState* const> states, std::size_t steps,
                  Workspace& work) const;
 
-  // The predictions of either kind of predictor after one more label: to work.mixed, states x joiner.
-  void mix_labels(std::span<PredictorState* const> states, const std::int32_t* labels, Workspace& work) const;
+  // Finds the states whose results are equal: those of a stateless predictor with the same labels and, where frames are
+  // given, the same frame. To work.rows and work.first.
+  void find_equal(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const;
+
+  // To work.outputs, states x joiner: what the predictors of either kind make of one more label, which a stateless one
+  // has in its context by then.
+  void mix_labels(std::span<PredictorState* const> states, Workspace& work) const;
   void remember_labels(std::span<PredictorState* const> states, const std::int32_t* labels,
                        Workspace& work) const;
 

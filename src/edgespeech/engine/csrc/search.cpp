@@ -26,7 +26,7 @@ class Greedy final : public Search {
   void begin() override { inside_ = true; }
   std::span<Path> inside() override { return {&path_, inside_ ? 1u : 0u}; }
 
-  void take(const Model& model, int spent, const float* logits) override {
+  void take(const Model& model, int spent, const float* logits, Workspace&) override {
     std::int32_t label = kBlank;
     if (spent < kMaxLabels)
       label = static_cast<std::int32_t>(std::max_element(logits, logits + model.shape().vocabulary) - logits);
@@ -100,12 +100,13 @@ class Beam final : public Search {
 
   std::span<Path> inside() override { return inside_.all(); }
 
-  void take(const Model& model, int spent, const float* logits) override {
+  void take(const Model& model, int spent, const float* logits, Workspace& work) override {
     const std::size_t vocabulary = model.shape().vocabulary;
     const std::span<Path> inside = inside_.all();
     log_sums_.clear();
     for (std::size_t p = 0; p < inside.size(); ++p) {
-      if (model.fusion() && inside[p].fused.empty()) model.fusion()->scores(inside[p].labels, inside[p].fused);
+      if (model.fusion() && inside[p].fused.empty())
+        model.fusion()->scores(inside[p].labels, inside[p].fused, work.fused);
       log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
       leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
     }
@@ -235,7 +236,7 @@ void Search::accept(const Model& model, std::span<Search* const> searches, const
     work.next.clear();
     for (Search* search : searches) {
       const std::size_t paths = search->inside().size();
-      if (paths > 0) search->take(model, spent, logits);
+      if (paths > 0) search->take(model, spent, logits, work);
       logits += paths * vocabulary;
       for (Path& path : search->inside()) {
         work.states.push_back(&path.state);

@@ -48,7 +48,7 @@ class Search {
   // Takes what was joined: those paths go on by one label, for which the predictor is still to be asked, or leave
   // the frame; all of them do when `spent`, the labels that each has emitted in it, is kMaxLabels.
   // logits: paths inside x vocabulary.
-  virtual void take(const Model& model, int spent, const float* logits) = 0;
+  virtual void take(const Model& model, int spent, const float* logits, Workspace& work) = 0;
 };
 
 }  // namespace edgespeech

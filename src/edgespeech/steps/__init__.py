@@ -1,0 +1,1 @@
+"""Steps of the pipeline: what a step depends on, what it made, and how it is run."""
