@@ -238,7 +238,7 @@ def test_training_makes_what_an_arm_starts_from_first_and_goes_on(
         shown.folder, {"base": "base.yaml", "families": ZEROS[:1], "snapshots": {"gradual_50": 2}}, init
     )
     arm = shown.arms["gradual_50"]
-    with pytest.raises(EdgeSpeechError, match="no models on the way"):
+    with pytest.raises(EdgeSpeechError, match="no intermediate models of gradual_50"):
         snapshots_of(shown, arm)
     make(shown.train_step(arm))
     assert calls == [("shown.gradual_50", 5), ("shown.gradual_50", 10)]
