@@ -12,7 +12,8 @@ STAMP := $(VENV)/.stamp
 NATIVE := CMakeLists.txt $(wildcard src/edgespeech/engine/csrc/*)
 TORCH := $(shell grep '^torch==' constraints.txt)
 # A file's tests share what is costly to make, so a file runs in one process; tests/conftest.py has the longest first.
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# One thread each: two processes whose libraries use every core wait for each other most of the time.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The platform whose packages have their hashes in requirements.lock.
 LOCKED := Linux x86_64 3.11
 # The constraints bind the isolated build environment too.

@@ -216,3 +216,13 @@ def test_the_demo_plays_a_recording_and_opens_nothing_unless_it_may() -> None:
     assert "All results" not in done.stdout
     command[command.index("1")] = "0"
     assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "edgespeech.cli", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "edgespeech: the output cannot be written: No space left on device\n"

@@ -4,13 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edgespeech.core import files
+from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.lattice.codec import Vocabulary
+from edgespeech.lattice.files import read_lattice
+from edgespeech.packed.edge_file import read_edge
+from edgespeech.records.records import load_records
 
 
 def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
@@ -101,3 +107,27 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
     assert files.sha256_file(path) == hashlib.sha256(bytes(3_000_000)).hexdigest()
     with pytest.raises(EdgeSpeechError, match=r"gone: could not be read: No such file"):
         files.sha256_file(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        files.sha256_file,
+        load_yaml,
+        lambda path: load_records(path.parent),
+        lambda path: read_lattice(path, Vocabulary(("a",))),
+        read_edge,
+    ],
+    ids=["hash", "yaml", "records", "lattice", "model"],
+)
+def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "pipe.json"
+    os.mkfifo(path)
+    with pytest.raises((EdgeSpeechError, OSError), match="is a pipe or a device, expected a file"):
+        read(path)
+
+
+def test_a_key_twice_in_a_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"schema": 1, "status": "failed", "status": "passed"}')
+    with pytest.raises(EdgeSpeechError, match="key is 'status', expected once"):
+        load_records(tmp_path)

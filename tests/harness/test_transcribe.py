@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -116,3 +117,25 @@ def test_the_command_pins_threads_and_says_that_a_file_failed(
     import os
 
     assert {os.environ[name] for name in THREAD_VARIABLES} == {"1"}
+
+
+def test_a_closed_stdin_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stdin, problem in (
+        (None, "stdin: is closed, expected audio"),
+        (_Broken(), "stdin: could not be read: "),
+    ):
+        monkeypatch.setattr("sys.stdin", stdin)
+        ((_, result),) = transcribe_files([STDIN], "null", {})
+        assert result.timeline is None
+        assert result.remarks[0].startswith(problem)
+
+
+class _Broken:
+    """What is left of stdin where its descriptor is closed."""
+
+    @property
+    def buffer(self) -> _Broken:
+        return self
+
+    def read(self, n: int) -> bytes:
+        raise OSError(errno.EBADF, "Bad file descriptor")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -11,6 +14,7 @@ from edgespeech.cli import corpora, lattice, models, recognisers, results, train
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -55,3 +59,9 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output has enough
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILS:
+            raise
+        with contextlib.suppress(OSError):
+            typer.echo(f"edgespeech: the output cannot be written: {error.strerror}", err=True)
+        os._exit(2)  # what is left in the buffers cannot be written either

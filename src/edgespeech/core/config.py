@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -47,6 +47,19 @@ def validated(model: type[Model], content: object, where: str) -> Model:
         return model.model_validate(content)
     except ValidationError as error:
         raise explain(where, error) from error
+
+
+def unique_keys(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """For `json.loads(object_pairs_hook=...)`: refuses a key that stands twice, since nobody can tell what is meant."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise bad(where, "key", next(key for key in keys if keys.count(key) > 1), "once")
+        return found
+
+    return once
 
 
 def explain(where: str, error: ValidationError, known: tuple[str, ...] = ()) -> EdgeSpeechError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 from io import BufferedWriter
 from pathlib import Path
 
@@ -19,6 +21,18 @@ _BLOCK = 1 << 20
 def visible(folder: Path, pattern: str) -> list[Path]:
     """The files of a folder that match a pattern, sorted, without hidden ones (macOS's `._` files, editor backups)."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def regular(path: Path) -> Path:
+    """The path, unless it is a pipe or a device: reading one that nobody writes to never ends.
+
+    Raises:
+        OSError: it is one, or does not exist.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
+    return path
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -105,7 +119,7 @@ def sha256_file(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:

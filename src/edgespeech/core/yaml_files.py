@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from edgespeech.core.files import regular
 from edgespeech.errors import EdgeSpeechError
 
 MAX_BYTES = 16 << 20
@@ -96,7 +97,7 @@ def load_yaml(path: Path, *, loader: Any = None, name: str | None = None) -> Any
         EdgeSpeechError: it is too large, not UTF-8, not YAML, or beyond a limit.
     """
     where = name or str(path)
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise EdgeSpeechError(f"{where}: not YAML: larger than {MAX_BYTES} bytes")

@@ -17,7 +17,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgespeech.audio.io import DURATION_SLACK_S, MONO, file_bytes, length_of, part_of, read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.config import explain
+from edgespeech.core.config import explain, unique_keys
 from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.used import note_subset
@@ -349,17 +349,8 @@ def _parse(model: type[Utterance], line: bytes, where: str) -> Utterance:
         utterance = model.model_validate_json(text)
     except ValidationError as error:
         raise explain(where, error, tuple(Utterance.model_fields)) from error
-    json.loads(text, object_pairs_hook=partial(_once, where))
+    json.loads(text, object_pairs_hook=unique_keys(where))
     return utterance
-
-
-def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping, unless a key stands twice in it: nobody can tell which value is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise bad(where, "key", next(key for key in keys if keys.count(key) > 1), "once in the line")
-    return found
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

@@ -53,11 +53,12 @@ def current_records(folder: Path) -> list[Record]:
     return [current(folder, record) for record in load_records(folder)]
 
 
-def current(folder: Path, record: Record, *, every: bool = False) -> Record:
+def current(folder: Path, record: Record, *, every: bool = False, keep: bool = True) -> Record:
     """A record in `folder`, with word errors by the present normalisers.
 
     Figures of normalisers or metrics that no longer exist are unchanged, as are those of records without rows. Metrics
     that are newer than the record add no figure. With `every`, figures of the present version are recomputed too.
+    Without `keep`, nothing comes from an earlier process.
 
     Raises:
         EdgeSpeechError: its rows are missing or not valid.
@@ -70,7 +71,7 @@ def current(folder: Path, record: Record, *, every: bool = False) -> Record:
     )
     if not old or record.utterances_file is None:
         return record
-    again = _rescored(folder / f"{record.stem}.json", old, keep=not every)
+    again = _rescored(folder / f"{record.stem}.json", old, keep=keep and not every)
     accuracy = {**record.accuracy, **{name: _like(record.accuracy[name], row) for name, row in again.items()}}
     return record.model_copy(update={"accuracy": accuracy})
 
@@ -211,7 +212,7 @@ def verify_record(path: Path) -> Verified:
     ]
     remarks = []
     known = normalisers()
-    again = current(path.parent, record)
+    again = current(path.parent, record, keep=False)
     fresh = current(path.parent, again, every=True) if _is_of_today(record) else again
     for name, row in record.accuracy.items():
         errors = row.substitutions + row.deletions + row.insertions

@@ -82,7 +82,7 @@ def transcribe_files(
 def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
     """A file's samples, and warnings about it."""
     if path == STDIN:
-        data = sys.stdin.buffer.read(MAX_STDIN + 1)
+        data = _stdin()
         if not data:
             raise EdgeSpeechError("stdin: is empty (0 bytes), expected audio")
         if len(data) > MAX_STDIN:
@@ -94,6 +94,16 @@ def _heard(path: Path, channels: str) -> tuple[Samples, tuple[str, ...]]:
     if ends_properly(data):
         return samples, ()
     return samples, (f"{where}: the stream does not end: it is cut, or still written to",)
+
+
+def _stdin() -> bytes:
+    """What stdin holds, and a byte more than may be read of it at most."""
+    if sys.stdin is None:  # Python's way to say that the process was started without one
+        raise EdgeSpeechError("stdin: is closed, expected audio")
+    try:
+        return sys.stdin.buffer.read(MAX_STDIN + 1)
+    except OSError as error:
+        raise EdgeSpeechError(f"stdin: could not be read: {error.strerror or error}") from error
 
 
 def as_text(path: Path, timeline: Timeline) -> str:

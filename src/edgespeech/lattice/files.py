@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import regular, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lattice.codec import Vocabulary, decode, encode
 from edgespeech.lattice.draw import to_dot, to_svg
@@ -38,7 +38,7 @@ def read_lattice(path: Path, vocabulary: Vocabulary) -> Lattice:
         EdgeSpeechError: there is no such file, or its content does not match its suffix.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
     try:

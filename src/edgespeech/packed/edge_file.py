@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespeech.core.files import write_atomic
+from edgespeech.core.files import regular, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.packed.codes import (
     CODEBOOK_BITS,
@@ -181,7 +181,7 @@ def read_edge(path: Path) -> EdgeFile:
             tensor, the field, the value and the expectation.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
     return _Reader(content, str(path)).read()

@@ -21,8 +21,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgespeech.core.config import explain
-from edgespeech.core.files import TEMPORARY, visible, write_atomic
+from edgespeech.core.config import explain, unique_keys
+from edgespeech.core.files import TEMPORARY, regular, visible, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.schema import (
     AccuracyRow,
@@ -329,7 +329,7 @@ def _rows_read(folder: Path, name: str) -> str:
         return _read(plain)
     try:
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_ROWS_BYTES)
-        rows = unpacker.decompress(packed.read_bytes(), max_length=MAX_ROWS_BYTES + 1)
+        rows = unpacker.decompress(regular(packed).read_bytes(), max_length=MAX_ROWS_BYTES + 1)
         if len(rows) > MAX_ROWS_BYTES:
             raise bad(packed.name, "size in bytes, unpacked", f"over {MAX_ROWS_BYTES}", "at most so many")
         if not unpacker.eof or unpacker.unused_data:
@@ -400,14 +400,17 @@ def _read(path: Path) -> str:
     try:
         if (size := path.stat().st_size) > MAX_ROWS_BYTES:
             raise bad(path.name, "size in bytes", size, f"at most {MAX_ROWS_BYTES}")
-        return path.read_text(encoding="utf-8")
+        return regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(f"{path}: cannot be read: {error}") from error
 
 
 def _parse(model: type[M], text: str, where: str) -> M:
     try:
-        return model.model_validate(json.loads(text))
+        hook = (
+            unique_keys(where) if model is Record else None
+        )  # rows are many, and recomputed figures show theirs
+        return model.model_validate(json.loads(text, object_pairs_hook=hook))
     except ValidationError as error:
         raise explain(where, error, tuple(model.model_fields)) from error
     except (

@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from edgespeech.core.files import regular
 from edgespeech.core.yaml_files import Limits, parse_yaml
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.text.spoken import Reading, canonical, number_words, ordinal_words
@@ -221,7 +222,7 @@ def _read_file(
     if file in specs:
         return
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except OSError as error:
         where = f"{chain[-1]}.yaml" if chain else "grammar"
         raise bad(where, "include" if chain else "file", path.name, "a grammar file that exists") from error
