@@ -57,7 +57,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.wav"
     soundfile.write(path, np.empty(0, dtype=np.float32), SAMPLE_RATE)
-    with pytest.raises(EdgeSpeechError, match="holds 0 samples"):
+    with pytest.raises(EdgeSpeechError, match="has 0 samples"):
         read_audio(path)
 
 

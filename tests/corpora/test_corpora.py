@@ -127,7 +127,7 @@ def test_a_file_that_is_not_yaml_is_named(folder: Path) -> None:
         load_corpus("mine")
 
 
-def test_a_folder_of_corpora_that_is_not_there_is_told(
+def test_a_folder_of_corpora_that_is_not_there_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGESPEECH_CORPORA", str(tmp_path / "gone"))

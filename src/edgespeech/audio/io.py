@@ -216,7 +216,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
         n_channels = block.shape[1]
         length += len(block)
         if length > MAX_SAMPLES:
-            raise bad(where, "samples", f"more than {MAX_SAMPLES}", "at most so many: split the file")
+            raise bad(where, "samples", f"more than {MAX_SAMPLES}", f"at most {MAX_SAMPLES}: split the file")
         if n_channels > 1 and channels == MONO:
             raise bad(where, "channels", n_channels, "1 (averaging them, or one of them, must be asked for)")
         if channels.isdecimal():
@@ -230,7 +230,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
             together += float(np.square(mean, dtype=np.float64).sum())
         taken.append(mean.copy())
     if length == 0:
-        raise EdgeSpeechError(f"{where}: holds 0 samples, expected at least 1")
+        raise EdgeSpeechError(f"{where}: has 0 samples, expected at least 1")
     if together < _CANCELLED * apart:
         raise EdgeSpeechError(f"{where}: its channels cancel each other when averaged: choose one of them")
     return np.concatenate(taken), rate
