@@ -121,9 +121,10 @@ class Workload:
 
     Attributes:
         audio_s: seconds of speech.
-        calls: number of calls by the first part of a tensor's name (`transcriber`, `predictor`, `joiner`). lookups:
-        number of rows of the embedding that were read. inputs: input vectors by the name of a matrix, with shape `(N,
-        cols)`; a sample is enough, needed only for zeros among the activations.
+        calls: number of calls by the first part of a tensor's name (`transcriber`, `predictor`, `joiner`).
+        lookups: number of rows of the embedding that were read.
+        inputs: input vectors by the name of a matrix, with shape `(N, cols)`; a sample is enough, needed only for zeros
+            among the activations.
     """
 
     audio_s: float

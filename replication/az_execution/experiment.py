@@ -426,7 +426,7 @@ def products(config: dict[str, Any], seed: int) -> Iterator[Row]:
     )
     if done.returncode:
         told = done.stderr.strip().splitlines() or ["nothing"]
-        raise EdgeSpeechError(f"{PRODUCTS.name} ended with {done.returncode} and said: {told[-1]}")
+        raise EdgeSpeechError(f"{PRODUCTS.name} ended with {done.returncode} with the error: {told[-1]}")
     report = json.loads(done.stdout)
     for number, row in enumerate(product_bars(report)):
         yield row if number else {**row, "products": report}

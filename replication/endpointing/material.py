@@ -114,7 +114,7 @@ def heard_set(config: Config, name: str) -> list[Heard]:
     key = sha256_json([values, decides, search.describe(), sha256, sha256_file(places.networks_file())])
     if key not in _heard:
         _heard[key] = [listen(trained, search, case, known) for case in set_cases(config, values)]
-        print(f"{name}: {len(_heard[key])} utterances heard", flush=True)
+        print(f"{name}: {len(_heard[key])} utterances decoded", flush=True)
     return _heard[key]
 
 

@@ -143,9 +143,7 @@ def train_arm(config: TrainConfig, folder: Path, *, processes: int, until: int |
     command = [sys.executable, "-m", *launcher, "edgespeech.cli", "train", str(folder / RUN)]
     command += ["--out", str(folder), *(() if until is None else ("--until", str(until)))]
     if (code := subprocess.run(command, check=False).returncode) != 0:
-        raise EdgeSpeechError(
-            f"{config.name}: its training ended with {code}; it goes on from its last state"
-        )
+        raise EdgeSpeechError(f"{config.name}: its training ended with {code}; run it again to resume")
 
 
 def publish_start(folder: Path) -> None:

@@ -240,7 +240,7 @@ def loss(config: dict[str, Any], seed: int) -> Iterator[Row]:
     )
     if done.returncode:
         told = done.stderr.strip().splitlines() or ["nothing"]
-        raise EdgeSpeechError(f"{LOSS_SPEED.name} ended with {done.returncode} and said: {told[-1]}")
+        raise EdgeSpeechError(f"{LOSS_SPEED.name} ended with {done.returncode} with the error: {told[-1]}")
     report = json.loads(done.stdout)
     over = report["ours_over"]["torchaudio"]
     shape = (

@@ -181,7 +181,7 @@ def test_a_page_may_ship_the_language_models_of_its_start(
         ({"name": "x", "pack": {}, "seeds": [1, 1]}, "each arm once"),
     ],
 )
-def test_a_wrong_family_is_told(tmp_path: Path, init: Path, family: dict[str, Any], message: str) -> None:
+def test_a_wrong_family_is_reported(tmp_path: Path, init: Path, family: dict[str, Any], message: str) -> None:
     with pytest.raises(EdgeSpeechError, match=message):
         page(tmp_path, init, "qat", [family])
 
@@ -238,7 +238,7 @@ def test_training_makes_what_an_arm_starts_from_first_and_goes_on(
         shown.folder, {"base": "base.yaml", "families": ZEROS[:1], "snapshots": {"gradual_50": 2}}, init
     )
     arm = shown.arms["gradual_50"]
-    with pytest.raises(EdgeSpeechError, match="no models on the way"):
+    with pytest.raises(EdgeSpeechError, match="no intermediate models of gradual_50"):
         snapshots_of(shown, arm)
     make(shown.train_step(arm))
     assert calls == [("shown.gradual_50", 5), ("shown.gradual_50", 10)]
@@ -325,7 +325,7 @@ def test_errors_are_counted_and_compared(tmp_path: Path, corpora: dict[str, str]
         Bench({"nowhere": "basic"}, tmp_path, 0)
 
 
-def test_arms_are_heard_published_and_stand_as_published(
+def test_arms_are_measured_published_and_shown_as_published(
     tmp_path: Path, init: Path, corpora: dict[str, str]
 ) -> None:
     arms = page(tmp_path, init, "qat", QAT[:3])

@@ -103,7 +103,7 @@ def test_one_that_fails_is_out_and_the_others_go_on(script: Path, spec: dict[str
     assert [answer["text"] for answer in found["good"]["cold"]] == ["good"]
 
 
-def test_an_interpreter_that_is_not_there_is_told(script: Path) -> None:
+def test_an_interpreter_that_is_not_there_is_reported(script: Path) -> None:
     found = bench_peers(
         [one(script, "bad", python="/nowhere/python"), one(script, "good")], warm=[spoken("u")]
     )

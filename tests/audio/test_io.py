@@ -43,6 +43,8 @@ def test_a_part_is_read_by_offset_and_duration(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match=r"gone\.wav: no such audio file"):
         read_audio(tmp_path / "gone.wav")
+    with pytest.raises(EdgeSpeechError, match="is a folder, expected an audio file"):
+        read_audio(tmp_path)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.wav"
     soundfile.write(path, np.empty(0, dtype=np.float32), SAMPLE_RATE)
-    with pytest.raises(EdgeSpeechError, match="holds 0 samples"):
+    with pytest.raises(EdgeSpeechError, match="has 0 samples"):
         read_audio(path)
 
 

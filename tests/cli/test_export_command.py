@@ -23,7 +23,7 @@ def test_both_precisions_and_the_words_are_written(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "onnx").iterdir()} == parts | {"tokens.txt"}
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path / "none"), "--out", str(tmp_path / "onnx")])
     assert isinstance(done.exception, EdgeSpeechError)
     assert "not a readable model" in str(done.exception)

@@ -44,7 +44,7 @@ def packed(folder: Path, out: Path, *words: str) -> EdgeFile:
         (["--bits", "6", "--store", "sparse"], 6, 0, False, True),
     ],
 )
-def test_every_matrix_is_stored_as_told(
+def test_every_matrix_is_stored_as_configured(
     folder: Path, tmp_path: Path, words: list[str], bits: int, group: int, codebook: bool, sparse: bool
 ) -> None:
     joiner = packed(folder, tmp_path / "m.edge", *words).tensors["joiner.weight"]
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, words: list[str
     assert not (tmp_path / "m.edge").exists()
 
 
-def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
     done = run(tmp_path / "none", tmp_path / "m.edge")
     assert isinstance(done.exception, EdgeSpeechError)
     assert "not a readable model" in str(done.exception)

@@ -50,7 +50,7 @@ def test_the_last_newline_of_a_token_file_is_none_of_the_token(content: str, tmp
         ("\n", "token 1 is blank"),
         ("one\n\n", "token 2 is blank"),
         ("one\n \ntwo\n", "token 2 is blank"),
-        ("one\ntwo\none\n", "a token is there twice"),
+        ("one\ntwo\none\n", "a token is repeated"),
     ],
 )
 def test_a_token_file_with_a_mistake(content: str, problem: str, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_what_the_detector_misses_is_still_recognised() -> None:
     assert [reply["text"] for group in replies for reply in group] == ["heard 1.0 en latte"]
 
 
-def test_nothing_said_is_one_empty_final() -> None:
+def test_silence_is_one_empty_final() -> None:
     one = session()
     assert list(one.handle(HELLO)) == []
     assert list(one.handle(END)) == ['{"type":"final","segment":0,"text":"","audio_s":0.0}']

@@ -92,7 +92,7 @@ def test_a_line_is_added(tmp_path: Path) -> None:
         files.append_line(tmp_path / "new", "three")
 
 
-def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="could not be written"):
         files.write_atomic(tmp_path, "x")
     assert list(tmp_path.iterdir()) == []

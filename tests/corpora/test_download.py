@@ -79,20 +79,20 @@ def test_a_wrong_size_is_named_and_leaves_nothing(server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])
-def test_a_server_error_is_told(server: Server, tmp_path: Path, status: int) -> None:
+def test_a_server_error_is_reported(server: Server, tmp_path: Path, status: int) -> None:
     server.status = status
     with pytest.raises(UnavailableError, match=f"/file: the server answers {status} "):
         download(source_of(server), tmp_path / "file")
     assert leftovers(tmp_path) == []
 
 
-def test_no_server_is_told(server: Server, tmp_path: Path) -> None:
+def test_no_server_is_reported(server: Server, tmp_path: Path) -> None:
     source = source_of(server, url="http://127.0.0.1:1/file")
     with pytest.raises(UnavailableError, match="Connection refused"):
         download(source, tmp_path / "file")
 
 
-def test_a_full_disk_is_told_and_the_part_is_kept(
+def test_a_full_disk_is_reported_and_the_part_is_preserved(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.content = os.urandom(3_000_000)
@@ -111,7 +111,7 @@ def test_a_full_disk_is_told_and_the_part_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", opened)
-        with pytest.raises(EdgeSpeechError, match=r"no space left; [0-9]+ bytes are kept for the next try"):
+        with pytest.raises(EdgeSpeechError, match=r"no space left; the next try resumes at byte [0-9]+"):
             download(source_of(server), tmp_path / "file")
     assert leftovers(tmp_path) == ["file.part"]
     download(source_of(server), tmp_path / "file")
@@ -151,7 +151,7 @@ def test_an_archive_cannot_write_outside(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_damaged_archive_is_told(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_reported(tmp_path: Path) -> None:
     archive = tmp_path / "bad.tar.gz"
     archive.write_bytes(os.urandom(1000))
     with pytest.raises(EdgeSpeechError, match=r"bad\.tar\.gz: could not be unpacked"):

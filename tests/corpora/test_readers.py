@@ -45,7 +45,7 @@ def test_an4_refuses_a_line_without_audio(tree: Path) -> None:
         read("an4", tree, "an4_test")
 
 
-def test_a_source_without_its_tables_is_told(tree: Path) -> None:
+def test_a_source_without_its_tables_is_reported(tree: Path) -> None:
     with pytest.raises(
         EdgeSpeechError, match=r"an4_test\.transcription: could not be read from the downloaded"
     ):

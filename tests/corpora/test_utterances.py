@@ -50,7 +50,7 @@ def test_what_is_here_and_what_is_missing(toy: Path) -> None:
 
 
 def test_none_at_all_is_an_error(toy: Path) -> None:
-    with pytest.raises(EdgeSpeechError, match=r"none of these corpora is here: gone \(.*"):
+    with pytest.raises(EdgeSpeechError, match=r"none of these corpora is available: gone \(.*"):
         utterances_of({str(toy.with_name("gone.jsonl")): "basic"}, seed=0)
 
 

@@ -95,7 +95,7 @@ def test_lines_that_are_not_short_plain_words_are_left_out(mirror: Path, line: s
 
 
 @pytest.mark.parametrize("line", ["go", "what's on", " ".join(["a"] * 16)])
-def test_one_to_sixteen_words_are_kept(mirror: Path, line: str) -> None:
+def test_sentences_of_one_to_sixteen_words_are_used(mirror: Path, line: str) -> None:
     (mirror / "lm.txt").write_text(f"{line}\n")
     assert written("letters_lm", split_of(line)) == [line]
 

@@ -78,7 +78,7 @@ def test_words_that_come_with_the_end_point_withdraw_what_was_published() -> Non
     ]
 
 
-def test_a_shared_scorer_hears_every_frame_once() -> None:
+def test_a_shared_scorer_scores_every_frame_once() -> None:
     shared = Shared(Given(0.1, 0.4, 0.9))
     policy = EndPointer(Gate(shared, 0.8), Gate(shared, 0.3))
     assert [policy.accept(frame((1,), 0.1)) for _ in range(3)] == [(), (SPECULATIVE,), (ENDPOINT,)]

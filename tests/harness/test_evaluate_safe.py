@@ -104,7 +104,9 @@ FIVE: tuple[dict[str, Any], ...] = ({}, {}, {}, {}, {})
 def test_an_interrupted_run_is_gone_on_with(tmp_path: Path, machine: Machine) -> None:
     path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
     machine.stop_at = "u3"
-    with pytest.raises(InterruptedRunError, match=rf"what is finished is in .*{SUFFIX}: --resume goes on"):
+    with pytest.raises(
+        InterruptedRunError, match=rf"finished utterances are in .*{SUFFIX}: --resume continues"
+    ):
         evaluate_run(run_of(path), SETTINGS, out=out)
     (kept,) = out.iterdir()
     assert len(kept.read_text().splitlines()) == 1 + 3
@@ -290,7 +292,9 @@ def test_a_record_that_cannot_be_written_keeps_what_was_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "write_record", full)
-        with pytest.raises(EdgeSpeechError, match=r"no space left; what was run is in .*--resume goes on"):
+        with pytest.raises(
+            EdgeSpeechError, match=r"no space left; finished utterances are in .*--resume continues"
+        ):
             evaluate_run(run_of(path), SETTINGS, out=out)
     machine.ran = []
     _, rows = evaluate_run(run_of(path), SETTINGS, out=out, resume=True)

@@ -41,7 +41,7 @@ def by_length(samples: Samples) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_function_hears_the_samples_and_gives_more_beside(utterances: Utterances, threads: int) -> None:
+def test_a_function_gets_the_samples_and_may_return_more(utterances: Utterances, threads: int) -> None:
     heard = hear(by_length, utterances, settings=GREEDY, threads=threads)
     assert heard.texts == ("turn of the light", "play music", "")
     assert heard.beside == (1, 2, 3)
@@ -83,7 +83,7 @@ class Third(Scripted):
         return ScriptedStream(self)
 
 
-def test_a_recogniser_is_heard_as_evaluate_hears_it(utterances: Utterances) -> None:
+def test_hear_and_evaluate_agree_on_a_recogniser(utterances: Utterances) -> None:
     """Same texts, same errors; a failure counts as deletions in both."""
     recogniser = Third(final="play music")
     heard = hear(recogniser, utterances)

@@ -44,13 +44,13 @@ def test_every_sample_is_fed_once(n_samples: int) -> None:
     assert sum(recogniser.opened[0].pieces) == n_samples
 
 
-def test_events_keep_the_call_that_said_them() -> None:
+def test_events_have_the_index_of_their_call() -> None:
     partial = Event(kind=EventKind.PARTIAL, text="a")
     trace = run_utterance(Scripted(script={1: [partial]}, final="a b"), silence(0.3), REQUEST, chunk_s=0.1)
     assert trace.events == ((1, partial), (3, Event(kind=EventKind.FINAL, text="a b")))
 
 
-def test_raising_is_a_recorded_failure_that_keeps_what_was_said() -> None:
+def test_raising_is_a_recorded_failure_with_earlier_events() -> None:
     trace = run_utterance(Troubled(trouble="raises", after_s=0.2), silence(0.5), REQUEST, chunk_s=0.1)
     assert trace.failure is not None
     assert "ValueError: the model is broken" in trace.failure

@@ -46,7 +46,7 @@ def results(*files: Path, **options: Any) -> list[tuple[str, str | None, tuple[s
     return [(path.name, None if r.timeline is None else r.timeline.text, r.remarks) for path, r in found]
 
 
-def test_bad_files_do_not_stop_the_others_and_duplicates_are_heard_twice(tmp_path: Path) -> None:
+def test_bad_files_do_not_stop_the_others_and_duplicates_are_transcribed_twice(tmp_path: Path) -> None:
     good, gone = sound(tmp_path), tmp_path / "gone.wav"
     bad = tmp_path / "bad.wav"
     bad.write_text("no audio in here")
@@ -61,7 +61,7 @@ def test_bad_files_do_not_stop_the_others_and_duplicates_are_heard_twice(tmp_pat
     assert "no such audio file" in found[2][2][0]
 
 
-def test_stdin_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdin_is_transcribed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = sound(tmp_path).read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert results(STDIN) == [("-", "hello", ())]
@@ -80,7 +80,7 @@ def test_phrases_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
         results(sound(tmp_path), context=str(phrases))
 
 
-def test_channels_are_averaged_or_chosen_and_cancelling_ones_are_said(tmp_path: Path) -> None:
+def test_channels_are_averaged_or_chosen_and_cancelling_ones_are_reported(tmp_path: Path) -> None:
     path, wave = tmp_path / "st.flac", np.sin(np.arange(SAMPLE_RATE) / 9) / 2
     soundfile.write(path, np.stack([wave, -wave], axis=1), SAMPLE_RATE)
     ((_, text, remarks),) = results(path)
@@ -90,7 +90,7 @@ def test_channels_are_averaged_or_chosen_and_cancelling_ones_are_said(tmp_path: 
     assert "channels is 2" in results(path, channels="mono")[0][2][0]
 
 
-def test_a_stream_that_does_not_end_is_heard_with_a_remark(tmp_path: Path) -> None:
+def test_a_stream_that_does_not_end_is_transcribed_with_a_remark(tmp_path: Path) -> None:
     path = sound(tmp_path, "a.opus")
     data = path.read_bytes()
     longer = tmp_path / "b.opus"

@@ -79,7 +79,7 @@ def test_words_are_escaped() -> None:
     assert r"\"" in to_dot(lattice)
 
 
-def test_the_best_paths_are_told_with_times_and_probabilities() -> None:
+def test_the_best_paths_are_printed_with_times_and_probabilities() -> None:
     lattice = Lattice((Arc(0, 1, "off", -2.0), Arc(0, 1, "on", -1.0, 0, 5, 10)), (Final(1),))
     assert described(lattice, 5).splitlines() == [
         "2 nodes, 2 arcs, 1 ends",

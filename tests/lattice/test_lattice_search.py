@@ -154,14 +154,14 @@ def test_before_any_audio_the_lattice_is_empty() -> None:
     assert decoder.best.labels == ()
 
 
-def test_a_label_said_again_makes_no_cycle() -> None:
+def test_a_repeated_label_makes_no_cycle() -> None:
     model = model_of(sharp=1)
     model.joiner.bias[1] += 3
     lattice = decoded(model, frames_of(5), 4, 1).lattice(WHOLE)
     assert any("a a" in path.text for path in n_best(lattice, 50))
 
 
-def test_a_lattice_stays_small_whatever_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lattice_stays_small_for_any_audio(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(sharp=1)
     model.joiner.bias[1] += 3
     decoder = decoded(model, frames_of(4), 6, 1)

@@ -30,7 +30,7 @@ def test_where_a_sentence_starts_counts() -> None:
     assert not np.array_equal(fusion.scores(()), fusion.scores((5, 5, 5, 5)))
 
 
-def test_it_is_kept(tmp_path: Path) -> None:
+def test_it_is_restored_from_its_file(tmp_path: Path) -> None:
     fusion = fusion_of(6)
     save_fusion(tmp_path, fusion)
     found = load_fusion(tmp_path, 6)

@@ -78,7 +78,7 @@ def test_pruning_leaves_out_what_is_hardly_missed() -> None:
     assert exp(less.log_probs((START, 1))[2]) == pytest.approx(exp(whole.log_probs((START, 1))[2]), abs=0.15)
 
 
-def test_a_history_that_was_said_often_is_expected() -> None:
+def test_a_frequent_continuation_is_likely() -> None:
     model = estimate(SENTENCES, VOCABULARY, 3, 0)
     assert int(model.log_probs((START, 1))[1:].argmax()) + 1 == 2
 

@@ -70,7 +70,7 @@ def test_an_answer_before_the_end_point_is_what_the_final_says() -> None:
     )
 
 
-def test_an_answer_that_agrees_changes_nothing_but_who_said_it() -> None:
+def test_an_answer_that_agrees_changes_only_the_source() -> None:
     assert told(CONFIRMED, answer(0, 1.1, "two late")) == (
         [(1.0, "S", "two late"), (1.2, "E", ""), (1.2, "F*", "two late")],
         None,

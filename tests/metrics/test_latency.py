@@ -134,7 +134,7 @@ class TestOneUtterance:
         assert timing.cut_off is True
         assert whole(timing) == -0.5
 
-    def test_an_end_point_counts_as_cut_by_the_audio_it_heard_not_by_its_stamp(self) -> None:
+    def test_a_cut_off_depends_on_the_audio_received_not_on_the_stamp(self) -> None:
         late = device((2, endpoint(1.25)), (4, final("a")), compute_s=(0, 0, 1, 0, 0))
         assert timed(late).endpoint_latency_s == 1.0
         assert timed(late).cut_off is True

@@ -59,14 +59,14 @@ def test_pieces_of_another_number_are_refused(tmp_path: Path) -> None:
         save_model(tmp_path, Transducer(CONFIG), Tokeniser.train(["play some music"], 33), {})
 
 
-def test_damage_is_told(folder: Path) -> None:
+def test_damage_is_reported(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
     with pytest.raises(EdgeSpeechError, match="not a readable model"):
         load_model(folder)
 
 
-def test_missing_files_are_told(folder: Path, tmp_path: Path) -> None:
+def test_missing_files_are_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="nothing"):
         load_model(tmp_path / "nothing")
     (folder / TOKENS).unlink()

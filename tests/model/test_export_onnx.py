@@ -112,7 +112,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         assert onnx_file(tmp_path / "a", part).read_bytes() == onnx_file(tmp_path / "b", part).read_bytes()
 
 
-def test_every_frame_is_given_out_as_often_as_told(tmp_path: Path) -> None:
+def test_every_frame_is_repeated_as_configured(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     trained = tiny()
     found = []

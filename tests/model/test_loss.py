@@ -278,7 +278,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
 
 
 @pytest.mark.parametrize("memory_mib", [1.0, 2.0])
-def test_the_memory_promised_is_kept(memory_mib: float) -> None:
+def test_the_memory_bound_holds(memory_mib: float) -> None:
     frames, labels, joiner, vocabulary = [30, 40, 50], [9, 12, 15], 192, 256
     case = random_case(frames, labels, joiner=joiner, vocabulary=vocabulary, dtype=torch.float32)
     with Watch() as watch:
@@ -293,7 +293,7 @@ def test_the_memory_promised_is_kept(memory_mib: float) -> None:
     assert watch.largest < max(memory_mib * 2**20 / 8, lattice) < cells * joiner * 4
 
 
-def test_what_is_kept_between_the_passes_fits_in_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stored_between_the_passes_fits_in_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgespeech.model.loss._CPU_CELLS", 64)
     case = random_case([30, 40, 50], [9, 12, 15], joiner=48, vocabulary=64, dtype=torch.float32)
     kept = []
@@ -316,7 +316,7 @@ def test_backward_twice_gives_the_same() -> None:
         assert torch.equal(ours, again)
 
 
-def test_nothing_is_kept_without_gradients() -> None:
+def test_nothing_is_stored_without_gradients() -> None:
     case = random_case([5, 3], [2, 4], seed=8)
     with torch.no_grad():
         assert transducer_loss(*case).grad_fn is None

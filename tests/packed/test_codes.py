@@ -237,14 +237,14 @@ class TestLloydMax:
         nearest = np.abs(weights[:, :, None] - levels).min(axis=2)
         assert np.allclose(np.abs(weights - dequantise(codes)), nearest, atol=1e-6)
 
-    def test_few_values_are_kept_exactly(self) -> None:
+    def test_few_values_are_exact(self) -> None:
         weights = np.array([[127, -127, 40, 40], [254, 80, -254, 254]], np.float32)
         codes = lloyd_max(weights, bits=2)
         assert (dequantise(codes) == weights).all()
         assert (dequantise(lloyd_max(weights, bits=6)) == weights).all()  # more levels than values
 
     @pytest.mark.parametrize("sparsity", [0.0, 0.5, 1.0])
-    def test_only_kept_weights_are_learned_and_stored(self, sparsity: float) -> None:
+    def test_only_unmasked_weights_are_learned_and_stored(self, sparsity: float) -> None:
         weights = normal((7, 200))
         mask = np.random.default_rng(1).random(weights.shape) >= sparsity
         codes = lloyd_max(weights, bits=4, mask=mask)

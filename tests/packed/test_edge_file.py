@@ -54,7 +54,7 @@ class TestThereAndBack:
             assert (dequantise(again) == dequantise(tensor)).all()
             assert not dequantise(again)[3].any()
 
-    def test_floats_are_kept_bit_by_bit(self, folder: Path) -> None:
+    def test_floats_are_stored_bit_by_bit(self, folder: Path) -> None:
         odd = np.array([[0.0, -0.0, np.inf, np.nan, 1e-45, -3.5]])
         with np.errstate(all="ignore"):
             there_and_back(folder, {"a": odd.astype(np.float32), "b": odd.astype(np.float16)}, {})
@@ -209,5 +209,5 @@ class TestWhatCannotBeWritten:
 
     @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, "\ud800", np.float32(1)])
     def test_meta(self, folder: Path, value: object) -> None:
-        with pytest.raises(EdgeSpeechError, match=r"bad\.edge: meta is .*, expected what JSON can hold"):
+        with pytest.raises(EdgeSpeechError, match=r"bad\.edge: meta is .*, expected JSON values"):
             write_edge(folder / "bad.edge", {}, {"x": value})

@@ -83,7 +83,7 @@ class TestDamage:
 
     @settings(deadline=None, max_examples=400)
     @given(st.data())
-    def test_a_sealed_change_is_told_or_makes_another_whole_file(
+    def test_a_sealed_change_is_reported_or_makes_another_whole_file(
         self, folder: Path, content: bytes, read: Callable[[bytes], EdgeFile], data: st.DataObject
     ) -> None:
         changed = content
@@ -105,7 +105,7 @@ class TestDamage:
             ("magic", b"SAFETENS", r"magic is b'SAFETENS', expected b'EDGESPCH'"),
             ("version", 2, "version is 2, expected 1"),
             ("version", 0, "version is 0"),
-            ("tensor_count", 4, "byte 576 is .*, expected 0, since no section holds it"),
+            ("tensor_count", 4, "byte 576 is .*, expected 0, since it is in no section"),
             ("tensor_count", 6, "meta_offset is 704, expected .* from 832"),
             ("tensor_count", 2**32 - 1, "tensor_count is 4294967295, expected at most"),
             ("file_bytes", 2**64 - 1, "file_bytes is 18446744073709551615, expected .* size of the file"),
@@ -117,7 +117,7 @@ class TestDamage:
             (
                 "meta_bytes",
                 2**64 - 1,
-                "meta_offset is 704, expected a file that holds 18446744073709551615 bytes",
+                "meta_offset is 704, expected a file of at least 18446744073709551615 bytes",
             ),
             ("meta_bytes", 3, "meta is .*, expected JSON"),
             ("meta_bytes", 0, "meta is b'', expected JSON"),
@@ -151,10 +151,10 @@ class TestDamage:
             (SPARSE, "codebook", 0, "codebook_offset is .*, expected 0 without a codebook"),
             (DENSE, "group", 63, "group is 63, expected 0 or a multiple of 64"),
             (DENSE, "group", 2**32 - 1, "group is 4294967295, expected 0 or a multiple of 64"),
-            (GROUPED, "group", 128, "byte .*, since no section holds it"),
+            (GROUPED, "group", 128, "byte .*, since it is in no section"),
             (DENSE, "rows", 0, "rows is 0, expected at least 1"),
             (DENSE, "rows", 2**32 - 1, "non_zeros is 210, expected 300647710650"),
-            (SPARSE, "rows", 2**32 - 1, "masks_offset is .*, expected a file that holds 68719476720 bytes"),
+            (SPARSE, "rows", 2**32 - 1, "masks_offset is .*, expected a file of at least 68719476720 bytes"),
             (DENSE, "cols", 0, "cols is 0, expected 1 to 65536"),
             (DENSE, "cols", 65537, "cols is 65537, expected 1 to 65536"),
             (SPARSE, "masks_offset", 64, "masks_offset is 64, expected .* from 704"),
@@ -236,7 +236,7 @@ class TestDamage:
 
     def test_padding_between_sections(self, content: bytes, read: Callable[[bytes], EdgeFile]) -> None:
         at = get(content, "values_offset", DENSE) + 105
-        with pytest.raises(EdgeSpeechError, match=f"byte {at} is 1, expected 0, since no section holds it"):
+        with pytest.raises(EdgeSpeechError, match=f"byte {at} is 1, expected 0, since it is in no section"):
             read(seal(poke(content, at, 1)))
 
     def test_scales(self, content: bytes, read: Callable[[bytes], EdgeFile]) -> None:

@@ -144,7 +144,7 @@ def test_fewer_bits_take_fewer_bytes_and_lose_more(tmp_path: Path, bits: int) ->
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_the_size_told_is_that_of_the_tensors(tmp_path: Path) -> None:
+def test_the_reported_size_is_that_of_the_tensors(tmp_path: Path) -> None:
     packed = pack(tiny(), Layout(matrices=Encoding(bits=32)), tmp_path / "m.edge")
     assert packed.bits_per_weight == 32
     assert packed.weights == sum(rows * cols for rows, cols in {**TRANSCRIBER, **REST, **STATELESS}.values())

@@ -336,7 +336,7 @@ def test_wrong_beams(path: Path, beam: Any) -> None:
         model.open(beam)
 
 
-def test_nothing_heard(path: Path) -> None:
+def test_without_audio(path: Path) -> None:
     with PackedModel(path) as model:
         assert run(model, features(0)) == run(model, features(3)) == [Hypothesis()]
         assert run(model, features(0), 4) == [Hypothesis()]
@@ -445,7 +445,7 @@ def test_wrong_meta(path: Path, tmp_path: Path) -> None:
         ({"config": None}, "config is None, expected a mapping"),
         ({"config": {"vocabulary": 40, "depth": 3}}, "key is 'depth'"),
         ({"config": config.to_mapping() | {"dropout": "some"}}, "expected numbers where they belong"),
-        ({"config": replace(config, layers=3).to_mapping()}, "layers is 3, expected 2, as the tensors tell"),
+        ({"config": replace(config, layers=3).to_mapping()}, "layers is 3, expected 2, as in the tensors"),
         ({"config": replace(config, context=2).to_mapping()}, "context is 2, expected 3"),
         (
             {"config": replace(config, predictor="lstm").to_mapping()},

@@ -103,7 +103,7 @@ def test_every_layer_comes_near_in_floats(tmp_path: Path, layers: int, bits: int
         assert 10 * np.log10((wanted.astype(np.float64) ** 2).sum() / max(error, 1e-30)) > SQNR_FLOOR_DB
 
 
-def test_utterances_that_are_heard_at_once_are_heard_alike(tmp_path: Path) -> None:
+def test_batched_utterances_give_the_same_results(tmp_path: Path) -> None:
     trained = tiny()
     path = tmp_path / "m.edge"
     pack(trained, Layout(matrices=Encoding(bits=8)), path)

@@ -213,7 +213,7 @@ COMPARED = {"difference": -0.01, "low": -0.02, "high": 0.005, "relative": -0.1, 
         ("share", {"detail": "x", "skipped": "no model"}, Measured(condition="x", not_run="no model")),
     ],
 )  # fmt: skip
-def test_an_earlier_row_says_what_it_said(
+def test_an_earlier_row_has_the_same_values(
     tmp_path: Path, unit: str, row: dict[str, Any], wanted: Measured
 ) -> None:
     path = tmp_path / "demo" / "20260101T000000Z.json"

@@ -50,7 +50,7 @@ def test_published_rows_are_compressed_and_the_record_is_the_same(tmp_path: Path
     ]
 
 
-def test_what_is_published_is_not_replaced_and_damage_is_told(tmp_path: Path) -> None:
+def test_what_is_published_is_not_replaced_and_damage_is_reported(tmp_path: Path) -> None:
     said = rows(cloud=False)
     path = write_record(record(said=said), said, tmp_path / "made")
     publish_record(path, tmp_path / "there")

@@ -274,7 +274,7 @@ class TestLimits:
         assert enough.time_s == pytest.approx(before.time_s, rel=1e-12)
         assert less.time_s > before.time_s * (1 + 1e-6)
 
-    def test_what_is_read_most_often_is_kept_in_sram(self) -> None:
+    def test_the_most_frequently_read_tensors_are_in_sram(self) -> None:
         sizes = {name: sum(sections(tensor)) for name, tensor in model().items()}
         transcriber = sum(size for name, size in sizes.items() if name.startswith("transcriber"))
         done = execute(model(), processor(sram_bytes=transcriber + 5), workload())

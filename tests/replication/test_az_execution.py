@@ -89,7 +89,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_whole_models_are_measured_and_what_is_missing_is_told(
+def test_whole_models_are_measured_and_what_is_missing_is_reported(
     page: ModuleType, model: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_export(*_: object, **__: object) -> None:
@@ -285,7 +285,7 @@ def test_products_run_by_themselves(page: ModuleType) -> None:
     rows = list(page.products({"products": settings, "evict_mib": 1}, 0))
     assert {row["claim"] for row in rows} == {claim for claim in CLAIMS if ".product_" in claim}
     assert "| 16 x 64 | torch fp32 |" in page.products_block({"rows": rows})
-    with pytest.raises(EdgeSpeechError, match=r"products\.py ended with 1 and said: KeyError"):
+    with pytest.raises(EdgeSpeechError, match=r"products\.py ended with 1 with the error: KeyError"):
         list(page.products({"products": {"shapes": []}, "evict_mib": 1}, 0))
 
 

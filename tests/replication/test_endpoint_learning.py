@@ -71,7 +71,7 @@ def test_frames_do_not_depend_on_the_pieces(trained: Trained) -> None:
     assert np.array_equal(np.concatenate([one.samples for one in whole]), samples[: 640 * 24 + 120])
 
 
-def test_frames_come_one_by_one_and_the_rest_is_heard_at_the_end(trained: Trained) -> None:
+def test_frames_come_one_by_one_and_the_rest_is_decoded_at_the_end(trained: Trained) -> None:
     samples = noise(1.0)
     decoder = GreedyDecoder(trained.model)
     stream = FrameStream(trained, decoder)

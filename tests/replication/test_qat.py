@@ -71,7 +71,7 @@ def test_arms_and_distances_are_shown(page: ModuleType) -> None:
     assert "acosr" in drawn["bits.svg"]
 
 
-def test_weights_are_told_in_steps(page: ModuleType) -> None:
+def test_weights_are_in_units_of_steps(page: ModuleType) -> None:
     weights = np.array([[-3.0, 0.4, 3.0], [0.0, 0.0, 0.0], [6.0, 1.0, -6.0]], np.float32)
     codes = quantise(weights, bits=3)
     assert page.in_steps(weights, codes).tolist() == pytest.approx([-3, 0.4, 3, 3, 0.5, -3])

@@ -181,7 +181,7 @@ def test_a_stream_that_says_something_else_is_seen(
     assert set(heard) == {8000}
 
 
-def test_what_is_said_is_the_final(rnnt: ModuleType, model: Path) -> None:
+def test_the_transcript_is_the_final(rnnt: ModuleType, model: Path) -> None:
     samples = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
     trained = load_model(model)
     whole = rnnt.said(trained, samples, len(samples))
@@ -307,7 +307,7 @@ def test_the_loss_is_compared_by_its_own_script(
     assert "20 utterances of 75 frames and 22 labels" in time["detail"]
 
 
-def test_the_loss_is_not_compared_without_torchaudio_and_a_failure_is_told(
+def test_the_loss_is_not_compared_without_torchaudio_and_a_failure_is_reported(
     rnnt: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(rnnt.PEER_VARIABLE, raising=False)
@@ -316,7 +316,7 @@ def test_the_loss_is_not_compared_without_torchaudio_and_a_failure_is_told(
     assert time["skipped"].startswith(f"{rnnt.PEER_VARIABLE} names no interpreter")
     monkeypatch.setenv(rnnt.PEER_VARIABLE, "peer")
     monkeypatch.setattr(rnnt, "LOSS_SPEED", fake_speed(tmp_path, "import sys\nsys.exit('not the same loss')"))
-    with pytest.raises(EdgeSpeechError, match=r"speed\.py ended with 1 and said: not the same loss"):
+    with pytest.raises(EdgeSpeechError, match=r"speed\.py ended with 1 with the error: not the same loss"):
         collected(rnnt.loss)
 
 
@@ -341,7 +341,7 @@ def test_the_training_speed_is_the_median_of_the_log(
     assert "2 process(es) on x86_64" in row["detail"]
 
 
-def test_the_data_is_told_from_the_models_provenance(rnnt: ModuleType, model: Path) -> None:
+def test_the_data_is_described_from_the_models_provenance(rnnt: ModuleType, model: Path) -> None:
     (row,) = collected(rnnt.data)
     assert (row["measured"], row["n"], row["provenance"]) == (2.0, 30, PROVENANCE)
     assert "run rnnt_1" in rnnt.state_block(_record([row]))
@@ -350,7 +350,7 @@ def test_the_data_is_told_from_the_models_provenance(rnnt: ModuleType, model: Pa
         collected(rnnt.data)
 
 
-def test_errors_are_told_by_corpus_and_age(
+def test_errors_are_reported_by_corpus_and_age(
     rnnt: ModuleType, model: Path, records: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = rows(cloud=False, n=5, error=0.3)
@@ -372,7 +372,7 @@ def test_errors_are_told_by_corpus_and_age(
     ]  # fmt: skip
 
 
-def test_without_the_ages_the_errors_of_all_are_told(
+def test_without_the_ages_the_errors_of_all_are_reported(
     rnnt: ModuleType, model: Path, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(name: str) -> None:

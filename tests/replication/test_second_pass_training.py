@@ -39,7 +39,7 @@ def test_ten_million_parameters_in_ten_megabytes(script: dict[str, Any]) -> None
     assert parameters * script["BITS"] / 8 < 9.5e6
 
 
-def test_nothing_that_is_kept_for_tests_is_learned() -> None:
+def test_no_evaluation_sentence_is_used_for_training() -> None:
     config = load_lm_config(FOLDER / "lm.yaml")
     kept = {
         split

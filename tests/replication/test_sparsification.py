@@ -47,9 +47,7 @@ def test_the_page_is_that_of_its_record(page: ModuleType) -> None:
     check_blocks(page)
 
 
-def test_the_matrix_is_drawn_as_it_was_kept(
-    page: ModuleType, arms: Arms, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_matrix_is_drawn_as_stored(page: ModuleType, arms: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
     name = CONFIG["picture"]["matrix"]
     values = np.array([[0.0, -1.0], [0.5, 0.01]], np.float32)
     monkeypatch.setattr(page, "arms_of", lambda folder: arms)

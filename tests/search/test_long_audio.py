@@ -122,7 +122,7 @@ def test_the_words_of_all_segments_are_timed_and_stamped() -> None:
     assert timeline.text == result.text
 
 
-def test_what_a_final_said_before_a_cut_is_not_said_again() -> None:
+def test_words_of_a_final_before_a_restart_are_not_repeated() -> None:
     samples = np.zeros(round(140 * SAMPLE_RATE), np.float32)
     samples[: 125 * SAMPLE_RATE : SAMPLE_RATE // 2] = 1.0
     events = run(Counting(restarts=True), samples)
@@ -160,7 +160,7 @@ def test_a_short_utterance_is_one_search() -> None:
     assert events[-1].kind is EventKind.FINAL
 
 
-def test_a_long_pause_that_ends_an_utterance_is_said_behind_a_new_start() -> None:
+def test_a_long_pause_after_a_restart_ends_the_utterance() -> None:
     stream = Counting(restarts=True, final_s=3.0)
     samples = np.zeros(round(200 * SAMPLE_RATE), np.float32)
     samples[:: SAMPLE_RATE // 2] = 1.0

@@ -77,7 +77,7 @@ def test_later_words_are_a_further_segment_of_the_same_utterance() -> None:
     ]
 
 
-def test_what_is_believed_otherwise_after_the_end_is_said_again() -> None:
+def test_a_changed_hypothesis_after_the_end_is_another_final() -> None:
     found = brief(said({0: TEA, 5: TWO}))
     assert found[3:] == [(5, "partial", "now"), (5, "endpoint", ""), (5, "final", "now")]
     assert brief(said({0: TEA}, last=TEA_NOW))[3:] == [(8, "final", "tea now")]
@@ -88,5 +88,5 @@ def test_without_a_pause_the_audio_ends_it(final_s: float | None) -> None:
     assert brief(said({0: TEA}, final_s=final_s)) == [(0, "partial", "tea"), (8, "final", "tea")]
 
 
-def test_nothing_said_is_no_pause() -> None:
+def test_a_pause_needs_words_before_it() -> None:
     assert brief(said({})) == [(8, "final", "")]

@@ -119,7 +119,7 @@ def test_pieces_change_nothing(kind: PredictorKind, beam: int) -> None:
     assert results[0] == results[1] == results[2]
 
 
-def test_before_any_audio_nothing_is_said() -> None:
+def test_before_any_audio_the_hypothesis_is_empty() -> None:
     assert GreedyDecoder(model_of()).best == Hypothesis()
     assert BeamDecoder(model_of(), 3).best == Hypothesis()
 

@@ -84,7 +84,7 @@ def test_it_transcribes_the_features_of_the_audio_and_the_tail() -> None:
 
 
 @pytest.mark.parametrize("n_samples", range(3_000, 3_640, 80))
-def test_the_last_samples_are_heard(n_samples: int) -> None:
+def test_the_last_samples_are_decoded(n_samples: int) -> None:
     model, samples = model_of(), speech(n_samples)
     other = samples.copy()
     other[-16:] += 0.5

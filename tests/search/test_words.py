@@ -35,7 +35,7 @@ def test_a_piece_without_its_start_is_a_word() -> None:
     assert [word.text for word in words_of(Hypothesis((6, 2), (0, 1)), PIECES, 0.04, 10)] == ["ing", "turn"]
 
 
-def test_nothing_said_has_no_words() -> None:
+def test_an_empty_hypothesis_has_no_words() -> None:
     assert words_of(Hypothesis(), PIECES, 0.04, 0) == ()
 
 

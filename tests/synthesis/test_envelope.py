@@ -73,7 +73,7 @@ def test_loud_speech_does_not_clip(vocoder: EnvelopeVocoder) -> None:
     assert np.corrcoef(quiet, loud)[0, 1] > 0.9999
 
 
-def test_a_sentence_without_voice_is_said(vocoder: EnvelopeVocoder) -> None:
+def test_a_sentence_without_voice_is_synthesised(vocoder: EnvelopeVocoder) -> None:
     features = np.zeros((1, 512, FRAMES), np.float32)
     samples = vocoder(features, np.zeros((1, 128), np.float32), np.zeros((1, 1, FRAMES), np.float32), 1)
     assert samples.shape == (HOP * FRAMES,)

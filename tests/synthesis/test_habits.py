@@ -55,7 +55,7 @@ def test_what_a_habit_does(habit: str, before: str, after: str) -> None:
     assert with_habits(before, [habit]) == after
 
 
-def test_habits_are_drawn_from_groups_of_their_own_and_kept_in_order() -> None:
+def test_habits_are_drawn_from_different_groups_in_order() -> None:
     names = habit_names()
     for seed in range(200):
         drawn = draw_habits(random.Random(seed), 7)

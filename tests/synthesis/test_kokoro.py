@@ -45,12 +45,12 @@ def test_prompts(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "'", "seven 30", "Hello", "日本", "a<b", "café"])
-def test_a_sentence_that_cannot_be_said(talker: Kokoro, text: str) -> None:
+def test_a_sentence_that_cannot_be_synthesised(talker: Kokoro, text: str) -> None:
     with pytest.raises(EdgeSpeechError, match="speech synthesis: sentence"):
         talker.say(text, one(), 1.0)
 
 
-def test_letters_are_said_by_their_names(talker: Kokoro) -> None:
+def test_letters_are_pronounced_by_their_names(talker: Kokoro) -> None:
     vowel = talker.tokens("a", "en-us")
     assert len(talker.tokens("b a b", "en-us")) > len(talker.tokens("bab", "en-us"))
     assert vowel[:3] == talker.tokens("a b", "en-us")[:3]  # "ay", not "uh"
@@ -131,7 +131,7 @@ def test_speakers_have_names_and_accents() -> None:
     assert Speaker((("af_one", 1.0),), ("z_as_s", "h_dropped")).name == "af_one~z_as_s~h_dropped"
 
 
-def test_a_speaker_s_habits_are_in_what_is_said_and_in_the_key(talker: Kokoro) -> None:
+def test_a_speaker_s_habits_change_the_speech_and_the_key(talker: Kokoro) -> None:
     habitual = Speaker((("af_one", 1.0),), ("th_as_stops",))
     assert talker.tokens("this thing", "en-us", habitual.habits) != talker.tokens("this thing", "en-us")
     assert talker.key("this thing", habitual, 1.0) != talker.key("this thing", one(), 1.0)

@@ -83,7 +83,7 @@ def test_the_same_key_gives_the_same_and_another_another() -> None:
     assert len(made("a").samples) != len(made("b").samples)
 
 
-def test_a_filler_is_heard_in_its_pause() -> None:
+def test_a_filler_is_audible_in_its_pause() -> None:
     found = next(one for one in (made(key, filler=1.0) for key in "abcdefgh") if one.pauses)
     start, end = (round(at * SAMPLE_RATE) for at in found.pauses[0])
     pause = found.samples[start:end]

@@ -53,7 +53,7 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
         assert recipe.split == ("dev" if stem.startswith("dev") else "train")
 
 
-def test_the_arms_of_compression_go_on_with_a_part_of_what_the_model_heard(
+def test_the_arms_of_compression_train_on_a_part_of_the_models_speech(
     recipes: dict[str, Recipe],
 ) -> None:
     page = project_root() / "replication" / "compression"

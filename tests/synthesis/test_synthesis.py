@@ -147,7 +147,7 @@ def test_held_out_sentences_are_not_drawn() -> None:
     assert "we wrote" in {p.sentence.text for p in again}
 
 
-def test_the_said_name_is_in_the_context() -> None:
+def test_the_spoken_name_is_in_the_context() -> None:
     with_contact = [p for p in plans() if "contact" in p.sentence.slots]
     assert with_contact
     for what in with_contact:
@@ -286,7 +286,7 @@ def test_render_never_clips() -> None:
 
 @pytest.mark.parametrize("speech", [np.zeros(2400, np.float32), np.zeros(0, np.float32)])
 def test_a_sentence_without_sound_is_an_error(speech: Samples) -> None:
-    with pytest.raises(EdgeSpeechError, match=r"sentence is 'hello'.*gives a sound"):
+    with pytest.raises(EdgeSpeechError, match=r"sentence is 'hello'.*gives audible speech"):
         render(speech, what())
 
 
@@ -336,7 +336,7 @@ def test_foreign_accents_only_where_asked_for(trial: Callable[..., Path], accent
     assert any(voice[0] not in "ab" for voice in voices) is (accents == "all")
 
 
-def test_written_sentences_of_the_recipes_part_are_said(
+def test_written_sentences_of_the_recipes_part_are_synthesised(
     trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sentences = {"test": ["we met", "we parted"]}
@@ -352,7 +352,7 @@ def test_written_sentences_of_the_recipes_part_are_said(
         assert manifest.audio_path(utterance).is_file()
 
 
-def test_evaluation_sentences_are_not_said(trial: Callable[..., Path], tmp_path: Path) -> None:
+def test_evaluation_sentences_are_not_synthesised(trial: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="slurp_test: is for evaluation only"):
         synthesise(trial(texts={"slurp_test": 2}), Beeper)
     assert not (tmp_path / "corpus" / "audio").exists()
@@ -391,7 +391,7 @@ def test_goes_on_where_it_was_interrupted(trial: Callable[..., Path], tmp_path: 
     assert len(beeper.said) == 7
 
 
-def test_what_was_said_so_far_is_a_corpus(trial: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_was_synthesised_so_far_is_a_corpus(trial: Callable[..., Path], tmp_path: Path) -> None:
     class Failing(Beeper):
         def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
             if len(self.said) == 5:
@@ -408,7 +408,7 @@ def test_what_was_said_so_far_is_a_corpus(trial: Callable[..., Path], tmp_path: 
     assert len(load_manifest(synthesise(trial(), Beeper)).utterances) == 12
 
 
-def test_sentences_of_held_out_splits_are_not_said(
+def test_sentences_of_held_out_splits_are_not_synthesised(
     trial: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(synthesis, "written", lambda name, split, longest: ["we met", "we parted"])
@@ -461,7 +461,7 @@ def test_the_command_line_reports_in_one_line(
     assert main([str(trial()), "--kokoro", str(tmp_path)]) == 2
 
 
-def test_the_command_line_writes_where_it_is_told(
+def test_the_command_line_writes_to_the_given_folder(
     trial: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

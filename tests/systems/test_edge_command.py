@@ -76,7 +76,7 @@ def test_it_is_the_same_model_with_the_domain_s_language_model(models: Path) -> 
     }
 
 
-def test_the_domain_decides_what_is_said(models: Path) -> None:
+def test_the_domain_biases_the_transcript(models: Path) -> None:
     assert "music" in said(EdgeCommand(domain="songs"))
     assert "music" not in said(EdgeFp32())
 
@@ -103,7 +103,7 @@ def test_a_grammar_penalty_is_not_below_zero(cost: float) -> None:
         EdgeCommand(grammar_penalty=cost)
 
 
-def test_an_unknown_domain_is_told(models: Path) -> None:
+def test_an_unknown_domain_is_reported(models: Path) -> None:
     reason = EdgeCommand(domain="weather").missing()
     assert reason == "no language model of the domain weather, expected one of songs"
     with pytest.raises(EdgeSpeechError, match=r"domain is '\.\./x', expected a name"):

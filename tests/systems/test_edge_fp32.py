@@ -132,7 +132,7 @@ def test_without_a_word_from_the_environment_the_shipped_model_is_used(
     assert EdgeFp32().folder() == project_root() / "results" / "models" / "edge-fp32"
 
 
-def test_a_damaged_model_is_told(folder: Path) -> None:
+def test_a_damaged_model_is_reported(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(b"not a model")
     assert EdgeFp32().missing() is None
     with pytest.raises(EdgeSpeechError, match="not a readable model"):

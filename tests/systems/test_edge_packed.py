@@ -195,7 +195,7 @@ def test_without_a_word_from_the_environment_the_shipped_model_is_used(
     assert EdgePacked().path() == project_root() / "results" / "models" / "edge-packed" / "model.edge"
 
 
-def test_a_file_that_is_no_model_is_told(file: Path) -> None:
+def test_a_file_that_is_no_model_is_reported(file: Path) -> None:
     model = read_edge(file)
     write_edge(file, {"x": np.ones((1, 1), np.float32)}, model.meta)
     assert EdgePacked().missing() is None
@@ -264,7 +264,7 @@ def test_transcripts_are_those_of_the_features_that_the_model_was_published_with
     recogniser.close()
 
 
-def test_a_language_model_changes_what_is_said_and_is_no_weight(file: Path, samples: Samples) -> None:
+def test_a_language_model_changes_the_transcript_and_is_no_weight(file: Path, samples: Samples) -> None:
     def result() -> tuple[str, int | None]:
         recogniser = EdgePacked(beam=3)
         info = recogniser.load()

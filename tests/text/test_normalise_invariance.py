@@ -28,7 +28,7 @@ def named(normaliser: Normaliser) -> str:
 @pytest.mark.parametrize("normaliser", ALL[:2], ids=named)
 @given(text=TEXT)
 @settings(max_examples=150, deadline=None)
-def test_case_is_not_heard(normaliser: Normaliser, text: str) -> None:
+def test_case_is_ignored(normaliser: Normaliser, text: str) -> None:
     once = normaliser(text.upper())
     assert normaliser(text.upper().lower()) == once
     assert normaliser(text.upper().swapcase()) == once
@@ -37,7 +37,7 @@ def test_case_is_not_heard(normaliser: Normaliser, text: str) -> None:
 @pytest.mark.parametrize("normaliser", ALL, ids=named)
 @given(texts=st.lists(WORDS, min_size=1, max_size=4))
 @settings(max_examples=50, deadline=None)
-def test_a_writer_in_capitals_is_heard_as_one_in_small_letters(
+def test_a_writer_in_capitals_is_scored_as_one_in_lower_case(
     normaliser: Normaliser, texts: list[str]
 ) -> None:
     small = [text.lower() for text in texts]
@@ -52,7 +52,7 @@ def test_a_writer_in_capitals_is_heard_as_one_in_small_letters(
 )
 @given(words=WORDS, at=st.integers(0, 60))
 @settings(max_examples=20, deadline=None)
-def test_format_characters_are_not_heard(normaliser: Normaliser, mark: str, words: str, at: int) -> None:
+def test_format_characters_are_ignored(normaliser: Normaliser, mark: str, words: str, at: int) -> None:
     at = min(at, len(words))
     assert normaliser(words[:at] + mark + words[at:]) == normaliser(words)
 

@@ -39,7 +39,7 @@ def test_a_line_is_written_out(written: str, said: str) -> None:
 @pytest.mark.parametrize(
     "written", ["", "...", "café olé", "x = 5", "#hash", "a_b", "3x4", "1.2.3", "日本", "$1,000,000"]
 )
-def test_what_cannot_be_said_for_certain_is_left_out(written: str) -> None:
+def test_uncertain_pronunciations_are_left_out(written: str) -> None:
     assert speakable(written) is None
 
 

@@ -71,7 +71,7 @@ def test_speech_keeps_its_order_and_samples(settings: Make, corpus: Path, tmp_pa
         (lambda path: path.unlink(), "a file that exists, as the index says"),
     ],
 )
-def test_a_damaged_shard_is_named_and_nothing_is_kept(
+def test_a_damaged_shard_is_named_and_nothing_is_written(
     settings: Make, tmp_path: Path, damage: Callable[[Path], object], said: str
 ) -> None:
     folder = packed(settings(), tmp_path / "shards")

@@ -25,17 +25,17 @@ def test_each_sound_has_one_number() -> None:
     assert every == set(range(1, len(inventory) + 1))
 
 
-def test_spelled_letters_are_said_as_letters() -> None:
+def test_spelled_letters_are_pronounced_as_letters() -> None:
     inventory = SoundInventory([(text, None) for text in ("b c", "bee see", "bc")])
     assert inventory.of("b c") == inventory.of("bee see")
 
 
-def test_a_sentence_that_cannot_be_said_is_refused() -> None:
+def test_a_sentence_without_pronunciation_is_refused() -> None:
     with pytest.raises(EdgeSpeechError, match="3 cups"):
         SoundInventory([("3 cups", None)])
 
 
-def test_each_language_is_said_by_its_own_rules_in_one_set_of_sounds() -> None:
+def test_each_language_has_its_own_rules_in_one_set_of_sounds() -> None:
     inventory = SoundInventory([("die kanne", "de"), ("die kanne", None), ("Eine Tasse, bitte!", "de")])
     assert inventory.of("die kanne", "de") != inventory.of("die kanne")
     shared = set(inventory.of("die kanne", "de")) & set(inventory.of("die kanne"))
@@ -54,7 +54,7 @@ def test_an_unknown_language_is_refused() -> None:
         SoundInventory([("eins", "xx")])
 
 
-def test_missing_pronunciation_rules_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pronunciation_rules_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "phonemizer", None)
     with pytest.raises(EdgeSpeechError, match=r"pip install 'edgespeech\[synth\]'"):
         SoundInventory([("a", None)])
@@ -66,7 +66,7 @@ def test_a_layer_that_is_not_there_is_refused(layer: int) -> None:
         SoundsHead(transcriber(), layer, 5)
 
 
-def test_the_head_hears_the_layers_below_it_alone() -> None:
+def test_the_head_uses_only_the_layers_below_it() -> None:
     model = transcriber()
     head = SoundsHead(model, 2, 5)
     lengths, sounds, counts = (

@@ -56,7 +56,7 @@ def filled(folder: Path) -> TeacherStore:
     return store
 
 
-def test_the_store_gives_back_what_the_teacher_said(tmp_path: Path) -> None:
+def test_the_store_returns_the_teachers_features(tmp_path: Path) -> None:
     store, one = filled(tmp_path / "store"), StandIn()
     spans, basis = store.spans(), store.basis
     wide = TeacherStore(tmp_path / "wide", NAME, StandIn.width)
@@ -292,7 +292,7 @@ def test_a_teacher_that_is_not_here_is_refused_before_anything_is_written(
     monkeypatch.setitem(
         teachers.TEACHERS, NAME, TeacherKind(lambda: "no weights of stand-in", lambda: StandIn())
     )
-    with pytest.raises(EdgeSpeechError, match="teacher stand-in is not here: no weights of stand-in"):
+    with pytest.raises(EdgeSpeechError, match="teacher stand-in is not available: no weights of stand-in"):
         train(settings(teacher=TEACH), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 

@@ -21,7 +21,7 @@ def fusion_of(text: str, weight: float) -> Fusion:
     return Fusion(model, model, FusionWeights(high=weight, low=0.1, label=weight))
 
 
-def test_torch_says_what_the_engine_says_and_other_scores_are_heard() -> None:
+def test_torch_and_native_decoding_of_the_tuning_set_agree() -> None:
     torch.manual_seed(0)
     model = Transducer(ModelConfig(vocabulary=40, layers=1, hidden=16, joiner=16)).eval()
     with torch.no_grad():

@@ -439,6 +439,6 @@ def snapshots_of(arms: Arms, arm: Arm) -> list[tuple[int, dict[str, NDArray[np.f
     """
     kept = sorted((arms.run_folder(arm) / SNAPSHOTS).glob("*"), key=lambda folder: int(folder.name))
     if not kept:
-        raise EdgeSpeechError(f"{arms.page}: no models on the way to {arm.name} were kept on this machine")
+        raise EdgeSpeechError(f"{arms.page}: this machine has no intermediate models of {arm.name}")
     models = [(0, arms.init), *((int(folder.name), folder) for folder in kept)]
     return [(step, weights_of(load_model(folder).model)) for step, folder in models]

@@ -331,7 +331,7 @@ def _check_audio(where: str, samples: Samples) -> None:
         raise bad(where, "type", str(samples.dtype), "float32")
     power = float(np.dot(samples, samples)) / samples.size
     if not math.isfinite(power):
-        raise EdgeSpeechError(f"{where}: holds NaN, infinity or samples far beyond 1, expected [-1, 1]")
+        raise EdgeSpeechError(f"{where}: has NaN, infinity or samples far beyond 1, expected [-1, 1]")
     if power < _SILENT**2:
         raise EdgeSpeechError(f"{where}: is silent, expected speech or noise above -100 dBFS")
 

@@ -252,7 +252,7 @@ def ogg_links(where: str, data: bytes) -> tuple[list[bytes], bool]:
     for start, end, flags, serial in _ogg_pages(where, data):
         if flags & _FIRST:
             if open_serials and not ended and _is_fresh(data, starts[-1], start):
-                raise EdgeSpeechError(f"{where}: holds several streams beside each other, expected one")
+                raise EdgeSpeechError(f"{where}: has several multiplexed streams, expected one")
             starts.append(start)
             open_serials = {serial}
         elif serial not in open_serials:
@@ -260,7 +260,7 @@ def ogg_links(where: str, data: bytes) -> tuple[list[bytes], bool]:
         ended = bool(flags & _LAST)
         del end
     if not starts:
-        raise EdgeSpeechError(f"{where}: holds no Ogg page")
+        raise EdgeSpeechError(f"{where}: has no Ogg page")
     return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)], ended
 
 

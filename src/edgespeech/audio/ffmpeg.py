@@ -84,7 +84,7 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
             f"{where}: could not be decoded: {error}. Damaged, truncated or not audio"
         ) from error
     if frames == 0:
-        raise EdgeSpeechError(f"{where}: holds 0 samples, expected at least 1")
+        raise EdgeSpeechError(f"{where}: has 0 samples, expected at least 1")
     if claimed_s is not None and frames / rate < claimed_s - _SLACK_S:
         raise EdgeSpeechError(
             f"{where}: truncated: {frames / rate:.3f} of {claimed_s:.3f} s could be decoded"

@@ -100,6 +100,8 @@ def file_bytes(path: Path) -> bytes:
         size = path.stat().st_size if there else 0
     except OSError as error:  # a name that is too long, for instance
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
+    if path.is_dir():
+        raise EdgeSpeechError(f"{path}: is a folder, expected an audio file")
     if not there:
         raise EdgeSpeechError(f"{path}: no such audio file")
     if size == 0:
@@ -214,7 +216,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
         n_channels = block.shape[1]
         length += len(block)
         if length > MAX_SAMPLES:
-            raise bad(where, "samples", f"more than {MAX_SAMPLES}", "at most so many: split the file")
+            raise bad(where, "samples", f"more than {MAX_SAMPLES}", f"at most {MAX_SAMPLES}: split the file")
         if n_channels > 1 and channels == MONO:
             raise bad(where, "channels", n_channels, "1 (averaging them, or one of them, must be asked for)")
         if channels.isdecimal():
@@ -228,7 +230,7 @@ def _mono(where: str, data: bytes, channels: str) -> tuple[Samples, int]:
             together += float(np.square(mean, dtype=np.float64).sum())
         taken.append(mean.copy())
     if length == 0:
-        raise EdgeSpeechError(f"{where}: holds 0 samples, expected at least 1")
+        raise EdgeSpeechError(f"{where}: has 0 samples, expected at least 1")
     if together < _CANCELLED * apart:
         raise EdgeSpeechError(f"{where}: its channels cancel each other when averaged: choose one of them")
     return np.concatenate(taken), rate

@@ -62,6 +62,8 @@ def report(
     changed = render_all(check=check, html=html)
     if check and changed:
         raise EdgeSpeechError("out of date, run `make report` and commit: " + ", ".join(changed))
+    if check:
+        typer.echo("all tables and plots are what the records give")
     for path in changed:
         typer.echo(path)
 

@@ -46,7 +46,7 @@ def train(
 @app.command()
 def shard(
     config: Annotated[Path, typer.Argument(help="A training run's file.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; it holds no shards yet.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to, without shards.")],
     largest_mb: Annotated[float, typer.Option(min=0.1, help="Of a shard, in 10^6 bytes.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of utterances.")] = 0,
 ) -> None:

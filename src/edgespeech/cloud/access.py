@@ -42,7 +42,7 @@ class Tokens:
                 )
             self._holders[_digest(token)] = f"token {number}"
         if len(self._holders) < len(tokens):
-            raise EdgeSpeechError(f"{where}: a token is there twice, expected different ones")
+            raise EdgeSpeechError(f"{where}: a token is repeated, expected different ones")
 
     def holder(self, shown: Sequence[str]) -> str | None:
         """Who shows the one `Authorization` header of a request; None: nobody who may connect."""
@@ -123,8 +123,8 @@ def listen(host: str, port: int, *, secure: bool, allow_plaintext: bool = False)
     dual = family == socket.AF_INET6 and (address[0] == "::" or str(address[0]).startswith("::ffff:"))
     if not (secure or allow_plaintext or _is_loopback(str(address[0]))):
         raise EdgeSpeechError(
-            f"server: {host} can be reached by others, and neither the tokens nor what is said would be encrypted: "
-            "give --tls-cert and --tls-key, or --allow-plaintext where something else encrypts"
+            f"server: {host} can be reached by others, and neither tokens nor speech would be encrypted: "
+            "give --tls-cert and --tls-key, or --allow-plaintext if something else encrypts"
         )
     try:
         return socket.create_server(

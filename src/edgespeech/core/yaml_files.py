@@ -41,7 +41,7 @@ class Limits:
         """The document, if its size is within the limit."""
         node = super().get_single_node()  # type: ignore[misc]  # as above
         if node is not None and _size(node, {}, set()) > MAX_NODES:
-            raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
+            raise yaml.YAMLError(f"its aliases expand to more than {MAX_NODES} values")
         return node
 
 
@@ -54,7 +54,7 @@ class LimitedLoader(Limits, yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise yaml.YAMLError(f"key {key.value!r} stands twice, line {key.start_mark.line + 1}")
+                    raise yaml.YAMLError(f"key {key.value!r} is duplicate, line {key.start_mark.line + 1}")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -71,7 +71,7 @@ LimitedLoader.add_constructor(_INTEGER, LimitedLoader.construct_yaml_int)
 def _size(node: Node, known: dict[int, int], above: set[int]) -> int:
     """How many values a node expands to."""
     if id(node) in above:
-        raise yaml.YAMLError(f"an alias of what it lies in, line {node.start_mark.line + 1}")
+        raise yaml.YAMLError(f"an alias of its own parent, line {node.start_mark.line + 1}")
     if id(node) not in known:
         above.add(id(node))
         below: list[Node] = []

@@ -7,6 +7,7 @@ Splits are referred to by their name alone (`an4_test`), which is unique over al
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -335,7 +336,9 @@ def find_split(name: str) -> tuple[Corpus, str]:
     if name in owner:
         return load_corpus(owner[name]), name
     if name not in corpus_names():
-        raise bad("corpora", "split", name, f"one of {', '.join(sorted(owner))}")
+        near = ", ".join(get_close_matches(name, owner, n=4, cutoff=0.4))
+        expected = "one that `edgespeech corpora` lists, or a manifest file that exists"
+        raise bad("corpora", "split", name, expected + (f"; similar: {near}" if near else ""))
     corpus = load_corpus(name)
     if len(corpus.splits) > 1:
         raise bad("corpora", "split", name, f"one split of {name}: {', '.join(corpus.splits)}")

@@ -97,14 +97,14 @@ def _receive(source: Url, part: Path, have: int, progress: bool) -> None:
         raise UnavailableError(f"{source.url}: the server answers {error.code} {error.reason}") from error
     except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise UnavailableError(
-            f"{source.url}: {error}; {have} bytes are kept, the next try goes on there"
+            f"{source.url}: {error}; {have} bytes were received, and the next try resumes there"
         ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise EdgeSpeechError(f"{part}: no space left; {have} bytes are kept for the next try") from error
+            raise EdgeSpeechError(f"{part}: no space left; the next try resumes at byte {have}") from error
         raise EdgeSpeechError(f"{part}: could not be written: {error.strerror or error}") from error
     if total is not None and have < total:
-        raise UnavailableError(f"{source.url}: cut after {have} of {total} bytes; the next try goes on there")
+        raise UnavailableError(f"{source.url}: cut after {have} of {total} bytes; the next try resumes there")
 
 
 @contextmanager

@@ -396,7 +396,7 @@ def _clone(source: Git, folder: Path) -> None:
         except FileNotFoundError as error:
             raise UnavailableError("git is not installed") from error
         except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines() or ["it said nothing"]
+            said = error.stderr.strip().splitlines() or ["without a message"]
             raise UnavailableError(f"git {arguments[0]} failed: {said[-1]}") from error
         return done.stdout.strip()
 

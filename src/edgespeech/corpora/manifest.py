@@ -91,8 +91,11 @@ class Utterance(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name(cls, line: object) -> object:
-        if not isinstance(line, dict) or not isinstance(line.get("audio_filepath"), str):
+        if not isinstance(line, dict):
             return line
+        if not isinstance(line.get("audio_filepath"), str):
+            # The line is an error, of the path and not of the id that would come from it.
+            return {"id": "none", **line}
         if line.get("id") is None:
             name = str(Path(line["audio_filepath"]).with_suffix(""))
             if line.get("offset") is not None:

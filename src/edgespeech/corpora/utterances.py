@@ -202,7 +202,7 @@ def utterances_of(
         items += spoken_of(chosen, condition, name)
     if not items:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
-        raise EdgeSpeechError(f"none of these corpora is here: {reasons}")
+        raise EdgeSpeechError(f"none of these corpora is available: {reasons}")
     return Utterances(
         items=tuple(items), normalisers=normalisers, manifests=manifests, missing=missing, seed=seed
     )

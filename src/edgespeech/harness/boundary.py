@@ -208,7 +208,7 @@ def _text(value: object, field: str, where: str = "recogniser") -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise bad(where, field, value, "text that UTF-8 can hold") from error
+        raise bad(where, field, value, "valid Unicode text") from error
     if not value.isprintable() and any(category(c) == "Cc" and not c.isspace() for c in value):
         raise bad(where, field, value, "text without control characters")
     return str(value)
@@ -248,7 +248,7 @@ def _json(value: object, field: str, where: str) -> Any:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)  # type: ignore[call-overload]  # may be anything
         plain = json.loads(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise bad(where, field, value, f"a mapping that JSON can hold ({error})") from error
+        raise bad(where, field, value, f"a mapping of JSON values ({error})") from error
     if len(text) > _MAX_JSON:
         raise bad(where, f"size of {field}", len(text), f"at most {_MAX_JSON} characters of JSON")
     return plain

@@ -78,6 +78,11 @@ def find_recogniser(name: str, **options: Any) -> Recogniser:
     known = recognisers()
     if name not in known:
         raise bad("--system", "name", name, "one of " + ", ".join(known))
+    accepted = inspect.signature(known[name]).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values()):
+        for option in options.keys() - accepted.keys():
+            expected = f"one of {', '.join(accepted)}" if accepted else f"none: {name} has no options"
+            raise bad(f"--option for {name}", "name", option, expected)
     try:
         return known[name](**options)
     except TypeError as error:

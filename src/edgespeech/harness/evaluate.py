@@ -148,9 +148,9 @@ def _journal(out: Path | None, stem: str, key: str, resume: bool) -> Iterator[Jo
         yield journal
     except KeyboardInterrupt:
         kept = (
-            "nothing is kept"
+            "nothing is saved"
             if journal is None
-            else f"what is finished is in {journal.path}: --resume goes on"
+            else f"finished utterances are in {journal.path}: --resume continues"
         )
         raise InterruptedRunError(f"interrupted: {kept}") from None
     finally:
@@ -168,7 +168,9 @@ def _written(
         try:
             write_record(record, rows, out)
         except EdgeSpeechError as error:
-            kept = "" if journal is None else f"; what was run is in {journal.path}: --resume goes on"
+            kept = (
+                "" if journal is None else f"; finished utterances are in {journal.path}: --resume continues"
+            )
             raise EdgeSpeechError(f"{error}{kept}") from error
     if journal is not None:
         journal.remove()

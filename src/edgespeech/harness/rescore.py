@@ -221,7 +221,7 @@ def verify_record(path: Path) -> Verified:
         ):
             wrong.append(f"WER {name} is {row.wer.value}, its counts say {errors} of {row.ref_words}")
         if name not in known:
-            remarks.append(f"normaliser {name} is not here")
+            remarks.append(f"normaliser {name} is not installed")
         elif row.normaliser_sha256 != known[name].sha256:
             now = again.accuracy[name].wer.value
             remarks.append(

@@ -94,7 +94,7 @@ class LatticeDecoder:
         if beam < 1:
             raise bad("lattice search", "beam", beam, "at least 1")
         if merge is not None and merge < 1:
-            raise bad("lattice search", "merge", merge, "at least 1 label, or none to tell all apart")
+            raise bad("lattice search", "merge", merge, "at least 1 label, or none to distinguish all")
         self._model = model
         self._beam = beam
         self._merge = merge

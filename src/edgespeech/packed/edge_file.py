@@ -238,7 +238,7 @@ def _meta_bytes(meta: Mapping[str, Any], where: str) -> bytes:
         )
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise bad(where, "meta", meta, f"what JSON can hold ({error})") from error
+        raise bad(where, "meta", meta, f"JSON values ({error})") from error
 
 
 def _name_bytes(name: str, about: str) -> bytes:
@@ -415,7 +415,7 @@ class _Reader:
         if offset % _ALIGN or not self.taken[0][1] <= offset <= last:
             room = f"a multiple of {_ALIGN} from {self.taken[0][1]} to {last}, for {size} bytes and {_ALIGN} more"
             raise bad(
-                about, f"{field}_offset", offset, room if last >= 0 else f"a file that holds {size} bytes"
+                about, f"{field}_offset", offset, room if last >= 0 else f"a file of at least {size} bytes"
             )
         if size:
             self.taken.append((offset, offset + size, f"{about}: {field}"))
@@ -434,7 +434,7 @@ class _Reader:
         gap = self.content[first:end]
         if gap.strip(b"\0"):
             at = first + len(gap) - len(gap.lstrip(b"\0"))
-            raise bad(self.where, f"byte {at}", self.content[at], "0, since no section holds it")
+            raise bad(self.where, f"byte {at}", self.content[at], "0, since it is in no section")
 
 
 def _unpack_values(

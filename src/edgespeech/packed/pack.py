@@ -227,9 +227,7 @@ def pack_tensors(
             raise bad("layout", "others", name, "one of " + ", ".join(matrices))
     for name, its in codes.items():
         if name not in matrices or not np.array_equal(dequantise(its), weights[name]):
-            raise bad(
-                "codes", "tensor", name, "a matrix of the model, with the values that the codes stand for"
-            )
+            raise bad("codes", "tensor", name, "a matrix of the model, with the decoded values of the codes")
     tensors: dict[str, Tensor] = {}
     auto: dict[str, Codes] = {}
     for name, values in weights.items():
@@ -243,7 +241,7 @@ def pack_tensors(
             auto[name] = tensor
     if auto:
         if machine is None:
-            raise bad("layout", "store", "auto", "dense or sparse, unless the machine to choose for is told")
+            raise bad("layout", "store", "auto", "dense or sparse, or auto with a target machine")
         fixed = sum(bits_per_weight(t) * _size(t) / 8 for name, t in tensors.items() if name not in auto)
         tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
     return tensors

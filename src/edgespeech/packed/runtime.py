@@ -200,12 +200,12 @@ def _read_meta(
         raise bad(where, "config", values, f"numbers where they belong ({error})") from error
     predictor = "stateless" if shape["context"] else "lstm"
     if config.predictor != predictor:
-        raise bad(where, "predictor", config.predictor, f"{predictor}, as the tensors tell")
+        raise bad(where, "predictor", config.predictor, f"{predictor}, as in the tensors")
     if predictor == "lstm":
         shape = shape | {"context": config.context}  # which it does not use
     for field, found in shape.items():
         if getattr(config, field) != found:
-            raise bad(where, field, getattr(config, field), f"{found}, as the tensors tell")
+            raise bad(where, field, getattr(config, field), f"{found}, as in the tensors")
     pieces, provenance = meta.get("pieces"), meta.get("provenance")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
         raise bad(where, "pieces", pieces, "a list of word pieces")

@@ -163,7 +163,7 @@ def guard(content: object) -> None:
         if where.rsplit(".", 1)[-1].lower() in HOST_KEYS:
             raise ValueError(f"{where} looks like a machine or a person: leave it out")
         if _PATH.search(value):
-            raise ValueError(f"{where} holds an absolute path: {value[:80]!r}")
+            raise ValueError(f"{where} has an absolute path: {value[:80]!r}")
 
 
 def without_paths(text: str) -> str:

@@ -16,7 +16,7 @@ from edgespeech.contracts import EventKind, Kind
 
 def _not_nan(value: float) -> float:
     if math.isnan(value):
-        raise ValueError("NaN says nothing: leave the figure out")
+        raise ValueError("NaN is not a figure: leave it out")
     return value
 
 

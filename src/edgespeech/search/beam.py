@@ -56,7 +56,7 @@ def next_scores(
         model: in evaluation mode.
         frame: with shape `(1, J)`.
         hypotheses: at least one.
-        fusion: adds to the scores of labels; None adds nothing.
+        fusion: additional scores of labels; None: no fusion.
     """
     predicted = torch.cat([one.predicted for one in hypotheses])
     scores = model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)

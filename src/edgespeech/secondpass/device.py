@@ -96,7 +96,9 @@ class HybridStream(PartialsStream):
         """Take any number of samples: return events of the end-pointers, then a partial if the text has changed."""
         self._segments.heard += len(samples)
         if self._segments.heard > MAX_S * SAMPLE_RATE:
-            raise bad("hybrid", "audio so far", f"over {MAX_S:g} s", "at most so much: split it at pauses")
+            raise bad(
+                "hybrid", "audio so far", f"over {MAX_S:g} s", f"at most {MAX_S:g} s: split it at pauses"
+            )
         self._hear(samples)
         self._events += self._news(self._best())
         return self._taken()

@@ -89,7 +89,7 @@ def fit(data: Sequence[Example]) -> tuple[envelope.Network, float]:
         EdgeSpeechError: there are too few utterances.
     """
     if len(data) <= _KEPT:
-        raise bad("fit of the envelope", "utterances", len(data), f"more than {_KEPT} that have been said")
+        raise bad("fit of the envelope", "utterances", len(data), f"more than {_KEPT} synthesised ones")
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     features = torch.cat([one.features for one in data], 1)[:, ::7]

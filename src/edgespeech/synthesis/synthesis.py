@@ -78,7 +78,7 @@ def render(speech: Samples, what: Plan) -> tuple[Samples, float, float]:
     peak = float(np.abs(signal).max(initial=0.0))
     loud = np.flatnonzero(np.abs(signal) >= max(_SILENT * peak, 1e-6))
     if loud.size == 0:
-        raise bad("speech synthesis", "sentence", what.sentence.text, "one that gives a sound")
+        raise bad("speech synthesis", "sentence", what.sentence.text, "one that gives audible speech")
     first, last = int(loud[0]), int(loud[-1])
     edge = round(_EDGE_S * SAMPLE_RATE)
     rms = float(np.sqrt(np.mean(np.square(signal[first : last + 1], dtype=np.float64))))

@@ -34,7 +34,7 @@ class OnnxRuntime(ExportedModel[OnnxTransducer]):
         model = OnnxTransducer({part: str(file) for part, file in files.items()}, self._threads)
         if model.stack is None:
             raise EdgeSpeechError(
-                f"{files['encoder']}: tells no stack, expected a file of `edgespeech export`"
+                f"{files['encoder']}: has no stack in its metadata, expected a file of `edgespeech export`"
             )
         self._model = model
         return self._about(

@@ -93,10 +93,11 @@ _APOSTROPHES = "[\u2018\u2019\u201b\u02bb\u02bc\u02b9\u055a\ua78c\u0060\u00b4\u2
 
 
 def same_text(text: str) -> str:
-    """`text` without what its writer's keyboard decides and no listener hears. Case stays.
+    """`text` without differences of typing that are not audible; case is preserved.
 
-    Invisible characters go (Unicode category Cf: byte-order mark, soft hyphen, joiners, marks of direction; and
-    variation selectors), compatibility forms are folded (NFKC: full-width letters, ligatures), every apostrophe becomes
+    Invisible characters are removed (Unicode category Cf: byte-order mark, soft hyphen, joiners, marks of direction;
+    and variation selectors), compatibility forms are folded (NFKC: full-width letters, ligatures), every apostrophe
+    becomes
     the straight one, and two or more full stops in a row, or the ellipsis, separate words.
     """
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
@@ -105,10 +106,10 @@ def same_text(text: str) -> str:
 
 
 def fold_case(text: str) -> str:
-    """One case for all, the same whatever the case of `text` was: small letters, as upper case casefolded.
+    """Lower case that does not depend on the case of `text`: upper case, then casefolded.
 
-    Letters that share a capital become one ("ß" and "ss", "ı" and "i"), and the dot that Unicode puts on a small "İ"
-    goes.
+    Letters that share a capital become one ("ß" and "ss", "ı" and "i"), and the dot that Unicode puts on a small "İ" is
+    removed.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).upper().casefold())
     # Composition can make a letter whose case is folded further, as in some Greek and Armenian pairs.
@@ -117,12 +118,12 @@ def fold_case(text: str) -> str:
 
 
 def basic_text(text: str) -> str:
-    """Small letters, punctuation stripped, apostrophes kept, any language.
+    """Lower case without punctuation, with apostrophes inside words; for any language.
 
     After `same_text` and `fold_case`; accents stay, because in most languages they are part of the spelling. A comma
     between digits disappears ("1,000" is "1000"). Every other character that is not a letter, a mark or a number
-    separates words, so "12-ounce" is two words and "U.S." is "u s". An apostrophe stays inside a word ("don't") and
-    goes at its edges, where it cannot be told from a quotation mark. Numbers are not spelled out.
+    separates words, so "12-ounce" is two words and "U.S." is "u s". An apostrophe stays inside a word ("don't") and is
+    removed at its edges, where it may be a quotation mark. Numbers are not spelled out.
     """
     text = fold_case(same_text(text))
     text = re.sub(r"(?<=\d),(?=\d)", "", text)
@@ -145,8 +146,8 @@ def _basic() -> Normaliser:
 def english_text(text: str, normalise: Callable[[str], str]) -> str:
     """`normalise` of text in one case and without invisible characters; `basic_text` where it fails.
 
-    The Whisper normaliser raises on a few sequences of number words and on numbers of thousands of digits; a hypothesis
-    must not be able to end a run.
+    The Whisper normaliser raises on a few sequences of number words and on numbers of thousands of digits; no
+    hypothesis may abort a run.
     """
     plain = fold_case(same_text(text))
     try:

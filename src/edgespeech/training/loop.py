@@ -358,7 +358,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
     return EdgeSpeechError(
         f"{folder / 'failed.json'}: step {step}: loss {told['loss']}, gradient norm {told['norm']}, expected "
-        f"finite numbers; the utterances are listed there, and {STATE} holds the last good step"
+        f"finite numbers; the utterances are listed there, and {STATE} has the last good step"
     )
 
 

@@ -157,7 +157,9 @@ def trainable(corpus: str) -> Manifest:
             if split.sha256 != manifest.sha256:
                 continue
             if split.evaluation_only:
-                raise EdgeSpeechError(f"{corpus}: is the evaluation split {split_name}, expected another one")
+                raise EdgeSpeechError(
+                    f"{corpus}: is the evaluation split {split_name}, expected a training split"
+                )
             if split_name in tuned_on:
                 raise EdgeSpeechError(
                     f"{corpus}: is {split_name}, expected that name: some speakers are held out"

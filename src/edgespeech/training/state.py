@@ -125,7 +125,7 @@ def load_state(
         if found != wanted:
             raise EdgeSpeechError(
                 f"{path}: belongs to another {what} (sha256 {found}, now {wanted}); "
-                "give the run another name, or start it again in an empty folder"
+                "give the run another name, or restart it in an empty folder"
             )
     step = int(header["step"])
     try:

@@ -144,7 +144,7 @@ def open_teacher(name: str) -> Teacher:
     """
     kind = teacher_kind(name)
     if (missing := kind.missing()) is not None:
-        raise EdgeSpeechError(f"train: teacher {name} is not here: {missing}")
+        raise EdgeSpeechError(f"train: teacher {name} is not available: {missing}")
     return kind.open()
 
 

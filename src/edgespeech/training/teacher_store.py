@@ -203,7 +203,7 @@ class TeacherStore:
         for field, wanted in _about(self._name, teacher, self._dims).items():
             if basis.about[field] != wanted:
                 path = str(self._folder / BASIS)
-                raise bad(path, field, basis.about[field], f"{wanted}, as the teacher that is here has it")
+                raise bad(path, field, basis.about[field], f"{wanted}, that of the present teacher")
 
     def _fit(self, audio: Audio, teacher: Teacher, *, quiet: bool) -> Basis:
         if self._dims > teacher.width:
