@@ -42,6 +42,7 @@ def test_a_worse_system_is_worse_and_the_difference_is_paired(tmp_path: Path) ->
     text = found.to_text()
     assert "A: good.toy_test" in text
     assert "| WER basic |" in text
+    assert "A - B is the median of the utterances' paired differences" in text
 
 
 def test_a_record_ties_with_itself(tmp_path: Path) -> None:
@@ -57,6 +58,7 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     found = compare_records(a, b)
     assert not [row for row in found.rows if row.metric.startswith("UPL")]
     assert "never compared between machines" in found.to_text()
+    assert "paired differences" not in found.to_text()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ Pairs = Sequence[tuple[Row, Row]]
 SEED = 0
 """Of the resamples: a comparison of two records always says the same."""
 
+MEDIAN_REMARK = (
+    "UPL: A and B are the medians of each record; A - B is the median of the utterances' paired differences, which is "
+    "not the difference of the two medians."
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
@@ -106,7 +111,10 @@ def compare_records(path_a: Path, path_b: Path) -> Comparison:
         rows.append(rejections)
     remarks = _versions(a, b)
     if (reason := _times_comparable(a, b)) is None:
-        rows += _latencies(a, b, pairs)
+        latencies = list(_latencies(a, b, pairs))
+        rows += latencies
+        if latencies:
+            remarks.append(MEDIAN_REMARK)
     else:
         remarks.append(f"Latencies are not compared: {reason}.")
     return Comparison(a=a, b=b, rows=tuple(rows), remarks=tuple(remarks))
