@@ -78,6 +78,29 @@ def test_other_data_are_refused(tmp_path: Path, change: dict[str, Any], reason: 
         compare_records(a, b)
 
 
+@pytest.mark.parametrize(
+    "content", ["# Results", '{"id": "u0"}\n{"id": "u1"}', '{"technique": "qat"}', "[]", "\xff"]
+)
+def test_a_file_that_is_no_record_is_called_that(tmp_path: Path, content: str) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(content, encoding="latin-1")
+    with pytest.raises(
+        EdgeSpeechError, match=r"other\.json: not a record of a run, expected .*evaluate"
+    ) as refused:
+        compare_records(put(tmp_path, system="good"), other)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_or_missing_record_has_a_message_of_its_own(tmp_path: Path) -> None:
+    good = put(tmp_path, system="good")
+    with pytest.raises(EdgeSpeechError, match=r"none\.json") as refused:
+        compare_records(good, tmp_path / "none.json")
+    assert "not a record" not in str(refused.value)
+    good.write_text(good.read_text().replace('"system"', '"sistem"'))
+    with pytest.raises(EdgeSpeechError, match="system is missing"):
+        compare_records(good, good)
+
+
 def test_other_normalisers_are_refused(tmp_path: Path) -> None:
     a = publish(tmp_path)
     fewer = a.model_copy(update={"accuracy": {"basic": a.accuracy["basic"]}})

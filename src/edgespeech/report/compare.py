@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def compare_records(path_a: Path, path_b: Path) -> Comparison:
     Raises:
         EdgeSpeechError: a record is not right, or the two must not be compared (the message says why).
     """
-    a, b = load_record(path_a), load_record(path_b)
+    a, b = _record(path_a), _record(path_b)
     if (reason := records_comparable(a, b)) is not None:
         raise EdgeSpeechError(f"{path_a.name} and {path_b.name} must not be compared: {reason}")
     pairs = pair(load_rows(path_a.parent, a), load_rows(path_b.parent, b))
@@ -118,6 +119,29 @@ def compare_records(path_a: Path, path_b: Path) -> Comparison:
     else:
         remarks.append(f"Latencies are not compared: {reason}.")
     return Comparison(a=a, b=b, rows=tuple(rows), remarks=tuple(remarks))
+
+
+def _record(path: Path) -> Record:
+    """A record; a readable file that is something else is refused by what it is, not by its first odd field."""
+    try:
+        return load_record(path)
+    except EdgeSpeechError:
+        if _looks_like_one(path):
+            raise
+        raise EdgeSpeechError(
+            f"{path}: not a record of a run, expected a .json file that `edgespeech evaluate` wrote"
+        ) from None
+
+
+def _looks_like_one(path: Path) -> bool:
+    """Whether a file has a record's first field, or cannot be read at all."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "run_id" in content
 
 
 def records_comparable(a: Record, b: Record, *, whole: bool = True) -> str | None:
