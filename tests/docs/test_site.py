@@ -124,6 +124,25 @@ def test_the_commands_of_the_tutorial_run(tmp_path: Path) -> None:
     assert len(list((tmp_path / "mine").glob("*.json"))) == 1
 
 
+def test_git_ignores_what_the_tutorial_writes() -> None:
+    text = "\n".join(commands())
+    written = set(re.findall(r"(?:--out|>) (\S+)", text))
+    assert len(written) >= 4
+    done = subprocess.run(
+        [
+            "git",
+            "check-ignore",
+            "--no-index",
+            *(f"{name}x" if name.endswith("/") else name for name in written),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(done.stdout.splitlines()) == len(written), done.stdout + done.stderr
+
+
 def test_cleaning_keeps_the_history_of_benchmarks() -> None:
     """It is in no other place: what `make clean` would run names neither `.asv` nor a folder above it."""
     done = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
