@@ -151,6 +151,10 @@ def test_transcribe_prints_text_or_json(environment: dict[str, str], manifest: P
         (["--option", "colour=1"], "--option for stranger: "),
         (["--context", "nowhere"], "--context: list is 'nowhere'"),
         (["--context", "manifest"], "utterance u0 has no context"),
+        (
+            ["--grammar", "coffee"],
+            "--grammar is 'coffee', expected none, since no utterance of mine has an intent",
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(

@@ -21,7 +21,7 @@ from edgespeech.cli.shared import (
     interruptible,
     options_of,
 )
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 
 app = typer.Typer()
 
@@ -135,6 +135,8 @@ def evaluate(
 
     if (noise is None) != (snr is None):
         raise EdgeSpeechError("command line: --noise and --snr come together")
+    if grammar is not None:
+        _refuse_unused(grammar, manifest)
     settings = Settings(
         seed=seed,
         threads=threads,
@@ -164,6 +166,17 @@ def evaluate(
         typer.echo(groups_table(rows, by))
     if record.status != "passed":
         raise typer.Exit(1)
+
+
+def _refuse_unused(grammar: str, name: str) -> None:
+    """Refuse a grammar that would parse nothing: commands are judged only in a manifest with intents."""
+    from edgespeech.corpora.fetch import manifest_of
+
+    manifest = manifest_of(name)
+    if not any(utterance.intent is not None for utterance in manifest.utterances):
+        raise bad(
+            "command line", "--grammar", grammar, f"none, since no utterance of {manifest.name} has an intent"
+        )
 
 
 @app.command()
