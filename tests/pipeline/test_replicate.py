@@ -53,9 +53,29 @@ def test_the_command_hands_on_what_it_does_not_know(toy: Path, words: list[str])
     assert words == load_experiment("toy_thing").SEEN
 
 
-def test_an_unknown_technique_and_an_unknown_option_are_refused(toy: Path) -> None:
+def test_an_unknown_technique_is_refused(toy: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="technique is 'none', expected one of toy_thing"):
         run_technique("none", [])
-    refused = CliRunner().invoke(app, ["replicate", "--wrong", "x"])
+
+
+@pytest.mark.parametrize(
+    "words", [["--wrong"], ["--wrong", "x"], ["headline", "--wrong"], ["all", "--wrong"]]
+)
+def test_an_option_without_a_technique_is_not_taken_for_one(words: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["replicate", *words])
     assert isinstance(refused.exception, EdgeSpeechError)
-    assert "unknown option '--wrong'" in str(refused.exception)
+    assert str(refused.exception).startswith("replicate: option is '--wrong', expected one that")
+
+
+def test_the_usage_line_of_a_technique_names_its_command(
+    toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toy / "experiment.py").write_text(
+        "import argparse\n\n\ndef main(words=None):\n    argparse.ArgumentParser().parse_args(words)\n"
+    )
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as in the installed script
+    monkeypatch.setattr(sys, "argv", ["edgespeech", "replicate"])
+    with pytest.raises(SystemExit):
+        run_technique("toy_thing", ["--nix"])
+    assert capsys.readouterr().err.startswith("usage: edgespeech replicate toy_thing [-h]\n")
+    assert sys.argv == ["edgespeech", "replicate"]

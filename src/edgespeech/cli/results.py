@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgespeech.cli.shared import Profile
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.errors import EdgeSpeechError, bad
 
 app = typer.Typer()
 
@@ -119,15 +119,15 @@ def replicate(
     own: `edgespeech replicate qat -- --help` lists them, and they run by themselves.
     """
     from edgespeech.pipeline.dag import Where
-    from edgespeech.pipeline.targets import Wanted, default_plan, wanted_names
+    from edgespeech.pipeline.targets import ALL, HEADLINE, Wanted, default_plan, wanted_names
     from edgespeech.pipeline.targets import replicate as run_replication
 
     given, own = [name for name in names or [] if not name.startswith("-")], list(context.args)
     if own or len(given) < len(names or []):
         words = [*(names or [])[1:], *own]
-        if not given or names is None or names[0] != given[0]:
+        if not given or names is None or names[0] != given[0] or given[0] in (HEADLINE, ALL):
             unknown = next(word for word in [*(names or []), *own] if word.startswith("-"))
-            raise EdgeSpeechError(f"replicate: unknown option {unknown!r}, expected one of --help")
+            raise bad("replicate", "option", unknown, "one that `edgespeech replicate --help` lists")
         from edgespeech.pipeline.replicate import run_technique
 
         full = ["--profile", profile.value] if profile is not Profile.QUICK else []

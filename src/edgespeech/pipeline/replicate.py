@@ -61,4 +61,10 @@ def run_technique(name: str, words: Sequence[str]) -> None:
     Raises:
         EdgeSpeechError: there is no such technique, or what its experiment refuses.
     """
-    load_experiment(name).main(words)
+    main = load_experiment(name).main
+    before = sys.argv[0]
+    sys.argv[0] = f"edgespeech replicate {name}"  # argparse names a command by it, in usage lines and errors
+    try:
+        main(words)
+    finally:
+        sys.argv[0] = before
