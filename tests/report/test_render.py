@@ -63,6 +63,18 @@ def test_rendering_again_gives_the_same_bytes(drawn: Path) -> None:
     assert "results/plots/wer.svg" in run(drawn, check=True)
 
 
+def test_the_index_begins_with_the_findings_of_the_readme(project: Path) -> None:
+    readme = project / "README.md"
+    readme.write_text(readme.read_text() + "<!-- text:findings -->\n<!-- /text -->\n")
+    for name in ("edge-packed", "cloud-whisper-base"):
+        publish(project / "results" / "records", system=name, corpus="coffee_dev")
+    run(project, check=False)
+    index = (project / "results" / "README.md").read_text()
+    findings = index.partition("# Results\n\n")[2].partition("\n## All tables\n")[0]
+    assert findings.startswith("* **In its domain")
+    assert f"<!-- text:findings -->\n\n{findings}\n<!-- /text -->" in readme.read_text()
+
+
 def test_an_edited_table_and_a_new_record_are_found(project: Path) -> None:
     run(project, check=False)
     table = project / "results" / "memory.md"

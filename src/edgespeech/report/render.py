@@ -44,8 +44,8 @@ def render(
 
     Args:
         records_dir: the records.
-        out_dir: gets `NAME.md`, `plots/NAME.svg`, `figures.csv.gz` and an index; its `reference/` holds what
-            others published.
+        out_dir: gets `NAME.md`, `plots/NAME.svg`, `figures.csv.gz` and an index that begins with the findings; its
+            `reference/` holds what others published.
         pages: Markdown files with blocks, the README first; those that do not exist are left out.
         check: write nothing.
         texts: further texts for blocks, by name.
@@ -68,8 +68,8 @@ def render(
     }
     plots = all_plots(records_dir, records, references)
     files |= {out_dir / "plots" / f"{name}.svg": svg for name, svg in plots.items()}
-    files[out_dir / "README.md"] = _index([tables[name] for name in PUBLISHED], plots)
     known = {name: text(records_dir, records) for name, text in TEXTS.items()} | dict(texts or {})
+    files[out_dir / "README.md"] = _index(known["findings"], [tables[name] for name in PUBLISHED], plots)
     for page in pages:
         if page.exists():
             files[page] = _fill(page, tables, known, records_dir)
@@ -102,11 +102,12 @@ def _links(records_dir: Path, from_dir: Path) -> Callable[[Record], str]:
     return lambda record: f"{prefix}/{record.stem}.json"
 
 
-def _index(tables: Sequence[Table], plots: dict[str, str]) -> str:
+def _index(findings: str, tables: Sequence[Table], plots: dict[str, str]) -> str:
+    """The page of a folder of results: what was found, then where everything is."""
     lines = [f"* [{table.title}]({table.name}.md)" for table in tables]
     lines.append(f"* [Every figure of every record]({figures.FILE}), as CSV: one line a figure")
     lines += [f"\n![{name}](plots/{name}.svg)" for name in plots]
-    return f"{_HEADER}# Results\n\n" + "\n".join(lines) + "\n"
+    return f"{_HEADER}# Results\n\n{findings}\n## All tables\n\n" + "\n".join(lines) + "\n"
 
 
 def _fill(page: Path, tables: Mapping[str, Table], texts: Mapping[str, str], records_dir: Path) -> str:
