@@ -100,12 +100,16 @@ def test_the_page_says_what_holds_and_why_the_rest_is_open(page: Page) -> None:
     run(page)
     text = page.readme.read_text()
     assert (
+        "<!-- table:finding -->\n\n**It loses nothing: mixed (1 reproduced, 1 not reproduced).** Measured: "
+        "-1.00 [-2.00, 0.40] points (set a) to 2.00 [1.00, 3.00] points (set b); the bar: at most 0.00 points "
+        "(margin 0.50).\n\n"
         "1 paper claim: 1 mixed; 2 own targets: 1 met, 1 undecided. Holds under every condition: bytes; "
-        "no loss: 1 reproduced, 1 not reproduced. Undecided: speed (no interval in the record).\n"
+        "no loss: mixed (1 reproduced, 1 not reproduced). Undecided: speed (no interval in the record).\n"
     ) in text
     assert (
         "| It loses nothing. *(paper, A paper, abstract)* | -3.6 % | at most 0.00 points (margin 0.50) | "
-        "set a: -1.00 [-2.00, 0.40] points<br>set b: 2.00 [1.00, 3.00] points | 1 reproduced, 1 not reproduced |"
+        "set a: -1.00 [-2.00, 0.40] points<br>set b: 2.00 [1.00, 3.00] points | mixed (1 reproduced, "
+        "1 not reproduced) |"
     ) in text
     assert "| It is small. *(target)* |" in text
     assert "| at most 5,000,000 bytes | 1,234,567 bytes | met |" in text
@@ -202,6 +206,25 @@ def test_the_first_table_is_short() -> None:
     assert "Further targets among the rows below: c12, c13." in table
     many = claims_table([of(claim(), *[Measured(value=0.4, n=1, condition=f"d{n}") for n in range(6)])])
     assert "d3: 40.0 %<br>… 2 more below" in many
+
+
+def test_the_finding_begins_with_a_paper_claim_that_was_measured_else_a_target() -> None:
+    target = of(claim(), Measured(value=0.4, n=1))
+    text = finding([target])
+    assert text.startswith("**")
+    assert "Measured: 40.0 %; the bar: at most 50.0 %.\n\n1 own target: 1 " in text
+    assert finding([of(claim(), Measured(not_run="no weights"))]).startswith("1 own target: 1 not run.")
+
+
+def test_claims_are_counted_alike_in_the_finding_and_in_the_table() -> None:
+    ends = [
+        Measured(value=v, low=v, high=v, n=1, condition=f"d{v}", resampled=("utterances",))
+        for v in (0.4, 0.6)
+    ]
+    found = [of(claim(id=f"demo.c{n}"), *ends[: n + 1]) for n in range(2)]
+    table = claims_table(found)
+    assert "2 own targets: 1 met, 1 mixed." in finding(found)
+    assert [table.count(f"| {word}") for word in ("met |", "mixed (1 met, 1 missed) |")] == [1, 1]
 
 
 def test_a_row_that_was_not_run_says_why() -> None:

@@ -1,7 +1,7 @@
 """A technique's page: what its record says of each claim, and the tables and pictures that the record holds.
 
 The page is the folder's `README.md`. What is between `<!-- table:NAME -->` and `<!-- /table -->` is rendered from the
-newest record, the rest is written by hand: `finding` is what came out in three sentences, the technique's own name is
+newest record, the rest is written by hand: `finding` is what came out in few sentences, the technique's own name is
 the table of claims, `rows` every measured row; the other blocks are the page's own.
 """
 
@@ -54,10 +54,11 @@ class Judged(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The shared verdict, or how often each was given: `2 met, 1 undecided`."""
+        """The shared verdict, or how often each was given: `mixed (2 met, 1 undecided)`."""
         if self.claim.kind is Kind.OBSERVATION:
             return NONE
-        return _counted(judgement.verdict for _, judgement in self.measured)
+        counted = _counted(judgement.verdict for _, judgement in self.measured)
+        return f"{_mixed(self)} ({counted})" if self.verdict is None and self.measured else _mixed(self)
 
 
 def judged(claims: Claims, record: PageRecord | None) -> list[Judged]:
@@ -166,7 +167,10 @@ def rows_table(found: Sequence[Judged]) -> str:
 
 
 def finding(found: Sequence[Judged]) -> str:
-    """What came out, in three sentences: how many claims and targets hold, which do and do not, and what is open."""
+    """What came out: the result of the first claim, how many hold, which do and do not, and what is open.
+
+    Claims are counted as in the table of claims: one whose conditions differ is `mixed` in both.
+    """
     parts = []
     for kind, name in ((Kind.PAPER, "paper claim"), (Kind.TARGET, "own target")):
         some = [one for one in found if one.claim.kind is kind]
@@ -196,7 +200,27 @@ def finding(found: Sequence[Judged]) -> str:
             for _, judgement in one.measured
         )
         sentences.append(f"undecided: {', '.join(one.claim.short for one in open_ones)} ({reasons})")
-    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence) + "\n"
+    counts = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence) + "\n"
+    return _first_result(found) + counts
+
+
+def _first_result(found: Sequence[Judged]) -> str:
+    """The first claim of a paper that was measured, else the first target: its verdict and its extreme values."""
+    for kind in (Kind.PAPER, Kind.TARGET):
+        for one in found:
+            values = [measured for measured, _ in one.measured if measured.value is not None]
+            if one.claim.kind is not kind or not values:
+                continue
+            values.sort(key=lambda measured: measured.value or 0.0)
+            ends = values if len(values) < 2 else [values[0], values[-1]]
+            shown = " to ".join(
+                value_text(end, one.claim.unit) + (f" ({end.condition})" if end.condition else "")
+                for end in ends
+            )
+            bar = bar_text(one.claim.bar, one.claim.unit)
+            text = one.claim.text.rstrip(".")
+            return f"**{text}: {one.summary}.** Measured: {shown}; the bar: {bar}.\n\n"
+    return ""
 
 
 def stamp(page: Page, record: PageRecord) -> str:
@@ -300,7 +324,8 @@ def _reported(claim: Claim) -> str:
 
 
 def _mixed(one: Judged) -> str:
-    return "mixed" if one.verdict is None else one.verdict.value
+    """A claim's verdict in one word."""
+    return str(one.verdict or ("mixed" if one.measured else Verdict.NOT_RUN))
 
 
 def _counted(verdicts: Iterable[str | Verdict | None], *, always: bool = False) -> str:
