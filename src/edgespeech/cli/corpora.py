@@ -14,14 +14,19 @@ app = typer.Typer()
 
 @app.command()
 def corpora() -> None:
-    """List the corpora and their splits."""
+    """List the corpora and their splits, and which are here, must be fetched, or have no source here."""
     from edgespeech.corpora.corpora import corpus_names, load_corpus
+    from edgespeech.corpora.present import presence
 
     for name in corpus_names():
         corpus = load_corpus(name)
         typer.echo(f"{name}: {corpus.title} ({corpus.licence})")
         for split, row in corpus.splits.items():
-            typer.echo(f"  {split:28}{' evaluation only' if row.evaluation_only else ''}")
+            use = "evaluation only" if row.evaluation_only else ""
+            typer.echo(f"  {split:28} {presence(corpus, split):10} {use}".rstrip())
+    typer.echo(
+        "`edgespeech fetch NAME` fetches a corpus or a split; EDGESPEECH_MIRROR names a folder of copies."
+    )
 
 
 @app.command()
