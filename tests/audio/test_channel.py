@@ -112,7 +112,7 @@ def test_measured_rooms_and_channels_are_drawn_by_key_and_change_the_sound() -> 
     [
         (np.zeros(4000, dtype=np.float32), "room hall: is silent"),
         (np.ones(20, dtype=np.float32), "room hall: length is 20"),
-        (np.full(4000, np.nan, dtype=np.float32), "room hall: holds NaN"),
+        (np.full(4000, np.nan, dtype=np.float32), "room hall: has NaN"),
     ],
 )
 def test_a_room_that_cannot_be_used_is_refused(response: Samples, said: str) -> None:

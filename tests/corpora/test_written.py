@@ -112,7 +112,9 @@ def test_what_is_not_text_is_refused(name: str) -> None:
 
 
 def test_an_unknown_split_is_named(mirror: Path) -> None:
-    with pytest.raises(EdgeSpeechError, match=r"split is 'letters_dev', expected one of .*letters_devel"):
+    with pytest.raises(
+        EdgeSpeechError, match=r"split is 'letters_dev', expected one that .*similar: letters_devel"
+    ):
         written("letters_dev", "train")
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from edgespeech.core.places import project_root
+from helpers_install import bare_python, bring_engine
 from pipeline.toy_technique import DEADLY, STEPS, value
 
 HERE = Path(__file__).parent
@@ -43,14 +43,16 @@ def shared(tmp_path: Path) -> Path:
         project_root() / "src" / "edgespeech", root / "src" / "edgespeech",
         ignore=shutil.ignore_patterns("__pycache__"),
     )  # fmt: skip
+    bring_engine(root / "src" / "edgespeech")
+    bare_python(folder / "python", root / "src")
     shutil.copy(HERE / "toy_technique.py", technique / "experiment.py")
     (technique / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     (technique / "claim.yaml").write_text(yaml.safe_dump([CLAIM]))
     (technique / "README.md").write_text(f"# Toy\n\n{BLOCKS}")
     profile = {
         "executor": "cluster-generic",
-        "cluster-generic-submit-cmd": f"{sys.executable} {CLUSTER} submit {folder}",
-        "cluster-generic-status-cmd": f"{sys.executable} {CLUSTER} status {folder}",
+        "cluster-generic-submit-cmd": f"{python(folder)} {CLUSTER} submit {folder}",
+        "cluster-generic-status-cmd": f"{python(folder)} {CLUSTER} status {folder}",
         "seconds-between-status-checks": 1,
     }
     (folder / "profile").mkdir()
@@ -63,7 +65,12 @@ def environment(shared: Path, home: Path) -> dict[str, str]:
     """Nothing of the work folder: a node has that from the description of the pipeline."""
     home.mkdir(exist_ok=True)
     own = {name: text for name, text in os.environ.items() if not name.startswith("EDGESPEECH_")}
-    return own | {"PYTHONPATH": str(shared / "checkout" / "src"), "HOME": str(home), "TMPDIR": str(home)}
+    return own | {"HOME": str(home), "TMPDIR": str(home)}
+
+
+def python(shared: Path) -> Path:
+    """What runs the copy of the package: an editable install of the other one would come before a search path."""
+    return shared / "python" / "bin" / "python"
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def nodes(shared: Path, tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[b
     for name in ("a", "b"):
         own = environment(shared, tmp_path / name) | {"NODE": name}
         made[name] = subprocess.Popen(
-            [sys.executable, str(CLUSTER), "node", str(shared), name],
+            [python(shared), str(CLUSTER), "node", str(shared), name],
             env=own, cwd=tmp_path / name, start_new_session=True,
         )  # fmt: skip
     yield made
@@ -88,7 +95,7 @@ def replicate(shared: Path, tmp_path: Path, *words: str) -> subprocess.Popen[str
         "EDGESPEECH_WORK": str(shared / "work"),
         "EDGESPEECH_MIRROR": "",
     }
-    command = [sys.executable, "-m", "edgespeech.cli", "replicate", "toy", "--jobs", "2", *words]
+    command = [str(python(shared)), "-m", "edgespeech.cli", "replicate", "toy", "--jobs", "2", *words]
     return subprocess.Popen(
         command, env=own, cwd=shared / "checkout", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,

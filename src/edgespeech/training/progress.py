@@ -47,10 +47,12 @@ class Progress:
             self._tell()
 
     def watched(self, step: int, rates: Mapping[str, float]) -> None:
-        """Report word error rates after a step, which are part of every line from now on."""
+        """Report word error rates after a step, which are part of its line, if it has one, and of every later line."""
         self._watched = {name: round(rate, 4) for name, rate in rates.items()}
         if rates:
             self._watched["wer step"] = step
+            if self._told == step and not self._quiet:
+                _amend_last(self._log, step, self._watched)
 
     def saving(self) -> None:
         """The state is about to be written: the log says all that led to it, so that a kill loses none of it."""
@@ -109,6 +111,13 @@ def forget_after(log: Path, step: int) -> None:
     left = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
     if left != lines:
         write_atomic(log, "".join(left))
+
+
+def _amend_last(log: Path, step: int, values: Mapping[str, float]) -> None:
+    """Put values into the last line of a log, if it is that of the step; twice is as once, for a kill in between."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    if lines and _step_of(lines[-1]) == step:
+        write_atomic(log, "".join([*lines[:-1], json.dumps(json.loads(lines[-1]) | values) + "\n"]))
 
 
 def _step_of(line: str) -> float:
