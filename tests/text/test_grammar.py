@@ -189,6 +189,10 @@ def test_the_hash_covers_the_includes(tmp_path: Path) -> None:
         ("about: x\nrules: {? [a, b] : [c]}", r"tiny\.yaml: .*key is \['a', 'b'\], expected a word"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [3, 1]}}", r"rule r: .*at least 1 item"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 9999999]}}", r"0 to 999999"),
+        (
+            "about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 60000]}, s: {range: [0, 50000]}}",
+            r"have 110002 numbers, expected at most 100000",
+        ),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [1, 3], kind: odd}}", r"rule r: .*cardinal"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {a: b}}", r"rule r: .*list"),
         ("about: x\ninclude: [nowhere]", r"tiny\.yaml: include is 'nowhere\.yaml'.*exists"),

@@ -25,12 +25,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edgespeech.core.files import regular
 from edgespeech.core.yaml_files import Limits, parse_yaml
@@ -121,6 +122,10 @@ class _IntentSpec(_Strict):
     weight: Weight = 1.0
 
 
+_MOST_NUMBERS = 100_000
+"""Numbers in all ranges of a file."""
+
+
 def _alternatives(raw: Any) -> Any:
     """The three forms of a rule as a list of alternatives; pydantic refuses anything else."""
     if isinstance(raw, dict) and "range" in raw:
@@ -153,6 +158,22 @@ class _GrammarSpec(_Strict):
     intents: dict[str, _IntentSpec] = {}
     rules: dict[str, _RuleSpec] = {}
     spellings: dict[str, list[str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_numbers(cls, raw: Any) -> Any:
+        """Refuse ranges that take a minute to spell out; what is wrong with one otherwise is left to its rule."""
+        rules = raw.get("rules") if isinstance(raw, dict) else None
+        total = 0
+        for rule in rules.values() if isinstance(rules, dict) else ():
+            with suppress(ValidationError, EdgeSpeechError):
+                if isinstance(rule, dict) and "range" in rule:
+                    spec = _RangeSpec.model_validate(rule)
+                    number_words(spec.range[1])  # one beyond all words has an error of its own
+                    total += max(0, (spec.range[1] - spec.range[0]) // spec.step + 1)
+        if total > _MOST_NUMBERS:
+            raise ValueError(f"the ranges of its rules have {total} numbers, expected at most {_MOST_NUMBERS}")
+        return raw
 
 
 class _Loader(Limits, yaml.BaseLoader):
