@@ -172,7 +172,9 @@ class _GrammarSpec(_Strict):
                     number_words(spec.range[1])  # one beyond all words has an error of its own
                     total += max(0, (spec.range[1] - spec.range[0]) // spec.step + 1)
         if total > _MOST_NUMBERS:
-            raise ValueError(f"the ranges of its rules have {total} numbers, expected at most {_MOST_NUMBERS}")
+            raise ValueError(
+                f"the ranges of its rules have {total} numbers, expected at most {_MOST_NUMBERS}"
+            )
         return raw
 
 
