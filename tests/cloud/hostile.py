@@ -12,7 +12,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import re
 import signal
 import statistics
 import sys
@@ -45,6 +44,7 @@ from edgespeech.lattice.lattice import Arc, Lattice
 from edgespeech.lattice.lattice import Final as End
 from edgespeech.records.provenance import git_state, package_versions, processor
 from edgespeech.report.text import markdown_table
+from helpers_page import between_marks
 
 FORMAT = "edgespeech-hostile-1"
 ATTACKERS = 8
@@ -345,8 +345,7 @@ def _row(
 
 def rendered(page: str, record: dict[str, Any]) -> str:
     """The page with the table of a record between its marks."""
-    marks = re.compile(r"(<!-- hostile -->\n).*?(<!-- /hostile -->)", re.DOTALL)
-    return marks.sub(lambda found: f"{found[1]}\n{table(record)}\n{found[2]}", page)
+    return between_marks(page, "hostile", table(record))
 
 
 def published() -> list[Path]:

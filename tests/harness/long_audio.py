@@ -12,14 +12,16 @@ import argparse
 import json
 import multiprocessing
 import os
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import cycle
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it imports what tests do
 
 import numpy as np
 import psutil
@@ -44,6 +46,7 @@ from edgespeech.harness.runner import run_utterance
 from edgespeech.records.provenance import git_state, processor
 from edgespeech.records.trace import result_of
 from edgespeech.report.text import markdown_table
+from helpers_page import between_marks
 
 FORMAT = "edgespeech-long-audio-1"
 CORPUS, PAUSE_S = "assistant_mini", 0.5
@@ -230,8 +233,7 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 def rendered(page: str, records: Sequence[dict[str, Any]]) -> str:
     """The page with the table between its marks."""
-    marks = re.compile(r"(<!-- long audio -->\n).*?(<!-- /long audio -->)", re.DOTALL)
-    return marks.sub(lambda found: f"{found[1]}\n{table(records)}\n{found[2]}", page)
+    return between_marks(page, "long audio", table(records))
 
 
 def main() -> int:

@@ -22,7 +22,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from corpora.file_server import Server
-from edgespeech.audio.io import write_audio
 from edgespeech.cli import corpora as corpora_commands
 from edgespeech.cli import recognisers as recogniser_commands
 from edgespeech.cli import results as results_commands
@@ -31,7 +30,7 @@ from edgespeech.cli.shared import Rule
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.fetch import evaluation_audio
-from edgespeech.corpora.manifest import Utterance, load_manifest, verify_audio, write_manifest
+from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import evaluate
 from edgespeech.harness.journal import SUFFIX
@@ -44,6 +43,7 @@ from edgespeech.records.trace import Chunk, Trace
 from edgespeech.report import html, plots
 from edgespeech.report.tables import load_published
 from edgespeech.training import loop
+from helpers_chords import tiny_run, write_chords
 from helpers_demo import publish_demo
 from helpers_records import publish
 
@@ -98,31 +98,6 @@ def files(folder: Path) -> Files:
     }
 
 
-def _chords(folder: Path, n: int) -> Path:
-    """A manifest of utterances of one to three words, each word a tone."""
-    words = {"on": 400.0, "off": 700.0, "red": 1100.0, "blue": 1700.0}
-    time = np.arange(round(0.3 * SAMPLE_RATE)) / SAMPLE_RATE
-    random, utterances = np.random.default_rng(0), []
-    for number in range(n):
-        said = [list(words)[i] for i in random.integers(0, 4, 1 + number % 3)]
-        tones = [0.2 * np.sin(2 * np.pi * words[word] * time) * np.hanning(time.size) for word in said]
-        samples = np.pad(np.concatenate(tones), 1600).astype(np.float32)
-        path = folder / f"c{number:02d}.flac"
-        write_audio(path, samples)
-        utterances.append(
-            Utterance(
-                id=path.stem,
-                audio_filepath=path.name,
-                duration=samples.size / SAMPLE_RATE,
-                text=" ".join(said),
-                sha256=sha256_file(path),
-                split="train",
-            )
-        )
-    write_manifest(folder / "chords.jsonl", utterances)
-    return folder / "chords.jsonl"
-
-
 class Train:
     """`edgespeech train`: four steps, a checkpoint after the second and the last."""
 
@@ -132,23 +107,7 @@ class Train:
     def prepare(self, folder: Path) -> None:
         torch.set_num_threads(1)
         evaluation_audio()  # cached: it reads every corpus's description
-        run = {
-            "name": "tiny",
-            "seed": 5,
-            "model": {
-                "vocabulary": 32,
-                "layers": 1,
-                "hidden": 16,
-                "joiner": 16,
-                "context": 2,
-                "dropout": 0.1,
-            },
-            "speech": [{"corpus": str(_chords(folder / "chords", 16))}],
-            "steps": 4,
-            "batch_s": 6.0,
-            "warmup_steps": 2,
-            "save_every": 2,
-        }
+        run = tiny_run(write_chords(folder / "chords"), steps=4, save_every=2)
         (folder / "run.yaml").write_text(yaml.safe_dump(run))
 
     def run(self, folder: Path, worked: Worked) -> None:
@@ -198,7 +157,7 @@ class Evaluate:
     n = 4
 
     def prepare(self, folder: Path) -> None:
-        _chords(folder / "chords", self.n)
+        write_chords(folder / "chords", self.n)
 
     def run(self, folder: Path, worked: Worked) -> None:
         setattr(evaluate, "run_jobs", _stand_in(worked))  # noqa: B010 - as above
@@ -345,7 +304,7 @@ class Replicate:
     warms = True
 
     def prepare(self, folder: Path) -> None:
-        chords = _chords(folder / "mirror" / "tiny", 4)
+        chords = write_chords(folder / "mirror" / "tiny", 4)
         audio_s = sum(item.duration for item in load_manifest(chords).utterances)
         about = {"title": "Tiny", "licence": "none", "citation": "none", "homepage": "none", "kind": "speech"}
         split = {"manifest": chords.name, "sha256": sha256_file(chords), "utterances": 4, "audio_s": audio_s}

@@ -15,7 +15,6 @@ import importlib
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from edgespeech.core.places import project_root, results_dir
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 from edgespeech.records.provenance import git_state, processor
 from edgespeech.report.text import markdown_table
+from helpers_page import between_marks
 from kills.commands import COMMANDS, Command, Files, files
 from kills.points import NEED_SPACE, Disturbance, Points
 
@@ -224,8 +224,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 def rendered(page: str, records: Sequence[dict[str, Any]]) -> str:
     """The page with the table of the records between its marks."""
-    marks = re.compile(r"(<!-- kills -->\n).*?(<!-- /kills -->)", re.DOTALL)
-    return marks.sub(lambda found: f"{found[1]}\n{table(records)}\n{found[2]}", page)
+    return between_marks(page, "kills", table(records))
 
 
 def main() -> int:

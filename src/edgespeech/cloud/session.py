@@ -96,7 +96,7 @@ Job = Recognition | Rescoring
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """A packet of audio is heard, and more of them wait: others may go on here, and the rest may be dropped."""
+    """Between two packets of audio: other tasks run here, and the remaining packets may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)

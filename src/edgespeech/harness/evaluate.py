@@ -142,7 +142,7 @@ def evaluate_run(
 
 @contextmanager
 def _journal(out: Path | None, stem: str, key: str, resume: bool) -> Iterator[Journal | None]:
-    """The journal of a run that writes a record; who interrupts the run is told what is kept of it."""
+    """The journal of a run that writes a record; interrupting the run prints how much of it the journal has."""
     journal = None if out is None else Journal(out, stem, key, resume=resume)
     try:
         yield journal

@@ -132,7 +132,7 @@ def learn_from(teach: Teach, speech: Speech, frame_s: float, *, quiet: bool = Fa
 
 
 def store_folder(teach: Teach) -> Path:
-    """Where a teacher's features are kept."""
+    """The folder of a teacher's features."""
     return work_dir() / "training" / "teacher" / f"{teach.name}-{teach.dims}"
 
 
