@@ -50,9 +50,8 @@ def publish_model(shares: Mapping[str, float], folders: Mapping[str, Path] | Non
         packed.parent.mkdir()
         pack(load_model(folder), Layout(), packed)
 
-    models = shipped_models()
-    switch_files(models, fill)  # no reader may find files of two models
-    return models / EdgeFp32.name
+    switch_files(shipped_models(), fill)  # no reader may find files of two models
+    return shipped_models() / EdgeFp32.name
 
 
 def publish_domains(folder: Path, models: Path) -> None:
