@@ -44,8 +44,24 @@ def common(
         logging.getLogger("edgespeech").setLevel(logging.DEBUG)
 
 
+def open_standard_streams() -> None:
+    """Put the null device in the place of standard streams that are closed.
+
+    The next files that are opened would get their numbers, and then what libraries and child processes print.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
 def main() -> None:
     """Run the command line; a mistake in what was given is one line and exit status 2."""
+    open_standard_streams()
     try:
         app()
     except EdgeSpeechError as error:
