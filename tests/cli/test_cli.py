@@ -248,3 +248,21 @@ def test_closed_standard_streams_change_nothing(
     assert record.status == "passed"
     assert len(load_rows(tmp_path / "out", record)) == 2
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["replicate", "--work", "/proc/nowhere"], "edgespeech: /proc/nowhere: No such file or directory\n"),
+        (["verify", "loop"], "edgespeech: Symlink loop from "),
+    ],
+)
+def test_a_folder_or_link_that_cannot_be_used_is_one_line(
+    environment: dict[str, str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    command = [sys.executable, "-m", "edgespeech.cli", *words]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1

@@ -75,7 +75,15 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output has enough
         sys.stderr.close()
         sys.exit(141)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # as pathlib tells it
+            raise
+        typer.echo(f"edgespeech: {error}", err=True)
+        sys.exit(2)
     except OSError as error:
+        if error.filename is not None:  # a file or folder that was given, or the machine's
+            typer.echo(f"edgespeech: {error.filename}: {error.strerror}", err=True)
+            sys.exit(2)
         if error.errno not in _OUTPUT_FAILS:
             raise
         with contextlib.suppress(OSError):
