@@ -7,6 +7,7 @@ mean cost and slow share of the final model on the last batches, which a control
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,23 +94,24 @@ def train_branching(
         _prune(model, config, step)
         loss, picked = _losses(model, batch, config, step)
         norm = _update(model, optimiser, loss + picked.penalty, run.clip)
-        if not bool(torch.isfinite(loss + picked.penalty + norm)):
+        told = [float(one.detach()) for one in (loss, picked.penalty, norm)]
+        if not all(map(math.isfinite, told)):
             raise EdgeSpeechError(
-                f"{folder / LOG}: step {step}: loss {float(loss.detach())}, penalty {float(picked.penalty.detach())}, gradient norm "
-                f"{float(norm)}, expected finite numbers; {STATE} has the last good step"
+                f"{folder / LOG}: step {step}: loss {told[0]}, penalty {told[1]}, gradient norm {told[2]}, expected "
+                f"finite numbers; {STATE} has the last good step"
             )
         average.update(model, step)
         step += 1
         progress.step(
             step,
             batch.audio_s,
-            loss=float(loss.detach()),
+            loss=told[0],
             ctc=0.0,
             sounds=0.0,
-            penalty=float(picked.penalty.detach()),
+            penalty=told[1],
             cost=float(picked.cost),
             slow=float(picked.slow),
-            norm=float(norm),
+            norm=told[2],
         )
         if step % run.save_every == 0 or step == end:
             progress.saving()
