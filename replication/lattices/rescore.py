@@ -19,6 +19,7 @@ from replication.lattices.lists import ARMS, LatticeCodec, expanded, sent
 
 from edgespeech.core.config import words_in
 from edgespeech.core.files import sha256_file
+from edgespeech.core.folders import switch_files
 from edgespeech.core.places import manifests_dir, shipped_models, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.fetch import manifest_of
@@ -213,13 +214,18 @@ def publish() -> None:
     """
     lm = load_lm(run_folder() / MODEL)
     folder = shipped_second_pass()
-    save_lm(folder / LM, lm.model, lm.tokeniser, lm.provenance, bits=BITS)
     errors = load_yaml(TUNED)["provenance"]["errors"]
     arm = min((arm.name for arm in ARMS if arm.paths == "lattice"), key=errors.__getitem__)
-    save_scales(
-        folder / SCALES, {NAME: load_scales(TUNED)[arm]}, {"arm": arm, "scales_sha256": sha256_file(TUNED)}
-    )
-    Vocabulary.load(WORDS).save(folder / VOCABULARY)
+
+    def fill(models: Path) -> None:
+        made = models / folder.name
+        save_lm(made / LM, lm.model, lm.tokeniser, lm.provenance, bits=BITS)
+        save_scales(
+            made / SCALES, {NAME: load_scales(TUNED)[arm]}, {"arm": arm, "scales_sha256": sha256_file(TUNED)}
+        )
+        Vocabulary.load(WORDS).save(made / VOCABULARY)
+
+    switch_files(folder.parent, fill)  # no reader may find files of two models
     manifest = manifest_of(str(work_dir() / DEVELOPMENT))
     sentences = [item.text for item in manifest.utterances]
     told = {

@@ -28,7 +28,7 @@ from replication.rnnt.stages import stages_block, steady, targets_table, teacher
 from edgespeech.arms.configuration import start_model
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import sha256_file
-from edgespeech.core.places import project_root, records_dir
+from edgespeech.core.places import project_root, records_dir, shipped_models
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
@@ -456,7 +456,7 @@ def main(words: Sequence[str] | None = None) -> None:
             run(PAGE)
         return
     if given.publish_domains:
-        publish_domains(start_model())
+        publish_domains(start_model(), shipped_models())
         return
     if given.publish_model is not None:
         names = given.publish_model

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgespeech.core.folders import switch_files
 from edgespeech.core.places import shipped_models, work_dir
 from edgespeech.errors import bad
 from edgespeech.lm.fusion import save_fusion
@@ -41,17 +42,24 @@ def publish_model(shares: Mapping[str, float], folders: Mapping[str, Path] | Non
         told = ", ".join(f"{Path(name).name} {share:g}" for name, share in shares.items())
         trained = replace(trained, provenance={**trained.provenance, "mean_of": told})
     fusion = make_fusion(load_fusion_config(FUSION_CONFIG), trained.tokeniser)
-    folder = shipped_models() / EdgeFp32.name
-    save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
-    publish_domains(folder)
-    packed = shipped_models() / EdgePacked.name / PACKED
-    packed.parent.mkdir(parents=True, exist_ok=True)
-    pack(load_model(folder), Layout(), packed)
-    return folder
+
+    def fill(made: Path) -> None:
+        folder, packed = made / EdgeFp32.name, made / EdgePacked.name / PACKED
+        save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True, fusion=fusion)
+        publish_domains(folder, made)
+        packed.parent.mkdir()
+        pack(load_model(folder), Layout(), packed)
+
+    switch_files(shipped_models(), fill)  # no reader may find files of two models
+    return shipped_models() / EdgeFp32.name
 
 
-def publish_domains(folder: Path) -> None:
+def publish_domains(folder: Path, models: Path) -> None:
     """Ship the domain language models of `fusion.yaml` for a model that has a general one.
+
+    Args:
+        folder: of the model.
+        models: the folder of all models that ship.
 
     Raises:
         EdgeSpeechError: it has none, or the text is not available.
@@ -62,6 +70,4 @@ def publish_domains(folder: Path) -> None:
             "rnnt", str(folder), "without a language model", "one whose language model a domain's replaces"
         )
     for name in config.domains:
-        save_fusion(
-            shipped_models() / "domains" / name, make_domain(config, name, trained.tokeniser, trained.fusion)
-        )
+        save_fusion(models / "domains" / name, make_domain(config, name, trained.tokeniser, trained.fusion))

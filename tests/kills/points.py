@@ -14,6 +14,8 @@ import errno
 import io
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +147,14 @@ class _Raw(io.FileIO):
         done = super().write(content[: -(len(content) // -2)])
         self._rest = len(content) - done
         return done
+
+
+def in_child(folder: Path, at: int, program: str) -> int:
+    """Run a program whose files in a folder are watched; its exit status, or minus its signal."""
+    watched = (
+        "import os, sys; from pathlib import Path; from kills.points import Points\n"
+        "folder = Path(sys.argv[1]); points = Points(folder, int(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", watched + program, str(folder), str(at)]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from kills.commands import COMMANDS
+from kills.points import in_child
 from kills.run import OTHERS, PAGE, published, rendered, table
 
 
@@ -31,17 +31,6 @@ def test_disturbed_a_command_loses_nothing_and_leaves_nothing_half_written(name:
     assert [problem for one in found for problem in one["problems"]] == []
     assert all(one["tried"] for one in found)
     assert done.returncode == 0
-
-
-def in_child(folder: Path, at: int, program: str) -> int:
-    """Run a program whose files in a folder are watched; its exit status, or minus its signal."""
-    watched = (
-        "import os, sys; from pathlib import Path; from kills.points import Points\n"
-        "folder = Path(sys.argv[1]); points = Points(folder, int(sys.argv[2]))\n"
-    )
-    command = [sys.executable, "-c", watched + program, str(folder), str(at)]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode
 
 
 PROGRAM = "(folder / 'a').write_text('1234'); (folder / 'a').rename(folder / 'b'); (folder / 'b').unlink()"

@@ -134,7 +134,8 @@ def curve_plot(rows: Sequence[Row], control: str, axis: str) -> str:
         axes.set_ylabel("word error rate, %")
         axes.set_title("Word errors of all corpora together: lower is better (bars: 95 % intervals)")
         axes.grid(axis="y")
-        canvas.legend(loc="outside lower center", ncols=4, fontsize=8)
+        if level is not None or families:
+            canvas.legend(loc="outside lower center", ncols=4, fontsize=8)
 
     return svg(draw, 4.2)
 

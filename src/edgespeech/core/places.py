@@ -7,6 +7,7 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
+from edgespeech.core.folders import finish_switch
 from edgespeech.errors import EdgeSpeechError, bad
 
 DATA = Path(__file__).resolve().parents[1] / "_data"
@@ -65,8 +66,14 @@ def manifests_dir() -> Path:
 
 
 def shipped_models() -> Path:
-    """The trained models that ship with the project: the checkout's, or the package's."""
-    return _shipped("results/models", "models")
+    """The trained models that ship with the project: the checkout's, or the package's.
+
+    Raises:
+        EdgeSpeechError: a killed process was shipping a model, and its files cannot be put in place.
+    """
+    folder = _shipped("results/models", "models")
+    finish_switch(folder)
+    return folder
 
 
 def _shipped(in_checkout: str, in_package: str) -> Path:

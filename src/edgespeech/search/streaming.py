@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +14,7 @@ from edgespeech.audio.features import Features, StreamingLogMel
 from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
+from edgespeech.model.contextual import ContextualTransducer
 from edgespeech.model.transducer import LstmState, Transducer
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
@@ -103,6 +106,11 @@ class TransducerStream(PartialsStream):
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
         bias: phrases that are likely; None: no bias.
+        attend: the word pieces of the phrases that the model attends to, in this utterance alone.
+
+    Raises:
+        EdgeSpeechError: phrases for a model without attention, or a list that it cannot take
+            (`edgespeech.model.contextual`).
     """
 
     def __init__(
@@ -112,7 +120,12 @@ class TransducerStream(PartialsStream):
         final_s: float | None = None,
         scores: LabelScores | None = None,
         bias: PhraseBias | None = None,
+        attend: Sequence[Sequence[int]] = (),
     ) -> None:
+        self._list_bytes = 0
+        if attend:
+            listed = ContextualTransducer(trained.model, attend)
+            trained, self._list_bytes = replace(trained, model=listed), listed.context_bytes
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)
@@ -133,5 +146,5 @@ class TransducerStream(PartialsStream):
         return self._decoder.best
 
     def state_bytes(self) -> int:
-        """Bytes of state, except for the feature extractor's last 25 ms of samples."""
-        return self._transcriber.state_bytes + self._decoder.state_bytes
+        """Bytes of state, the encoded list included, except for the feature extractor's last 25 ms of samples."""
+        return self._transcriber.state_bytes + self._decoder.state_bytes + self._list_bytes

@@ -13,7 +13,7 @@ import json
 import random
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgespeech.audio.io import read_audio
 from edgespeech.core.config import explain
 from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.folders import make_folder
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.manifest import Manifest, Sha256, Utterance
 from edgespeech.errors import bad
@@ -219,26 +220,22 @@ class Shards:
         return manifest, Store(self._kept / _raw(name), [span for _, _, span in lines])
 
     def _decode(self) -> None:
-        """Check every shard, then decode all of them, one file per corpus, into a folder that is renamed at the end."""
+        """Check every shard, then decode all of them, one file per corpus, into a folder that appears at the end."""
         for shard in self._index.shards:
             _check(self._folder / shard.file, shard)
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._kept.parent) as made, ExitStack() as stack:
+        make_folder(self._kept, self._fill)
+
+    def _fill(self, made: Path) -> None:
+        with ExitStack() as stack:
             files = {
-                c.name: stack.enter_context((Path(made) / _raw(c.name)).open("wb"))
-                for c in self._index.corpora
+                c.name: stack.enter_context((made / _raw(c.name)).open("wb")) for c in self._index.corpora
             }
             kept = [
                 line
                 for shard in self._index.shards
                 for line in _decode_shard(self._folder / shard.file, shard, files)
             ]
-            (Path(made) / _LINES).write_text("\n".join(kept) + "\n", encoding="utf-8")
-            stack.close()
-            # Another process of the same run may have been faster: its folder is identical and is used.
-            with suppress(OSError):
-                Path(made).rename(self._kept)
-                Path(made).mkdir()
+        (made / _LINES).write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
 def _raw(corpus: str) -> str:
