@@ -198,7 +198,7 @@ def test_the_slow_branch_alone_is_the_plain_model(make: Make, tmp_path: Path, ki
     pack(Trained(plain.eval(), trained.tokeniser, {}), Layout(), tmp_path / "plain.edge")
     x = features(FRAMES)
     with PackedModel(make(kind)) as model, PackedModel(tmp_path / "plain.edge") as other:
-        stream, wanted = model.open(3, "slow"), other.open(3)
+        stream, wanted = model.open(3, branch="slow"), other.open(3)
         for one in (stream, wanted):
             one.accept(x)
         assert stream.n_best == wanted.n_best

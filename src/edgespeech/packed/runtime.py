@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
@@ -84,20 +85,25 @@ class PackedModel(Closing):
         with native_errors():
             return cast("str", self._model.isa)
 
-    def open(self, beam: int = 1, branch: Branch | None = None) -> PackedStream:
+    def open(
+        self, beam: int = 1, bias: PhraseBias | None = None, branch: Branch | None = None
+    ) -> PackedStream:
         """Start an utterance.
 
         Args:
             beam: number of hypotheses; 1 is greedy search.
+            bias: phrases that are likely, of this model's word pieces; None: no bias.
             branch: see `PackedStream.choose`.
 
         Raises:
-            EdgeSpeechError: beam is not a whole number of at least 1, or a branch of a model that has one.
+            EdgeSpeechError: beam is not a whole number of at least 1, the phrases are of other pieces, or a branch of
+                a model that has one.
         """
         if not isinstance(beam, int) or beam < 1:
             raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
         with native_errors():
-            stream = PackedStream(self._model.open(beam), str(self.path))
+            opened = self._model.open(beam, None if bias is None else bias.native)
+        stream = PackedStream(opened, str(self.path))
         if branch is not None:
             stream.choose(branch)
         return stream
