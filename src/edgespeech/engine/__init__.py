@@ -7,7 +7,7 @@ from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
 
-_NEWEST = "LogMel"
+_NEWEST = "Phrases"
 """What was added to the module last."""
 
 

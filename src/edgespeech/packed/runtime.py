@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
@@ -65,19 +66,20 @@ class PackedModel(Closing):
         with native_errors():
             return cast("str", self._model.isa)
 
-    def open(self, beam: int = 1) -> PackedStream:
+    def open(self, beam: int = 1, bias: PhraseBias | None = None) -> PackedStream:
         """Start an utterance.
 
         Args:
             beam: number of hypotheses; 1 is greedy search.
+            bias: phrases that are likely, of this model's word pieces; None: no bias.
 
         Raises:
-            EdgeSpeechError: beam is not a whole number of at least 1.
+            EdgeSpeechError: beam is not a whole number of at least 1, or the phrases are of other pieces.
         """
         if not isinstance(beam, int) or beam < 1:
             raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
         with native_errors():
-            return PackedStream(self._model.open(beam), str(self.path))
+            return PackedStream(self._model.open(beam, None if bias is None else bias.native), str(self.path))
 
     def transcribe(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """The transcription of a whole utterance, without a search; other threads run meanwhile.

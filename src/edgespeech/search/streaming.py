@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.contextual import ContextualTransducer
@@ -77,7 +78,10 @@ class StreamingTranscriber:
 
 
 def decoder_of(
-    trained: Trained, settings: SearchSettings, scores: LabelScores | None = None
+    trained: Trained,
+    settings: SearchSettings,
+    scores: LabelScores | None = None,
+    bias: PhraseBias | None = None,
 ) -> GreedyDecoder | BeamDecoder:
     """The decoder for given settings.
 
@@ -85,11 +89,12 @@ def decoder_of(
         trained: the model, with its language model if it has one.
         settings: how to search.
         scores: used instead of the model's own language model; greedy search uses none.
+        bias: phrases that are likely; None: no bias.
     """
     if settings.beam == 1:
-        return GreedyDecoder(trained.model)
+        return GreedyDecoder(trained.model, bias=bias)
     own = trained.fusion if settings.language_model else None
-    return BeamDecoder(trained.model, settings.beam, fusion=scores or own)
+    return BeamDecoder(trained.model, settings.beam, fusion=scores or own, bias=bias)
 
 
 class TransducerStream(PartialsStream):
@@ -100,6 +105,7 @@ class TransducerStream(PartialsStream):
         beam: number of hypotheses; 1 is greedy search, which uses no language model.
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
+        bias: phrases that are likely; None: no bias.
         attend: the word pieces of the phrases that the model attends to, in this utterance alone.
 
     Raises:
@@ -113,6 +119,7 @@ class TransducerStream(PartialsStream):
         beam: int = 1,
         final_s: float | None = None,
         scores: LabelScores | None = None,
+        bias: PhraseBias | None = None,
         attend: Sequence[Sequence[int]] = (),
     ) -> None:
         self._list_bytes = 0
@@ -121,7 +128,7 @@ class TransducerStream(PartialsStream):
             trained, self._list_bytes = replace(trained, model=listed), listed.context_bytes
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
-        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores)
+        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)
         self._transcribed_by = partial(StreamingTranscriber, model)
         self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
 

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -52,8 +53,9 @@ void check_features(const std::string& where, const Model& model, std::size_t ba
 // A stream that can be closed, and that one thread uses at a time.
 class OpenStream {
  public:
-  OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam)
-      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam)) {}
+  OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam,
+             std::shared_ptr<const Phrases> phrases)
+      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases))) {}
 
   void accept(Frames features) {
     OpenStream* const one = this;
@@ -74,15 +76,15 @@ class OpenStream {
   std::vector<Found> n_best() {
     const Claim claim(*this);
     std::vector<Found> found;
-    for (const Path& path : stream_->search().best())
-      found.emplace_back(path.labels, path.frames, path.score);
+    for (const auto& [path, score] : stream_->search().ranked())
+      found.emplace_back(path->labels, path->frames, score);
     return found;
   }
 
   Found best() {
     const Claim claim(*this);
-    const Path& path = stream_->search().best()[0];
-    return {path.labels, path.frames, path.score};
+    const auto [path, score] = stream_->search().ranked()[0];
+    return {path->labels, path->frames, score};
   }
 
   std::size_t state_bytes() {
@@ -166,7 +168,13 @@ class OpenModel {
     return told;
   }
 
-  OpenStream* open(std::size_t beam) const { return new OpenStream(path_, model(), beam); }
+  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases) const {
+    const auto kept = model();
+    if (phrases && phrases->vocabulary() != kept->shape().vocabulary)
+      throw std::invalid_argument(path_ + ": phrases are of " + std::to_string(phrases->vocabulary()) +
+                                  " word pieces, expected " + std::to_string(kept->shape().vocabulary));
+    return new OpenStream(path_, kept, beam, std::move(phrases));
+  }
 
   Rows transcribe(Frames features) const {
     const auto kept = model();
@@ -232,7 +240,7 @@ void bind_runtime(nb::module_& module) {
       .def_prop_ro("packed_bytes", &OpenModel::packed_bytes)
       .def_prop_ro("isa", &OpenModel::isa)
       .def_prop_ro("shape", &OpenModel::shape)
-      .def("open", &OpenModel::open, nb::arg("beam"))
+      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none())
       .def("transcribe", &OpenModel::transcribe, nb::arg("features").noconvert());
   module.def("accept_batch", &OpenStream::accept_batch, nb::arg("streams"), nb::arg("features").noconvert(),
              "Advances streams of one model together: features with shape (N, F, 80).");

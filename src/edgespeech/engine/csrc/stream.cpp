@@ -5,11 +5,11 @@
 
 namespace edgespeech {
 
-Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam)
+Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases)
     : model_(std::move(model)), transcriber_(model_->start()) {
   waiting_.reserve(std::size_t{model_->shape().stack - 1} * model_->shape().features);
   const WorkspaceLease work(*model_);
-  search_ = Search::make(*model_, beam, *work);
+  search_ = Search::make(*model_, beam, std::move(phrases), *work);
 }
 
 std::size_t Stream::state_bytes() const {

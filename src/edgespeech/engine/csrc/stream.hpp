@@ -13,8 +13,8 @@ namespace edgespeech {
 
 class Stream {
  public:
-  // beam: number of hypotheses, at least 1, which is greedy search.
-  Stream(std::shared_ptr<const Model> model, std::size_t beam);
+  // beam: number of hypotheses, at least 1, which is greedy search. phrases: of the model's pieces; none: no bias.
+  Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases = nullptr);
 
   const Model& model() const { return *model_; }
   const Search& search() const { return *search_; }
