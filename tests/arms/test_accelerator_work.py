@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from edgespeech.arms.accelerator import NUMBERS, Processor, execute, load_numbers
 from edgespeech.arms.accelerator_work import engine_rows, engine_work
-from edgespeech.arms.branch_engine import slow_alone
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.branching_config import FastKind
+from edgespeech.model.transducer import Transducer
 from edgespeech.packed.branches import Branch, bytes_by_part, part_of
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge, sections
@@ -99,7 +100,10 @@ def test_rows_for_a_record(tmp_path: Path) -> None:
     numbers = load_numbers(NUMBERS)
     path, never, plain = packed(tmp_path, "narrow"), tmp_path / "never.edge", tmp_path / "plain.edge"
     pack(always(tiny_branching("narrow"), slow=True), Layout(), never)
-    slow_alone(path, plain)
+    plain_model = Transducer(tiny().model.config)
+    own = tiny_branching("narrow").model.state_dict()
+    plain_model.load_state_dict({name: own[name] for name in plain_model.state_dict()})
+    pack(replace(tiny(), model=plain_model.eval()), Layout(), plain)
     files = {"two branches": path, "never": never, "one": plain}
     rows = list(engine_rows(files, numbers.processors, UTTERANCES))
     assert [(row["layout"], row["processor"]) for row in rows] == [
