@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replication.az_execution.accelerator import (
+from edgespeech.arms.accelerator import (
     Claim,
     Processor,
     Workload,
@@ -15,7 +15,6 @@ from replication.az_execution.accelerator import (
     sparsity_of,
     thinned,
 )
-
 from edgespeech.arms.packed_bench import networks
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.edge_file import Tensor, read_edge

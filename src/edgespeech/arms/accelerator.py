@@ -35,6 +35,8 @@ from edgespeech.packed.edge_file import Tensor, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
 
+NUMBERS = Path(__file__).with_suffix(".yaml")
+"""The processors' numbers with their sources, for `load_numbers`."""
 Limit = Literal["dram", "sram", "decoder", "array", "imbalance"]
 """The parts of the time: `imbalance` is the array's waiting for its slowest PE, beyond the time of every other part."""
 
@@ -117,11 +119,11 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """The operations of a model on some speech, see `replication.az_execution.accelerator_trace.listen`.
+    """The operations of a model on some speech; `edgespeech.arms.accelerator_work` counts those of a packed one.
 
     Attributes:
         audio_s: seconds of speech.
-        calls: number of calls by the first part of a tensor's name (`transcriber`, `predictor`, `joiner`).
+        calls: number of calls by the name of a tensor, or by its first part (`transcriber`, `predictor`, `joiner`).
         lookups: number of rows of the embedding that were read.
         inputs: input vectors by the name of a matrix, with shape `(N, cols)`; a sample is enough, needed only for zeros
             among the activations.
@@ -402,9 +404,10 @@ def _reads(name: str, tensor: Tensor, workload: Workload) -> float:
         rows = tensor.rows if isinstance(tensor, Codes) else tensor.shape[0]
         return workload.lookups / rows / workload.audio_s
     part = name.partition(".")[0]
-    if part not in workload.calls:
+    calls = workload.calls.get(name, workload.calls.get(part))
+    if calls is None:
         raise bad(f"tensor {name}", "part", part, "one of " + ", ".join(workload.calls))
-    return workload.calls[part] / workload.audio_s
+    return calls / workload.audio_s
 
 
 def _step(
