@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgespeech.errors import bad
 from edgespeech.model.branching_config import BranchingConfig
 from edgespeech.model.config import ModelConfig
-from edgespeech.model.fast_branch import FAST, FastLayer, lstm_matrices
+from edgespeech.model.fast_branch import FAST, FastLayer, SparseLayer, lstm_matrices
 from edgespeech.model.mixed_lstm import mixed_lstm
 from edgespeech.model.transducer import LstmState, Transcriber, Transducer
 
@@ -276,8 +276,13 @@ class BranchingTransducer(Transducer):
         return encoded, steps, after
 
 
-def branched(model: Transducer, branching: BranchingConfig) -> BranchingTransducer:
+def branched(model: Transducer, branching: BranchingConfig, *, prune: bool = True) -> BranchingTransducer:
     """A trained model as the slow branch of a branching one, whose fast branch starts from its weights.
+
+    Args:
+        model: the trained one.
+        branching: of the new one.
+        prune: set the zeros of a `sparse` branch now; else it has none yet.
 
     Raises:
         EdgeSpeechError: as `BranchingTranscriber`.
@@ -287,6 +292,8 @@ def branched(model: Transducer, branching: BranchingConfig) -> BranchingTransduc
     for fast, lstm in zip(made.transcriber.layers_of_fast, made.transcriber.lstms, strict=True):
         assert isinstance(lstm, nn.LSTM)
         fast.start_from(lstm)
+        if prune and isinstance(fast, SparseLayer):
+            fast.prune(branching.sparsity)
     return made
 
 

@@ -66,6 +66,16 @@ def save_branching(
     write_atomic(folder / WEIGHTS, save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
 
 
+def is_branching(folder: Path) -> bool:
+    """Whether a folder's model says that it is a branching one."""
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("format") == FORMAT
+
+
 def load_branching(folder: Path) -> TrainedBranching:
     """Read a branching model.
 

@@ -102,6 +102,8 @@ def load_model(folder: Path) -> Trained:
         expected = tuple(wanted[name]) if name in wanted else None
         if found != expected:
             raise bad(str(path), f"tensor {name}", found, str(expected))
+        if name.startswith("biasing.") and not bool(tensors[name].isfinite().all()):
+            raise bad(str(path), f"tensor {name}", "a value that is not finite", "finite values")
     model.load_state_dict(tensors, strict=False)
     tokeniser = Tokeniser.load(folder / TOKENS)
     if len(tokeniser) != config.vocabulary:

@@ -9,8 +9,52 @@ from typing import Any, Literal, Self, get_args
 from edgespeech.errors import bad
 
 PredictorKind = Literal["stateless", "lstm"]
+ContextEncoderKind = Literal["blstm", "mean"]
+Queries = Literal["audio", "audio_label"]
 FRAME_S = 0.010
 """Seconds from one feature frame to the next."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BiasingConfig:
+    """The shape of the attention over a list of phrases (`edgespeech.model.biasing`).
+
+    Attributes:
+        encoder: of phrases: `blstm`, or `mean` of the embeddings of their word pieces, the control.
+        queries: `audio` attends once a frame; `audio_label` also once a label.
+        width: of embeddings, of each direction of the BLSTM, and of the attention.
+        heads: of the attention; they share the width.
+    """
+
+    encoder: ContextEncoderKind = "blstm"
+    queries: Queries = "audio"
+    width: int = 64
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+                raise bad("model: biasing", name, value, "a whole number, 1 to 4096")
+        if self.width % self.heads:
+            raise bad("model: biasing", "width", self.width, f"a multiple of the heads, {self.heads}")
+        for name, kind in (("encoder", ContextEncoderKind), ("queries", Queries)):
+            if getattr(self, name) not in get_args(kind):
+                raise bad("model: biasing", name, getattr(self, name), f"one of {', '.join(get_args(kind))}")
+
+    @classmethod
+    def from_mapping(cls, values: object, where: str) -> Self:
+        """From a file's content.
+
+        Raises:
+            EdgeSpeechError: it is no mapping, has an unknown key, or a value is out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise bad(where, "biasing", values, "a mapping")
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known, key=str):
+            raise bad(f"{where}: biasing", "key", unknown[0], "one of " + ", ".join(sorted(known)))
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +71,7 @@ class ModelConfig:
         predictor: `stateless` uses the last `context` labels only; `lstm` all of them.
         context: number of labels that the stateless predictor uses.
         dropout: share of activations dropped after each layer in training.
+        biasing: the attention over a list of phrases; None: without.
     """
 
     vocabulary: int
@@ -38,6 +83,7 @@ class ModelConfig:
     predictor: PredictorKind = "stateless"
     context: int = 4
     dropout: float = 0.1
+    biasing: BiasingConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("features", "stack", "layers", "hidden", "joiner", "context"):
@@ -68,8 +114,16 @@ class ModelConfig:
             raise bad(where, "key", unknown[0], "one of " + ", ".join(sorted(known)))
         if "vocabulary" not in values:
             raise bad(where, "vocabulary", None, "a whole number of at least 2")
-        return cls(**values)
+        given = dict(values)
+        if given.get("biasing") is not None:
+            given["biasing"] = BiasingConfig.from_mapping(given["biasing"], where)
+        return cls(**given)
 
     def to_mapping(self) -> dict[str, Any]:
-        """The mapping for `from_mapping`."""
-        return asdict(self)
+        """The mapping for `from_mapping`. Layers that a model does not have are left out, so that models and hashes of
+        configurations are what they were before there were such layers.
+        """
+        told = asdict(self)
+        if self.biasing is None:
+            del told["biasing"]
+        return told

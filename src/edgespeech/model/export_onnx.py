@@ -54,12 +54,16 @@ def export_onnx(trained: Trained, folder: Path, *, chunk: int = 3, labels: int =
             by the same factor.
 
     Raises:
-        EdgeSpeechError: the predictor is another, `chunk` or `labels` is not at least 1, a file cannot be written,
-            or the package `onnx` is not installed.
+        EdgeSpeechError: the predictor is another, the model has attention over phrases, `chunk` or `labels` is not at
+            least 1, a file cannot be written, or the package `onnx` is not installed.
     """
     config = trained.model.config
     if config.predictor != "stateless":
         raise bad("export", "predictor", config.predictor, "stateless, the kind that sherpa-onnx runs")
+    if config.biasing is not None:
+        raise bad(
+            "export", "biasing", config.biasing.queries, "none: sherpa-onnx runs no attention over phrases"
+        )
     for name, value in (("chunk", chunk), ("labels", labels)):
         if value < 1:
             raise bad("export", name, value, "at least 1")

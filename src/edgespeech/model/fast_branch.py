@@ -89,17 +89,24 @@ class SparseLayer(_TwoMatrices):
 
     @torch.no_grad()
     def start_from(self, lstm: nn.LSTM) -> None:
-        """See `FastLayer.start_from`: the blocks of the largest weights."""
+        """See `FastLayer.start_from`: the same weights, without zeros."""
         for own, theirs in zip((self.weight_ih, self.weight_hh, self.bias), lstm_matrices(lstm), strict=True):
             own.copy_(theirs)
-        self.prune(self.branching.sparsity)
+        self.kept_ih.fill_(True)
+        self.kept_hh.fill_(True)
 
     @torch.no_grad()
     def prune(self, sparsity: float) -> None:
-        """Set the smallest blocks of each matrix to zero, for good, up to this share of all."""
+        """Set the smallest blocks of each matrix to zero, up to this share of all."""
         for weights, kept in ((self.weight_ih, self.kept_ih), (self.weight_hh, self.kept_hh)):
             kept.copy_(_largest_blocks(weights, sparsity, self.branching.block_rows))
-            weights.mul_(kept)
+        self.keep()
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Set to zero again what an optimiser's momentum or an average has moved."""
+        self.weight_ih.mul_(self.kept_ih)
+        self.weight_hh.mul_(self.kept_hh)
 
     @property
     def macs(self) -> int:

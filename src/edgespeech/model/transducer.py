@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgespeech.core.labels import BLANK
 from edgespeech.errors import bad
+from edgespeech.model.biasing import ContextBiasing
 from edgespeech.model.config import ModelConfig
 
 
@@ -164,7 +165,8 @@ class Transducer(nn.Module):
 
     The logits of the next word piece after transcriber frame t and u labels are
     `joiner(tanh(encoded[t] + predicted[u]))`. `ctc` is a second output on the transcriber that only training
-    uses.
+    uses. `biasing` is the attention over a list of phrases, in a model that has it; it does nothing here, see
+    `edgespeech.model.contextual`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -176,6 +178,7 @@ class Transducer(nn.Module):
         )
         self.joiner = nn.Linear(config.joiner, config.vocabulary)
         self.ctc = nn.Linear(config.joiner, config.vocabulary)
+        self.biasing = None if config.biasing is None else ContextBiasing(config)
 
     @property
     def parameters_deployed(self) -> int:

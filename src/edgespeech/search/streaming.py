@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
+from edgespeech.model.contextual import attending, list_bytes
 from edgespeech.model.transducer import LstmState, Transducer
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
@@ -74,7 +76,10 @@ class StreamingTranscriber:
 
 
 def decoder_of(
-    trained: Trained, settings: SearchSettings, scores: LabelScores | None = None
+    trained: Trained,
+    settings: SearchSettings,
+    scores: LabelScores | None = None,
+    bias: PhraseBias | None = None,
 ) -> GreedyDecoder | BeamDecoder:
     """The decoder for given settings.
 
@@ -82,11 +87,12 @@ def decoder_of(
         trained: the model, with its language model if it has one.
         settings: how to search.
         scores: used instead of the model's own language model; greedy search uses none.
+        bias: phrases that are likely; None: no bias.
     """
     if settings.beam == 1:
-        return GreedyDecoder(trained.model)
+        return GreedyDecoder(trained.model, bias=bias)
     own = trained.fusion if settings.language_model else None
-    return BeamDecoder(trained.model, settings.beam, fusion=scores or own)
+    return BeamDecoder(trained.model, settings.beam, fusion=scores or own, bias=bias)
 
 
 class TransducerStream(PartialsStream):
@@ -97,6 +103,10 @@ class TransducerStream(PartialsStream):
         beam: number of hypotheses; 1 is greedy search, which uses no language model.
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
+        bias: phrases that are likely, to which a model with attention also attends; None: no bias.
+
+    Raises:
+        EdgeSpeechError: more phrases than the model can attend to (`edgespeech.model.contextual`).
     """
 
     def __init__(
@@ -105,10 +115,13 @@ class TransducerStream(PartialsStream):
         beam: int = 1,
         final_s: float | None = None,
         scores: LabelScores | None = None,
+        bias: PhraseBias | None = None,
     ) -> None:
+        trained = attending(trained, bias)
+        self._list_bytes = list_bytes(trained)
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
-        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores)
+        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)
         self._transcribed_by = partial(StreamingTranscriber, model)
         self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
 
@@ -126,5 +139,5 @@ class TransducerStream(PartialsStream):
         return self._decoder.best
 
     def state_bytes(self) -> int:
-        """Bytes of state, except for the feature extractor's last 25 ms of samples."""
-        return self._transcriber.state_bytes + self._decoder.state_bytes
+        """Bytes of state, the encoded list included, except for the feature extractor's last 25 ms of samples."""
+        return self._transcriber.state_bytes + self._decoder.state_bytes + self._list_bytes
