@@ -137,6 +137,8 @@ class Request:
         utterance_id: the manifest's id.
         language: ISO 639-1 code.
         context: phrases that are likely to be spoken (contact names, menu items); may be empty.
+        context_weights: how likely each of them is beside the others, a factor of at least 0; empty: 1 for all. A
+            recogniser that knows no weights uses the phrases alone.
         link: the network, for recognisers that adapt to it; None if the network is applied afterwards by replay.
         seed: for random numbers in the recogniser.
     """
@@ -144,6 +146,7 @@ class Request:
     utterance_id: str
     language: str = "en"
     context: tuple[str, ...] = ()
+    context_weights: tuple[float, ...] = ()
     link: LinkProfile | None = None
     seed: int = 0
 
@@ -223,6 +226,15 @@ class Recogniser(ABC):
     def files(self) -> Mapping[str, Path]:
         """The files that `load` reads, by names; where one changes, the pipeline measures again. Must be cheap."""
         return {}
+
+    def context_remarks(self, context: Sequence[str], weights: Sequence[float] = ()) -> Sequence[str]:
+        """What of these context phrases it will not use, and why; called before `load` with the list of a run.
+
+        Raises:
+            EdgeSpeechError: it cannot use such a list at all.
+        """
+        del context, weights
+        return ()
 
     @abstractmethod
     def load(self) -> SystemInfo:

@@ -232,6 +232,27 @@ def test_phrases_that_would_be_ignored_are_refused(tmp_path: Path, machine: Mach
     assert machine.ran == []
 
 
+def test_phrases_that_are_not_used_are_counted_in_the_record(tmp_path: Path, machine: Machine) -> None:
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("latte\n東京\nlatte\n", encoding="utf-8")
+    run = run_of(manifest(tmp_path, {}), system="edge-packed", context=str(phrases))
+    record, _ = evaluate_run(run, SETTINGS)
+    assert record.corpus.notes == (
+        "1 context phrases are in the list twice (line 3)",
+        "1 of 2 context phrases are not used (no spelling in letters from a to z): '東京'",
+    )
+    assert machine.ran
+
+
+def test_a_list_out_of_its_limits_is_found_before_the_run(tmp_path: Path, machine: Machine) -> None:
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("\n".join(f"name {n}" for n in range(2001)))
+    run = run_of(manifest(tmp_path, {}), system="cloud-whisper-base", context=str(phrases))
+    with pytest.raises(EdgeSpeechError, match="number of context phrases is 2001, expected at most 2000"):
+        evaluate_run(run, SETTINGS)
+    assert machine.ran == []
+
+
 @pytest.mark.parametrize("snr_db", [float("nan"), float("inf"), 1e9, -1e3])
 def test_a_ratio_that_is_none_is_refused(tmp_path: Path, machine: Machine, snr_db: float) -> None:
     run = run_of(manifest(tmp_path, {}), noise="kitchen", snr_db=snr_db, snr_rule="mean")

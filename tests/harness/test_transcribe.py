@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ class English(Scripted):
     name = "english"
     languages = ("en",)
     takes_context = False
+
+
+class Taking(Scripted):
+    """A recogniser that has something to say of its phrases."""
+
+    name = "taking"
+    takes_context = True
+
+    def context_remarks(self, context: Sequence[str], weights: Sequence[float] = ()) -> Sequence[str]:
+        return (f"not used: {context} {weights}",)
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +89,18 @@ def test_phrases_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
     phrases.write_text("latte\n")
     with pytest.raises(EdgeSpeechError, match="--context: recogniser is 'english', expected one that takes"):
         results(sound(tmp_path), context=str(phrases))
+
+
+def test_what_of_a_list_is_not_used_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("latte\nlatte\n")
+    monkeypatch.setattr(transcribe, "find_recogniser", lambda system: Taking(final="hello"))
+    files = [sound(tmp_path)] * 2
+    found = list(transcribe_files(files, "taking", {}, context=str(phrases)))
+    assert [result.remarks for _, result in found] == [
+        ("1 context phrases are in the list twice (line 2)", "not used: ('latte',) ()"),
+        (),
+    ]
 
 
 def test_channels_are_averaged_or_chosen_and_cancelling_ones_are_reported(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,37 @@ def test_it_says_what_it_is(folder: Path) -> None:
     assert info.parameters * 4 < info.model_bytes
     assert info.config["provenance"] == {"run": "trial"}
     assert str(folder) not in json.dumps(asdict(info))
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.usefixtures("folder")
+def test_phrases_of_a_request_are_heard_more_and_change_no_other_stream(samples: Samples, beam: int) -> None:
+    recogniser = EdgeFp32(beam=beam, boost=15)
+    recogniser.load()
+    request = replace(REQUEST, context=("light", "the", "music"))
+    plain, biased = recogniser.open(REQUEST), recogniser.open(request)
+    for start in range(0, len(samples), 1920):
+        for stream in (plain, biased):
+            stream.accept(samples[start : start + 1920])
+    texts = [stream.finish()[-1].text for stream in (plain, biased)]
+    alone = run_utterance(recogniser, samples, REQUEST, chunk_s=0.12)
+    assert texts[0] == alone.events[-1][1].text
+    assert texts[1] != texts[0]
+    empty = run_utterance(recogniser, samples, replace(REQUEST, context=("", "!")), chunk_s=0.12)
+    assert empty.events == alone.events
+
+
+def test_what_cannot_be_used_of_a_list_is_said_before_loading() -> None:
+    remarks = EdgeFp32().context_remarks(("light", "東京"))
+    assert remarks == ("1 of 2 context phrases are not used (no spelling in letters from a to z): '東京'",)
+    with pytest.raises(EdgeSpeechError, match="weight of 'light' is inf"):
+        EdgeFp32().context_remarks(("light",), (float("inf"),))
+
+
+@pytest.mark.parametrize("boost", [-1.0, float("inf"), float("nan"), "2"])
+def test_a_boost_is_nats(boost: float) -> None:
+    with pytest.raises(EdgeSpeechError, match=r"edge-fp32: boost is .*, expected nats for a letter, 0 to 16"):
+        EdgeFp32(boost=boost)
 
 
 @pytest.mark.parametrize("beam", [1, 3])

@@ -12,7 +12,7 @@ import pytest
 
 from edgespeech.cloud.access import TOKEN_ENV
 from edgespeech.cloud.link import load_profiles
-from edgespeech.contracts import EventKind, Kind
+from edgespeech.contracts import EventKind, Kind, Request
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import MODEL_VARIABLE
 from edgespeech.endpointing.networks import Thresholds, new_networks, save_networks
@@ -25,6 +25,7 @@ from edgespeech.model.checkpoint import WEIGHTS
 from edgespeech.secondpass.folder import FOLDER_VARIABLE, LM
 from edgespeech.systems.hybrid import Hybrid
 from helpers_hybrid import CHUNK_S, REQUEST, answers, kinds, noise, save_tiny, server_of
+from secondpass.lm_helpers import WORDS
 
 LOOPBACK = load_profiles()["loopback"]
 
@@ -112,6 +113,17 @@ def test_the_learned_end_pointer_may_end_utterances(
     finally:
         recogniser.close()
     assert EventKind.ENDPOINT in {event.kind for _, event in trace.events}
+
+
+def test_phrases_are_in_the_search_and_not_in_what_is_sent(hybrid: Hybrid) -> None:
+    """The second pass gets the bonus that is tuned for it, here none; an empty list is none at all."""
+    heard = {}
+    for name, phrases in (("none", ()), ("empty", ("東京",)), ("some", WORDS)):
+        request = Request(utterance_id="u", context=phrases)
+        heard[name] = run_utterance(hybrid, noise(1.5, 0), request, chunk_s=CHUNK_S)
+        assert heard[name].failure is None
+    assert heard["none"].events == heard["empty"].events
+    assert heard["some"].events != heard["none"].events
 
 
 def test_live_is_what_is_simulated_and_a_dead_server_is_started_again(hybrid: Hybrid) -> None:

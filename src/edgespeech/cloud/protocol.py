@@ -32,6 +32,8 @@ RESCORE_PATH = "/v1/rescore"
 MAX_REVISION = 255
 MAX_PACKETS = 50
 """Most packets in one audio message: 1 s of 20 ms frames."""
+MAX_PHRASES, MAX_PHRASE = 2000, 200
+"""Most context phrases of an utterance, and most characters of one."""
 _LENGTH_BYTES = 2
 
 
@@ -50,7 +52,7 @@ class Hello(_Message):
     version: Literal[1] = 1
     codec: Literal["opus"] = "opus"
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] = "en"
-    context: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=2000)] = []
+    context: Annotated[list[Annotated[str, Field(max_length=MAX_PHRASE)]], Field(max_length=MAX_PHRASES)] = []
 
 
 class End(_Message):

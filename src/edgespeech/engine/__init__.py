@@ -7,7 +7,7 @@ from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
 
-_NEWEST = "LogMel"
+_NEWEST = "BRANCHES"
 """What was added to the module last."""
 
 

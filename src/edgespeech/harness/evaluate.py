@@ -21,14 +21,21 @@ from edgespeech.contracts import Request
 from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import is_manifest_file, manifest_of
 from edgespeech.corpora.manifest import Manifest
-from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases, phrases_for
+from edgespeech.corpora.phrases import FROM_MANIFEST, PhraseList, load_list, load_phrases, phrases_for
 from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError, bad
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.draft import Draft, Settings
 from edgespeech.harness.journal import Journal
 from edgespeech.harness.plan import Run, measuring_code_sha256
-from edgespeech.harness.preflight import check_audio, check_noise, check_out, check_request, check_words
+from edgespeech.harness.preflight import (
+    check_audio,
+    check_context,
+    check_noise,
+    check_out,
+    check_request,
+    check_words,
+)
 from edgespeech.harness.score import score
 from edgespeech.harness.workers import CannotLoadError, Done, Job, run_jobs
 from edgespeech.harness.workers import Run as JobsRun
@@ -104,8 +111,11 @@ def evaluate_run(
     grammar = grammar or (split.grammar if split is not None else None)
     _check_grammar(grammar, chosen)
     bias = _bias(run, split)
-    jobs = _jobs(run, chosen, settings)
+    phrases = load_list(run.context) if run.context not in (None, FROM_MANIFEST) else PhraseList()
+    jobs = _jobs(run, chosen, settings, phrases)
     check_request(recogniser, chosen, context=run.context is not None)
+    remarks = check_context(recogniser, [job.request for job in jobs])
+    draft = replace(draft, notes=(*draft.notes, *phrases.remarks, *remarks))
     check_words(chosen)
     stem = draft.unfinished("failed", "a name", chosen).stem
     if out is not None:
@@ -219,20 +229,20 @@ def _key(run: Run, settings: Settings, options: Mapping[str, Any], manifest: Man
     )[:12]
 
 
-def _jobs(run: Run, manifest: Manifest, settings: Settings) -> list[Job]:
+def _jobs(run: Run, manifest: Manifest, settings: Settings, phrases: PhraseList) -> list[Job]:
     noise = None
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
         path, sha256 = _noise_file(run.noise)
         noise = Noise(path=path, snr_db=run.snr_db, rule=run.snr_rule, sha256=sha256)
     condition = AudioCondition(noise=noise, band=run.band, seed=settings.seed, channels=settings.channels)
-    phrases = load_phrases(run.context) if run.context not in (None, FROM_MANIFEST) else ()
     return [
         Job(
             spoken=spoken,
             request=Request(
                 utterance_id=spoken.id,
                 language=spoken.item.lang,
-                context=phrases_for(run.context, phrases, spoken.item),
+                context=phrases_for(run.context, phrases.phrases, spoken.item),
+                context_weights=phrases.weights,
                 seed=settings.seed,
             ),
         )

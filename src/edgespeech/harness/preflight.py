@@ -6,10 +6,11 @@ import math
 import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgespeech.audio.io import AudioMismatchError
-from edgespeech.contracts import Recogniser
+from edgespeech.contracts import Recogniser, Request
 from edgespeech.core.files import TEMPORARY
 from edgespeech.corpora.manifest import Manifest, Utterance
 from edgespeech.corpora.utterances import AudioCondition
@@ -20,6 +21,8 @@ SNR_DB = (-60.0, 100.0)
 """Range of signal-to-noise ratios: beyond it, speech or noise is inaudible."""
 _LONGEST_NAME = 255 - len(f".{TEMPORARY}")
 """Maximum bytes of a file's name, allowing for the temporary name of `write_atomic`."""
+_REMARKS = 5
+"""Maximum number of remarks on lists of phrases in a record."""
 _ROW_BYTES = 1 << 16
 """A generous estimate of the bytes of one utterance's row."""
 
@@ -91,6 +94,18 @@ def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) 
             )
     if context and recogniser.takes_context is False:
         raise bad("--context", "recogniser", recogniser.name, "one that takes phrases: this one ignores them")
+
+
+def check_context(recogniser: Recogniser, requests: Iterable[Request]) -> tuple[str, ...]:
+    """What the recogniser will not use of the phrases of a run, for its record.
+
+    Raises:
+        EdgeSpeechError: it cannot use one of the lists at all.
+    """
+    lists = dict.fromkeys((one.context, one.context_weights) for one in requests if one.context)
+    found = dict.fromkeys(remark for each in lists for remark in recogniser.context_remarks(*each))
+    more = (f"{len(found) - _REMARKS} further lists of phrases are not used in full",)
+    return (*list(found)[:_REMARKS], *(more if len(found) > _REMARKS else ()))
 
 
 def check_audio(manifest: Manifest, condition: AudioCondition) -> None:

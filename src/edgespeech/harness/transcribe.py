@@ -11,7 +11,7 @@ from typing import Any
 from edgespeech.audio.io import AVERAGE, check_channels, ends_properly, file_bytes, read_audio_bytes
 from edgespeech.cloud.link import load_profiles
 from edgespeech.contracts import EventKind, Request, Samples
-from edgespeech.corpora.phrases import load_phrases
+from edgespeech.corpora.phrases import PhraseList, load_list
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.discovery import find_recogniser
@@ -51,13 +51,14 @@ def transcribe_files(
     Raises:
         EdgeSpeechError: the system cannot run here, does not support the language, or would ignore the phrases.
     """
-    phrases = load_phrases(context) if context is not None else ()
+    phrases = load_list(context) if context is not None else PhraseList()
     check_channels(channels)
     recogniser = find_recogniser(system, **options)
     if recogniser.languages and language not in recogniser.languages:
         raise bad("--language", "code", language, f"{' or '.join(recogniser.languages)}, for {system}")
-    if phrases and recogniser.takes_context is False:
+    if phrases.phrases and recogniser.takes_context is False:
         raise bad("--context", "recogniser", system, "one that takes phrases: this one ignores them")
+    told = (*phrases.remarks, *recogniser.context_remarks(phrases.phrases, phrases.weights))
     if (missing := recogniser.missing()) is not None:
         raise EdgeSpeechError(f"{system} cannot run here: {missing}")
     link = load_profiles()["loopback"]
@@ -66,10 +67,16 @@ def transcribe_files(
         for path in files:
             try:
                 samples, remarks = _heard(path, channels)
+                remarks, told = (*told, *remarks), ()  # what is said of the list is said once
             except EdgeSpeechError as error:
                 yield path, Result(timeline=None, remarks=(str(error),))
                 continue
-            request = Request(utterance_id=path.stem, language=language, context=phrases)
+            request = Request(
+                utterance_id=path.stem,
+                language=language,
+                context=phrases.phrases,
+                context_weights=phrases.weights,
+            )
             trace = run_utterance(recogniser, samples, request, chunk_s=info.chunk_s)
             timeline = replay(trace, link, seed=0, cloud_speedup=1.0)
             if timeline.failure is not None:

@@ -11,7 +11,7 @@ probability is that of a chain whose next word depends on the node alone.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, inf, log
 from typing import NamedTuple
@@ -147,13 +147,13 @@ class _Pieces:
 
 
 def word_lattice(
-    steps: Steps, ends: Iterable[int], pieces: Sequence[str], frame_s: float, predict: Predict
+    steps: Steps, ends: Mapping[int, float], pieces: Sequence[str], frame_s: float, predict: Predict
 ) -> Lattice:
     """The lattice of all paths to the final states of a search.
 
     Args:
         steps: of the search.
-        ends: its current nodes.
+        ends: its current nodes, with what is added to the score where a hypothesis ends there.
         pieces: every word piece by its label, see `Tokeniser.pieces`.
         frame_s: seconds of a transcriber frame.
         predict: computes the prediction scores of arcs.
@@ -249,7 +249,7 @@ def _joined(
     return arranged(made, ends, frame_s)
 
 
-def _collapsed(steps: Steps, ends: Iterable[int]) -> _Pieces:
+def _collapsed(steps: Steps, ends: Mapping[int, float]) -> _Pieces:
     """The graph of pieces: persisting states become nodes, as few as possible without a cycle."""
     flows, ending = _flows(steps, ends)
     graph = _Pieces()
@@ -278,7 +278,7 @@ def _collapsed(steps: Steps, ends: Iterable[int]) -> _Pieces:
     return graph
 
 
-def _flows(steps: Steps, ends: Iterable[int]) -> tuple[list[list[tuple[int, float]]], dict[int, float]]:
+def _flows(steps: Steps, ends: Mapping[int, float]) -> tuple[list[list[tuple[int, float]]], dict[int, float]]:
     """The probability of every step that is likely enough, and of every such end.
 
     Returns:
@@ -288,11 +288,10 @@ def _flows(steps: Steps, ends: Iterable[int]) -> tuple[list[list[tuple[int, floa
     forward = [0.0]
     for _, _, arrived in steps.arrivals[1:]:
         forward.append(_log_sum(forward[source] + step for source, step in arrived))
-    ends = list(ends)
-    total = _log_sum(forward[end] for end in ends)
+    total = _log_sum(forward[end] + closing for end, closing in ends.items())
     backward = [-inf] * len(forward)
-    for end in ends:
-        backward[end] = -total
+    for end, closing in ends.items():
+        backward[end] = closing - total
     flows: list[list[tuple[int, float]]] = [[] for _ in forward]
     needed: set[int] = set()
     for node in range(len(forward) - 1, 0, -1):
@@ -305,7 +304,9 @@ def _flows(steps: Steps, ends: Iterable[int]) -> tuple[list[list[tuple[int, floa
         kept = [one for one in before if one[1] >= -FLOOR] or [max(before, key=lambda one: one[1])]
         needed |= {source for source, _ in kept}
         flows[node] = [(source, exp(flow)) for source, flow in kept]
-    return flows, {end: exp(forward[end] - total) for end in ends if flows[end] or not end}
+    return flows, {
+        end: exp(forward[end] + closing - total) for end, closing in ends.items() if flows[end] or not end
+    }
 
 
 class _Part(NamedTuple):

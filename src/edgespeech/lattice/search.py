@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgespeech.biasing.phrases import PhraseBias, Places
 from edgespeech.contracts import Samples
 from edgespeech.core.labels import BLANK
 from edgespeech.errors import bad
@@ -78,6 +79,8 @@ class LatticeDecoder:
         merge: states are distinguished by this many last labels, at least 1; None: by all labels, as in `BeamDecoder`.
         max_labels: maximum number of labels per frame.
         fusion: language-model scores given the likeliest history of a state; None: no fusion.
+        bias: phrases that are likely, which distinguish states too: hypotheses at different places in them have
+            different futures. None: no bias.
 
     Raises:
         EdgeSpeechError: `beam` or `merge` is out of range.
@@ -90,6 +93,7 @@ class LatticeDecoder:
         merge: int | None,
         max_labels: int = MAX_LABELS,
         fusion: Fusion | None = None,
+        bias: PhraseBias | None = None,
     ) -> None:
         if beam < 1:
             raise bad("lattice search", "beam", beam, "at least 1")
@@ -100,6 +104,7 @@ class LatticeDecoder:
         self._merge = merge
         self._max_labels = max_labels
         self._fusion = fusion
+        self._places = None if bias is None else Places(bias)
         self._frame = 0
         self._steps = Steps()
         self.evaluations = 0
@@ -116,8 +121,9 @@ class LatticeDecoder:
     @property
     def best(self) -> Hypothesis:
         """The best hypothesis so far."""
-        best = max(self._states, key=lambda state: state.score)
-        return Hypothesis(best.labels, best.frames, best.score)
+        scores = [state.score + self._closing(state) for state in self._states]
+        score, best = max(zip(scores, self._states, strict=True), key=lambda pair: pair[0])
+        return Hypothesis(best.labels, best.frames, score)
 
     @property
     def state_bytes(self) -> int:
@@ -125,21 +131,26 @@ class LatticeDecoder:
         return sum(state_bytes(state.predicted, state.state) for state in self._states)
 
     def lattice(self, pieces: Sequence[str]) -> Lattice:
-        """The lattice so far, see `word_lattice`.
+        """The lattice so far, see `word_lattice`; with the bonuses of finished phrases alone.
 
         Args:
             pieces: every word piece by its label.
         """
         return word_lattice(
             self._steps,
-            [state.node for state in self._states],
+            {state.node: self._closing(state) for state in self._states},
             pieces,
             self._model.config.frame_s,
             lambda wanted: prediction_scores(self._model, wanted),
         )
 
+    def _closing(self, state: _State) -> float:
+        return 0.0 if self._places is None else self._places.closing(state.labels)
+
     def _key(self, labels: Labels) -> Labels:
-        return labels if self._merge is None else labels[-self._merge :]
+        """The last labels, behind the place in the phrases if there are any."""
+        last = labels if self._merge is None else labels[-self._merge :]
+        return last if self._places is None or not labels else (self._places.place(labels), *last)
 
     def _step(self, frame: Tensor) -> list[_State]:
         """The best states after one more frame, with shape `(1, J)`, in order of decreasing mass."""
@@ -147,7 +158,7 @@ class LatticeDecoder:
         mass: dict[Labels, float] = {}  # and their total log-probability
         inside = self._states  # states still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            scores = next_scores(self._model, frame, inside, self._fusion)
+            scores = next_scores(self._model, frame, inside, self._fusion, self._places)
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)

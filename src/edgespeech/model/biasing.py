@@ -26,7 +26,7 @@ from edgespeech.model.config import BiasingConfig, ModelConfig
 
 MAX_PHRASES = 4096
 """Maximum number of phrases in a list. More take more time for each frame than the recogniser itself; see
-`edgespeech.model.phrases` for how to shorten a list."""
+`edgespeech.search.shortlist` for how to shorten a list."""
 MAX_PIECES = 64
 """Maximum number of word pieces of a phrase."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import HIGH, LOW, Fusion
+from edgespeech.model.branching import BranchingTransducer
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.branches import part_of
 from edgespeech.packed.codes import (
     CODEBOOK_BITS,
     GROUP_STEP,
@@ -88,7 +90,7 @@ class Layout:
     """How a model's matrices are stored; vectors are always fp32.
 
     Attributes:
-        matrices: the default.
+        matrices: the default. Matrices of a fast branch with blocks of zeros are then sparse, not dense.
         others: exceptions by name, as in the file.
     """
 
@@ -153,6 +155,8 @@ def pack(
         "pieces": list(trained.tokeniser.pieces),
         "provenance": {**trained.provenance, "layout": told},
     }
+    if isinstance(trained.model, BranchingTransducer):
+        meta["branching"] = trained.model.branching.to_mapping()
     write_edge(out, tensors, meta)
     sizes = {name: _size(tensor) for name, tensor in tensors.items()}
     weights = sum(sizes.values())
@@ -235,7 +239,7 @@ def pack_tensors(
             _check_finite(name, values)
             tensors[name] = values[None]
             continue
-        encoding = layout.others.get(name, layout.matrices)
+        encoding = layout.others.get(name, _by_default(name, model, layout.matrices))
         tensor = tensors[name] = codes[name] if name in codes else _encoded(values, encoding, name)
         if encoding.store == "auto" and isinstance(tensor, Codes):
             auto[name] = tensor
@@ -267,6 +271,14 @@ def weights_of(model: Transducer) -> dict[str, NDArray[np.float32]]:
         else:
             weights[name] = values
     return weights
+
+
+def _by_default(name: str, model: Transducer, encoding: Encoding) -> Encoding:
+    """How a matrix is stored that the layout does not name: that of a fast branch with blocks of zeros, sparse."""
+    blocks = isinstance(model, BranchingTransducer) and model.branching.fast == "sparse"
+    if blocks and part_of(name) == "fast" and encoding.store == "dense" and not encoding.floats:
+        return replace(encoding, store="sparse")
+    return encoding
 
 
 def _encoding_of(codes: Codes) -> Encoding:

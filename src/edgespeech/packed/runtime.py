@@ -5,18 +5,20 @@ Letters: N streams, F feature frames (10 ms), T transcriber frames, J joiner wid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
+from edgespeech.packed.branches import Branch, Decisions, Reads, read_branching
 from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
 from edgespeech.search.hypothesis import Hypothesis
@@ -35,6 +37,12 @@ class PackedModel(Closing):
         path: the file, see `edgespeech.packed.pack`.
         isa: the kernels, one of `edgespeech.packed.loader.isas()`; None for `chosen_isa()`.
 
+    Attributes:
+        config: its shape.
+        branching: its fast branch and arbitrator; None where it has one branch alone.
+        pieces: its word pieces.
+        provenance: of its training and packing.
+
     Raises:
         EdgeSpeechError: it is missing, damaged, or not a packed model; the message names the file, the field, the value
             and the expectation. Or this CPU lacks the kernels. Every method raises it after `close`.
@@ -46,7 +54,10 @@ class PackedModel(Closing):
             self._model = native().Model(str(path), isa)
             told: str = self._model.meta
             shape: dict[str, int] = self._model.shape
-        self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
+            branches: dict[str, int] = self._model.branches
+        meta = meta_of(told, str(path))
+        self.config, self.pieces, self.provenance = _read_meta(meta, shape, str(path))
+        self.branching = read_branching(meta.get("branching"), branches, self.config, str(path))
         note_model(path.name, lambda: sha256_file(path))
 
     def close(self) -> None:
@@ -60,24 +71,42 @@ class PackedModel(Closing):
             return cast("int", self._model.packed_bytes)
 
     @property
+    def reads(self) -> dict[str, Reads]:
+        """What was read of each tensor, by name, in all calls so far; of a language model, nothing is counted.
+
+        Differences of two results belong to the calls between them. What other threads are in is not counted yet.
+        """
+        with native_errors():
+            return {name: Reads(read, vectors) for name, read, vectors in self._model.uses}
+
+    @property
     def isa(self) -> str:
         """The kernels in use."""
         with native_errors():
             return cast("str", self._model.isa)
 
-    def open(self, beam: int = 1) -> PackedStream:
+    def open(
+        self, beam: int = 1, bias: PhraseBias | None = None, branch: Branch | None = None
+    ) -> PackedStream:
         """Start an utterance.
 
         Args:
             beam: number of hypotheses; 1 is greedy search.
+            bias: phrases that are likely, of this model's word pieces; None: no bias.
+            branch: see `PackedStream.choose`.
 
         Raises:
-            EdgeSpeechError: beam is not a whole number of at least 1.
+            EdgeSpeechError: beam is not a whole number of at least 1, the phrases are of other pieces, or a branch of
+                a model that has one.
         """
         if not isinstance(beam, int) or beam < 1:
             raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
         with native_errors():
-            return PackedStream(self._model.open(beam), str(self.path))
+            opened = self._model.open(beam, None if bias is None else bias.native)
+        stream = PackedStream(opened, str(self.path))
+        if branch is not None:
+            stream.choose(branch)
+        return stream
 
     def transcribe(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """The transcription of a whole utterance, without a search; other threads run meanwhile.
@@ -137,6 +166,34 @@ class PackedStream:
             return [_hypothesis(*found) for found in self._stream.n_best]
 
     @property
+    def decisions(self) -> Decisions:
+        """Which branch ran in each transcriber frame, with shape `(T, D)`: 1 slow, 0 fast; D is 1, or the layers.
+
+        Raises:
+            EdgeSpeechError: the model has one branch.
+        """
+        with native_errors():
+            return cast("Decisions", self._stream.decisions)
+
+    def choose(self, branch: Branch | None) -> None:
+        """Fix the branch from the next transcriber frame on, the one whose features wait included.
+
+        The arbitrator does not run meanwhile; it goes on later from the state that it had. Bifocal (arXiv 2108.01704)
+        changes from fast to slow so, at the end of the wake word.
+
+        Args:
+            branch: `fast` or `slow`; None leaves it to the arbitrator again.
+
+        Raises:
+            EdgeSpeechError: the model has one branch, or another name.
+        """
+        choices: tuple[Branch | None, ...] = native().BRANCHES
+        if branch not in choices:
+            raise bad(self._where, "branch", branch, "fast, slow or None")
+        with native_errors():
+            self._stream.choose(choices.index(branch))
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of the transcriber's state, buffered frames, predictions and predictor states."""
         with native_errors():
@@ -185,10 +242,9 @@ def _hypothesis(labels: list[int], frames: list[int], score: float) -> Hypothesi
 
 
 def _read_meta(
-    told: str, shape: dict[str, int], where: str
+    meta: Mapping[str, Any], shape: dict[str, int], where: str
 ) -> tuple[ModelConfig, tuple[str, ...], dict[str, str]]:
     """Configuration, word pieces and provenance; the former two agree with the tensors."""
-    meta = meta_of(told, where)
     if meta.get("format") != FORMAT:
         raise bad(where, "format", meta.get("format"), FORMAT)
     values = meta.get("config")

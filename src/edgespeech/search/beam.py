@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgespeech.biasing.phrases import PhraseBias, Places
 from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import state_bytes
@@ -48,7 +49,11 @@ class Partial(Protocol):
 
 
 def next_scores(
-    model: Transducer, frame: Tensor, hypotheses: Sequence[Partial], fusion: LabelScores | None
+    model: Transducer,
+    frame: Tensor,
+    hypotheses: Sequence[Partial],
+    fusion: LabelScores | None,
+    places: Places | None = None,
 ) -> Tensor:
     """Log-probabilities of the next label of P hypotheses in a frame, and what is added to them, with shape `(P, V)`.
 
@@ -57,11 +62,13 @@ def next_scores(
         frame: with shape `(1, J)`.
         hypotheses: at least one.
         fusion: additional scores of labels; None: no fusion.
+        places: of the hypotheses in phrases that are likely; None: no bias.
     """
     predicted = torch.cat([one.predicted for one in hypotheses])
     scores = model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-    if fusion is not None:
-        scores += torch.from_numpy(fusion.rows(one.labels for one in hypotheses))
+    added = [part.rows(one.labels for one in hypotheses) for part in (fusion, places) if part is not None]
+    if added:
+        scores += torch.from_numpy(sum(added[1:], start=added[0]))
     return scores
 
 
@@ -103,13 +110,20 @@ class BeamDecoder:
         beam: number of hypotheses; at least 1.
         max_labels: maximum number of labels per frame.
         fusion: additional scores of labels; None: no fusion.
+        bias: phrases that are likely; None: no bias.
     """
 
     def __init__(
-        self, model: Transducer, beam: int, max_labels: int = MAX_LABELS, fusion: LabelScores | None = None
+        self,
+        model: Transducer,
+        beam: int,
+        max_labels: int = MAX_LABELS,
+        fusion: LabelScores | None = None,
+        bias: PhraseBias | None = None,
     ) -> None:
         self._model = model
         self._fusion = fusion
+        self._places = None if bias is None else Places(bias)
         self._beam = beam
         self._max_labels = max_labels
         self._frame = 0
@@ -125,8 +139,14 @@ class BeamDecoder:
 
     @property
     def n_best(self) -> list[Hypothesis]:
-        """The hypotheses in the beam, likeliest first."""
-        return [Hypothesis(path.labels, path.frames, path.score) for path in self._paths]
+        """The hypotheses in the beam, likeliest first, without the bonus of phrases that are not finished."""
+        if self._places is None:
+            return [Hypothesis(path.labels, path.frames, path.score) for path in self._paths]
+        ended = [
+            Hypothesis(path.labels, path.frames, path.score + self._places.closing(path.labels))
+            for path in self._paths
+        ]
+        return sorted(ended, key=lambda one: one.score, reverse=True)
 
     @property
     def best(self) -> Hypothesis:
@@ -143,7 +163,7 @@ class BeamDecoder:
         left: dict[tuple[int, ...], _Path] = {}  # paths that have left the frame, by their labels
         inside = self._paths  # paths still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            scores = next_scores(self._model, frame, inside, self._fusion)
+            scores = next_scores(self._model, frame, inside, self._fusion, self._places)
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]

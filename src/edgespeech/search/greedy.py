@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgespeech.biasing.phrases import PhraseBias, Places
 from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.hypothesis import Hypothesis
@@ -23,10 +24,15 @@ class GreedyDecoder:
     Args:
         model: in evaluation mode.
         max_labels: maximum number of labels per frame.
+        bias: phrases that are likely; None: no bias. What an unfinished phrase had does not keep a label from being
+            emitted, since the search cannot take it back.
     """
 
-    def __init__(self, model: Transducer, max_labels: int = MAX_LABELS) -> None:
+    def __init__(
+        self, model: Transducer, max_labels: int = MAX_LABELS, bias: PhraseBias | None = None
+    ) -> None:
         self._model = model
+        self._places = None if bias is None else Places(bias)
         self._max_labels = max_labels
         self._frame = 0
         self._labels: list[int] = []
@@ -49,18 +55,27 @@ class GreedyDecoder:
             if spent == self._max_labels:  # the limit: continue with the next frame
                 self._score += float(scores[BLANK])
                 return
-            score, label = (value.item() for value in scores.max(dim=0))
-            self._score += float(score)
+            label = int(self._biased(scores).max(dim=0).indices)
+            self._score += float(scores[label])
             if label == BLANK:
                 return
-            self._labels.append(int(label))
+            if self._places is not None:
+                self._score += self._places.added(self._labels, label)
+            self._labels.append(label)
             self._frames.append(self._frame)
             self._predicted, self._state = self._model.advance(torch.tensor([label]), self._state)
 
+    def _biased(self, scores: Tensor) -> Tensor:
+        """Scores of the next label, with shape `(V,)`, with what phrases add."""
+        if self._places is None:
+            return scores
+        return scores + torch.from_numpy(self._places.sunk_row(self._labels))
+
     @property
     def best(self) -> Hypothesis:
-        """The hypothesis so far, with the log-probability of its alignment."""
-        return Hypothesis(tuple(self._labels), tuple(self._frames), self._score)
+        """The hypothesis so far, with the log-probability of its alignment and the bonus of its phrases."""
+        bonus = 0.0 if self._places is None else self._places.closing(self._labels)
+        return Hypothesis(tuple(self._labels), tuple(self._frames), self._score + bonus)
 
     @property
     def state_bytes(self) -> int:

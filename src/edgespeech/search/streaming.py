@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,9 +9,10 @@ import torch
 from torch import Tensor
 
 from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.contextual import ContextualTransducer
+from edgespeech.model.contextual import attending, list_bytes
 from edgespeech.model.transducer import LstmState, Transducer
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
@@ -77,7 +76,10 @@ class StreamingTranscriber:
 
 
 def decoder_of(
-    trained: Trained, settings: SearchSettings, scores: LabelScores | None = None
+    trained: Trained,
+    settings: SearchSettings,
+    scores: LabelScores | None = None,
+    bias: PhraseBias | None = None,
 ) -> GreedyDecoder | BeamDecoder:
     """The decoder for given settings.
 
@@ -85,11 +87,12 @@ def decoder_of(
         trained: the model, with its language model if it has one.
         settings: how to search.
         scores: used instead of the model's own language model; greedy search uses none.
+        bias: phrases that are likely; None: no bias.
     """
     if settings.beam == 1:
-        return GreedyDecoder(trained.model)
+        return GreedyDecoder(trained.model, bias=bias)
     own = trained.fusion if settings.language_model else None
-    return BeamDecoder(trained.model, settings.beam, fusion=scores or own)
+    return BeamDecoder(trained.model, settings.beam, fusion=scores or own, bias=bias)
 
 
 class TransducerStream(PartialsStream):
@@ -100,11 +103,10 @@ class TransducerStream(PartialsStream):
         beam: number of hypotheses; 1 is greedy search, which uses no language model.
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
-        attend: the word pieces of the phrases that the model attends to, in this utterance alone.
+        bias: phrases that are likely, to which a model with attention also attends; None: no bias.
 
     Raises:
-        EdgeSpeechError: phrases for a model without attention, or a list that it cannot take
-            (`edgespeech.model.contextual`).
+        EdgeSpeechError: more phrases than the model can attend to (`edgespeech.model.contextual`).
     """
 
     def __init__(
@@ -113,15 +115,13 @@ class TransducerStream(PartialsStream):
         beam: int = 1,
         final_s: float | None = None,
         scores: LabelScores | None = None,
-        attend: Sequence[Sequence[int]] = (),
+        bias: PhraseBias | None = None,
     ) -> None:
-        self._list_bytes = 0
-        if attend:
-            listed = ContextualTransducer(trained.model, attend)
-            trained, self._list_bytes = replace(trained, model=listed), listed.context_bytes
+        trained = attending(trained, bias)
+        self._list_bytes = list_bytes(trained)
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
-        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores)
+        self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)
         self._transcribed_by = partial(StreamingTranscriber, model)
         self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
 

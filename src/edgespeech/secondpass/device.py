@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.cloud.second_pass import Answered, SecondPassStream
 from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, RemoteTrace, Samples, Word
 from edgespeech.endpointing.frames import FrameStream
@@ -20,8 +21,10 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lattice.codec import Precision, Vocabulary, encode
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import prune, spoken
+from edgespeech.lattice.phrases import add_phrases
 from edgespeech.lattice.search import LatticeDecoder
 from edgespeech.model.checkpoint import Trained
+from edgespeech.model.contextual import attending
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.partials import PartialsStream
 
@@ -41,6 +44,7 @@ class Device:
         precision: of their scores.
         answer_deadline_s: how long after its own final it accepts an answer, in seconds.
         timeout_s: how long a measurement waits for the last answers, independently of the deadline.
+        second_bonus: in the scores of sent lattices, the share of the search's bonuses of phrases.
     """
 
     trained: Trained
@@ -51,6 +55,7 @@ class Device:
     precision: Precision
     answer_deadline_s: float
     timeout_s: float
+    second_bonus: float = 1.0
 
 
 MAX_S = 180.0
@@ -69,6 +74,7 @@ class HybridStream(PartialsStream):
         policy: a speculative and a final end-pointer, for several segments.
         connection: to the second pass; None: without.
         notes: why there is no second pass.
+        bias: phrases that are likely, to which a model with attention also attends; None: no bias.
     """
 
     def __init__(
@@ -77,16 +83,20 @@ class HybridStream(PartialsStream):
         policy: EndPointer,
         connection: SecondPassStream | None,
         notes: Sequence[str] = (),
+        bias: PhraseBias | None = None,
     ) -> None:
-        model = device.trained.model
-        super().__init__(device.trained.tokeniser.pieces, model.config.frame_s)
+        trained = attending(device.trained, bias)
+        super().__init__(trained.tokeniser.pieces, trained.model.config.frame_s)
         self.answer_deadline_s, self.timeout_s = device.answer_deadline_s, device.timeout_s
         self._device = device
         self._policy = policy
         self._connection = connection
         self._notes = list(notes)
-        self._decoder = LatticeDecoder(model, device.beam, device.merge, fusion=device.trained.fusion)
-        self._frames = FrameStream(device.trained, self._decoder)
+        self._bias = bias
+        self._decoder = LatticeDecoder(
+            trained.model, device.beam, device.merge, fusion=trained.fusion, bias=bias
+        )
+        self._frames = FrameStream(trained, self._decoder)
         self._sent: list[tuple[Lattice, float]] = []  # sent lattices, and the audio received by then
         self._newest: Labels = ()  # the hypothesis of the last one
         self._closed: Labels = ()  # the hypothesis of the last final
@@ -195,6 +205,8 @@ class HybridStream(PartialsStream):
             return
         try:
             lattice = prune(self._decoder.lattice(self._pieces), self._device.width)
+            if self._bias is not None:
+                lattice = add_phrases(lattice, self._bias, self._device.second_bonus - 1)
             message = encode(lattice, self._device.vocabulary, self._device.precision)
             sent = self._connection.send(message, lambda text: spoken(lattice, text) is not None)
         except EdgeSpeechError as error:  # a lattice that is too large, or too many of them

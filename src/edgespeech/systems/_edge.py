@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgespeech import __version__
+from edgespeech.biasing.phrases import BOOST, PhraseBias, check_boost, prepared
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.errors import bad
@@ -37,17 +38,18 @@ class EdgeRecogniser(Recogniser):
 
     kind = Kind.DEVICE
     languages = ("en",)
-    takes_context = False
+    takes_context = True
     shipped: ClassVar[SearchSettings] = SHIPPED
     """Its default search settings."""
 
-    def __init__(self, *, beam: int = BEAM, final_s: float | None = FINAL_S) -> None:
+    def __init__(self, *, beam: int = BEAM, final_s: float | None = FINAL_S, boost: float = BOOST) -> None:
         """Set the options.
 
         Args:
             beam: number of hypotheses; 1 is greedy search.
             final_s: pause of the decoder that ends the utterance, in seconds; None: only the end of the audio does.
                 Later words are another segment, so that no pause loses words.
+            boost: bonus of a letter of a context phrase, in nats (`edgespeech.biasing.phrases`).
 
         Raises:
             EdgeSpeechError: one of them is out of range.
@@ -58,7 +60,10 @@ class EdgeRecogniser(Recogniser):
             raise bad(self.name, "final_s", final_s, "seconds, above 0, or null")
         self._beam = beam
         self._final_s = final_s
-        self._stream: Callable[[], Stream] | None = None
+        self._boost = check_boost(boost, self.name)
+        self._stream: Callable[[PhraseBias | None], Stream] | None = None
+        self._pieces: Sequence[str] = ()
+        self._biases: dict[tuple[tuple[str, ...], tuple[float, ...]], PhraseBias] = {}
 
     @property
     def settings(self) -> SearchSettings:
@@ -75,13 +80,32 @@ class EdgeRecogniser(Recogniser):
         """Start an utterance.
 
         Raises:
-            EdgeSpeechError: not loaded, or the language is not English.
+            EdgeSpeechError: not loaded, the language is not English, or the context is out of its limits.
         """
-        return ready(self, self._stream, request)()
+        return ready(self, self._stream, request)(self._bias(request))
+
+    def context_remarks(self, context: Sequence[str], weights: Sequence[float] = ()) -> Sequence[str]:
+        """The phrases that have no spelling in English letters, and those that are too long.
+
+        Raises:
+            EdgeSpeechError: the list is out of its limits.
+        """
+        return prepared(context, weights).remarks
+
+    def _bias(self, request: Request) -> PhraseBias | None:
+        """The automaton of a request's phrases; requests with the same list share one."""
+        if not request.context:
+            return None
+        key = request.context, request.context_weights
+        if key not in self._biases:
+            self._biases.clear()  # one list is in use at a time, or each utterance has its own
+            self._biases[key] = PhraseBias(self._pieces, *key, self._boost)
+        return self._biases[key]
 
     def close(self) -> None:
         """Release the model."""
         self._stream = None
+        self._biases.clear()
 
 
 class EdgeTransducer(EdgeRecogniser):
@@ -125,7 +149,8 @@ class EdgeTransducer(EdgeRecogniser):
 
         trained, files = load_model(self.folder()), self.files()
         scores, grammar = self._grammar(trained)
-        self._stream = lambda: TransducerStream(trained, self._beam, self._final_s, scores)
+        self._pieces = trained.tokeniser.pieces
+        self._stream = lambda bias: TransducerStream(trained, self._beam, self._final_s, scores, bias)
         return SystemInfo(
             name=self.name,
             kind=self.kind,
@@ -137,6 +162,7 @@ class EdgeTransducer(EdgeRecogniser):
                 "model": trained.model.config.to_mapping(),
                 "beam": self._beam,
                 "final_s": self._final_s,
+                "boost": self._boost,
                 "max_labels": MAX_LABELS,
                 "tail_s": TAIL_S,
                 "provenance": trained.provenance,

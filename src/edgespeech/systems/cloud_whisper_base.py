@@ -11,9 +11,11 @@ from edgespeech.audio.codec import DESCRIPTION
 from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.client import FRAMES_PER_MESSAGE, CloudStream
 from edgespeech.cloud.process import ServerProcess
+from edgespeech.cloud.protocol import MAX_PHRASE, MAX_PHRASES
 from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
+from edgespeech.errors import bad
 from edgespeech.systems._shared import ready
 
 _MODEL = "whisper-base"
@@ -46,6 +48,21 @@ class CloudWhisperBase(Recogniser):
         self._threads = threads
         self._rule = SegmentRule(silence_s=silence_s)
         self._server: ServerProcess | None = None
+
+    def context_remarks(self, context: Sequence[str], weights: Sequence[float] = ()) -> Sequence[str]:
+        """That the list's weights are not used, if it has any.
+
+        Raises:
+            EdgeSpeechError: the list is larger than the protocol allows.
+        """
+        if len(context) > MAX_PHRASES:
+            raise bad(self.name, "number of context phrases", len(context), f"at most {MAX_PHRASES}")
+        for phrase in context:
+            if len(phrase) > MAX_PHRASE:
+                raise bad(
+                    self.name, "context phrase", phrase[:40] + "...", f"at most {MAX_PHRASE} characters"
+                )
+        return ("the weights of context phrases are not used",) if weights else ()
 
     def missing(self) -> str | None:
         """The missing package or weights."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgespeech.biasing.phrases import BOOST
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import FUSION, load_fusion
@@ -40,6 +41,7 @@ class EdgeCommand(EdgeTransducer):
         grammar_penalty: float = GRAMMAR_PENALTY,
         beam: int = BEAM,
         final_s: float | None = FINAL_S,
+        boost: float = BOOST,
     ) -> None:
         """Set the options.
 
@@ -49,11 +51,12 @@ class EdgeCommand(EdgeTransducer):
                 domain language model biases the search.
             beam: number of hypotheses; 1 is greedy search, which is not biased.
             final_s: pause of the decoder that ends the utterance, in seconds; None: only the end of the audio does.
+            boost: bonus of a letter of a context phrase, in nats.
 
         Raises:
             EdgeSpeechError: an option is out of range.
         """
-        super().__init__(beam=beam, final_s=final_s)
+        super().__init__(beam=beam, final_s=final_s, boost=boost)
         if not _NAME.fullmatch(domain):
             raise bad(self.name, "domain", domain, "a name of small letters, digits and _")
         if not (isinstance(grammar_penalty, int | float) and grammar_penalty >= 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgespeech.biasing.phrases import BOOST
 from edgespeech.core.places import edge_model
 from edgespeech.search.settings import FINAL_S, GREEDY
 from edgespeech.systems._edge import EdgeTransducer
@@ -27,6 +28,6 @@ class EdgeFp32Greedy(EdgeFp32):
     summary = "edge-fp32 by greedy search, without a language model"
     shipped = GREEDY
 
-    def __init__(self, *, final_s: float | None = FINAL_S) -> None:
-        """`final_s`: see `EdgeFp32`."""
-        super().__init__(beam=1, final_s=final_s)
+    def __init__(self, *, final_s: float | None = FINAL_S, boost: float = BOOST) -> None:
+        """`final_s`, `boost`: see `EdgeFp32`."""
+        super().__init__(beam=1, final_s=final_s, boost=boost)

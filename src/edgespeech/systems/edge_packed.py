@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgespeech.biasing.phrases import BOOST, PhraseBias
 from edgespeech.contracts import SystemInfo
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
@@ -67,7 +68,8 @@ class EdgePacked(EdgeRecogniser):
         path = self.path()
         self.close()
         model = self._model = PackedModel(path)
-        self._stream = lambda: _PackedStream(model, self._beam, self._final_s)
+        self._pieces = model.pieces
+        self._stream = lambda bias: _PackedStream(model, self._beam, self._final_s, bias)
         with EdgeFile(path) as file:
             networks = [name for name in file.names if name not in TENSORS]
             weights = sum(rows * cols for rows, cols in map(file.shape, networks))
@@ -80,8 +82,10 @@ class EdgePacked(EdgeRecogniser):
             citation=CITATION,
             config={
                 "model": model.config.to_mapping(),
+                **self._further(model),
                 "beam": self._beam,
                 "final_s": self._final_s,
+                "boost": self._boost,
                 "tail_s": TAIL_S,
                 "isa": model.isa,
                 "provenance": model.provenance,
@@ -89,6 +93,10 @@ class EdgePacked(EdgeRecogniser):
             model_sha256={path.name: sha256_file(path)},
             notes=(ending(self._final_s), *self._differences()),
         )
+
+    def _further(self, model: PackedModel) -> dict[str, object]:
+        """What else the record has to say of a model."""
+        return {} if model.branching is None else {"branching": model.branching.to_mapping()}
 
     def close(self) -> None:
         """Release the model."""
@@ -105,9 +113,9 @@ class EdgePackedGreedy(EdgePacked):
     summary = "edge-packed by greedy search, without a language model"
     shipped = GREEDY
 
-    def __init__(self, *, final_s: float | None = FINAL_S) -> None:
-        """`final_s`: see `EdgePacked`."""
-        super().__init__(beam=1, final_s=final_s)
+    def __init__(self, *, final_s: float | None = FINAL_S, boost: float = BOOST) -> None:
+        """`final_s`, `boost`: see `EdgePacked`."""
+        super().__init__(beam=1, final_s=final_s, boost=boost)
 
 
 class _PackedStream(FeatureStream["PackedStream"]):
@@ -115,11 +123,11 @@ class _PackedStream(FeatureStream["PackedStream"]):
 
     _search: PackedStream
 
-    def __init__(self, model: PackedModel, beam: int, final_s: float | None) -> None:
+    def __init__(self, model: PackedModel, beam: int, final_s: float | None, bias: PhraseBias | None) -> None:
         from edgespeech.packed.log_mel import NativeLogMel
 
         super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
-        self._opened = partial(model.open, beam)
+        self._opened = partial(model.open, beam, bias)
         self._search = self._opened()
 
     def _restart(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgespeech.biasing.phrases import BOOST, PhraseBias, check_boost
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.contracts import Kind, Stream, SystemInfo
 from edgespeech.core.places import networks_file
@@ -24,6 +25,9 @@ AHEAD_S = 0.2
 """How much earlier than the final a speculative result is published, as in the article."""
 ANSWER_DEADLINE_S = 0.5
 """How long after its own final the device accepts an answer: a longer wait feels like a failure."""
+SECOND_BOOST = BOOST
+"""Bonus of a letter of a context phrase in sent lattices, in nats, instead of that of the device's search; chosen on
+tuning speech (`replication/context_biasing/tune.py`)."""
 TIMEOUT_S = 30.0
 """How long a measurement waits for the last answer, to record its cost."""
 
@@ -49,6 +53,8 @@ class Hybrid(EdgeRecogniser):
         answer_deadline_s: float = ANSWER_DEADLINE_S,
         timeout_s: float = TIMEOUT_S,
         server: str | None = None,
+        boost: float = BOOST,
+        second_boost: float = SECOND_BOOST,
     ) -> None:
         """Set the options.
 
@@ -62,11 +68,14 @@ class Hybrid(EdgeRecogniser):
             timeout_s: how long a measurement waits for the last answer.
             server: URL of a second pass (`ws://.../v1/rescore` of `edgespeech serve --second-pass`), whose token is
                 in the environment; None: one is started here.
+            boost: bonus of a letter of a context phrase in the device's search, in nats.
+            second_boost: the same in sent lattices, whose scores do not hold the former.
 
         Raises:
             EdgeSpeechError: an option is out of range.
         """
-        super().__init__(beam=beam, final_s=final_s)
+        super().__init__(beam=beam, final_s=final_s, boost=boost)
+        check_boost(second_boost, self.name)
         if self._final_s is None:  # the command line may say null, which the other recognisers take
             raise bad(self.name, "final_s", None, "seconds, above 0")
         if endpoint not in ENDPOINTS:
@@ -78,6 +87,7 @@ class Hybrid(EdgeRecogniser):
             raise bad(self.name, "ahead_s", ahead_s, f"above 0 and below final_s, {final_s:g}")
         self._endpoint, self._silence_s, self._ahead_s = endpoint, final_s, ahead_s
         self._answer_deadline_s, self._timeout_s = answer_deadline_s, timeout_s
+        self._second_bonus = second_boost / boost if boost else 0.0
         self._elsewhere = server
         self._server: ServerProcess | None = None
 
@@ -142,7 +152,9 @@ class Hybrid(EdgeRecogniser):
             precision=Precision(),
             answer_deadline_s=self._answer_deadline_s,
             timeout_s=self._timeout_s,
+            second_bonus=self._second_bonus,
         )
+        self._pieces = trained.tokeniser.pieces
         self.close()
         if self._elsewhere is None:
             self._server = _start()
@@ -159,6 +171,8 @@ class Hybrid(EdgeRecogniser):
             "endpoint": self._endpoint,
             **end,
             "answer_deadline_s": self._answer_deadline_s,
+            "boost": self._boost,
+            "second_bonus": self._second_bonus,
             "scales": {name: str(scales) for name, scales in load_scales(cloud / SCALES).items()},
             "provenance": trained.provenance,
             "second_pass": lm.provenance,
@@ -184,7 +198,7 @@ class Hybrid(EdgeRecogniser):
             ),
         )
 
-    def _open(self) -> Stream:
+    def _open(self, bias: PhraseBias | None) -> Stream:
         """A stream; if no second pass is available, it is the device's alone, and its trace says why."""
         from edgespeech.cloud.access import TOKEN_ENV
         from edgespeech.cloud.second_pass import SecondPassStream
@@ -205,7 +219,7 @@ class Hybrid(EdgeRecogniser):
                 connection = SecondPassStream(self._server.rescore_url, self._server.token)
         except EdgeSpeechError as error:
             notes.append(str(error))
-        return HybridStream(self._device, policy, connection, notes)
+        return HybridStream(self._device, policy, connection, notes, bias)
 
     def helper_pids(self) -> Sequence[int]:
         """The server's processes."""

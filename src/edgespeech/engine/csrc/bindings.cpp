@@ -128,5 +128,6 @@ NB_MODULE(_native, m) {
       .def("floats", &OpenFile::floats, nb::arg("name"))
       .def("multiply", &OpenFile::multiply, nb::arg("name"), nb::arg("q").noconvert(),
            nb::arg("isa") = nb::none());
+  bind_phrases(m);
   bind_runtime(m);
 }

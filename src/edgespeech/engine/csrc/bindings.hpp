@@ -11,6 +11,7 @@ nanobind::capsule owner_of(Object* object) {
   return nanobind::capsule(object, [](void* p) noexcept { delete static_cast<Object*>(p); });
 }
 
+void bind_phrases(nanobind::module_& module);
 void bind_runtime(nanobind::module_& module);
 
 }  // namespace edgespeech

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -32,6 +33,8 @@ using Frames = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::c
 using Batch = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using Decisions = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>;
+using Uses = std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>;
 using Found = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
 
 Rows rows_of(std::unique_ptr<std::vector<float>> values, std::size_t width) {
@@ -52,8 +55,9 @@ void check_features(const std::string& where, const Model& model, std::size_t ba
 // A stream that can be closed, and that one thread uses at a time.
 class OpenStream {
  public:
-  OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam)
-      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam)) {}
+  OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam,
+             std::shared_ptr<const Phrases> phrases)
+      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases))) {}
 
   void accept(Frames features) {
     OpenStream* const one = this;
@@ -74,20 +78,37 @@ class OpenStream {
   std::vector<Found> n_best() {
     const Claim claim(*this);
     std::vector<Found> found;
-    for (const Path& path : stream_->search().best())
-      found.emplace_back(path.labels, path.frames, path.score);
+    for (const auto& [path, score] : stream_->search().ranked())
+      found.emplace_back(path->labels, path->frames, score);
     return found;
   }
 
   Found best() {
     const Claim claim(*this);
-    const Path& path = stream_->search().best()[0];
-    return {path.labels, path.frames, path.score};
+    const auto [path, score] = stream_->search().ranked()[0];
+    return {path->labels, path->frames, score};
   }
 
   std::size_t state_bytes() {
     const Claim claim(*this);
     return stream_->state_bytes();
+  }
+
+  Decisions decisions() {
+    const Claim claim(*this);
+    const auto said = stream_->decisions();
+    const std::size_t width = expect_branches();
+    auto kept = std::make_unique<std::vector<std::uint8_t>>(said.begin(), said.end());
+    std::uint8_t* data = kept->data();
+    return Decisions(data, {said.size() / width, width}, owner_of(kept.release()));
+  }
+
+  void choose(std::uint8_t choice) {
+    const Claim claim(*this);
+    expect_branches();
+    if (choice > static_cast<std::uint8_t>(Choice::Arbitrated))
+      throw std::invalid_argument(path_ + ": choice is " + std::to_string(choice) + ", expected 0, 1 or 2");
+    stream_->choose(Choice{choice});
   }
 
   void close() {
@@ -113,6 +134,13 @@ class OpenStream {
    private:
     OpenStream& stream_;
   };
+
+  // Decisions in a frame.
+  std::size_t expect_branches() const {
+    const std::size_t decisions = stream_->model().shape().decisions;
+    if (decisions == 0) throw std::invalid_argument(path_ + ": the model has one branch, expected two");
+    return decisions;
+  }
 
   // A stream that fails half-way is closed.
   static void accept_all(std::span<OpenStream* const> open, const float* features, std::size_t frames,
@@ -166,7 +194,33 @@ class OpenModel {
     return told;
   }
 
-  OpenStream* open(std::size_t beam) const { return new OpenStream(path_, model(), beam); }
+  nb::dict branches() const {
+    const Shape shape = model()->shape();
+    nb::dict told;
+    if (shape.decisions == 0) return told;
+    told["units"] = shape.units;
+    told["rank"] = shape.rank;
+    told["arbitrator"] = shape.arbitrator;
+    told["decisions"] = shape.decisions;
+    return told;
+  }
+
+  Uses uses() const {
+    const auto kept = model();
+    const std::vector<Use> uses = kept->uses();
+    Uses told;
+    for (const Tensor& tensor : kept->file().tensors())
+      told.emplace_back(tensor.name, uses[tensor.number].bytes, uses[tensor.number].vectors);
+    return told;
+  }
+
+  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases) const {
+    const auto kept = model();
+    if (phrases && phrases->vocabulary() != kept->shape().vocabulary)
+      throw std::invalid_argument(path_ + ": phrases are of " + std::to_string(phrases->vocabulary()) +
+                                  " word pieces, expected " + std::to_string(kept->shape().vocabulary));
+    return new OpenStream(path_, kept, beam, std::move(phrases));
+  }
 
   Rows transcribe(Frames features) const {
     const auto kept = model();
@@ -214,11 +268,14 @@ class OpenLogMel {
 
 void bind_runtime(nb::module_& module) {
   module.attr("MAX_LABELS") = kMaxLabels;
+  module.attr("BRANCHES") = nb::make_tuple("fast", "slow", nb::none());  // by Choice; None asks the arbitrator
   nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def_prop_ro("state_bytes", &OpenStream::state_bytes)
+      .def_prop_ro("decisions", &OpenStream::decisions, nb::rv_policy::move)
+      .def("choose", &OpenStream::choose, nb::arg("choice"))
       .def("close", &OpenStream::close);
   nb::class_<OpenLogMel>(module, "LogMel", "Features of one stream of samples; see edgespeech.packed.log_mel.")
       .def(nb::init<const std::optional<std::string>&>(), nb::arg("isa") = nb::none())
@@ -232,7 +289,9 @@ void bind_runtime(nb::module_& module) {
       .def_prop_ro("packed_bytes", &OpenModel::packed_bytes)
       .def_prop_ro("isa", &OpenModel::isa)
       .def_prop_ro("shape", &OpenModel::shape)
-      .def("open", &OpenModel::open, nb::arg("beam"))
+      .def_prop_ro("branches", &OpenModel::branches)
+      .def_prop_ro("uses", &OpenModel::uses)
+      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none())
       .def("transcribe", &OpenModel::transcribe, nb::arg("features").noconvert());
   module.def("accept_batch", &OpenStream::accept_batch, nb::arg("streams"), nb::arg("features").noconvert(),
              "Advances streams of one model together: features with shape (N, F, 80).");

@@ -18,7 +18,10 @@ double add_logs(double a, double b) {
 // In every frame the likeliest label, until it is the blank.
 class Greedy final : public Search {
  public:
-  explicit Greedy(PredictorState start) { path_.state = std::move(start); }
+  Greedy(PredictorState start, std::shared_ptr<const Phrases> phrases) : Search(std::move(phrases)) {
+    path_.state = std::move(start);
+    if (phrases_) path_.place = phrases_->start();
+  }
 
   std::span<const Path> best() const override { return {&path_, 1}; }
 
@@ -28,18 +31,27 @@ class Greedy final : public Search {
 
   void take(const Model& model, int spent, const float* logits, Workspace&) override {
     std::int32_t label = kBlank;
-    if (spent < kMaxLabels)
-      label = static_cast<std::int32_t>(std::max_element(logits, logits + model.shape().vocabulary) - logits);
+    if (spent < kMaxLabels) label = likeliest(logits, model.shape().vocabulary);
     path_.score += logits[label] - model.log_sum_exp(logits);
     inside_ = label != kBlank;
     if (inside_) {
-      path_.append(label, frame_);
+      path_.score += append(path_, label, frame_);
     } else {
       ++frame_;
     }
   }
 
+  std::int32_t likeliest(const float* logits, std::size_t vocabulary) {
+    if (phrases_) {
+      biased_.assign(logits, logits + vocabulary);
+      phrases_->add_row(path_.place, true, biased_.data());
+      logits = biased_.data();
+    }
+    return static_cast<std::int32_t>(std::max_element(logits, logits + vocabulary) - logits);
+  }
+
   Path path_;
+  std::vector<float> biased_;
   bool inside_ = false;
   std::int32_t frame_ = 0;
 };
@@ -72,9 +84,11 @@ class Paths {
 // first: paths as they came, extensions by parent and label.
 class Beam final : public Search {
  public:
-  Beam(PredictorState start, std::size_t beam) : beam_(beam) {
+  Beam(PredictorState start, std::size_t beam, std::shared_ptr<const Phrases> phrases)
+      : Search(std::move(phrases)), beam_(beam) {
     Path path;
     path.state = std::move(start);
+    if (phrases_) path.place = phrases_->start();
     paths_.add(path);
   }
 
@@ -105,8 +119,7 @@ class Beam final : public Search {
     const std::span<Path> inside = inside_.all();
     log_sums_.clear();
     for (std::size_t p = 0; p < inside.size(); ++p) {
-      if (model.fusion() && inside[p].fused.empty())
-        model.fusion()->scores(inside[p].labels, inside[p].fused, work.fused);
+      if ((model.fusion() || phrases_) && inside[p].fused.empty()) score(model, inside[p], work);
       log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
       leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
     }
@@ -116,6 +129,16 @@ class Beam final : public Search {
       inside_.clear();
     }
     if (inside_.all().empty()) keep_best();
+  }
+
+  // What fusion and phrases add for each next label.
+  void score(const Model& model, Path& path, Workspace& work) const {
+    if (model.fusion()) {
+      model.fusion()->scores(path.labels, path.fused, work.fused);
+    } else {
+      path.fused.assign(model.shape().vocabulary, 0);
+    }
+    if (phrases_) phrases_->add_row(path.place, false, path.fused.data());
   }
 
   // The path leaves the frame by a blank of this log-probability; one with the same labels takes it in.
@@ -171,7 +194,7 @@ class Beam final : public Search {
       Path& path = extended_.add(parents[one.parent]);
       path.score += one.added;
       path.likeliest += one.added;
-      path.append(one.label, frame_);
+      append(path, one.label, frame_);
     }
     inside_.swap(extended_);
   }
@@ -197,17 +220,29 @@ class Beam final : public Search {
 
 }  // namespace
 
-void Path::append(std::int32_t label, std::int32_t frame) {
-  labels.push_back(label);
-  frames.push_back(frame);
-  hash = (hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
-  fused.clear();
+double Search::append(Path& path, std::int32_t label, std::int32_t frame) const {
+  path.labels.push_back(label);
+  path.frames.push_back(frame);
+  path.hash = (path.hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
+  path.fused.clear();
+  double added = 0;
+  if (phrases_) path.place = phrases_->follow(path.place, label, &added);
+  return added;
 }
 
-std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, Workspace& work) {
+std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
+                                     Workspace& work) {
   PredictorState start = model.start_predictor(work);
-  if (beam == 1) return std::make_unique<Greedy>(std::move(start));
-  return std::make_unique<Beam>(std::move(start), beam);
+  if (beam == 1) return std::make_unique<Greedy>(std::move(start), std::move(phrases));
+  return std::make_unique<Beam>(std::move(start), beam, std::move(phrases));
+}
+
+std::vector<std::pair<const Path*, double>> Search::ranked() const {
+  std::vector<std::pair<const Path*, double>> paths;
+  for (const Path& path : best())
+    paths.emplace_back(&path, path.score + (phrases_ ? phrases_->closing(path.place) : 0));
+  if (phrases_) std::ranges::stable_sort(paths, std::greater(), &std::pair<const Path*, double>::second);
+  return paths;
 }
 
 std::size_t Search::state_bytes() const {

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "phrases.hpp"
 #include "runtime.hpp"
 
 namespace edgespeech {
@@ -19,26 +21,35 @@ struct Path {
   double score = 0;                          // log-probability of all its alignments, and what fusion added
   double likeliest = 0;                      // the same of the one alignment that `frames` is of
   PredictorState state;
-  std::vector<float> fused;  // what fusion adds for each next label; empty until it is asked for
-
-  void append(std::int32_t label, std::int32_t frame);
+  std::vector<float> fused;  // what fusion and phrases add for each next label; empty until it is asked for
+  std::uint32_t place = Phrases::kStart;  // in the phrases
 };
 
 // The search of one utterance.
 class Search {
  public:
-  // beam: number of paths; 1 is greedy search.
-  static std::unique_ptr<Search> make(const Model& model, std::size_t beam, Workspace& work);
+  // beam: number of paths; 1 is greedy search. phrases: that are likely; none: no bias.
+  static std::unique_ptr<Search> make(const Model& model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
+                                      Workspace& work);
   virtual ~Search() = default;
 
-  // The paths in the beam, likeliest first.
+  // The paths in the beam, in the order of the search.
   virtual std::span<const Path> best() const = 0;
+  // The same, likeliest first, with their scores where each ends here: without what unfinished phrases gave.
+  std::vector<std::pair<const Path*, double>> ranked() const;
   // Bytes of predictions and predictor states.
   std::size_t state_bytes() const;
 
   // Takes one more transcriber frame of each utterance. encoded: searches x joiner.
   static void accept(const Model& model, std::span<Search* const> searches, const float* encoded,
                      Workspace& work);
+
+ protected:
+  explicit Search(std::shared_ptr<const Phrases> phrases) : phrases_(std::move(phrases)) {}
+  // The path goes on by a label; what phrases add.
+  double append(Path& path, std::int32_t label, std::int32_t frame) const;
+
+  std::shared_ptr<const Phrases> phrases_;
 
  private:
   // A frame is on: all paths are inside it.

@@ -5,16 +5,15 @@
 
 namespace edgespeech {
 
-Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam)
-    : model_(std::move(model)), transcriber_(model_->start()) {
+Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases)
+    : model_(std::move(model)), transcriber_(model_->transcriber().start()) {
   waiting_.reserve(std::size_t{model_->shape().stack - 1} * model_->shape().features);
   const WorkspaceLease work(*model_);
-  search_ = Search::make(*model_, beam, *work);
+  search_ = Search::make(*model_, beam, std::move(phrases), *work);
 }
 
 std::size_t Stream::state_bytes() const {
-  const std::size_t floats = transcriber_.hidden.size() + transcriber_.cell.size() + waiting_.size();
-  return floats * sizeof(float) + search_->state_bytes();
+  return transcriber_.bytes() + waiting_.size() * sizeof(float) + search_->state_bytes();
 }
 
 void Stream::accept(std::span<Stream* const> streams, const float* features, std::size_t frames) {
@@ -52,7 +51,7 @@ void Stream::accept_together(std::span<Stream* const> streams, const float* feat
         }
       }
     }
-    model.transcribe({states, count}, some, work);
+    model.transcriber().run({states, count}, some, work);
     for (std::size_t step = 0; step < some; ++step)
       Search::accept(model, {searches, count}, work.encoded.data() + step * encoded, work);
   }
@@ -69,13 +68,13 @@ std::vector<float> transcribe(const Model& model, const float* features, std::si
   const std::size_t width = std::size_t{model.shape().stack} * model.shape().features;
   const std::size_t steps = frames / model.shape().stack, joiner = model.shape().joiner;
   const WorkspaceLease work(model);
-  TranscriberState state = model.start();
+  TranscriberState state = model.transcriber().start();
   TranscriberState* const one = &state;
   std::vector<float> encoded(steps * joiner);
   for (std::size_t first = 0; first < steps; first += kMaxBatch) {
     const std::size_t some = std::min(kMaxBatch, steps - first);
     std::copy_n(features + first * width, some * width, (*work).input.data());
-    model.transcribe({&one, 1}, some, *work);
+    model.transcriber().run({&one, 1}, some, *work);
     std::copy_n((*work).encoded.data(), some * joiner, encoded.data() + first * joiner);
   }
   return encoded;

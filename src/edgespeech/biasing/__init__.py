@@ -1,0 +1,1 @@
+"""Phrases that are likely to be spoken: their spellings, and the bonus that a search gives them."""

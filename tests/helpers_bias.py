@@ -1,0 +1,46 @@
+"""What `edgespeech.biasing.phrases` computes, slowly and obviously."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgespeech.core.labels import SPACE
+
+
+def written(labels: Sequence[int], pieces: Sequence[str]) -> str:
+    """The letters of labels, with a space before every word; for the unknown piece a sign that is in no phrase."""
+    shown = ["" if piece == "<blk>" else "#" if piece == "<unk>" else piece for piece in pieces]
+    return " " + "".join(shown[label] for label in labels).replace(SPACE, " ")
+
+
+def letters(text: str) -> int:
+    return sum(sign != " " for sign in text)
+
+
+def score(text: str, boosts: Mapping[str, float], *, ended: bool) -> float:
+    """The bonus of a text, whose words have a space before each.
+
+    From left to right, the longest phrase that begins at a word and ends with one counts, and reading goes on behind
+    it.
+
+    Args:
+        text: so far.
+        boosts: of a letter of each phrase, by its words with a space before each.
+        ended: whether nothing follows; else what may still become a phrase counts by its letters.
+    """
+    total, at = 0.0, 0
+    while at < len(text):
+        if text[at] != " ":
+            at += 1
+            continue
+        rest = text[at:]
+        open_ones = [boost for phrase, boost in boosts.items() if phrase.startswith(rest)]
+        if open_ones and not ended:
+            return total + letters(rest) * max(open_ones)
+        over = [
+            phrase for phrase in boosts if rest.startswith(phrase) and rest[len(phrase) :][:1] in ("", " ")
+        ]
+        longest = max(over, key=len, default="")
+        total += letters(longest) * boosts.get(longest, 0.0)
+        at += max(len(longest), 1)
+    return total
