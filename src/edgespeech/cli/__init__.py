@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edgespeech.cli import corpora, lattice, models, recognisers, results, training, updates
+from edgespeech.cli import corpora, lattice, models, recognisers, results, training, understanding, updates
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure streaming speech recognisers: WER, latency, memory and bandwidth, from one honest harness.",
 )
-for part in (recognisers, results, corpora, training, models):
+for part in (recognisers, results, corpora, training, models, understanding):
     app.add_typer(part.app)
 app.add_typer(lattice.app, name="lattice")
 app.add_typer(updates.app, name="update")
