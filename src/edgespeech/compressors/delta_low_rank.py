@@ -36,5 +36,5 @@ class LowRankDelta(Delta):
     def finish(self, weights: Tensor) -> Tensor:
         """The nearest weights of this rank: an average of products need not have it."""
         u, s, v = torch.linalg.svd((weights - self.base).float(), full_matrices=False)
-        change = (u[:, : self.rank] * s[: self.rank]) @ v[: self.rank]
+        change: Tensor = (u[:, : self.rank] * s[: self.rank]) @ v[: self.rank]
         return (self.base + change.to(weights.dtype)).cpu()
