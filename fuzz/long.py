@@ -25,7 +25,7 @@ from edgespeech.core.places import project_root
 from edgespeech.report.side_records import record_head, side_records, write_side_record
 from edgespeech.report.text import markdown_table
 
-READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol")
+READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol", "update")
 _RUNS = re.compile(r"^(?:#|Done )(\d+)\b", re.MULTILINE)
 _COVERAGE = re.compile(r"cov: (\d+)")
 _INTERRUPTED = 72
