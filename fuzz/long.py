@@ -28,7 +28,7 @@ from edgespeech.core.places import project_root, results_dir
 from edgespeech.records.provenance import git_state, processor
 from edgespeech.report.text import markdown_table
 
-READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol")
+READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol", "update")
 _RUNS = re.compile(r"^(?:#|Done )(\d+)\b", re.MULTILINE)
 _COVERAGE = re.compile(r"cov: (\d+)")
 _INTERRUPTED = 72
