@@ -92,7 +92,7 @@ def shares_of(trained: Trained, detail: str, utterances: Sequence[Listened], see
         if not picture and found.targets.any() and len(phrases) == len(one.phrases):
             picture = {"picture": picture_of(found, one.phrases, trained.model.config.frame_s)}
     counts = [attention_shares([one]) for one in maps]
-    parts = (
+    parts: tuple[tuple[str, list[int], list[int], Row], ...] = (
         (ATTENDS, [one.right for one in counts], [one.phrase_frames for one in counts], picture),
         (ELSEWHERE, [one.no_bias for one in counts], [one.other_frames for one in counts], {}),
     )
