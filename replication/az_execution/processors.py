@@ -243,19 +243,9 @@ def _rows(
         yield {
             "layout": layout,
             "swept": swept,
-            "processor": done.processor.name,
-            "skips_activations": done.skips_activations,
             "bits": bits[0] if len(bits) == 1 else None,
             "sparsity": sparsity_of(tensors),
-            "packed_bytes": done.packed_bytes,
-            "resident_bytes": done.resident_bytes,
-            "dram_bytes": done.dram_bytes,
-            "macs": done.macs,
-            "time_s": done.time_s,
-            "energy_j": done.energy_j,
-            "imbalance": done.imbalance,
-            "decoder_needed": done.decoder_needed,
-            "times": done.times,
+            **done.as_row(),
         }
 
 

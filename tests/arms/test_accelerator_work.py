@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgespeech.arms.accelerator import NUMBERS, Processor, execute, load_numbers
-from edgespeech.arms.accelerator_work import engine_work
+from edgespeech.arms.accelerator_work import engine_rows, engine_work
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.branching_config import FastKind
+from edgespeech.model.transducer import Transducer
 from edgespeech.packed.branches import Branch, bytes_by_part, part_of
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge, sections
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.packed.runtime import PackedModel
-from helpers_branching import KINDS, tiny_branching
+from helpers_branching import KINDS, always, tiny_branching
 from helpers_packed import features, tiny
 
 UTTERANCES = [features(40), features(3), features(27, seed=1)]
@@ -92,6 +94,30 @@ def test_a_fixed_branch_is_the_end_of_the_scale(tmp_path: Path, processor: Proce
     parts = bytes_by_part(tensors)
     assert done["slow"].dram_bytes == pytest.approx((parts["shared"] + parts["slow"]) / 0.04)
     assert done["fast"].dram_bytes == pytest.approx((parts["shared"] + parts["fast"]) / 0.04)
+
+
+def test_rows_for_a_record(tmp_path: Path) -> None:
+    numbers = load_numbers(NUMBERS)
+    path, never, plain = packed(tmp_path, "narrow"), tmp_path / "never.edge", tmp_path / "plain.edge"
+    pack(always(tiny_branching("narrow"), slow=True), Layout(), never)
+    plain_model = Transducer(tiny().model.config)
+    own = tiny_branching("narrow").model.state_dict()
+    plain_model.load_state_dict({name: own[name] for name in plain_model.state_dict()})
+    pack(replace(tiny(), model=plain_model.eval()), Layout(), plain)
+    files = {"two branches": path, "never": never, "one": plain}
+    rows = list(engine_rows(files, numbers.processors, UTTERANCES))
+    assert [(row["layout"], row["processor"]) for row in rows] == [
+        (name, one.name) for name in files for one in numbers.processors
+    ]
+    two, stuck, one = rows[0], rows[len(numbers.processors)], rows[2 * len(numbers.processors)]
+    assert 0 < two["slow"] < 1
+    assert "warning" not in two
+    assert stuck["slow"] == 1
+    assert stuck["warning"].startswith("the arbitrator never switches: all 16 decisions are slow")
+    assert "slow" not in one
+    assert two["cycles"] == pytest.approx(two["time_s"] * numbers.processors[0].clock_hz)
+    # What never switches does the work of the slow branch and the arbitrator's, whose words are the same.
+    assert two["macs"] < one["macs"] < stuck["macs"]
 
 
 def test_bad_work_is_refused(tmp_path: Path, processor: Processor) -> None:

@@ -26,7 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it imports what tests do
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, it imports what tests do
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import typer
 
@@ -36,7 +37,8 @@ from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 from edgespeech.records.provenance import git_state, processor
 from edgespeech.report.text import markdown_table
 from helpers_page import between_marks
-from kills.commands import COMMANDS, Command, Files, files
+from kills.base import Command, Files, files
+from kills.commands import COMMANDS
 from kills.points import NEED_SPACE, Disturbance, Points
 
 FORMAT = "edgespeech-kills-1"

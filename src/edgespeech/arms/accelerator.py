@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,6 +247,22 @@ class Execution:
             others = max(step.bounds["dram"], step.bounds["sram"], step.product.cycles / clock)
             needed = max(needed, step.product.codes / (others * clock))
         return needed
+
+    def as_row(self) -> dict[str, Any]:
+        """Its figures for a record, under the names that they have here; `processor` is the name."""
+        return {
+            "processor": self.processor.name,
+            "skips_activations": self.skips_activations,
+            "packed_bytes": self.packed_bytes,
+            "resident_bytes": self.resident_bytes,
+            "dram_bytes": self.dram_bytes,
+            "macs": self.macs,
+            "time_s": self.time_s,
+            "energy_j": self.energy_j,
+            "imbalance": self.imbalance,
+            "decoder_needed": self.decoder_needed,
+            "times": self.times,
+        }
 
 
 def load_numbers(path: Path) -> Numbers:

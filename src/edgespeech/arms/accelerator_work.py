@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from edgespeech.arms.accelerator import Workload
+from edgespeech.arms.accelerator import Processor, Workload, execute
+from edgespeech.arms.packed_bench import networks
 from edgespeech.audio.features import Features
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import FRAME_S
-from edgespeech.packed.branches import Branch, Decisions, part_of
+from edgespeech.packed.branches import Branch, Decisions, part_of, usage_of
+from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.runtime import PackedModel
 
@@ -53,3 +56,32 @@ def engine_work(
     calls = {name: read.vectors for name, read in reads.items() if part_of(name) != "language model"}
     lookups = calls.pop(EMBEDDING)
     return Workload(audio_s=frames * FRAME_S, calls=calls, lookups=lookups, inputs={}), decisions
+
+
+def engine_rows(
+    files: Mapping[str, Path], processors: Sequence[Processor], utterances: Sequence[Features]
+) -> Iterator[dict[str, Any]]:
+    """Packed models on modelled processors, per second of speech, each with its own work: rows for a record.
+
+    Args:
+        files: packed models by name.
+        processors: see `load_numbers`.
+        utterances: features of each, with shape `(F, 80)`.
+
+    Yields:
+        `layout`, `Execution.as_row`, `cycles` of the processor's clock, and of a model with two branches `slow`, the
+        share of slow decisions, and where its arbitrator never switches `warning`.
+
+    Raises:
+        EdgeSpeechError: as `engine_work` and `execute`.
+    """
+    for name, file in files.items():
+        work, decisions = engine_work(file, utterances)
+        told: dict[str, Any] = {}
+        if decisions:
+            usage = usage_of(decisions)
+            told = {"slow": usage.share, **({"warning": usage.warning} if usage.warning else {})}
+        tensors = networks(read_edge(file).tensors)
+        for processor in processors:
+            done = execute(tensors, processor, work)
+            yield {"layout": name, **done.as_row(), "cycles": done.time_s * processor.clock_hz, **told}

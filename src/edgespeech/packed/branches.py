@@ -53,10 +53,6 @@ class Reads(NamedTuple):
     bytes: int
     vectors: int
 
-    def since(self, before: Reads) -> Reads:
-        """What was read after an earlier count."""
-        return Reads(self.bytes - before.bytes, self.vectors - before.vectors)
-
 
 class Cost(NamedTuple):
     """What a part read and did.
