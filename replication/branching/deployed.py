@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+
+import numpy as np
 
 from edgespeech.arms.accelerator import NUMBERS, Execution, execute, load_numbers
 from edgespeech.arms.accelerator_work import engine_work
-from edgespeech.arms.branch_engine import chunk_compute, compare_deployed, saved, slow_alone, weight_traffic
-from edgespeech.arms.packed_bench import Bench, say
+from edgespeech.arms.branch_engine import compare_deployed
+from edgespeech.arms.packed_bench import EVICT, Bench, say
+from edgespeech.arms.peer_bench import Peer, bench_peers, spread
 from edgespeech.harness.checks import Row
+from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.model.branching_checkpoint import TrainedBranching
-from edgespeech.packed.branches import bytes_by_part
+from edgespeech.model.checkpoint import Trained
+from edgespeech.model.transducer import Transducer
+from edgespeech.packed.branches import bytes_by_part, costs_by_part
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.packed.pack import Encoding, Layout, pack
+from edgespeech.packed.runtime import PackedModel
 
 BITS = 8
 """Of a weight, where the bits are not what is compared."""
+_TRANSCRIBER = ("shared", "arbitrator", "slow", "fast")
 
 
 class Pair:
@@ -31,17 +41,23 @@ class Pair:
 
     def __init__(self, arm: TrainedBranching, slow: TrainedBranching, bits: int, folder: Path) -> None:
         self.arm, self.slow = folder / f"arm-{bits}.edge", folder / f"slow-{bits}.edge"
-        layout, both = Layout(matrices=Encoding(bits=bits)), folder / f"both-{bits}.edge"
+        layout = Layout(matrices=Encoding(bits=bits))
         pack(arm, layout, self.arm)
-        pack(slow, layout, both)
-        slow_alone(both, self.slow)
+        pack(slow_alone(slow), layout, self.slow)
+
+
+def slow_alone(trained: TrainedBranching) -> Trained:
+    """The slow branch as a model of its own, without what belongs to the other."""
+    model = Transducer(trained.model.config)
+    own = trained.model.state_dict()
+    model.load_state_dict({name: own[name] for name in model.state_dict()})
+    return Trained(model.eval().requires_grad_(False), trained.tokeniser, trained.provenance)
 
 
 def traffic(pair: Pair, bench: Bench) -> Row:
     """The share of the transcriber's bytes that the arm does not read, frame by frame."""
-    heard = [one.features for one in bench.spoken]
-    ours, theirs = (weight_traffic(file, heard, step=1).bytes for file in (pair.arm, pair.slow))
-    return saved(ours, theirs, [one.speaker for one in bench.spoken], bench.seed)
+    speakers = [one.speaker for one in bench.spoken]
+    return _saved(_read(pair.arm, bench), _read(pair.slow, bench), speakers, bench.seed)
 
 
 def parts(pair: Pair) -> Iterator[Row]:
@@ -52,11 +68,27 @@ def parts(pair: Pair) -> Iterator[Row]:
 
 def chunks(pair: Pair, bench: Bench, amounts: Mapping[str, int | None]) -> Iterator[Row]:
     """The share of a chunk's time that is saved, with empty and with full caches."""
-    found = chunk_compute({"arm": pair.arm, "slow": pair.slow}, bench.spoken, amounts, bench.seed)
-    for key, told in found["arm"].items():
-        row: Row = {"claim": "branching.compute", "detail": f"{key} caches", "chunk": told}
-        row |= {name: told[name] for name in ("measured", "n", "low", "high", "resampled")}
-        yield {**row, "slow_chunk": found["slow"][key]}
+    first = str(bench.spoken[0].file)
+    peers = [
+        Peer(
+            name=name,
+            python=sys.executable,
+            spec={"kind": "edge-packed", "first": first, "file": str(file), "evict_bytes": EVICT},
+        )
+        for name, file in (("arm", pair.arm), ("slow", pair.slow))
+    ]
+    some = {key: spread(bench.spoken, amounts[key]) for key in ("cold", "warm")}
+    found = bench_peers(peers, warm=some["warm"], cold=some["cold"])
+    reason = next((one["skipped"] for one in found.values() if "skipped" in one), None)
+    for key, spoken in some.items():
+        row: Row = {"claim": "branching.compute", "detail": f"{key} caches"}
+        if reason is not None:
+            yield {**row, "skipped": reason}
+            continue
+        ours, theirs = ([sum(told["seconds"]) for told in found[name][key]] for name in ("arm", "slow"))
+        count = sum(len(told["seconds"]) for told in found["arm"][key])
+        row["chunk_s"] = [sum(ours) / count, sum(theirs) / count]
+        yield {**row, **_saved(ours, theirs, [one.speaker for one in spoken], bench.seed)}
 
 
 def same(pair: Pair, bench: Bench) -> Row:
@@ -102,3 +134,27 @@ def compressed(
                 own.append(bench.errors(say(file, bench, 1)[0]))
         row: Row = {"claim": "branching.compressed", "detail": f"{each} bits"}
         yield {**row, **bench.compare(errors[0], errors[1]).as_row()}
+
+
+def _read(file: Path, bench: Bench) -> list[float]:
+    """Bytes of the transcriber's weights that each utterance read, a frame at a time."""
+    tensors = read_edge(file).tensors
+    totals = [0.0]
+    with PackedModel(file) as model:
+        step = model.config.stack
+        for one in bench.spoken:
+            with closing(model.open()) as stream:
+                for at in range(0, len(one.features) - step + 1, step):
+                    stream.accept(one.features[at : at + step])
+            costs = costs_by_part(tensors, model.reads)
+            totals.append(float(sum(cost.bytes for part, cost in costs.items() if part in _TRANSCRIBER)))
+    return np.diff(totals).tolist()
+
+
+def _saved(ours: Sequence[float], theirs: Sequence[float], speakers: Sequence[str | None], seed: int) -> Row:
+    """The share of a cost that is saved, with its interval, as fields of a row."""
+    less = np.subtract(theirs, ours)
+    row: Row = {"measured": float(less.sum() / np.sum(theirs)), "n": len(less)}
+    if len(less) < 2:
+        return row
+    return {**row, **bootstrap_ratio(less, theirs, speakers, seed=seed).as_row()}
