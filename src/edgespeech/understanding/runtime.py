@@ -174,7 +174,8 @@ class Understander(Closing):
         """Outputs of one direction, with shape `(T, H)`."""
         driven = self._product(f"{name}.input.weight", x)
         size = self.config.hidden
-        hidden, cell = np.zeros((1, size), np.float32), np.zeros(size, np.float32)
+        hidden: Floats = np.zeros((1, size), np.float32)
+        cell: Floats = np.zeros(size, np.float32)
         outputs = np.empty((len(x), size), np.float32)
         signs = np.repeat(np.array([-1, -1, 2, -1], np.float32), size)
         for place, gates in enumerate(driven):
