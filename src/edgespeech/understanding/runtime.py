@@ -27,6 +27,7 @@ from edgespeech.understanding.vocabulary import bucket_numbers
 _BATCH = 8
 """Vectors that a kernel takes at once."""
 _LOG2_E, _LN_2_HIGH, _LN_2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_ONE, _TWO = np.float32(1), np.float32(2)
 _ROUND = np.float32(12582912)
 """1.5 * 2^23: a small float added to it is rounded to a whole number."""
 _SERIES = tuple(map(np.float32, (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)))
@@ -181,9 +182,9 @@ class Understander(Closing):
         for place, gates in enumerate(driven):
             total = gates + self._product(f"{name}.recurrent.weight", hidden)[0]
             # sigmoid(x) = 1 / (1 + exp(-x)), tanh(x) = 1 - 2 / (1 + exp(2 x)): one exponential for all gates
-            i, f, g, o = (1 / (1 + exp(total * signs))).reshape(4, size)
-            cell = f * cell + i * (1 - 2 * g)
-            hidden = (o * (1 - 2 / (1 + exp(2 * cell))))[None]
+            i, f, g, o = (_ONE / (_ONE + exp(total * signs))).reshape(4, size)
+            cell = f * cell + i * (_ONE - _TWO * g)
+            hidden = (o * (_ONE - _TWO / (_ONE + exp(_TWO * cell))))[None]
             outputs[place] = hidden
         return outputs
 
