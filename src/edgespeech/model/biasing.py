@@ -83,7 +83,11 @@ class ContextEncoder(nn.Module):
             found = torch.cat(ends, dim=1)
         else:
             inside = (place < lengths[:, None]).float()[..., None]
-            found = (self.embedding(phrases) * inside).sum(1) / lengths[:, None]
+            parts = self.embedding(phrases) * inside
+            found = parts[:, 0]
+            for at in range(1, phrases.shape[1]):  # one after the other, as the engine adds them
+                found = found + parts[:, at]
+            found = found / lengths[:, None]
         encoded: Tensor = self.norm(self.leave(found))
         return encoded
 

@@ -31,7 +31,9 @@ from edgespeech.packed.layout_search import Machine, search_layouts
 from edgespeech.packed.runtime import FORMAT
 
 EMBEDDING = "predictor.embedding.weight"
-"""The only matrix without products: its rows are looked up."""
+"""A matrix without products: its rows are looked up."""
+CONTEXT_EMBEDDING = "biasing.encoder.embedding.weight"
+"""The same of a model with attention over phrases."""
 
 SCORE_STEP = 0.125
 """Quantisation step of language-model scores in a packed file, in nats; their weight is about 0.4."""
@@ -247,7 +249,8 @@ def pack_tensors(
         if machine is None:
             raise bad("layout", "store", "auto", "dense or sparse, or auto with a target machine")
         fixed = sum(bits_per_weight(t) * _size(t) / 8 for name, t in tensors.items() if name not in auto)
-        tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
+        looked_up = {EMBEDDING, CONTEXT_EMBEDDING}
+        tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up=looked_up))
     return tensors
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.biasing.phrases import PhraseBias
+from edgespeech.biasing.pieces import phrase_labels
 from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
@@ -55,8 +56,10 @@ class PackedModel(Closing):
             told: str = self._model.meta
             shape: dict[str, int] = self._model.shape
             branches: dict[str, int] = self._model.branches
+            attention: dict[str, str | int] = self._model.biasing
         meta = meta_of(told, str(path))
         self.config, self.pieces, self.provenance = _read_meta(meta, shape, str(path))
+        check_attention(self.config, attention, str(path))
         self.branching = read_branching(meta.get("branching"), branches, self.config, str(path))
         note_model(path.name, lambda: sha256_file(path))
 
@@ -85,8 +88,35 @@ class PackedModel(Closing):
         with native_errors():
             return cast("str", self._model.isa)
 
+    def attend(self, phrases: Sequence[Sequence[int]]) -> PackedContext:
+        """Encode a list of phrases; other threads run meanwhile.
+
+        Args:
+            phrases: the word pieces of each, none of them blank.
+
+        Raises:
+            EdgeSpeechError: the model has no attention over phrases, or as `edgespeech.model.biasing.check_phrases`.
+        """
+        heads = 1 if self.config.biasing is None else self.config.biasing.heads
+        with native_errors():
+            return PackedContext(self._model.encode([list(pieces) for pieces in phrases], heads))
+
+    def attending(self, bias: PhraseBias | None) -> PackedContext | None:
+        """The list that a model with attention attends to, see `edgespeech.model.contextual.attending`.
+
+        Raises:
+            EdgeSpeechError: more spellings than attention takes.
+        """
+        if bias is None or self.config.biasing is None:
+            return None
+        return self.attend(phrase_labels(bias.texts, self.pieces, native().MAX_LISTED_PIECES))
+
     def open(
-        self, beam: int = 1, bias: PhraseBias | None = None, branch: Branch | None = None
+        self,
+        beam: int = 1,
+        bias: PhraseBias | None = None,
+        branch: Branch | None = None,
+        context: PackedContext | None = None,
     ) -> PackedStream:
         """Start an utterance.
 
@@ -94,15 +124,19 @@ class PackedModel(Closing):
             beam: number of hypotheses; 1 is greedy search.
             bias: phrases that are likely, of this model's word pieces; None: no bias.
             branch: see `PackedStream.choose`.
+            context: a list that this model encoded, to attend to; None: that of `bias`, if the model has attention.
 
         Raises:
-            EdgeSpeechError: beam is not a whole number of at least 1, the phrases are of other pieces, or a branch of
-                a model that has one.
+            EdgeSpeechError: beam is not a whole number of at least 1, the phrases are of other pieces, the context is
+                another model's, or a branch of a model that has one.
         """
         if not isinstance(beam, int) or beam < 1:
             raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
+        context = context or self.attending(bias)
         with native_errors():
-            opened = self._model.open(beam, None if bias is None else bias.native)
+            opened = self._model.open(
+                beam, None if bias is None else bias.native, None if context is None else context.native
+            )
         stream = PackedStream(opened, str(self.path))
         if branch is not None:
             stream.choose(branch)
@@ -123,6 +157,18 @@ class PackedModel(Closing):
         features = _checked(features, "(F, bands)", str(self.path))
         with native_errors():
             return cast("NDArray[np.float32]", self._model.transcribe(features))
+
+
+class PackedContext:
+    """A list of phrases, encoded by a model, from `PackedModel.attend`. It never changes."""
+
+    def __init__(self, context: Any) -> None:
+        self.native = context
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the encoded list."""
+        return cast("int", self.native.bytes)
 
 
 class PackedStream:
@@ -239,6 +285,22 @@ def _checked(features: NDArray[np.float32], shape: str, where: str) -> NDArray[n
 
 def _hypothesis(labels: list[int], frames: list[int], score: float) -> Hypothesis:
     return Hypothesis(tuple(labels), tuple(frames), score)
+
+
+def check_attention(config: ModelConfig, found: Mapping[str, str | int], where: str) -> None:
+    """Refuse a shape of attention that is not that of the tensors.
+
+    Args:
+        config: as in the file's metadata.
+        found: in the tensors: encoder, queries and width; empty where there are none.
+        where: the file.
+
+    Raises:
+        EdgeSpeechError: they differ.
+    """
+    told = None if config.biasing is None else {name: getattr(config.biasing, name) for name in found}
+    if told != (found or None):
+        raise bad(where, "biasing", told, f"{found or None}, as in the tensors")
 
 
 def _read_meta(

@@ -16,6 +16,7 @@ from torch import Tensor as Torch
 from torch import nn
 
 from edgespeech.errors import bad
+from edgespeech.model.biasing import ContextAttention
 from edgespeech.model.branching import BranchingTransducer
 from edgespeech.model.branching_config import BranchingConfig
 from edgespeech.model.config import ModelConfig
@@ -25,6 +26,7 @@ from edgespeech.packed.arithmetic import Lstm, Mix, Norm, Product, tanh
 from edgespeech.packed.codes import Codes, dequantise
 from edgespeech.packed.edge_file import Tensor
 from edgespeech.packed.pack import weights_of
+from edgespeech.packed.simulate_biasing import simulate_attention
 from edgespeech.packed.simulate_branching import SimulatedTranscriber, fast_step
 
 
@@ -67,6 +69,7 @@ def simulate(
         EdgeSpeechError: they are not the tensors of such a model.
     """
     model = Simulated(config) if branching is None else SimulatedBranching(config, branching)
+    simulate_attention(model, config)
     wanted = {name: values.shape for name, values in weights_of(model).items()}
     for name in sorted(wanted.keys() | tensors.keys()):
         found = _shape(tensors[name]) if name in tensors else None
@@ -82,12 +85,12 @@ def simulate(
             product = Product(tensors[f"{name}.weight"], floats[f"{name}.bias"])
             model.set_submodule(name, Mix(product, config.context))
         elif isinstance(layer, nn.Linear) and name != "ctc":
-            model.set_submodule(name, Product(tensors[f"{name}.weight"], floats[f"{name}.bias"]))
+            model.set_submodule(name, Product(tensors[f"{name}.weight"], floats.get(f"{name}.bias")))
         elif isinstance(layer, nn.LayerNorm):
             model.set_submodule(name, Norm(floats[f"{name}.weight"], floats[f"{name}.bias"]))
         elif isinstance(layer, FastLayer):
             model.set_submodule(name, fast_step(layer, name, tensors, floats))
-        elif isinstance(layer, nn.Embedding | Transcriber):
+        elif isinstance(layer, nn.Embedding | Transcriber | ContextAttention):
             for own, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
                 values.data.copy_(floats[f"{name}.{own}"].view_as(values))
     return model.eval().requires_grad_(False)

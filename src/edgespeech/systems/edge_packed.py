@@ -127,7 +127,7 @@ class _PackedStream(FeatureStream["PackedStream"]):
         from edgespeech.packed.log_mel import NativeLogMel
 
         super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
-        self._opened = partial(model.open, beam, bias)
+        self._opened = partial(model.open, beam, bias, context=model.attending(bias))
         self._search = self._opened()
 
     def _restart(self) -> bool:

@@ -56,8 +56,9 @@ void check_features(const std::string& where, const Model& model, std::size_t ba
 class OpenStream {
  public:
   OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam,
-             std::shared_ptr<const Phrases> phrases)
-      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases))) {}
+             std::shared_ptr<const Phrases> phrases, std::shared_ptr<const Context> context)
+      : path_(std::move(path)),
+        stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases), std::move(context))) {}
 
   void accept(Frames features) {
     OpenStream* const one = this;
@@ -168,6 +169,14 @@ class OpenStream {
   std::atomic_flag in_use_;
 };
 
+// A list of phrases, and the model that encoded it.
+struct OpenContext {
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<const Context> context;
+
+  std::size_t bytes() const { return context->bytes(); }
+};
+
 // A model that can be closed; its streams keep what they need of it.
 class OpenModel {
  public:
@@ -214,12 +223,33 @@ class OpenModel {
     return told;
   }
 
-  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases) const {
+  nb::dict biasing() const {
+    nb::dict told;
     const auto kept = model();
+    if (const Biasing* layers = kept->biasing()) {
+      told["encoder"] = layers->recurrent() ? "blstm" : "mean";
+      told["queries"] = layers->label_queries() ? "audio_label" : "audio";
+      told["width"] = layers->width();
+    }
+    return told;
+  }
+
+  OpenContext encode(const std::vector<std::vector<std::int32_t>>& phrases, std::size_t heads) const {
+    const auto kept = model();
+    if (!kept->biasing()) throw std::invalid_argument(path_ + ": the model has no attention over phrases");
+    const nb::gil_scoped_release released;
+    const WorkspaceLease work(*kept);
+    return {kept, std::make_shared<const Context>(kept->biasing()->encode(phrases, heads, *work))};
+  }
+
+  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases, const OpenContext* context) const {
+    const auto kept = model();
+    if (context && context->model != kept)
+      throw std::invalid_argument(path_ + ": the context was encoded by another model");
     if (phrases && phrases->vocabulary() != kept->shape().vocabulary)
       throw std::invalid_argument(path_ + ": phrases are of " + std::to_string(phrases->vocabulary()) +
                                   " word pieces, expected " + std::to_string(kept->shape().vocabulary));
-    return new OpenStream(path_, kept, beam, std::move(phrases));
+    return new OpenStream(path_, kept, beam, std::move(phrases), context ? context->context : nullptr);
   }
 
   Rows transcribe(Frames features) const {
@@ -268,6 +298,7 @@ class OpenLogMel {
 
 void bind_runtime(nb::module_& module) {
   module.attr("MAX_LABELS") = kMaxLabels;
+  module.attr("MAX_LISTED_PIECES") = kMaxListedPieces;
   module.attr("BRANCHES") = nb::make_tuple("fast", "slow", nb::none());  // by Choice; None asks the arbitrator
   nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
@@ -281,6 +312,8 @@ void bind_runtime(nb::module_& module) {
       .def(nb::init<const std::optional<std::string>&>(), nb::arg("isa") = nb::none())
       .def("accept", &OpenLogMel::accept, nb::arg("samples").noconvert())
       .def("finish", &OpenLogMel::finish);
+  nb::class_<OpenContext>(module, "Context", "A list of phrases, encoded by a model; see edgespeech.packed.runtime.")
+      .def_prop_ro("bytes", &OpenContext::bytes);
   nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.packed.runtime.")
       .def(nb::init<const std::string&, const std::optional<std::string>&>(), nb::arg("path"),
            nb::arg("isa") = nb::none(), nb::call_guard<nb::gil_scoped_release>())
@@ -291,7 +324,10 @@ void bind_runtime(nb::module_& module) {
       .def_prop_ro("shape", &OpenModel::shape)
       .def_prop_ro("branches", &OpenModel::branches)
       .def_prop_ro("uses", &OpenModel::uses)
-      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none())
+      .def_prop_ro("biasing", &OpenModel::biasing)
+      .def("encode", &OpenModel::encode, nb::arg("phrases"), nb::arg("heads"))
+      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none(),
+           nb::arg("context") = nb::none())
       .def("transcribe", &OpenModel::transcribe, nb::arg("features").noconvert());
   module.def("accept_batch", &OpenStream::accept_batch, nb::arg("streams"), nb::arg("features").noconvert(),
              "Advances streams of one model together: features with shape (N, F, 80).");

@@ -24,6 +24,8 @@ Model::Model(std::shared_ptr<const EdgeFile> file, const std::string& label, Isa
   if (reader.has(Fusion::kWeights))
     fusion_ = std::make_unique<Fusion>(floats_of(reader.vector(Fusion::kWeights, 3)), reader.any(Fusion::kHigh),
                                        reader.any(Fusion::kLow), s.vocabulary, label);
+  if (reader.has_any(Biasing::kPrefix))
+    biasing_ = std::make_unique<Biasing>(reader, s.vocabulary, s.joiner, isa);
   reader.expect_all_taken();
 
   for (const Tensor& tensor : file_->tensors()) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "biasing.hpp"
 #include "edge_file.hpp"
 #include "floats.hpp"
 #include "fusion.hpp"
@@ -47,6 +48,8 @@ class Model {
   Isa isa() const { return isa_; }
   // What beam search adds to the scores of labels; nullptr where the file has no language model.
   const Fusion* fusion() const { return fusion_.get(); }
+  // Attention over a list of phrases; nullptr where the file has none.
+  const Biasing* biasing() const { return biasing_.get(); }
 
   // A workspace for one call, which returns it: there are as many as were ever in use at once.
   std::unique_ptr<Workspace> take_workspace() const;
@@ -88,6 +91,7 @@ class Model {
   Lstm predictor_lstm_;  // of the other one
   Layer predictor_leave_, joiner_;
   std::unique_ptr<const Fusion> fusion_;
+  std::unique_ptr<const Biasing> biasing_;
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> spare_;

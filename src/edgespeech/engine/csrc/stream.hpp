@@ -15,7 +15,9 @@ namespace edgespeech {
 class Stream {
  public:
   // beam: number of hypotheses, at least 1, which is greedy search. phrases: of the model's pieces; none: no bias.
-  Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases = nullptr);
+  // context: a list that this model encoded; none: no attention.
+  Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases = nullptr,
+         std::shared_ptr<const Context> context = nullptr);
 
   const Model& model() const { return *model_; }
   const Search& search() const { return *search_; }
@@ -34,7 +36,11 @@ class Stream {
   static void accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
                               Workspace& work);
 
+  // Attends in the vectors of `steps` frames of one of `count` streams, all joiner wide.
+  void attend(float* encoded, std::size_t steps, std::size_t count, Workspace& work) const;
+
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Context> context_;
   TranscriberState transcriber_;
   std::vector<float> waiting_;  // whole frames, fewer than a stack
   std::unique_ptr<Search> search_;

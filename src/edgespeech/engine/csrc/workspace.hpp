@@ -42,6 +42,10 @@ struct Workspace {
   std::vector<std::uint8_t> choices;                                  // its decisions: steps x states x decisions
   std::vector<float> labels, mixed, outputs;                          // of the predictor
   std::vector<float> joined, logits;                                  // of the joiner
+  struct {
+    std::vector<float> queries, own, scores, mixed, added;
+  } attention;                // of one kind of query
+  std::vector<float> asking;  // vectors that attend together
   Memo predictions, fused;  // by the last labels, of a stateless predictor and of fusion
   std::vector<PredictorState*> unpredicted, distinct;
   std::vector<std::size_t> rows, first;  // of each state the row that is computed, and of each row its first state
