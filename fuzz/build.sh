@@ -35,6 +35,6 @@ case $(uname -m) in
 esac
 "$@" -Wno-psabi -c "$csrc/floats.cpp" -o "$out/floats.o"
 # shellcheck disable=SC2086
-"$@" "$csrc/fuzz_edge_file.cpp" "$csrc/edge_file.cpp" "$csrc/fusion.cpp" "$csrc/kernels.cpp" "$csrc/phrases.cpp" \
-  "$csrc/runtime.cpp" "$csrc/search.cpp" \
-  "$csrc/stream.cpp" "$out/floats.o" $kernels -o "$out/fuzz_edge_file"
+"$@" "$csrc/fuzz_edge_file.cpp" "$csrc/edge_file.cpp" "$csrc/fusion.cpp" "$csrc/kernels.cpp" "$csrc/layer.cpp" \
+  "$csrc/biasing.cpp" "$csrc/phrases.cpp" "$csrc/runtime.cpp" "$csrc/search.cpp" "$csrc/stream.cpp" "$csrc/tensor_reader.cpp" \
+  "$csrc/transcriber.cpp" "$out/floats.o" $kernels -o "$out/fuzz_edge_file"

@@ -8,7 +8,6 @@ prints what all records together ran for.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -16,19 +15,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
 
-from edgespeech.core.files import write_atomic
-from edgespeech.core.places import project_root, results_dir
-from edgespeech.records.provenance import git_state, processor
+from edgespeech.core.places import project_root
+from edgespeech.report.side_records import record_head, side_records, write_side_record
 from edgespeech.report.text import markdown_table
 
-READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol")
+READERS = ("edge", "lattice", "networks", "tokeniser", "record", "manifest", "grammar", "protocol", "update")
 _RUNS = re.compile(r"^(?:#|Done )(\d+)\b", re.MULTILINE)
 _COVERAGE = re.compile(r"cov: (\d+)")
 _INTERRUPTED = 72
@@ -84,11 +81,6 @@ class Fuzzed:
         }
 
 
-def published() -> list[dict[str, Any]]:
-    """The records, oldest first."""
-    return [json.loads(path.read_text()) for path in sorted((results_dir() / "fuzz").glob("*.json"))]
-
-
 def summed(records: Sequence[dict[str, Any]]) -> str:
     """What all records together ran for, as Markdown."""
     rows = []
@@ -113,9 +105,7 @@ def main(seconds: int) -> int:
     """Run all readers for so many seconds, and write the record."""
     folder = project_root() / "build" / "fuzz"
     folder.mkdir(parents=True, exist_ok=True)
-    commit, dirty = git_state(project_root())
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    path = results_dir() / "fuzz" / f"{at.replace('-', '').replace(':', '').partition('+')[0]}Z.json"
+    head = record_head("edgespeech-fuzz-1")
     fuzzed = [Fuzzed(reader, seconds, folder) for reader in READERS]
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -133,24 +123,20 @@ def main(seconds: int) -> int:
             time.sleep(1)
         readers = [one.figures() for one in fuzzed]
         record = {
-            "format": "edgespeech-fuzz-1",
-            "at": at,
-            "commit": commit,
-            "dirty": dirty,
-            "processor": processor()[0],
+            **head,
             "cores": os.cpu_count(),
             "nice": os.nice(0),
             "cpu_s": round(sum(one["cpu_s"] for one in readers), 1),
             "readers": readers,
         }
-        write_atomic(path, json.dumps(record, indent=1) + "\n")
+        path = write_side_record("fuzz", record)
     print(path.read_text())
-    print(summed(published()))
+    print(summed(side_records("fuzz")))
     return int(any(one["fault"] for one in readers))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        print(summed(published()))
+        print(summed(side_records("fuzz")))
         sys.exit(0)
     sys.exit(main(int(sys.argv[1])))

@@ -31,11 +31,46 @@ def main(folder: Path) -> None:
             write_edge(folder / name, tensors, {"name": name})
     for predictor in ("stateless", "lstm"):
         write_edge(folder / f"{predictor}.edge", model(predictor, rng), {"name": predictor})
+    for fast in ("sparse", "factorised", "narrow"):
+        tensors = model("stateless", rng) | branches(fast, rng)
+        write_edge(folder / f"{fast}.edge", tensors, {"name": fast})
+
+
+BANDS, STACK, HIDDEN = 3, 2, 9
+
+
+def branches(fast: str, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The tensors of a fast branch and an arbitrator beside those of `model`, of every encoding."""
+    rank, units, arbitrator = 4, 5 if fast == "narrow" else HIDDEN, 2
+    layer, lstm = "transcriber.fast.0", "transcriber.arbitrator.lstm"
+    shapes = {
+        f"{lstm}.weight_ih_l0": (4 * arbitrator, STACK * BANDS),
+        f"{lstm}.weight_hh_l0": (4 * arbitrator, arbitrator),
+        "transcriber.arbitrator.leave.weight": (1, arbitrator),
+    }
+    if fast == "factorised":
+        shapes |= {f"{layer}.inner_{each}": (rank, HIDDEN) for each in ("ih", "hh")}
+        shapes[f"{layer}.outer"] = (4 * HIDDEN, rank)
+    else:
+        shapes |= {f"{layer}.weight_{each}": (4 * units, units) for each in ("ih", "hh")}
+    tensors: dict[str, Tensor] = {}
+    for index, (name, shape) in enumerate(shapes.items()):
+        weights = rng.standard_normal(shape, np.float32)
+        tensors[name] = [quantise(weights, bits=8), weights, quantise(weights, bits=4, mask=weights > 0)][
+            index % 3
+        ]
+    widths = {
+        f"{layer}.bias": 4 * units,
+        f"{lstm}.bias": 4 * arbitrator,
+        "transcriber.arbitrator.leave.bias": 1,
+    }
+    return tensors | {name: rng.standard_normal((1, width), np.float32) for name, width in widths.items()}
 
 
 def model(predictor: str, rng: np.random.Generator) -> dict[str, Tensor]:
     """The tensors of a model, as `edgespeech.packed.runtime.PackedModel` takes them, of every encoding."""
-    bands, stack, hidden, joiner, vocabulary, context = 3, 2, 9, 7, 5, 2
+    bands, stack, hidden = BANDS, STACK, HIDDEN
+    joiner, vocabulary, context = 7, 5, 2
     lstm = "transcriber.lstms.0"
     shapes = {
         "transcriber.enter": (hidden, stack * bands),

@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import logging
+import random
 import sys
 import tempfile
 import zlib
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -35,9 +37,11 @@ with atheris.instrument_imports(include=["edgespeech"]):
     from edgespeech.lattice import codec as lattice_codec
     from edgespeech.lattice.lattice import Arc, Final, arranged
     from edgespeech.model.tokeniser import Tokeniser
-    from edgespeech.packed.edge_file import checksum, read_edge
+    from edgespeech.packed.codes import quantise
+    from edgespeech.packed.edge_file import EdgeFile, checksum, read_edge
     from edgespeech.records.records import load_record
     from edgespeech.text.grammar import load_grammar
+    from edgespeech.updates import deltas, update_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +168,18 @@ def _manifest_seeds() -> Iterator[bytes]:
 
 
 def _grammar(content: bytes) -> None:
-    load_grammar(_file(content, "grammar.yaml"))
+    """A small one also says a sentence, which it must understand."""
+    grammar = load_grammar(_file(content, "grammar.yaml"))
+    if len(content) < 2000:
+        said = grammar.generate(random.Random(0))
+        if grammar.parse(said.text) is None:
+            raise AssertionError(f"{said.text!r} is said and not understood")
 
 
 def _grammar_seeds() -> Iterator[bytes]:
     for path in sorted((ROOT / "data_manifests" / "grammars").glob("*.yaml")):
         yield path.read_bytes()
+    yield b"about: x\nintents: {i: {rule: r}}\nrules:\n  r: ['[so] (make | have) {s}']\n  s: {tea: [brew], it: []}\n"
 
 
 _DECODER = OpusDecoder()
@@ -201,6 +211,38 @@ def _protocol_seeds() -> Iterator[bytes]:
     yield b"\x05" + protocol.pack_audio([b"\x0b\x06" + bytes(6)])
 
 
+_OLD = EdgeFile({"name": "old"}, {"a": np.ones((3, 70), np.float32), "b": np.zeros((1, 9), np.float32)})
+_SIZES = 1 << 16
+"""Bytes of the models that fuzzed updates make."""
+
+
+def _update(content: bytes) -> None:
+    """As it is; and with size and checksum made right, applied to a small model."""
+    with contextlib.suppress(EdgeSpeechError):
+        update_file.parse_update(content, "update", most=_SIZES)
+    if len(content) >= 104:
+        told = bytearray(content[:-4])
+        told[16:24] = len(content).to_bytes(8, "little")
+        sealed = bytes(told) + zlib.crc32(told).to_bytes(4, "little")
+        update_file.rebuilt(update_file.parse_update(sealed, "update", most=_SIZES), _OLD)
+
+
+def _update_seeds() -> Iterator[bytes]:
+    rng = np.random.default_rng(0)
+    codes = quantise(rng.standard_normal((3, 70), np.float32), bits=4, mask=rng.random((3, 70)) < 0.5)
+    steps = deltas.Sparse(rng.integers(-1, 2, (3, 70)), 0.25)
+    thin = deltas.LowRank(np.ones((3, 1), np.int64), np.ones((1, 70), np.int64), np.zeros(1, np.int64), 0.5)
+    shared = deltas.Hashed(rng.integers(-9, 10, 7), 0.5, 1)
+    ends = _FILE.with_name("old"), _FILE.with_name("new")
+    for path, content in zip(ends, (b"old", b"new"), strict=True):
+        path.write_bytes(content)
+    for kind, said in enumerate((None, steps, thin, shared)):
+        new = {"a": codes if said is None else _OLD.tensors["a"], "b": _OLD.tensors["b"]}
+        body = update_file.body(_OLD, new, {"name": "new"}, {"a": said})
+        kind_of = update_file.Kind(kind)
+        yield update_file.sealed(kind_of, len(new), body, old=ends[0], new=ends[1], said=0)[1]
+
+
 READERS = {
     "edge": Reader(_edge, _edge_seeds),
     "lattice": Reader(_lattice, _lattice_seeds),
@@ -210,6 +252,7 @@ READERS = {
     "manifest": Reader(_manifest, _manifest_seeds),
     "grammar": Reader(_grammar, _grammar_seeds),
     "protocol": Reader(_protocol, _protocol_seeds),
+    "update": Reader(_update, _update_seeds),
 }
 
 

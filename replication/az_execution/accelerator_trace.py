@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from replication.az_execution.accelerator import Workload
 from torch import Tensor, nn
 
+from edgespeech.arms.accelerator import Workload
 from edgespeech.audio.features import Features
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import FRAME_S

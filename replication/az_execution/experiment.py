@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from replication.az_execution import processors
-from replication.az_execution.accelerator import load_numbers
 from replication.az_execution.accelerator_trace import listen
 from replication.az_execution.truth import bars, product_bars, products_table, shared, truth_table
 
+from edgespeech.arms.accelerator import NUMBERS, load_numbers
 from edgespeech.arms.packed_bench import added_errors, networks, sizes
 from edgespeech.arms.peer_bench import (
     Answer,
@@ -403,9 +403,9 @@ def simulated(bench: Bench) -> Iterator[Row]:
 
 
 def accelerator(bench: Bench) -> Iterator[Row]:
-    """The packed files on the processors of `accelerator.yaml`, and a sweep over other bits and sparsities."""
+    """The packed files on the modelled processors, and a sweep over other bits and sparsities."""
     settings = bench.config["accelerator"]
-    numbers = load_numbers(HERE / "accelerator.yaml")
+    numbers = load_numbers(NUMBERS)
     workload = listen(bench.trained.model, [item.features for item in bench.some("modelled")])
     rows = list(processors.model_rows(bench.layouts, numbers.processors, workload))
     baseline = read_edge(bench.layouts[settings["baseline"]]).tensors
@@ -455,7 +455,7 @@ def accelerator_block(record: View | None) -> str:
     rows = kept(record, "modelled")
     if rows is None:
         return NO_RECORD
-    numbers = load_numbers(HERE / "accelerator.yaml")
+    numbers = load_numbers(NUMBERS)
     assert record is not None
     return "\n".join(
         [

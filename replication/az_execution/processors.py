@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replication.az_execution.accelerator import (
+from edgespeech.arms.accelerator import (
     Claim,
     Processor,
     Workload,
@@ -15,7 +15,6 @@ from replication.az_execution.accelerator import (
     sparsity_of,
     thinned,
 )
-
 from edgespeech.arms.packed_bench import networks
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.edge_file import Tensor, read_edge
@@ -244,19 +243,9 @@ def _rows(
         yield {
             "layout": layout,
             "swept": swept,
-            "processor": done.processor.name,
-            "skips_activations": done.skips_activations,
             "bits": bits[0] if len(bits) == 1 else None,
             "sparsity": sparsity_of(tensors),
-            "packed_bytes": done.packed_bytes,
-            "resident_bytes": done.resident_bytes,
-            "dram_bytes": done.dram_bytes,
-            "macs": done.macs,
-            "time_s": done.time_s,
-            "energy_j": done.energy_j,
-            "imbalance": done.imbalance,
-            "decoder_needed": done.decoder_needed,
-            "times": done.times,
+            **done.as_row(),
         }
 
 

@@ -178,12 +178,31 @@ def test_a_page_may_ship_the_language_models_of_its_start(
         ({"name": "x", "compressor": {"name": "gradual"}, "pack": {}, "sparsity": [1.0]}, "sparsity"),
         ({"name": "x", "pack": {}, "train": {"stepz": 1}}, "stepz"),
         ({"name": "x", "pack": {}, "init_of": "nobody"}, "nobody"),
+        ({"name": "x", "pack": {}, "of": "init", "attention": {}}, "attention beside it"),
+        ({"name": "x", "pack": {}, "attention": {"queries": "audio"}}, "expects biasing in model too"),
+        ({"name": "x", "pack": {}, "attention": {"heads": 0}, "train": {"biasing": {}}}, "heads is 0"),
         ({"name": "x", "pack": {}, "seeds": [1, 1]}, "each arm once"),
     ],
 )
 def test_a_wrong_family_is_reported(tmp_path: Path, init: Path, family: dict[str, Any], message: str) -> None:
     with pytest.raises(EdgeSpeechError, match=message):
         page(tmp_path, init, "qat", [family])
+
+
+def test_a_family_may_add_attention_to_the_model(tmp_path: Path, init: Path) -> None:
+    train = {"ctc": 0.0, "biasing": {"adapter": True, "phrases": 20}}
+    adapter = {"name": "adapter", "pack": {"bits": 32}, "attention": {"width": 16}, "train": train}
+    arms = page(
+        tmp_path, init, "qat", [*QAT, adapter, {**adapter, "name": "wide", "attention": {"width": 32}}]
+    )
+    config = arms.arms["adapter"].config
+    assert config is not None
+    assert config.biasing is not None
+    assert config.biasing.phrases == 20
+    assert config.model["biasing"] == {"width": 16}
+    assert arms.arms["fp32"].config is not None
+    assert "biasing" not in arms.arms["fp32"].config.model
+    assert arms.sha256(arms.arms["adapter"]) != arms.sha256(arms.arms["wide"])
 
 
 def test_another_start_is_another_run(tmp_path: Path, init: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE
+from edgespeech.records.records import load_records, load_rows
 from stranger import make_package
 
 
@@ -149,6 +150,9 @@ def test_transcribe_prints_text_or_json(environment: dict[str, str], manifest: P
         (["--noise", "kitchen"], "--noise and --snr come together"),
         (["--option", "delay"], "--option is 'delay', expected NAME=VALUE"),
         (["--option", "colour=1"], "--option for stranger: "),
+        (["--option", os.fsdecode(b"delay=\xff")], "--option is 'delay=\\udcff', expected whole characters"),
+        (["--option", 'delay="\\ud800"'], "expected whole characters"),
+        (["--by", "colour"], "--by: field is 'colour', expected one of (the manifest has none)"),
         (["--context", "nowhere"], "--context: list is 'nowhere'"),
         (["--context", "manifest"], "utterance u0 has no context"),
         (
@@ -230,3 +234,35 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
         )
     assert ended.returncode == 2
     assert ended.stderr == "edgespeech: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_change_nothing(
+    environment: dict[str, str], manifest: Path, tmp_path: Path, closed: str
+) -> None:
+    """Else the next files that are opened get their numbers, and what is meant for a terminal is written into them."""
+    words = ["evaluate", "--system", "stranger", "--manifest", str(manifest), "--out", str(tmp_path / "out")]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "edgespeech.cli", *words]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    (record,) = load_records(tmp_path / "out")
+    assert record.status == "passed"
+    assert len(load_rows(tmp_path / "out", record)) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["replicate", "--work", "/proc/nowhere"], "edgespeech: /proc/nowhere: No such file or directory\n"),
+        (["verify", "loop"], "edgespeech: Symlink loop from "),
+    ],
+)
+def test_a_folder_or_link_that_cannot_be_used_is_one_line(
+    environment: dict[str, str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    command = [sys.executable, "-m", "edgespeech.cli", *words]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1

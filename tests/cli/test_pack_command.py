@@ -9,9 +9,13 @@ from typer.testing import CliRunner, Result
 
 from edgespeech.cli import app
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.model.branching_checkpoint import save_branching
+from edgespeech.model.branching_config import FastKind
 from edgespeech.model.checkpoint import save_model
+from edgespeech.packed.branches import bytes_by_part, frame_costs
 from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import EdgeFile, read_edge
+from helpers_branching import KINDS, tiny_branching
 from helpers_packed import prune, tiny
 
 
@@ -87,3 +91,25 @@ def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
     done = run(tmp_path / "none", tmp_path / "m.edge")
     assert isinstance(done.exception, EdgeSpeechError)
     assert "not a readable model" in str(done.exception)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_two_branches_it_says_what_each_takes(tmp_path: Path, kind: FastKind) -> None:
+    trained = tiny_branching(kind)
+    save_branching(tmp_path / "model", trained.model, trained.tokeniser, trained.provenance)
+    done = run(tmp_path / "model", tmp_path / "m.edge", "--bits", "4")
+    assert done.exit_code == 0, done.output
+    tensors = read_edge(tmp_path / "m.edge").tensors
+    parts, costs = bytes_by_part(tensors), frame_costs(tensors)
+    said = done.output.replace("\n", " ")
+    assert (
+        f"shared {parts['shared']}, arbitrator {parts['arbitrator']}, slow {parts['slow']}, fast {parts['fast']}"
+        in said
+    )
+    assert f"state of a stream {2 * 4 * (2 * 70 + 3)} " in said
+    assert f"slow frame reads {costs['slow'].bytes} bytes for {costs['slow'].macs} MACs" in said
+    assert f"fast one {costs['fast'].bytes} for {costs['fast'].macs}" in said
+    assert costs["fast"].bytes < costs["slow"].bytes
+    sparse = tensors["transcriber.fast.0.weight_hh" if kind != "factorised" else "transcriber.fast.0.outer"]
+    assert isinstance(sparse, Codes)
+    assert (sparse.mask is not None) == (kind == "sparse")

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.lattice.codec import Vocabulary, encode
 from edgespeech.lattice.lattice import Arc, Lattice
 from edgespeech.lattice.lattice import Final as End
-from edgespeech.records.provenance import git_state, package_versions, processor
+from edgespeech.records.provenance import package_versions
+from edgespeech.report.side_records import record_head, write_side_record
 from edgespeech.report.text import markdown_table
 from helpers_page import between_marks
 
@@ -172,7 +172,7 @@ def rounds(*, together: bool) -> list[tuple[str, ...]]:
 
 def run(profile: Profile, told: Callable[[str], object] = sys.stderr.write) -> dict[str, Any]:
     """Attack a server, and return the record of it."""
-    load, (commit, dirty) = os.getloadavg()[0], git_state(project_root())
+    load, head = os.getloadavg()[0], record_head(FORMAT)
     vocabulary, lattice, samples = _honest_requests(profile)
     audio = long_audio(2.0 if profile.together else Limits().max_audio_s - 1)
     with _started(profile) as server:
@@ -200,11 +200,7 @@ def run(profile: Profile, told: Callable[[str], object] = sys.stderr.write) -> d
             memory.stop()
             end_s = _ended_in(server)
     return {
-        "format": FORMAT,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "dirty": dirty,
-        "processor": processor()[0],
+        **head,
         "cores": os.cpu_count(),
         "packages": package_versions(),
         "load_before": round(load, 1),
@@ -373,10 +369,7 @@ def main() -> int:
     record = run(PROFILES[arguments.profile])
     print(table(record))
     if arguments.publish:
-        name = record["at"].replace("-", "").replace(":", "").partition("+")[0]
-        path = results_dir() / "server" / f"{name}Z.json"
-        path.parent.mkdir(exist_ok=True)
-        write_atomic(path, json.dumps(record, indent=1) + "\n")
+        write_side_record("server", record)
         write_atomic(PAGE, rendered(PAGE.read_text(encoding="utf-8"), record))
     every = [one for found in record["rounds"] for one in found["asked"]]
     return int(any(one["problem"] is not None for one in every))

@@ -60,6 +60,10 @@ def test_a_token_file_with_a_mistake(content: str, problem: str, tmp_path: Path)
         read_tokens(file)
     with pytest.raises(EdgeSpeechError, match=r"nowhere: token file is .*, expected a text file"):
         read_tokens(tmp_path / "nowhere")
+    with pytest.raises(
+        EdgeSpeechError, match="token file is 'more than 1048576 bytes', expected one token a line"
+    ):
+        read_tokens(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,15 @@ def test_the_work_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "file"))
     with pytest.raises(EdgeSpeechError, match="could not be made"):
         places.work_dir()
+
+
+def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(places, "checkout", lambda: None)
+    monkeypatch.setattr(Path, "home", unknown)
+    for name in ("EDGESPEECH_WORK", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EdgeSpeechError, match="HOME is None, expected a home folder, or EDGESPEECH_WORK"):
+        places.work_dir()

@@ -42,6 +42,7 @@ WRONG = {
     "a list as a key": b"? [a]\n: b\n",
     "two documents": b"a: 1\n---\nb: 2\n",
     "a key twice": b"a: 1\nb: 2\na: 3\n",
+    "half a character": b'a: "\\ud800"\n',
     "not closed": b"a: [1, 2\n",
 }  # fmt: skip
 LOADERS: dict[str, Callable[[Path], Any]] = {
@@ -63,6 +64,34 @@ def test_a_hostile_file_is_one_line(tmp_path: Path, name: str, loader: str) -> N
         LOADERS[loader](path)
     assert "\n" not in str(found.value)
     assert len(str(found.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 010", r"'010' is another number in YAML 1\.1 than in 1\.2"),
+        ("seed: -0_7", r"'-0_7' is another number"),
+        ("seconds: 1:30", r"'1:30' is another number"),
+        ("at: 12:30:45", r"'12:30:45' is another number"),
+        ("share: 1:30.5", r"'1:30\.5' has a colon"),
+        ("{1: a, 0x1: b}", r"key '0x1' is duplicate"),
+        ("{no: a, off: b}", r"key 'off' is duplicate"),
+        ("{1: a, 1.0: b}", r"key '1\.0' is duplicate"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: {x: 2}", r"key '<<' is duplicate"),
+    ],
+)
+def test_what_two_readers_take_for_two_things_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "it.yaml").write_text(text)
+    with pytest.raises(EdgeSpeechError, match=message):
+        load_yaml(tmp_path / "it.yaml")
+
+
+def test_numbers_that_all_readers_take_for_one_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "it.yaml"
+    path.write_text("[0, -0, 0x0F, 0.5, 07.5, 10, '010', '1:30']\n")
+    assert load_yaml(path) == [0, 0, 15, 0.5, 7.5, 10, "010", "1:30"]
+    path.write_text("base: &base {a: 1, b: 2}\nit: {<<: *base, b: 3}\nall: {<<: [{a: 1}, {a: 2, c: 3}]}\n")
+    assert load_yaml(path) == {"base": {"a": 1, "b": 2}, "it": {"a": 1, "b": 3}, "all": {"a": 1, "c": 3}}
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

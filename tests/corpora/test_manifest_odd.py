@@ -56,6 +56,8 @@ def read(folder: Path, content: str) -> Manifest:
         (line(audio_filepath="http://x/a.wav"), "expected an existing file"),
         (line(audio_filepath="a\x00.wav"), "expected an existing file"),
         (line(audio_filepath="."), "expected an existing file"),
+        (line(audio_filepath=".", id=None), r"audio_filepath is '\.', expected an existing file"),
+        (line(audio_filepath="", id=None), "audio_filepath is ''"),
         (line().replace("\n", "\r") + line(), "not JSON"),
         (f"[{line()}]", "not JSON|expected an object"),
         (line() + "\0\0\0", ":2: not JSON"),
@@ -79,6 +81,17 @@ def test_an_odd_line_is_refused(tmp_path: Path, content: str, problem: str) -> N
 )
 def test_what_is_odd_and_clear_is_read(tmp_path: Path, content: str) -> None:
     assert len(read(tmp_path, content.replace("{}", tmp_path.name)).utterances) == 2
+
+
+@pytest.mark.parametrize("name", ["m\udcff", "m\nn", "m\x1b[31m", " m", "m\u202e"])
+def test_a_name_that_cannot_be_printed_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    """It is the corpus's name in the record and in tables."""
+    path = tmp_path / f"{name}.jsonl"
+    write_audio(tmp_path / "a.wav", np.zeros(16_000, np.float32))
+    path.write_text(line())
+    with pytest.raises(EdgeSpeechError, match=r"file name is ' ?m.*', expected"):
+        load_manifest(path)
+    assert load_manifest(path, "named").name == "named"
 
 
 def test_a_pipe_is_no_manifest(tmp_path: Path) -> None:

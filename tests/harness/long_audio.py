@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,14 @@ from edgespeech.contracts import (
     Stream,
 )
 from edgespeech.core.files import write_atomic
-from edgespeech.core.places import project_root, results_dir
+from edgespeech.core.places import project_root
 from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.harness.boundary import weight_of
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.runner import run_utterance
-from edgespeech.records.provenance import git_state, processor
 from edgespeech.records.trace import result_of
+from edgespeech.report.side_records import record_head, side_records, write_side_record
 from edgespeech.report.text import markdown_table
 from helpers_page import between_marks
 
@@ -159,7 +158,7 @@ def _into(queue: multiprocessing.Queue[dict[str, Any]], *given: Any) -> None:
 def run(names: Sequence[str], minutes: int, options: dict[str, Any]) -> dict[str, Any]:
     """The record: every system after the other, each in a process of its own."""
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    commit, dirty = git_state(project_root())
+    head = record_head(FORMAT)
     load = os.getloadavg()[0]
     context = multiprocessing.get_context("spawn")
     found = []
@@ -170,11 +169,7 @@ def run(names: Sequence[str], minutes: int, options: dict[str, Any]) -> dict[str
         found.append(queue.get())
         process.join()
     return {
-        "format": FORMAT,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "dirty": dirty,
-        "processor": processor()[0],
+        **head,
         "load_before": round(load, 1),
         "corpus": CORPUS,
         "pause_s": PAUSE_S,
@@ -184,7 +179,7 @@ def run(names: Sequence[str], minutes: int, options: dict[str, Any]) -> dict[str
 
 def published() -> list[dict[str, Any]]:
     """The records, oldest first."""
-    return [json.loads(path.read_text()) for path in sorted((results_dir() / "long_audio").glob("*.json"))]
+    return side_records("long_audio")
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -252,10 +247,7 @@ def main() -> int:
     print(table([record]))
     if arguments.publish:
         if record["systems"]:
-            name = record["at"].replace("-", "").replace(":", "").partition("+")[0]
-            path = results_dir() / "long_audio" / f"{name}Z.json"
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, json.dumps(record, indent=1) + "\n")
+            write_side_record("long_audio", record)
         write_atomic(PAGE, rendered(PAGE.read_text(encoding="utf-8"), published()))
     return int(any(one["failure"] is not None for one in record["systems"]))
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -46,56 +46,8 @@ from edgespeech.training import loop
 from helpers_chords import tiny_run, write_chords
 from helpers_demo import publish_demo
 from helpers_records import publish
-
-Files = dict[str, Any]
-"""Contents by path."""
-Worked = Callable[[], None]
-"""Called for each unit of work (an utterance, a step) that a command does."""
-
-
-class Command(Protocol):
-    """A command in a folder of its own.
-
-    Attributes:
-        name: of the command.
-        warms: whether the process that forks may run it too; where torch has computed gradients, no fork can.
-    """
-
-    name: str
-    warms: bool
-
-    def prepare(self, folder: Path) -> None:
-        """Make what the command reads."""
-
-    def run(self, folder: Path, worked: Worked) -> None:
-        """Run the command, from the start or again."""
-
-    def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
-        """What somebody who looks at the folder now would take for whole, and is not.
-
-        Args:
-            folder: after a disturbance.
-            before: what was there before the command.
-            after: what an undisturbed command leaves.
-
-        Raises:
-            EdgeSpeechError: the same, as a reader says it.
-        """
-
-    def kept(self, folder: Path) -> int:
-        """Units of work that are finished and need not be done again."""
-
-    def end(self, folder: Path) -> Files:
-        """All that is in the folder, by path, without clocks and ids of runs."""
-
-
-def files(folder: Path) -> Files:
-    """The content of every file."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
+from kills.base import Command, Files, Worked, files
+from kills.ship import Ship
 
 
 class Train:
@@ -103,11 +55,13 @@ class Train:
 
     name = "train"
     warms = False
+    steps = 4
+    shards: str | None = None
 
     def prepare(self, folder: Path) -> None:
         torch.set_num_threads(1)
         evaluation_audio()  # cached: it reads every corpus's description
-        run = tiny_run(write_chords(folder / "chords"), steps=4, save_every=2)
+        run = tiny_run(write_chords(folder / "chords"), steps=self.steps, save_every=2)
         (folder / "run.yaml").write_text(yaml.safe_dump(run))
 
     def run(self, folder: Path, worked: Worked) -> None:
@@ -120,7 +74,12 @@ class Train:
         setattr(loop, "_update", counted)  # noqa: B010 - in the place of a function
         os.environ["EDGESPEECH_WORK"] = str(folder / "work")
         training_commands.train(
-            folder / "run.yaml", folder / "run", workers=0, threads=1, until=None, shards=None
+            folder / "run.yaml",
+            folder / "run",
+            workers=0,
+            threads=1,
+            until=None,
+            shards=None if self.shards is None else folder / self.shards,
         )
 
     def half_written(self, folder: Path, before: Files, after: Files) -> list[str]:
@@ -147,6 +106,18 @@ class Train:
         tensors = load_file(folder / "run" / loop.STATE)
         del found[f"run/{loop.STATE}"]
         return found | {f"state's {name}": tensor.tolist() for name, tensor in tensors.items()}
+
+
+class TrainFromShards(Train):
+    """`edgespeech train --shards`: shards are decoded first; two steps."""
+
+    name = "train --shards"
+    steps = 2
+    shards = "shards"
+
+    def prepare(self, folder: Path) -> None:
+        super().prepare(folder)
+        training_commands.shard(folder / "run.yaml", folder / "shards", largest_mb=0.1, seed=0)
 
 
 class Evaluate:
@@ -473,4 +444,12 @@ def _speech_archive() -> bytes:
     return _archive(content)
 
 
-COMMANDS: tuple[Command, ...] = (Train(), Evaluate(), Report(), Fetch(), Replicate())
+COMMANDS: tuple[Command, ...] = (
+    Train(),
+    TrainFromShards(),
+    Evaluate(),
+    Report(),
+    Fetch(),
+    Replicate(),
+    Ship(),
+)

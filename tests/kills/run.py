@@ -22,21 +22,22 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it imports what tests do
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, it imports what tests do
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import typer
 
 from edgespeech.core.files import write_atomic
-from edgespeech.core.places import project_root, results_dir
+from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
-from edgespeech.records.provenance import git_state, processor
+from edgespeech.report.side_records import record_head, side_records, write_side_record
 from edgespeech.report.text import markdown_table
 from helpers_page import between_marks
-from kills.commands import COMMANDS, Command, Files, files
+from kills.base import Command, Files, files
+from kills.commands import COMMANDS
 from kills.points import NEED_SPACE, Disturbance, Points
 
 FORMAT = "edgespeech-kills-1"
@@ -196,7 +197,7 @@ def run(
 
 def published() -> list[dict[str, Any]]:
     """The records, oldest first."""
-    return [json.loads(path.read_text()) for path in sorted((results_dir() / "kills").glob("*.json"))]
+    return side_records("kills")
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -237,23 +238,17 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument("--publish", action="store_true", help="add a record to results/ and render the page")
     arguments = parser.parse_args()
-    began, (commit, dirty) = time.process_time(), git_state(project_root())
+    began, head = time.process_time(), record_head(FORMAT)
     found = run(arguments.command or [one.name for one in COMMANDS], arguments.every)
     record = {
-        "format": FORMAT,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "dirty": dirty,
-        "processor": processor()[0],
+        **head,
         "every": arguments.every,
         "cpu_s": round(time.process_time() - began + sum(os.times()[2:4]), 1),
         "commands": found,
     }
     print(json.dumps(record) if arguments.json else table([record]))
     if arguments.publish:
-        name = record["at"].replace("-", "").replace(":", "").partition("+")[0]
-        path = results_dir() / "kills" / f"{name}Z.json"
-        write_atomic(path, json.dumps(record, indent=1) + "\n")
+        write_side_record("kills", record)
         write_atomic(PAGE, rendered(PAGE.read_text(encoding="utf-8"), published()))
     return int(any(one["problems"] for one in found))
 

@@ -10,11 +10,12 @@ import torch
 
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.arithmetic import Norm, Product, exp, sigmoid, tanh
 from edgespeech.packed.codes import quantise
 from edgespeech.packed.edge_file import Tensor
 from edgespeech.packed.pack import Encoding, Layout, pack_tensors
 from edgespeech.packed.reference import product
-from edgespeech.packed.simulate import Norm, Product, exp, sigmoid, simulate, tanh
+from edgespeech.packed.simulate import simulate
 from edgespeech.search.greedy import GreedyDecoder
 from helpers_edge import random_codes
 from helpers_packed import features, prune, tiny

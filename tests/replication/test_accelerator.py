@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from replication.az_execution.accelerator import (
+
+from edgespeech.arms.accelerator import (
+    NUMBERS,
     Processor,
     Workload,
     execute,
@@ -17,8 +19,6 @@ from replication.az_execution.accelerator import (
     sparsity_of,
     thinned,
 )
-
-from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.codes import Codes, dequantise
 from edgespeech.packed.edge_file import Tensor, sections, write_edge
@@ -27,7 +27,7 @@ from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
 from helpers_edge import get, random_codes
 
-SHIPPED = project_root() / "replication" / "az_execution" / "accelerator.yaml"
+SHIPPED = NUMBERS
 FREE = 1 << 40
 """Of bytes or of bytes a second: enough never to matter."""
 

@@ -5,10 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from replication.az_execution.accelerator import load_numbers, multiply
 from replication.az_execution.accelerator_trace import VECTORS, listen
 
-from edgespeech.core.places import project_root
+from edgespeech.arms.accelerator import NUMBERS, load_numbers, multiply
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import PredictorKind
 from edgespeech.model.transducer import Transducer
@@ -55,7 +54,7 @@ def test_every_packed_matrix_has_its_inputs(kind: PredictorKind) -> None:
         name: w.shape[1] for name, w in weights_of(model).items() if w.ndim == 2 and name != EMBEDDING
     }
     assert {name: x.shape[1] for name, x in found.inputs.items()} == matrices
-    one = load_numbers(project_root() / "replication" / "az_execution" / "accelerator.yaml").processors[0]
+    one = load_numbers(NUMBERS).processors[0]
     tensors = pack_tensors(model, Layout(matrices=Encoding(bits=5)))
     for name, x in found.inputs.items():
         codes = tensors[name]

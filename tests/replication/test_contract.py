@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgespeech.core.places import MODEL_VARIABLE, manifests_dir, project_root
+from edgespeech.core.places import MODEL_VARIABLE, project_root
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.model.checkpoint import save_model
 from edgespeech.pipeline.replicate import EXPERIMENT, techniques
 from edgespeech.report.page import run
 from helpers_packed import tiny
+from helpers_replication import describe_few
 
 TINY = "tiny.yaml"
-FEW = ["assistant_mini-0155", "assistant_mini-0157", "assistant_mini-0180"]
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +35,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config = load_yaml(folder / "config.yaml") | load_yaml(folder / TINY)
             (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
     return copy
-
-
-def describe_few(folder: Path) -> None:
-    """A corpus of the three shortest utterances of the embedded one."""
-    content = load_yaml(manifests_dir() / "assistant_mini.yaml")
-    split = content["splits"]["assistant_mini"] | {"utterances": 3, "select": {"ids": FEW}}
-    del split["audio_s"]
-    folder.mkdir()
-    content |= {"name": "few", "splits": {"few": split}}
-    (folder / "few.yaml").write_text(yaml.safe_dump(content))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from replication.az_execution.accelerator import Numbers, Workload, execute, load_numbers
 from replication.az_execution.processors import (
     Row,
     accelerator_plot,
@@ -17,7 +16,7 @@ from replication.az_execution.processors import (
     swept_rows,
 )
 
-from edgespeech.core.places import project_root
+from edgespeech.arms.accelerator import NUMBERS, Numbers, Workload, execute, load_numbers
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.packed.edge_file import Tensor, write_edge
 from edgespeech.packed.pack import EMBEDDING
@@ -39,7 +38,7 @@ def model(bits: int, sparsity: float | None) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def numbers() -> Numbers:
-    return load_numbers(project_root() / "replication" / "az_execution" / "accelerator.yaml")
+    return load_numbers(NUMBERS)
 
 
 @pytest.fixture(scope="module")

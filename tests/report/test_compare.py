@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,9 @@ def test_another_reference_is_found(tmp_path: Path) -> None:
     changed = [rows[0].model_copy(update={"ref": "other words"}), *rows[1:]]
     with pytest.raises(EdgeSpeechError, match="u000: reference is 'other words'"):
         pair(rows, changed)
+
+
+def test_a_pipe_is_no_record(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EdgeSpeechError, match="is a pipe or a device, expected a file"):
+        compare_records(tmp_path / "pipe", tmp_path / "pipe")

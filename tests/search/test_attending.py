@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from edgespeech.audio.features import log_mel
+from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import EventKind, Samples
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.contextual import ContextualTransducer
+from edgespeech.model.contextual import ContextualTransducer, attending
 from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.partials import TAIL_S
 from edgespeech.search.streaming import TransducerStream
-from helpers_biasing import PHRASES, attentive
-from helpers_packed import tiny
+from helpers_biasing import attentive
+from helpers_packed import tiny, tokeniser
 
 SAMPLES: Samples = (0.1 * np.random.default_rng(0).standard_normal(12_000)).astype(np.float32)
 
@@ -27,6 +30,13 @@ def trained() -> Trained:
     features = torch.from_numpy(log_mel(SAMPLES))
     found.model.transcriber.set_statistics(features.mean(0), features.std(0))
     return found
+
+
+PHRASES = ("the light", "music", "plays")
+
+
+def attention_alone(phrases: Sequence[str]) -> PhraseBias | None:
+    return PhraseBias(tokeniser().pieces, phrases, boost=0.0) if phrases else None
 
 
 def final(stream: TransducerStream, chunk: int = 1920) -> str:
@@ -40,18 +50,21 @@ def test_a_stream_with_a_list_gives_what_the_whole_gives(trained: Trained, beam:
     padded = np.concatenate([SAMPLES, np.zeros(round(TAIL_S * 16_000), np.float32)])
     x = torch.from_numpy(log_mel(padded))[None]
     texts = {}
-    for name, phrases in (("without", []), ("with", PHRASES)):
-        model = ContextualTransducer(trained.model, phrases)
+    for name, phrases in (("without", ()), ("with", PHRASES)):
+        model = ContextualTransducer(trained.model, [trained.tokeniser.encode(phrase) for phrase in phrases])
         decoder = GreedyDecoder(model) if beam == 1 else BeamDecoder(model, beam)
         decoder.accept(model.transcribe(x, torch.tensor([x.shape[1]]))[0][0])
         texts[name] = trained.tokeniser.decode(decoder.best.labels)
-        assert final(TransducerStream(trained, beam, attend=phrases)).split() == texts[name].split()
+        assert (
+            final(TransducerStream(trained, beam, bias=attention_alone(phrases))).split()
+            == texts[name].split()
+        )
     assert texts["without"] != texts["with"]
 
 
 def test_a_list_changes_no_other_stream(trained: Trained) -> None:
     alone = final(TransducerStream(trained))
-    streams = [TransducerStream(trained, attend=PHRASES), TransducerStream(trained)]
+    streams = [TransducerStream(trained, bias=attention_alone(PHRASES)), TransducerStream(trained)]
     for at in range(0, len(SAMPLES), 1920):
         for stream in streams:
             stream.accept(SAMPLES[at : at + 1920])
@@ -60,11 +73,29 @@ def test_a_list_changes_no_other_stream(trained: Trained) -> None:
 
 
 def test_the_list_counts_as_state(trained: Trained) -> None:
-    with_list, without = TransducerStream(trained, attend=PHRASES), TransducerStream(trained)
+    with_list, without = TransducerStream(trained, bias=attention_alone(PHRASES)), TransducerStream(trained)
     entries = len(PHRASES) + 1
     assert with_list.state_bytes() - without.state_bytes() == 2 * 2 * entries * 24 * 4
 
 
-def test_a_model_without_attention_refuses_a_list() -> None:
-    with pytest.raises(EdgeSpeechError, match="without attention"):
-        TransducerStream(tiny(), attend=PHRASES)
+def test_a_model_without_attention_is_used_as_it_is() -> None:
+    model = tiny()
+    assert attending(model, attention_alone(PHRASES)) is model
+    listening = attentive()
+    assert attending(listening, None) is listening
+
+
+def test_more_phrases_than_attention_takes_are_refused(trained: Trained) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    many = [one + two + three for one in letters for two in letters for three in letters[:7]]
+    with pytest.raises(EdgeSpeechError, match="phrases is 4732, expected at most 4096"):
+        TransducerStream(trained, bias=attention_alone(many))
+
+
+def test_the_device_of_a_hybrid_attends_too(trained: Trained) -> None:
+    """Its encoder and its search both have the list."""
+    listed = attending(trained, attention_alone(PHRASES))
+    x = torch.from_numpy(log_mel(SAMPLES))[None]
+    lengths = torch.tensor([x.shape[1]])
+    assert not torch.equal(listed.model.transcribe(x, lengths)[0], trained.model.transcribe(x, lengths)[0])
+    assert not torch.equal(listed.model.start(1)[0], trained.model.start(1)[0])

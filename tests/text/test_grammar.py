@@ -133,6 +133,12 @@ def test_the_hash_covers_the_includes(tmp_path: Path) -> None:
     assert grammar(tmp_path, text, shared="about: y\nrules: {where: [away]}").sha256 != before
 
 
+def chained(rules: int, pattern: str) -> str:
+    """A grammar each of whose rules stands for what the next ones do."""
+    lines = "".join(f"  r{at}: ['{pattern.format(at + 1)}']\n" for at in range(rules))
+    return f"about: x\nintents: {{i: {{rule: r0}}}}\nrules:\n{lines}  r{rules}: [a]\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -188,7 +194,29 @@ def test_the_hash_covers_the_includes(tmp_path: Path) -> None:
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: [a], r: [b]}", r"tiny\.yaml: .*key is 'r'.*once"),
         ("about: x\nrules: {? [a, b] : [c]}", r"tiny\.yaml: .*key is \['a', 'b'\], expected a word"),
         ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [3, 1]}}", r"rule r: .*at least 1 item"),
-        ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 9999999]}}", r"0 to 999999"),
+        ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 9999999]}}", r"have 10000000 numbers"),
+        (
+            "about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [999999, 1000000]}}",
+            r"n is 1000000, expected 0 to 999999",
+        ),
+        ("about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [-3, 1]}}", r"n is -3, expected 0 to 999999"),
+        (
+            "about: x\nintents: {i: {rule: r}}\nrules: {r: [{say: a, weight: 1.0e+308}, {say: b}]}",
+            r"tiny\.yaml: rule r: 0\.weight is '1\.0e\+308'.*less",
+        ),
+        ("about: x\nintents: {i: {rule: r}}\nrules: {r: [{say: a, weight: 1.0e-320}]}", r"rule r: 0\.weight"),
+        (
+            f"about: x\nintents: {{i: {{rule: r}}}}\nrules: {{r: ['{'(' * 5000}a{')' * 5000}']}}",
+            r"rule r: pattern .*more than 30 brackets",
+        ),
+        (chained(3000, "<r{}>"), r"tiny\.yaml: rule r\d+: depth is 61, expected at most 60"),
+        (chained(40, "<r{0}> <r{0}>"), r"tiny\.yaml: rule r\d+: size is \d+, expected at most 500000 words"),
+        (
+            "about: x\ninclude: [../../secrets]",
+            r"tiny\.yaml: include is '\.\./\.\./secrets', expected the name",
+        ),
+        ("about: x\ninclude: [/etc/passwd]", r"tiny\.yaml: include is '/etc/passwd'"),
+        ('about: x\ninclude: ["a\\0b"]', r"tiny\.yaml: include is 'a.x00b'"),
         (
             "about: x\nintents: {i: {rule: r}}\nrules: {r: {range: [0, 60000]}, s: {range: [0, 50000]}}",
             r"have 110002 numbers, expected at most 100000",

@@ -29,6 +29,7 @@ from helpers_packed import prune, tiny
 Make = Callable[..., TrainConfig]
 QUANTISERS = ["straight_through", "acosr", "mracos", "general_quantizer"]
 SPARSIFIERS = ["one_shot", "gradual", "l1", "compressed_sensing"]
+DELTAS = ["delta_hashed", "delta_low_rank", "delta_sparse"]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def same(one: Path, two: Path) -> bool:
 
 
 def test_techniques_are_found() -> None:
-    assert list(compressors()) == sorted([*QUANTISERS, *SPARSIFIERS, "stack"])
+    assert list(compressors()) == sorted([*QUANTISERS, *SPARSIFIERS, *DELTAS, "stack"])
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,8 @@ def test_techniques_are_found() -> None:
         {"name": "general_quantizer", "bits": 3},
         {"name": "gradual", "sparsity": 0.6, "until": 0.8, "every": 2},
         {"name": "compressed_sensing", "sparsity": 0.6, "every": 2, "balanced": True},
+        {"name": "delta_low_rank", "budget": 0.1},
+        {"name": "delta_sparse", "budget": 0.1, "free": 0.4},
     ],
 )
 def test_stopped_in_a_ramp_and_taken_up_again_is_bit_for_bit_the_same(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgespeech.core.files import sha256_file
@@ -205,3 +206,20 @@ def test_what_an_update_says_is_listed(pair: tuple[Path, Path], update: Path) ->
     tensors, meta = rebuilt(read, old)
     assert list(tensors) == list(read_edge(pair[1]).tensors)
     assert meta == read_edge(pair[1]).meta
+
+
+def test_a_change_that_was_trained_small_stays_small(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """The old file was rounded: without the start, that rounding would be sent too."""
+    first = tiny(hidden=24, layers=1)
+    save_model(tmp_path / "start", first.model, first.tokeniser, first.provenance)
+    first.model.joiner.weight[3] += 5.0
+    save_model(tmp_path / "next", first.model, first.tokeniser, {"run": "later"})
+    small = make_within(
+        pair[0], tmp_path / "next", tmp_path / "a", Kind.SPARSE, 10**6, start=tmp_path / "start"
+    )
+    apply_update(pair[0], tmp_path / "a", tmp_path / "made.edge")
+    before, after = (
+        values_of(read_edge(file).tensors["joiner.weight"]) for file in (pair[0], tmp_path / "made.edge")
+    )
+    assert set(np.flatnonzero((before != after).any(axis=1))) == {3}
+    assert small.header.file_bytes < 700

@@ -12,6 +12,8 @@ over seeds. The keys of a family:
 - `of`: pack the model of another arm (`fp32`, or `qat/fp32` of another page), or `init`, without training.
 - `init_of`: start training from that arm's model instead of the page's.
 - `train`: keys of the training configuration that differ from the base mapping of all arms.
+- `attention`: the shape of the attention over phrases that training adds to the model (`BiasingConfig`); `train` then
+  has the lists, as `biasing`.
 - `seeds`: of the training; by default only the base mapping's.
 - `ships`: publish the `.edge` file among the results.
 
@@ -57,7 +59,7 @@ INIT = "init"
 """The value of `of` for the page's initial model."""
 
 _KEYS = {
-    "name", "bits", "sparsity", "compressor", "pack", "of", "init_of", "train", "seeds", "ships",
+    "name", "bits", "sparsity", "compressor", "pack", "of", "init_of", "train", "attention", "seeds", "ships",
 }  # fmt: skip
 
 
@@ -297,10 +299,9 @@ class Arms:
             raise bad(where, "name", None, "a name")
         if not family.keys() & {"compressor", "pack"}:
             raise bad(where, "pack", None, "how its matrices are stored, or a compressor that says so")
-        if "of" in family and family.keys() & {"compressor", "train", "init_of"}:
-            raise bad(
-                where, "of", family["of"], "no compressor, train or init_of beside it: it trains nothing"
-            )
+        if "of" in family and family.keys() & {"compressor", "train", "init_of", "attention"}:
+            expected = "no compressor, train, init_of or attention beside it: it trains nothing"
+            raise bad(where, "of", family["of"], expected)
         axes = family.keys() & {"bits", "sparsity"}
         if len(axes) > 1:
             raise bad(where, "sparsity", family["sparsity"], "bits or sparsity, not both")
@@ -349,6 +350,8 @@ class Arms:
             owner, parent = self._other(family["init_of"], seed)
             start = model_of(owner.train_step(parent))
         shape = {**self.shape.to_mapping(), "dropout": self._base["dropout"]}
+        if "attention" in family:
+            shape["biasing"] = dict(family["attention"])
         mapping = {key: value for key, value in self._base.items() if key != "dropout"}
         mapping |= {"name": f"{self.page}.{name}", "seed": seed, "model": shape, "init": portable(start)}
         try:

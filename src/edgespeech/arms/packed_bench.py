@@ -27,7 +27,7 @@ from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.search.hypothesis import words_of
 
-_EVICT = 300 << 20
+EVICT = 300 << 20
 """Bytes read to empty the caches before a cold chunk: more than the caches of a large server."""
 
 
@@ -207,7 +207,7 @@ def chunk_times(
                 "kind": "edge-packed",
                 "first": str(bench.spoken[0].file),
                 "file": str(file),
-                "evict_bytes": _EVICT,
+                "evict_bytes": EVICT,
             },
         )
         for name, file in files.items()

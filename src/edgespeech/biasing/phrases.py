@@ -139,6 +139,7 @@ class PhraseBias:
 
     Attributes:
         native: the automaton, as the native engine takes it.
+        texts: the spellings of the phrases.
         remarks: what of the list is not used, and why.
 
     Raises:
@@ -155,6 +156,7 @@ class PhraseBias:
     ) -> None:
         check_boost(boost, "context")
         ready = prepared(phrases, weights)
+        self.texts = ready.texts
         bonuses = ready.weights * np.float32(boost)
         if (bonuses > MAX_BOOST).any():
             raise bad("context", "boost with weight", float(bonuses.max()), f"at most {MAX_BOOST:g} nats")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edgespeech.cli import corpora, lattice, models, recognisers, results, training, updates
+from edgespeech.cli import corpora, lattice, models, recognisers, results, training, understanding, updates
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure streaming speech recognisers: WER, latency, memory and bandwidth, from one honest harness.",
 )
-for part in (recognisers, results, corpora, training, models):
+for part in (recognisers, results, corpora, training, models, understanding):
     app.add_typer(part.app)
 app.add_typer(lattice.app, name="lattice")
 app.add_typer(updates.app, name="update")
@@ -45,8 +45,24 @@ def common(
         logging.getLogger("edgespeech").setLevel(logging.DEBUG)
 
 
+def open_standard_streams() -> None:
+    """Put the null device in the place of standard streams that are closed.
+
+    The next files that are opened would get their numbers, and then what libraries and child processes print.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
 def main() -> None:
     """Run the command line; a mistake in what was given is one line and exit status 2."""
+    open_standard_streams()
     try:
         app()
     except EdgeSpeechError as error:
@@ -60,7 +76,15 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output has enough
         sys.stderr.close()
         sys.exit(141)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # as pathlib tells it
+            raise
+        typer.echo(f"edgespeech: {error}", err=True)
+        sys.exit(2)
     except OSError as error:
+        if error.filename is not None:  # a file or folder that was given, or the machine's
+            typer.echo(f"edgespeech: {error.filename}: {error.strerror}", err=True)
+            sys.exit(2)
         if error.errno not in _OUTPUT_FAILS:
             raise
         with contextlib.suppress(OSError):

@@ -31,7 +31,10 @@ def pack(
     ] = None,
 ) -> None:
     """Pack a trained model into one file for the native engine; codes that it was trained with stay as they are."""
+    from edgespeech.model.branching_checkpoint import is_branching, load_branching
     from edgespeech.model.checkpoint import load_model
+    from edgespeech.packed.branches import described
+    from edgespeech.packed.edge_file import read_edge
     from edgespeech.packed.layout_search import this_machine
     from edgespeech.packed.pack import Encoding, Layout, load_codes
     from edgespeech.packed.pack import pack as write_packed
@@ -42,12 +45,15 @@ def pack(
         raise EdgeSpeechError("command line: --store auto and --cache-mib come together")
     width = {None: bits or 8, Floats.FP16: 16, Floats.FP32: 32}[floats]
     layout = Layout(matrices=Encoding(bits=width, group=group, codebook=codebook, store=store.value))
-    trained = load_model(model)
+    branching = is_branching(model)
+    trained = load_branching(model) if branching else load_model(model)
     machine = None if cache_mib is None else this_machine(round(cache_mib * 2**20))
     packed = write_packed(trained, layout, out, machine, load_codes(model))
     typer.echo(
         f"{out}: {packed.file_bytes} bytes, {packed.weights} weights, {packed.bits_per_weight:.2f} bits each"
     )
+    if branching:
+        typer.echo(described(read_edge(out)))
 
 
 @app.command()

@@ -137,6 +137,8 @@ def evaluate(
         raise EdgeSpeechError("command line: --noise and --snr come together")
     if grammar is not None:
         _refuse_unused(grammar, manifest)
+    if by is not None:
+        _refuse_unknown(by, manifest)
     settings = Settings(
         seed=seed,
         threads=threads,
@@ -177,6 +179,21 @@ def _refuse_unused(grammar: str, name: str) -> None:
         raise bad(
             "command line", "--grammar", grammar, f"none, since no utterance of {manifest.name} has an intent"
         )
+
+
+def _refuse_unknown(by: str, name: str) -> None:
+    """Refuse a field that no row will have, before the run."""
+    from edgespeech.corpora.fetch import manifest_of
+    from edgespeech.harness.score import fields_of, publishable
+
+    known = {
+        field
+        for one in manifest_of(name).utterances
+        for field, value in {"speaker": one.speaker, **publishable(fields_of(one))}.items()
+        if value is not None
+    }
+    if by not in known:
+        raise bad("--by", "field", by, f"one of {', '.join(sorted(known)) or '(the manifest has none)'}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgespeech.core.files import is_text
 from edgespeech.errors import InterruptedRunError, bad
 
 
@@ -90,6 +91,8 @@ def options_of(given: list[str]) -> dict[str, Any]:
             options[name] = json.loads(value, parse_constant=str)
         except (ValueError, RecursionError):
             options[name] = value
+        if not is_text(json.dumps(options[name], ensure_ascii=False)):
+            raise bad("command line", "--option", item, "whole characters: its bytes are not UTF-8")
     return options
 
 

@@ -39,15 +39,20 @@ def make_update(
         typer.Option(help="Bytes of the update, or a share of the old file such as 2%; else exact."),
     ] = None,
     kind: Annotated[DeltaKind, typer.Option(help="Of the deltas within a budget.")] = DeltaKind.SPARSE,
+    start: Annotated[
+        Path | None, typer.Option(help="The trained model that NEW went on from: only what training changed.")
+    ] = None,
 ) -> None:
     """Write an update, after having applied it once: exact, or the nearest within a budget."""
     from edgespeech.updates.make import make_exact, make_within
     from edgespeech.updates.update_file import Kind
 
-    if budget is None:
-        made = make_exact(old, new, out)
+    if budget is not None:
+        made = make_within(old, new, out, Kind[kind.name], budget_of(budget, old), start=start)
+    elif start is not None:
+        raise bad("command line", "--start", str(start), "--budget beside it")
     else:
-        made = make_within(old, new, out, Kind[kind.name], budget_of(budget, old))
+        made = make_exact(old, new, out)
     share = 100 * made.header.file_bytes / made.header.new_bytes
     typer.echo(
         f"{out}: {made.header.file_bytes} bytes, {share:.2f} % of the new model's {made.header.new_bytes}; "

@@ -51,6 +51,9 @@ class Tokens:
         return self._holders.get(_digest(shown[0].removeprefix("Bearer ")))
 
 
+_MOST_BYTES = 1 << 20
+
+
 def read_tokens(file: Path | None, environment: Mapping[str, str] = os.environ) -> Tokens:
     """The tokens of a server.
 
@@ -70,9 +73,13 @@ def read_tokens(file: Path | None, environment: Mapping[str, str] = os.environ) 
             )
         return Tokens([token], f"environment variable {TOKEN_ENV}")
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:  # perhaps a pipe from a keeper of secrets
+            content = opened.read(_MOST_BYTES + 1)
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise bad(str(file), "token file", str(error), "a text file with one token a line") from error
+    if len(content) > _MOST_BYTES:
+        raise bad(str(file), "token file", f"more than {_MOST_BYTES} bytes", "one token a line")
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     return Tokens(lines, str(file))
 

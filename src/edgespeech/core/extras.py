@@ -9,6 +9,7 @@ from edgespeech.errors import EdgeSpeechError
 EXTRAS = {
     "asv": "dev",
     "av": "cloud",
+    "bsdiff4": "peers",
     "faster_whisper": "cloud",
     "jinja2": "report",
     "kokoro_onnx": "synth",
@@ -19,6 +20,7 @@ EXTRAS = {
     "sherpa_onnx": "peers",
     "snakemake": "pipeline",
     "websockets": "cloud",
+    "zstandard": "peers",
 }
 """Package, as imported, to the extra of this project that installs it."""
 

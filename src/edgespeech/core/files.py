@@ -35,6 +35,15 @@ def regular(path: Path) -> Path:
     return path
 
 
+def is_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8; one with half a character, as from a file's name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file atomically: after a crash or on a full disk there is the old file or the complete new one.
 
@@ -46,10 +55,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         data: the whole content; text is written as UTF-8 with the line ends it has.
 
     Raises:
-        EdgeSpeechError: the file cannot be written (no space, no permission). The old file is untouched and
-            nothing is left beside it.
+        EdgeSpeechError: the file cannot be written (no space, no permission, half a character). The old file is
+            untouched and nothing is left beside it.
     """
-    content = data.encode() if isinstance(data, str) else data
+    try:
+        content = data.encode() if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        raise EdgeSpeechError(f"{path}: could not be written: it holds half a character: {error}") from error
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

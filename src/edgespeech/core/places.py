@@ -133,4 +133,11 @@ def _default_work_dir() -> Path:
     folder = checkout()
     if folder is not None:
         return folder / ".work"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgespeech"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "edgespeech"
+    try:
+        return Path.home() / ".cache" / "edgespeech"
+    except RuntimeError:  # no HOME, and a user that the system does not know, as in a container
+        raise bad(
+            "environment", "HOME", None, "a home folder, or EDGESPEECH_WORK with a work folder"
+        ) from None

@@ -6,13 +6,14 @@ and a duplicate key hides a value. All of these are errors.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from edgespeech.core.files import regular
+from edgespeech.core.files import is_text, regular
 from edgespeech.errors import EdgeSpeechError
 
 MAX_BYTES = 16 << 20
@@ -20,7 +21,9 @@ MAX_DEPTH = 50
 MAX_NODES = 2_000_000
 """Nodes of a document, with every alias counted as often as it is used."""
 _MAX_DIGITS = 100
-_INTEGER = "tag:yaml.org,2002:int"
+_INTEGER, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "merge"))
+_TWO_NUMBERS = re.compile(r"^[-+]?0[0-7_]+$|:")
+"""Octal (`010` is 8) and sexagesimal numbers (`1:30` is 90), which YAML 1.2 has no more."""
 
 
 class Limits:
@@ -34,6 +37,8 @@ class Limits:
         if self._depth > MAX_DEPTH:
             raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH}")
         node = super().compose_node(parent, index)  # type: ignore[misc]  # of the loader behind it
+        if isinstance(node, ScalarNode) and not is_text(node.value):
+            raise yaml.YAMLError(f"half a character (a lone surrogate), line {node.start_mark.line + 1}")
         self._depth -= 1
         return node
 
@@ -50,22 +55,37 @@ class LimitedLoader(Limits, yaml.SafeLoader):
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> Any:
         """A mapping without duplicate keys."""
-        seen: set[str] = set()
+        seen: set[Any] = set()
         for key, _ in node.value:
-            if isinstance(key, ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
+            if isinstance(key, ScalarNode):
+                # As it will be looked up: `1` and `0x1` are one key, and so are `no` and `off`.
+                name = key.value if key.tag == _MERGE else self.construct_object(key)
+                if name in seen:
                     raise yaml.YAMLError(f"key {key.value!r} is duplicate, line {key.start_mark.line + 1}")
-                seen.add(key.value)
+                seen.add(name)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: ScalarNode) -> Any:
-        """An integer of limited length."""
+        """An integer of limited length, written in a way that every reader takes for the same number."""
+        line = node.start_mark.line + 1
         if len(node.value) > _MAX_DIGITS:
-            raise yaml.YAMLError(f"an integer of {len(node.value)} digits, line {node.start_mark.line + 1}")
+            raise yaml.YAMLError(f"an integer of {len(node.value)} digits, line {line}")
+        if _TWO_NUMBERS.search(node.value):
+            raise yaml.YAMLError(
+                f"{node.value!r} is another number in YAML 1.1 than in 1.2 or JSON, line {line}; quote text, and write "
+                "numbers without a leading 0 or colons"
+            )
         return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: ScalarNode) -> Any:
+        """A number that is not of base 60."""
+        if ":" in node.value:
+            raise yaml.YAMLError(f"{node.value!r} has a colon, line {node.start_mark.line + 1}; quote text")
+        return super().construct_yaml_float(node)
 
 
 LimitedLoader.add_constructor(_INTEGER, LimitedLoader.construct_yaml_int)
+LimitedLoader.add_constructor(_FLOAT, LimitedLoader.construct_yaml_float)
 
 
 def _size(node: Node, known: dict[int, int], above: set[int]) -> int:

@@ -85,7 +85,7 @@ def fetch(name: str, *, dest: Path | None = None, progress: bool = False) -> Pat
                 _hold_out(corpus, source.held_out, folder)
                 return folder
             else:
-                local = _local_folder(source)
+                local = local_folder(source)
                 _verify_local(corpus, covered, local)
                 _log.info("%s: used where it is, %s", corpus.name, local)
                 return local
@@ -107,7 +107,7 @@ def evaluation_audio() -> dict[str, str]:
             if source.url or source.git:
                 continue
             try:
-                folder = _local_folder(source)
+                folder = local_folder(source)
                 for name in set(guarded) & set(corpus.covered_by(source)):
                     split = corpus.splits[name]
                     manifest = _selected(_load(corpus, folder / split.manifest, name), split)
@@ -145,11 +145,13 @@ def _manifest_of(corpus_or_split: str) -> Manifest:
     if shared is not None:
         path = folder / shared
         if not path.exists():
-            parts = [_load(corpus, _fetched(folder, *item), item[0]) for item in corpus.splits.items()]
+            parts = [
+                _load(corpus, fetched_manifest(folder, *item), item[0]) for item in corpus.splits.items()
+            ]
             write_manifest(path, (utterance for part in parts for utterance in part.utterances))
         return _load(corpus, path, name)
     split = corpus.splits[name]
-    path = _fetched(folder, name, split)
+    path = fetched_manifest(folder, name, split)
     if path.exists():
         return _load(corpus, path, name)
     return _selected(_load(corpus, folder / split.manifest, name), split)
@@ -190,12 +192,12 @@ def _selected(manifest: Manifest, split: Split) -> Manifest:
     return replace(manifest, utterances=tuple(u for u in manifest.utterances if u.id in ids))
 
 
-def _fetched(folder: Path, name: str, split: Split) -> Path:
+def fetched_manifest(folder: Path, name: str, split: Split) -> Path:
     """The manifest made from the original source: of this split alone, even if the mirror's has several."""
     return folder / (f"{name}.jsonl" if split.select else split.manifest)
 
 
-def _local_folder(source: Source) -> Path:
+def local_folder(source: Source) -> Path:
     """The folder of an embedded, mirrored or packaged source.
 
     Raises:
@@ -263,7 +265,7 @@ def _get(corpus: Corpus, source: Source, splits: Sequence[str], folder: Path, pr
         raise UnavailableError(source.note or "no reader for its layout is written yet")
     if source.reader not in READERS:
         raise bad(corpus.name, "reader", source.reader, f"one of {', '.join(sorted(READERS))}")
-    manifests = {split: _fetched(folder, split, corpus.splits[split]) for split in splits}
+    manifests = {split: fetched_manifest(folder, split, corpus.splits[split]) for split in splits}
     with _locked(folder):
         tree, unfinished = folder / corpus.covered_by(source)[0], folder / ".unfinished"
         staging, old = (tree.with_name(f".{tree.name}.{end}") for end in ("staging", "old"))
@@ -287,7 +289,7 @@ def _get(corpus: Corpus, source: Source, splits: Sequence[str], folder: Path, pr
             except BaseException:
                 _forget(folder, unfinished)
                 shutil.rmtree(staging, ignore_errors=True)
-                if not any(_fetched(folder, *item).exists() for item in corpus.splits.items()):
+                if not any(fetched_manifest(folder, *item).exists() for item in corpus.splits.items()):
                     shutil.rmtree(tree, ignore_errors=True)  # else other splits' audio is in it
                 raise
             unfinished.unlink()

@@ -26,13 +26,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgespeech.audio.io import DURATION_SLACK_S, MONO, file_bytes, length_of, part_of, read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.config import explain, unique_keys
-from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.files import is_text, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.used import note_subset
 
 MAX_BYTES = 1 << 30
 """Maximum size of a manifest, uncompressed."""
 MAX_ID = 1000
+_FILE_NAME = "file name"
 """Characters of an utterance's id; paths are shorter."""
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _ABSOLUTE = re.compile(r"/|~|file:|[A-Za-z]:[\\/]")
@@ -93,11 +94,11 @@ class Utterance(BaseModel):
     def _name(cls, line: object) -> object:
         if not isinstance(line, dict):
             return line
-        if not isinstance(line.get("audio_filepath"), str):
+        if not isinstance(path := line.get("audio_filepath"), str) or not Path(path).name:
             # The line is an error, of the path and not of the id that would come from it.
-            return {"id": "none", **line}
+            return {**line, "id": line.get("id") or "none"}
         if line.get("id") is None:
-            name = str(Path(line["audio_filepath"]).with_suffix(""))
+            name = str(Path(path).with_suffix(""))
             if line.get("offset") is not None:
                 name += f"@{line['offset']}+{line.get('duration')}"
             return {**line, "id": name}
@@ -257,6 +258,8 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
             wrong type or out of range, a duplicate id, or audio that does not exist.
     """
     content = _content(path)
+    name = name or path.stem
+    _check_text(str(path), _FILE_NAME, name)
     # Editors leave byte-order marks and empty lines; both are ignored.
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     if not lines:
@@ -279,26 +282,28 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
             raise bad(where, "audio_filepath", utterance.audio_filepath, "an existing file")
         utterances.append(utterance)
     digest = hashlib.sha256(content).hexdigest()
-    return Manifest(name=name or path.stem, path=path, sha256=digest, utterances=tuple(utterances))
+    return Manifest(name=name, path=path, sha256=digest, utterances=tuple(utterances))
 
 
 def _check_text(where: str, field: str, text: str) -> None:
-    """Refuse what nobody can see or say: control characters; in an id also line breaks, white space around it, marks
-    that turn the direction of writing, and great length.
+    """Refuse what nobody can see or say: control characters; in an id or a name also line breaks, white space around
+    it, marks that turn the direction of writing, and great length.
     """
+    if not is_text(text):
+        raise bad(where, field, text, "whole characters: its bytes are not UTF-8")
     hidden = next(
         (letter for letter in text if unicodedata.category(letter) == "Cc" and not letter.isspace()), None
     )
     if hidden is not None:
         raise bad(where, field, text, f"no control character such as {hidden!r}")
-    if field != "id":
+    if field not in ("id", _FILE_NAME):
         return
     if len(text) > MAX_ID:
-        raise bad(where, "length of id", len(text), f"at most {MAX_ID}")
+        raise bad(where, f"length of {field}", len(text), f"at most {MAX_ID}")
     if text != text.strip() or any(
         letter in _TURNS or (letter.isspace() and letter != " ") for letter in text
     ):
-        raise bad(where, "id", text, "one line, without white space around it or marks of direction")
+        raise bad(where, field, text, "one line, without white space around it or marks of direction")
 
 
 def _content(path: Path) -> bytes:

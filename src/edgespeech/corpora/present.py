@@ -9,7 +9,7 @@ from edgespeech.corpora.corpora import Corpus, Source, find_split
 from edgespeech.corpora.download import UnavailableError
 
 # Private there, since giving them other names would change the hash of the code that measures.
-from edgespeech.corpora.fetch import _fetched, _local_folder
+from edgespeech.corpora.fetch import fetched_manifest, local_folder
 
 
 class Presence(StrEnum):
@@ -40,11 +40,11 @@ def _of_source(corpus: Corpus, name: str, source: Source) -> Presence:
     split = corpus.splits[name]
     if source.remote:
         folder = work_dir() / "corpora" / corpus.name
-        if _fetched(folder, name, split).is_file() and not (folder / ".unfinished").exists():
+        if fetched_manifest(folder, name, split).is_file() and not (folder / ".unfinished").exists():
             return Presence.HERE
         return Presence.NO_SOURCE if source.reader is None else Presence.TO_FETCH
     try:
-        there = (_local_folder(source) / split.manifest).is_file()
+        there = (local_folder(source) / split.manifest).is_file()
     except UnavailableError:
         there = False
     return Presence.HERE if there else Presence.NO_SOURCE

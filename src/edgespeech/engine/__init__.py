@@ -7,7 +7,7 @@ from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
 
-_NEWEST = "Phrases"
+_NEWEST = "Context"
 """What was added to the module last."""
 
 

@@ -26,7 +26,7 @@ from edgespeech.model.config import BiasingConfig, ModelConfig
 
 MAX_PHRASES = 4096
 """Maximum number of phrases in a list. More take more time for each frame than the recogniser itself; see
-`edgespeech.model.phrases` for how to shorten a list."""
+`edgespeech.search.shortlist` for how to shorten a list."""
 MAX_PIECES = 64
 """Maximum number of word pieces of a phrase."""
 
@@ -83,7 +83,11 @@ class ContextEncoder(nn.Module):
             found = torch.cat(ends, dim=1)
         else:
             inside = (place < lengths[:, None]).float()[..., None]
-            found = (self.embedding(phrases) * inside).sum(1) / lengths[:, None]
+            parts = self.embedding(phrases) * inside
+            found = parts[:, 0]
+            for at in range(1, phrases.shape[1]):  # one after the other, as the engine adds them
+                found = found + parts[:, at]
+            found = found / lengths[:, None]
         encoded: Tensor = self.norm(self.leave(found))
         return encoded
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from edgespeech.biasing.phrases import PhraseBias
+from edgespeech.biasing.pieces import phrase_labels
 from edgespeech.errors import bad
-from edgespeech.model.biasing import Context
+from edgespeech.model.biasing import MAX_PIECES, Context
+from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 
 
@@ -79,3 +83,23 @@ class ContextualTransducer(Transducer):
         assert self.biasing.label is not None
         biased: Tensor = self.biasing.label(predicted, self.context.label)[0]
         return biased
+
+
+def attending(trained: Trained, bias: PhraseBias | None) -> Trained:
+    """A model with the list of one utterance, in which it attends to the spellings that the bias is for.
+
+    Without a list, or with a model that has no attention, it is the model itself. Spellings of more than `MAX_PIECES`
+    word pieces are not attended to. For attention without shallow fusion the bias has a boost of 0.
+
+    Raises:
+        EdgeSpeechError: more spellings than attention takes.
+    """
+    if bias is None or trained.model.biasing is None:
+        return trained
+    phrases = phrase_labels(bias.texts, trained.tokeniser.pieces, MAX_PIECES)
+    return replace(trained, model=ContextualTransducer(trained.model, phrases))
+
+
+def list_bytes(trained: Trained) -> int:
+    """Bytes of the encoded list of `attending`; 0 without one."""
+    return trained.model.context_bytes if isinstance(trained.model, ContextualTransducer) else 0

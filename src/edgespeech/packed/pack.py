@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.lm.fusion import HIGH, LOW, Fusion
+from edgespeech.model.branching import BranchingTransducer
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.branches import part_of
 from edgespeech.packed.codes import (
     CODEBOOK_BITS,
     GROUP_STEP,
@@ -29,7 +31,9 @@ from edgespeech.packed.layout_search import Machine, search_layouts
 from edgespeech.packed.runtime import FORMAT
 
 EMBEDDING = "predictor.embedding.weight"
-"""The only matrix without products: its rows are looked up."""
+"""A matrix without products: its rows are looked up."""
+CONTEXT_EMBEDDING = "biasing.encoder.embedding.weight"
+"""The same of a model with attention over phrases."""
 
 SCORE_STEP = 0.125
 """Quantisation step of language-model scores in a packed file, in nats; their weight is about 0.4."""
@@ -88,7 +92,7 @@ class Layout:
     """How a model's matrices are stored; vectors are always fp32.
 
     Attributes:
-        matrices: the default.
+        matrices: the default. Matrices of a fast branch with blocks of zeros are then sparse, not dense.
         others: exceptions by name, as in the file.
     """
 
@@ -153,6 +157,8 @@ def pack(
         "pieces": list(trained.tokeniser.pieces),
         "provenance": {**trained.provenance, "layout": told},
     }
+    if isinstance(trained.model, BranchingTransducer):
+        meta["branching"] = trained.model.branching.to_mapping()
     write_edge(out, tensors, meta)
     sizes = {name: _size(tensor) for name, tensor in tensors.items()}
     weights = sum(sizes.values())
@@ -235,7 +241,7 @@ def pack_tensors(
             _check_finite(name, values)
             tensors[name] = values[None]
             continue
-        encoding = layout.others.get(name, layout.matrices)
+        encoding = layout.others.get(name, _by_default(name, model, layout.matrices))
         tensor = tensors[name] = codes[name] if name in codes else _encoded(values, encoding, name)
         if encoding.store == "auto" and isinstance(tensor, Codes):
             auto[name] = tensor
@@ -243,7 +249,8 @@ def pack_tensors(
         if machine is None:
             raise bad("layout", "store", "auto", "dense or sparse, or auto with a target machine")
         fixed = sum(bits_per_weight(t) * _size(t) / 8 for name, t in tensors.items() if name not in auto)
-        tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up={EMBEDDING}))
+        looked_up = {EMBEDDING, CONTEXT_EMBEDDING}
+        tensors.update(search_layouts(auto, machine, fixed_bytes=fixed, looked_up=looked_up))
     return tensors
 
 
@@ -267,6 +274,14 @@ def weights_of(model: Transducer) -> dict[str, NDArray[np.float32]]:
         else:
             weights[name] = values
     return weights
+
+
+def _by_default(name: str, model: Transducer, encoding: Encoding) -> Encoding:
+    """How a matrix is stored that the layout does not name: that of a fast branch with blocks of zeros, sparse."""
+    blocks = isinstance(model, BranchingTransducer) and model.branching.fast == "sparse"
+    if blocks and part_of(name) == "fast" and encoding.store == "dense" and not encoding.floats:
+        return replace(encoding, store="sparse")
+    return encoding
 
 
 def _encoding_of(codes: Codes) -> Encoding:

@@ -5,7 +5,7 @@ Letters: N streams, F feature frames (10 ms), T transcriber frames, J joiner wid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.biasing.phrases import PhraseBias
+from edgespeech.biasing.pieces import phrase_labels
 from edgespeech.core.closing import Closing
 from edgespeech.core.files import sha256_file
 from edgespeech.engine import native
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.config import ModelConfig
+from edgespeech.packed.branches import Branch, Decisions, Reads, read_branching
 from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
 from edgespeech.search.hypothesis import Hypothesis
@@ -36,6 +38,12 @@ class PackedModel(Closing):
         path: the file, see `edgespeech.packed.pack`.
         isa: the kernels, one of `edgespeech.packed.loader.isas()`; None for `chosen_isa()`.
 
+    Attributes:
+        config: its shape.
+        branching: its fast branch and arbitrator; None where it has one branch alone.
+        pieces: its word pieces.
+        provenance: of its training and packing.
+
     Raises:
         EdgeSpeechError: it is missing, damaged, or not a packed model; the message names the file, the field, the value
             and the expectation. Or this CPU lacks the kernels. Every method raises it after `close`.
@@ -47,7 +55,12 @@ class PackedModel(Closing):
             self._model = native().Model(str(path), isa)
             told: str = self._model.meta
             shape: dict[str, int] = self._model.shape
-        self.config, self.pieces, self.provenance = _read_meta(told, shape, str(path))
+            branches: dict[str, int] = self._model.branches
+            attention: dict[str, str | int] = self._model.biasing
+        meta = meta_of(told, str(path))
+        self.config, self.pieces, self.provenance = _read_meta(meta, shape, str(path))
+        check_attention(self.config, attention, str(path))
+        self.branching = read_branching(meta.get("branching"), branches, self.config, str(path))
         note_model(path.name, lambda: sha256_file(path))
 
     def close(self) -> None:
@@ -61,25 +74,73 @@ class PackedModel(Closing):
             return cast("int", self._model.packed_bytes)
 
     @property
+    def reads(self) -> dict[str, Reads]:
+        """What was read of each tensor, by name, in all calls so far; of a language model, nothing is counted.
+
+        Differences of two results belong to the calls between them. What other threads are in is not counted yet.
+        """
+        with native_errors():
+            return {name: Reads(read, vectors) for name, read, vectors in self._model.uses}
+
+    @property
     def isa(self) -> str:
         """The kernels in use."""
         with native_errors():
             return cast("str", self._model.isa)
 
-    def open(self, beam: int = 1, bias: PhraseBias | None = None) -> PackedStream:
+    def attend(self, phrases: Sequence[Sequence[int]]) -> PackedContext:
+        """Encode a list of phrases; other threads run meanwhile.
+
+        Args:
+            phrases: the word pieces of each, none of them blank.
+
+        Raises:
+            EdgeSpeechError: the model has no attention over phrases, or as `edgespeech.model.biasing.check_phrases`.
+        """
+        heads = 1 if self.config.biasing is None else self.config.biasing.heads
+        with native_errors():
+            return PackedContext(self._model.encode([list(pieces) for pieces in phrases], heads))
+
+    def attending(self, bias: PhraseBias | None) -> PackedContext | None:
+        """The list that a model with attention attends to, see `edgespeech.model.contextual.attending`.
+
+        Raises:
+            EdgeSpeechError: more spellings than attention takes.
+        """
+        if bias is None or self.config.biasing is None:
+            return None
+        return self.attend(phrase_labels(bias.texts, self.pieces, native().MAX_LISTED_PIECES))
+
+    def open(
+        self,
+        beam: int = 1,
+        bias: PhraseBias | None = None,
+        branch: Branch | None = None,
+        context: PackedContext | None = None,
+    ) -> PackedStream:
         """Start an utterance.
 
         Args:
             beam: number of hypotheses; 1 is greedy search.
             bias: phrases that are likely, of this model's word pieces; None: no bias.
+            branch: see `PackedStream.choose`.
+            context: a list that this model encoded, to attend to; None: that of `bias`, if the model has attention.
 
         Raises:
-            EdgeSpeechError: beam is not a whole number of at least 1, or the phrases are of other pieces.
+            EdgeSpeechError: beam is not a whole number of at least 1, the phrases are of other pieces, the context is
+                another model's, or a branch of a model that has one.
         """
         if not isinstance(beam, int) or beam < 1:
             raise bad(str(self.path), "beam", beam, "a whole number of at least 1")
+        context = context or self.attending(bias)
         with native_errors():
-            return PackedStream(self._model.open(beam, None if bias is None else bias.native), str(self.path))
+            opened = self._model.open(
+                beam, None if bias is None else bias.native, None if context is None else context.native
+            )
+        stream = PackedStream(opened, str(self.path))
+        if branch is not None:
+            stream.choose(branch)
+        return stream
 
     def transcribe(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """The transcription of a whole utterance, without a search; other threads run meanwhile.
@@ -96,6 +157,18 @@ class PackedModel(Closing):
         features = _checked(features, "(F, bands)", str(self.path))
         with native_errors():
             return cast("NDArray[np.float32]", self._model.transcribe(features))
+
+
+class PackedContext:
+    """A list of phrases, encoded by a model, from `PackedModel.attend`. It never changes."""
+
+    def __init__(self, context: Any) -> None:
+        self.native = context
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the encoded list."""
+        return cast("int", self.native.bytes)
 
 
 class PackedStream:
@@ -137,6 +210,34 @@ class PackedStream:
         """The hypotheses in the beam, likeliest first; one for greedy search."""
         with native_errors():
             return [_hypothesis(*found) for found in self._stream.n_best]
+
+    @property
+    def decisions(self) -> Decisions:
+        """Which branch ran in each transcriber frame, with shape `(T, D)`: 1 slow, 0 fast; D is 1, or the layers.
+
+        Raises:
+            EdgeSpeechError: the model has one branch.
+        """
+        with native_errors():
+            return cast("Decisions", self._stream.decisions)
+
+    def choose(self, branch: Branch | None) -> None:
+        """Fix the branch from the next transcriber frame on, the one whose features wait included.
+
+        The arbitrator does not run meanwhile; it goes on later from the state that it had. Bifocal (arXiv 2108.01704)
+        changes from fast to slow so, at the end of the wake word.
+
+        Args:
+            branch: `fast` or `slow`; None leaves it to the arbitrator again.
+
+        Raises:
+            EdgeSpeechError: the model has one branch, or another name.
+        """
+        choices: tuple[Branch | None, ...] = native().BRANCHES
+        if branch not in choices:
+            raise bad(self._where, "branch", branch, "fast, slow or None")
+        with native_errors():
+            self._stream.choose(choices.index(branch))
 
     @property
     def state_bytes(self) -> int:
@@ -186,11 +287,26 @@ def _hypothesis(labels: list[int], frames: list[int], score: float) -> Hypothesi
     return Hypothesis(tuple(labels), tuple(frames), score)
 
 
+def check_attention(config: ModelConfig, found: Mapping[str, str | int], where: str) -> None:
+    """Refuse a shape of attention that is not that of the tensors.
+
+    Args:
+        config: as in the file's metadata.
+        found: in the tensors: encoder, queries and width; empty where there are none.
+        where: the file.
+
+    Raises:
+        EdgeSpeechError: they differ.
+    """
+    told = None if config.biasing is None else {name: getattr(config.biasing, name) for name in found}
+    if told != (found or None):
+        raise bad(where, "biasing", told, f"{found or None}, as in the tensors")
+
+
 def _read_meta(
-    told: str, shape: dict[str, int], where: str
+    meta: Mapping[str, Any], shape: dict[str, int], where: str
 ) -> tuple[ModelConfig, tuple[str, ...], dict[str, str]]:
     """Configuration, word pieces and provenance; the former two agree with the tensors."""
-    meta = meta_of(told, where)
     if meta.get("format") != FORMAT:
         raise bad(where, "format", meta.get("format"), FORMAT)
     values = meta.get("config")

@@ -1,13 +1,13 @@
 """A torch model with the engine's arithmetic: the reference implementation of the whole engine.
 
-Every operation rounds as in the engine and sums have the same order (`engine/csrc/floats_body.hpp`), so that a model
-whose matrices are codes gives the engine's results bit for bit. Products with matrices of floats are torch's, with
-another order of summation.
+A model whose matrices are codes gives the engine's results bit for bit (`edgespeech.packed.arithmetic`). Products with
+matrices of floats are torch's, with another order of summation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -16,174 +16,18 @@ from torch import Tensor as Torch
 from torch import nn
 
 from edgespeech.errors import bad
+from edgespeech.model.biasing import ContextAttention
+from edgespeech.model.branching import BranchingTransducer
+from edgespeech.model.branching_config import BranchingConfig
 from edgespeech.model.config import ModelConfig
+from edgespeech.model.fast_branch import FastLayer
 from edgespeech.model.transducer import Transcriber, Transducer
+from edgespeech.packed.arithmetic import Lstm, Mix, Norm, Product, tanh
 from edgespeech.packed.codes import Codes, dequantise
 from edgespeech.packed.edge_file import Tensor
 from edgespeech.packed.pack import weights_of
-
-_LANES = 16
-"""Number of partial sums of floats in the engine."""
-
-
-def exp(x: Torch) -> Torch:
-    """The exponential, with |x| clipped to 60: 2^n times the series of exp of the remainder."""
-    x = x.clamp(-60, 60)
-    shifted = x * _f32(1.44269504) + 12582912.0  # 1.5 * 2^23: a small float added to it is rounded
-    n = shifted - 12582912.0
-    remains = (x - n * 0.693359375) - n * _f32(-2.12194440e-4)
-    series = torch.full_like(x, _f32(1 / 5040))
-    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
-        series = series * remains + _f32(factor)
-    return series * ((n.int() + 127) << 23).view(torch.float32)
-
-
-def sigmoid(x: Torch) -> Torch:
-    """1 / (1 + exp(-x))."""
-    return 1 / (1 + exp(-x))
-
-
-def tanh(x: Torch) -> Torch:
-    """1 - 2 / (1 + exp(2 x))."""
-    return 1 - 2 / (1 + exp(2 * x))
-
-
-def lane_sum(x: Torch) -> Torch:
-    """The sum over the last dimension, which becomes 1: in 16 lanes, which are then added in halves."""
-    padded = nn.functional.pad(x, (0, -x.shape[-1] % _LANES))
-    lanes = x.new_zeros(*x.shape[:-1], _LANES)
-    for some in torch.split(padded, _LANES, dim=-1):
-        lanes = lanes + some
-    while lanes.shape[-1] > 1:
-        low, high = lanes.chunk(2, dim=-1)
-        lanes = low + high
-    return lanes
-
-
-class Norm(nn.Module):
-    """Layer normalisation with the interface of `torch.nn.LayerNorm`.
-
-    Args:
-        weight: with shape `(1, N)`.
-        bias: with shape `(1, N)`.
-    """
-
-    weight: Torch
-    bias: Torch
-
-    def __init__(self, weight: Torch, bias: Torch) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Torch) -> Torch:
-        """With the shape of x, `(..., N)`."""
-        width = x.new_tensor(x.shape[-1])
-        away = x - lane_sum(x) / width
-        variance = lane_sum(away * away) / width + _f32(1e-5)
-        deviation = (
-            variance.double().sqrt().float()
-        )  # torch's square root of a float may be off by one in the last bit
-        return away * (1 / deviation) * self.weight[0] + self.bias[0]
-
-
-class Product(nn.Module):
-    """A packed matrix times vectors, and a bias after: `(..., cols)` to `(..., rows)`.
-
-    Codes quantise each vector first, by its own scale max|x| / 127, half to even; floats do not.
-
-    Args:
-        matrix: codes or floats.
-        bias: with shape `(1, rows)`; None for none.
-    """
-
-    weight: Torch
-    """With shape `(rows, cols)`: floats, or int8 weights before scaling, as float64."""
-    scales: Torch
-    """With shape `(rows, groups)`; unused if `quantised` is false."""
-    bias: Torch | None
-
-    def __init__(self, matrix: Tensor, bias: Torch | None = None) -> None:
-        super().__init__()
-        self.quantised = isinstance(matrix, Codes)
-        if isinstance(matrix, Codes):
-            # A double holds the sum of 2^16 products of int8 exactly; a float would not.
-            self.register_buffer("weight", torch.from_numpy(matrix.int8().astype(np.float64)))
-            self.register_buffer("scales", torch.from_numpy(matrix.scales))
-            self.width = matrix.group or matrix.cols
-        else:
-            self.register_buffer("weight", torch.from_numpy(matrix.astype(np.float32)))
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Torch) -> Torch:
-        """With shape `(..., rows)`, single precision."""
-        y = self._quantised(x) if self.quantised else nn.functional.linear(x, self.weight)
-        return y if self.bias is None else y + self.bias[0]
-
-    def _quantised(self, x: Torch) -> Torch:
-        scale = x.abs().amax(dim=-1, keepdim=True) / 127
-        q = (x / torch.where(scale > 0, scale, 1)).round().clamp(-127, 127).double()
-        pieces = zip(
-            torch.split(q, self.width, dim=-1), torch.split(self.weight, self.width, dim=-1), strict=True
-        )
-        total = x.new_zeros(())
-        for group, (columns, weights) in enumerate(pieces):
-            total = total + self.scales[:, group] * nn.functional.linear(columns, weights).float()
-        return scale * total
-
-
-class Lstm(nn.Module):
-    """An LSTM layer with packed matrices and the interface of `torch.nn.LSTM` with `batch_first`.
-
-    Args:
-        inputs: from the input to the gates i, f, g and o, with shape `(4 H, H)`, and the gates' bias.
-        recurrent: from the last output to the gates, with shape `(4 H, H)`.
-    """
-
-    def __init__(self, inputs: Product, recurrent: Product) -> None:
-        super().__init__()
-        self.inputs = inputs
-        self.recurrent = recurrent
-        self.hidden_size = len(recurrent.weight) // 4
-
-    def forward(
-        self, x: Torch, state: tuple[Torch, Torch] | None = None
-    ) -> tuple[Torch, tuple[Torch, Torch]]:
-        """Outputs with shape `(B, T, H)`; the last output and cell, each with shape `(1, B, H)`.
-
-        Args:
-            x: with shape `(B, T, H)`.
-            state: the output and cell before; None for zeros.
-        """
-        zeros = x.new_zeros(len(x), self.hidden_size)
-        hidden, cell = (zeros, zeros) if state is None else (state[0][0], state[1][0])
-        outputs = []
-        for driven in self.inputs(x).unbind(dim=1):
-            i, f, g, o = (driven + self.recurrent(hidden)).chunk(4, dim=-1)
-            cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
-            hidden = sigmoid(o) * tanh(cell)
-            outputs.append(hidden)
-        return torch.stack(outputs, dim=1), (hidden[None], cell[None])
-
-
-class Mix(nn.Module):
-    """The stateless predictor's convolution as a product, with the interface of `torch.nn.Conv1d`.
-
-    Args:
-        product: of the labels' embeddings, one after the other, with shape `(J, context * J)`.
-        context: number of labels.
-    """
-
-    def __init__(self, product: Product, context: int) -> None:
-        super().__init__()
-        self.product = product
-        self.context = context
-
-    def forward(self, x: Torch) -> Torch:
-        """From `(B, J, U)` to `(B, J, U - context + 1)`."""
-        windows = x.transpose(1, 2).unfold(1, self.context, 1).transpose(2, 3)  # (B, U', context, J)
-        mixed: Torch = self.product(windows.flatten(start_dim=2))
-        return mixed.transpose(1, 2)
+from edgespeech.packed.simulate_biasing import simulate_attention
+from edgespeech.packed.simulate_branching import SimulatedTranscriber, fast_step
 
 
 class Simulated(Transducer):
@@ -195,17 +39,37 @@ class Simulated(Transducer):
         return logits
 
 
-def simulate(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Simulated:
+class SimulatedBranching(Simulated, BranchingTransducer):
+    """The same of a branching transducer."""
+
+    def __init__(self, config: ModelConfig, branching: BranchingConfig) -> None:
+        BranchingTransducer.__init__(self, config, branching)
+        self.transcriber = SimulatedTranscriber(config, branching)
+
+
+@overload
+def simulate(
+    config: ModelConfig, tensors: Mapping[str, Tensor], branching: BranchingConfig
+) -> SimulatedBranching: ...
+@overload
+def simulate(
+    config: ModelConfig, tensors: Mapping[str, Tensor], branching: BranchingConfig | None = None
+) -> Simulated: ...
+def simulate(
+    config: ModelConfig, tensors: Mapping[str, Tensor], branching: BranchingConfig | None = None
+) -> Simulated:
     """The model in a `.edge` file as a `Transducer` in evaluation mode.
 
     Args:
         config: the model's shape, the file's `meta["config"]`.
         tensors: by name, as in the file; see `pack_tensors`.
+        branching: of its branches, the file's `meta["branching"]`; None where it has none.
 
     Raises:
         EdgeSpeechError: they are not the tensors of such a model.
     """
-    model = Simulated(config)
+    model = Simulated(config) if branching is None else SimulatedBranching(config, branching)
+    simulate_attention(model, config)
     wanted = {name: values.shape for name, values in weights_of(model).items()}
     for name in sorted(wanted.keys() | tensors.keys()):
         found = _shape(tensors[name]) if name in tensors else None
@@ -221,10 +85,12 @@ def simulate(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Simulated:
             product = Product(tensors[f"{name}.weight"], floats[f"{name}.bias"])
             model.set_submodule(name, Mix(product, config.context))
         elif isinstance(layer, nn.Linear) and name != "ctc":
-            model.set_submodule(name, Product(tensors[f"{name}.weight"], floats[f"{name}.bias"]))
+            model.set_submodule(name, Product(tensors[f"{name}.weight"], floats.get(f"{name}.bias")))
         elif isinstance(layer, nn.LayerNorm):
             model.set_submodule(name, Norm(floats[f"{name}.weight"], floats[f"{name}.bias"]))
-        elif isinstance(layer, nn.Embedding | Transcriber):
+        elif isinstance(layer, FastLayer):
+            model.set_submodule(name, fast_step(layer, name, tensors, floats))
+        elif isinstance(layer, nn.Embedding | Transcriber | ContextAttention):
             for own, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
                 values.data.copy_(floats[f"{name}.{own}"].view_as(values))
     return model.eval().requires_grad_(False)
@@ -245,11 +111,6 @@ def transcriptions(
         lengths = torch.tensor([len(features) for features in some])
         encoded, steps, _ = twin.transcribe(nn.utils.rnn.pad_sequence(some, batch_first=True), lengths)
         yield from (each[:count] for each, count in zip(encoded, steps.tolist(), strict=True))
-
-
-def _f32(value: float) -> float:
-    """The float32 nearest to a constant."""
-    return float(np.float32(value))
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgespeech.contracts import Difference
+from edgespeech.core.files import regular
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.metrics.statistics import bootstrap_quantile, paired_ratio_difference, quantile
 from edgespeech.metrics.wer import count_errors
@@ -136,7 +137,7 @@ def _record(path: Path) -> Record:
 def _looks_like_one(path: Path) -> bool:
     """Whether a file has a record's first field, or cannot be read at all."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular(path).read_bytes())
     except OSError:
         return True
     except (ValueError, RecursionError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +12,7 @@ from edgespeech.audio.features import Features, StreamingLogMel
 from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
-from edgespeech.model.contextual import ContextualTransducer
+from edgespeech.model.contextual import attending, list_bytes
 from edgespeech.model.transducer import LstmState, Transducer
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
@@ -105,12 +103,10 @@ class TransducerStream(PartialsStream):
         beam: number of hypotheses; 1 is greedy search, which uses no language model.
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
-        bias: phrases that are likely; None: no bias.
-        attend: the word pieces of the phrases that the model attends to, in this utterance alone.
+        bias: phrases that are likely, to which a model with attention also attends; None: no bias.
 
     Raises:
-        EdgeSpeechError: phrases for a model without attention, or a list that it cannot take
-            (`edgespeech.model.contextual`).
+        EdgeSpeechError: more phrases than the model can attend to (`edgespeech.model.contextual`).
     """
 
     def __init__(
@@ -120,12 +116,9 @@ class TransducerStream(PartialsStream):
         final_s: float | None = None,
         scores: LabelScores | None = None,
         bias: PhraseBias | None = None,
-        attend: Sequence[Sequence[int]] = (),
     ) -> None:
-        self._list_bytes = 0
-        if attend:
-            listed = ContextualTransducer(trained.model, attend)
-            trained, self._list_bytes = replace(trained, model=listed), listed.context_bytes
+        trained = attending(trained, bias)
+        self._list_bytes = list_bytes(trained)
         model = trained.model
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)

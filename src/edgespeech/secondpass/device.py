@@ -24,6 +24,7 @@ from edgespeech.lattice.paths import prune, spoken
 from edgespeech.lattice.phrases import add_phrases
 from edgespeech.lattice.search import LatticeDecoder
 from edgespeech.model.checkpoint import Trained
+from edgespeech.model.contextual import attending
 from edgespeech.search.hypothesis import Hypothesis
 from edgespeech.search.partials import PartialsStream
 
@@ -73,7 +74,7 @@ class HybridStream(PartialsStream):
         policy: a speculative and a final end-pointer, for several segments.
         connection: to the second pass; None: without.
         notes: why there is no second pass.
-        bias: phrases that are likely; None: no bias.
+        bias: phrases that are likely, to which a model with attention also attends; None: no bias.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class HybridStream(PartialsStream):
         notes: Sequence[str] = (),
         bias: PhraseBias | None = None,
     ) -> None:
-        model = device.trained.model
-        super().__init__(device.trained.tokeniser.pieces, model.config.frame_s)
+        trained = attending(device.trained, bias)
+        super().__init__(trained.tokeniser.pieces, trained.model.config.frame_s)
         self.answer_deadline_s, self.timeout_s = device.answer_deadline_s, device.timeout_s
         self._device = device
         self._policy = policy
@@ -93,9 +94,9 @@ class HybridStream(PartialsStream):
         self._notes = list(notes)
         self._bias = bias
         self._decoder = LatticeDecoder(
-            model, device.beam, device.merge, fusion=device.trained.fusion, bias=bias
+            trained.model, device.beam, device.merge, fusion=trained.fusion, bias=bias
         )
-        self._frames = FrameStream(device.trained, self._decoder)
+        self._frames = FrameStream(trained, self._decoder)
         self._sent: list[tuple[Lattice, float]] = []  # sent lattices, and the audio received by then
         self._newest: Labels = ()  # the hypothesis of the last one
         self._closed: Labels = ()  # the hypothesis of the last final

@@ -82,6 +82,7 @@ class EdgePacked(EdgeRecogniser):
             citation=CITATION,
             config={
                 "model": model.config.to_mapping(),
+                **self._further(model),
                 "beam": self._beam,
                 "final_s": self._final_s,
                 "boost": self._boost,
@@ -92,6 +93,10 @@ class EdgePacked(EdgeRecogniser):
             model_sha256={path.name: sha256_file(path)},
             notes=(ending(self._final_s), *self._differences()),
         )
+
+    def _further(self, model: PackedModel) -> dict[str, object]:
+        """What else the record has to say of a model."""
+        return {} if model.branching is None else {"branching": model.branching.to_mapping()}
 
     def close(self) -> None:
         """Release the model."""
@@ -122,7 +127,7 @@ class _PackedStream(FeatureStream["PackedStream"]):
         from edgespeech.packed.log_mel import NativeLogMel
 
         super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
-        self._opened = partial(model.open, beam, bias)
+        self._opened = partial(model.open, beam, bias, context=model.attending(bias))
         self._search = self._opened()
 
     def _restart(self) -> bool:

@@ -15,8 +15,9 @@ from typing import Literal
 
 from edgespeech.core.places import manifests_dir
 from edgespeech.errors import bad
+from edgespeech.text.grammar_nodes import Choice, Node, Ref, RuleSet, Seq, Word
 from edgespeech.text.grammar_parse import Close, Mark, Open, WordGraph, fill_slots
-from edgespeech.text.grammar_rules import Choice, Node, Ref, RuleSet, Seq, Word, load_rules
+from edgespeech.text.grammar_rules import load_rules
 from edgespeech.text.spoken import plain, with_articles
 
 Split = Literal["train", "dev", "test"]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edgespeech.text.grammar_rules import Alternative, Choice, Node, Ref, RuleSet, Seq, Word
+from edgespeech.text.grammar_nodes import Alternative, Choice, Node, Ref, RuleSet, Seq, Word
 from edgespeech.text.spoken import canonical, readings
 
 FILLERS = frozenset(

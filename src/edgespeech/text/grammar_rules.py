@@ -24,9 +24,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,73 +35,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from edgespeech.core.files import regular
 from edgespeech.core.yaml_files import Limits, parse_yaml
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.text.spoken import Reading, canonical, number_words, ordinal_words
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One spoken word."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """The words of another rule, perhaps captured as a slot. `key` is the rule's file and name."""
-
-    name: str
-    key: tuple[str, str]
-    slot: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seq:
-    """Parts in sequence; an empty sequence is silence."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several equally likely parts."""
-
-    options: tuple[Node, ...]
-
-
-Node = Word | Ref | Seq | Choice
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """One way of saying a rule: its probability among the rule's alternatives, pattern and value template."""
-
-    probability: float
-    node: Node
-    value: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSet:
-    """Checked rules of a grammar file and all that it includes.
-
-    Attributes:
-        rules: file and rule name to alternatives.
-        intents: intent to its rule's key and its probability.
-        spellings: other spelling to the words that it stands for.
-        sha256: of the files' contents, in order of their names.
-    """
-
-    rules: Mapping[tuple[str, str], tuple[Alternative, ...]]
-    intents: Mapping[str, tuple[tuple[str, str], float]]
-    spellings: Mapping[str, Reading]
-    sha256: str
+from edgespeech.text.grammar_checks import check_size, check_slots
+from edgespeech.text.grammar_nodes import Alternative, Choice, Key, Node, Ref, RuleSet, Seq, Word
+from edgespeech.text.spoken import canonical, number_words, ordinal_words
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+"""Within these no share of a sum is 0, of which there is no logarithm."""
 
 
 class _AlternativeSpec(_Strict):
@@ -115,6 +58,10 @@ class _RangeSpec(_Strict):
     range: tuple[int, int]
     step: int = Field(default=1, gt=0)
     kind: Literal["cardinal", "ordinal"] = "cardinal"
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        return range(self.range[0], self.range[1] + 1, self.step)
 
 
 class _IntentSpec(_Strict):
@@ -131,10 +78,7 @@ def _alternatives(raw: Any) -> Any:
     if isinstance(raw, dict) and "range" in raw:
         spec = _RangeSpec.model_validate(raw)
         say = ordinal_words if spec.kind == "ordinal" else number_words
-        numbers = range(spec.range[0], spec.range[1] + 1, spec.step)
-        for end in numbers[:1], numbers[-1:]:  # before a million of them are said in words
-            list(map(say, end))
-        return [{"say": say(n), "value": str(n)} for n in numbers]
+        return [{"say": say(n), "value": str(n)} for n in spec.numbers]
     if isinstance(raw, dict):
         found: list[Any] = []
         for value, synonyms in raw.items():
@@ -166,11 +110,10 @@ class _GrammarSpec(_Strict):
         rules = raw.get("rules") if isinstance(raw, dict) else None
         total = 0
         for rule in rules.values() if isinstance(rules, dict) else ():
-            with suppress(ValidationError, EdgeSpeechError):
+            with suppress(ValidationError):
                 if isinstance(rule, dict) and "range" in rule:
-                    spec = _RangeSpec.model_validate(rule)
-                    number_words(spec.range[1])  # one beyond all words has an error of its own
-                    total += max(0, (spec.range[1] - spec.range[0]) // spec.step + 1)
+                    first, last = (spec := _RangeSpec.model_validate(rule)).range
+                    total += max(0, (last - first) // spec.step + 1)
         if total > _MOST_NUMBERS:
             raise ValueError(
                 f"the ranges of its rules have {total} numbers, expected at most {_MOST_NUMBERS}"
@@ -211,12 +154,12 @@ def load_rules(path: Path) -> RuleSet:
     specs: dict[str, _GrammarSpec] = {}
     digests: dict[str, str] = {}
     _read_file(path, specs, digests, ())
-    rules: dict[tuple[str, str], tuple[Alternative, ...]] = {}
+    rules: dict[Key, tuple[Alternative, ...]] = {}
     for file, spec in specs.items():
         for name, alternatives in spec.rules.items():
             rules[file, name] = _build_rule(specs, file, name, alternatives)
     total = sum(intent.weight for spec in specs.values() for intent in spec.intents.values())
-    intents: dict[str, tuple[tuple[str, str], float]] = {}
+    intents: dict[str, tuple[Key, float]] = {}
     for file, spec in specs.items():
         for intent, target in spec.intents.items():
             if intent in intents:
@@ -225,7 +168,8 @@ def load_rules(path: Path) -> RuleSet:
             intents[intent] = (key, target.weight / total)
     if not intents:
         raise bad(path.name, "intents", {}, "at least one intent (the grammar is empty)")
-    _check_slots(rules)
+    check_size(rules)
+    check_slots(rules)
     spellings = {
         other: tuple(p for word in words.split() for p in canonical(word))
         for spec in specs.values()
@@ -260,6 +204,8 @@ def _read_file(
     specs[file] = spec
     digests[file] = hashlib.sha256(data).hexdigest()
     for name in spec.include:
+        if not _NAME.fullmatch(name):
+            raise bad(path.name, "include", name, "the name of a grammar in the same folder")
         _read_file(path.with_name(f"{name}.yaml"), specs, digests, (*chain, file))
 
 
@@ -275,7 +221,7 @@ def _explain(file: str, error: ValidationError) -> EdgeSpeechError:
     return bad(where, field, first["input"], first["msg"])
 
 
-def _resolve(specs: Mapping[str, _GrammarSpec], file: str, name: str, where: str) -> tuple[str, str]:
+def _resolve(specs: Mapping[str, _GrammarSpec], file: str, name: str, where: str) -> Key:
     """The file that `name` comes from: `file` itself, else the first include, depth first, that has it."""
     pending, seen = [file], set[str]()
     while pending:
@@ -287,6 +233,9 @@ def _resolve(specs: Mapping[str, _GrammarSpec], file: str, name: str, where: str
     raise bad(f"{file}.yaml: {where}", "rule name", name, "a rule of this file or of its includes")
 
 
+_NAME = re.compile(r"[\w-]+")
+_MAX_BRACKETS = 30
+"""Of a pattern, within each other."""
 _TOKENS = re.compile(r"\s*(?:(<[\w-]+>)|(\{\w+(?:=[\w-]+)?\})|([()\[\]|])|([a-z]+(?:'[a-z]+)*)|(\S))")
 
 
@@ -312,7 +261,7 @@ class _Pattern:
     def __init__(self, specs: Mapping[str, _GrammarSpec], file: str, rule: str, text: str) -> None:
         self._specs, self._file, self._rule, self._text = specs, file, rule, text
         self._tokens = [m.group().strip() for m in _TOKENS.finditer(text) if m.group().strip()]
-        self._at = 0
+        self._at = self._open = 0
         self.refs: list[str] = []
 
     def read(self) -> Node:
@@ -342,7 +291,11 @@ class _Pattern:
         token = self._tokens[self._at]
         self._at += 1
         if token in ("(", "["):
+            self._open += 1
+            if self._open > _MAX_BRACKETS:
+                raise self._error(f"more than {_MAX_BRACKETS} brackets within each other")
             inner = self._choice()
+            self._open -= 1
             closing = ")" if token == "(" else "]"
             if self._at >= len(self._tokens) or self._tokens[self._at] != closing:
                 raise self._error(f"{token!r} is not closed")
@@ -360,41 +313,3 @@ class _Pattern:
     def _ref(self, name: str, slot: str | None) -> Ref:
         self.refs.append(name)
         return Ref(name, _resolve(self._specs, self._file, name, f"rule {self._rule}"), slot)
-
-
-def _check_slots(rules: Mapping[tuple[str, str], tuple[Alternative, ...]]) -> None:
-    """Refuse cycles, slots inside slots and slots that one sentence could fill twice."""
-    known: dict[tuple[str, str], frozenset[str]] = {}
-
-    def of_rule(key: tuple[str, str], chain: tuple[tuple[str, str], ...]) -> frozenset[str]:
-        if key in chain:
-            names = " -> ".join(name for _, name in [*chain[chain.index(key) :], key])
-            raise bad(f"{key[0]}.yaml: rule {key[1]}", "rules", names, "no cycle")
-        if key not in known:
-            found = (of_node(a.node, key, (*chain, key)) for a in rules[key])
-            known[key] = frozenset().union(*found)
-        return known[key]
-
-    def of_node(node: Node, key: tuple[str, str], chain: tuple[tuple[str, str], ...]) -> frozenset[str]:
-        where = f"{key[0]}.yaml: rule {key[1]}"
-        if isinstance(node, Word):
-            return frozenset()
-        if isinstance(node, Ref):
-            inner = of_rule(node.key, chain)
-            if node.slot is None:
-                return inner
-            if inner:
-                raise bad(where, f"slot {node.slot}", sorted(inner), "no slots inside a slot")
-            return frozenset([node.slot])
-        if isinstance(node, Choice):
-            return frozenset().union(*(of_node(option, key, chain) for option in node.options))
-        found: set[str] = set()
-        for part in node.parts:
-            inner = of_node(part, key, chain)
-            if inner & found:
-                raise bad(where, "pattern", sorted(inner & found), "each slot at most once in a sentence")
-            found |= inner
-        return frozenset(found)
-
-    for key in rules:
-        of_rule(key, ())

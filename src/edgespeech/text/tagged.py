@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from edgespeech.errors import bad
 from edgespeech.text.grammar import Grammar, Sentence, Split, split_of
+from edgespeech.text.grammar_nodes import Ref
 from edgespeech.text.grammar_parse import Close, Mark, Open, fill_slots
-from edgespeech.text.grammar_rules import Ref
 from edgespeech.text.spoken import with_articles
 
 _TRIES = 10_000

@@ -21,6 +21,7 @@ from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.vocal_tract import warp_vocal_tract
 from edgespeech.contracts import Samples
 from edgespeech.model.config import ModelConfig
+from edgespeech.training.biasing import Listed, PhraseLists
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.speech import Speech
 from edgespeech.training.taught import Lessons
@@ -47,6 +48,7 @@ class Batch:
         ids: of the utterances.
         global_labels: number of labels of the whole step, over all processes; sounds if only these are learned.
         taught: targets of the teacher; None in a run without one.
+        listed: the list of phrases; None in a run without lists.
     """
 
     features: Tensor
@@ -59,6 +61,7 @@ class Batch:
     ids: tuple[str, ...]
     global_labels: int
     taught: Taught | None = None
+    listed: Listed | None = None
 
     @property
     def audio_s(self) -> float:
@@ -117,6 +120,7 @@ class Batches(Dataset[Batch]):
         rooms: measured impulse responses by id.
         sounds: of each utterance, if the run trains on them.
         lessons: of the teacher, if the run has one.
+        lists: of phrases, if the run has some.
         rank: of this process.
         world: number of processes.
     """
@@ -131,6 +135,7 @@ class Batches(Dataset[Batch]):
         rooms: dict[str, Samples] | None = None,
         sounds: Sequence[Sequence[int]] | None = None,
         lessons: Lessons | None = None,
+        lists: PhraseLists | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -142,6 +147,7 @@ class Batches(Dataset[Batch]):
         babble = [speech.samples(speech.items[place]) for place in talkers]
         self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble, rooms=rooms)
         self._rank, self._world = rank, world
+        self._lists = lists
         self._lessons, self._stack = lessons, ModelConfig.from_mapping(config.model).stack
 
     def __getitem__(self, step: int) -> Batch:
@@ -158,6 +164,8 @@ class Batches(Dataset[Batch]):
             sounds=[self._sounds[i] if self._sounds is not None else [] for i in own],
             worded=[row for row, i in enumerate(own) if self._speech.items[i].learns_words],
         )
+        if self._lists is not None:
+            batch = replace(batch, listed=self._lists.at(step, places, own))
         if self._lessons is None:
             return batch
         seconds = sum(self._speech.items[i].seconds for i in places)

@@ -21,6 +21,7 @@ from edgespeech.audio.augment_config import AugmentConfig
 from edgespeech.core.config import explain
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.biasing import MAX_PHRASES
 from edgespeech.model.config import ModelConfig
 
 Positive = Annotated[int, Field(gt=0)]
@@ -86,6 +87,29 @@ class Teach(_Strict):
     delay_frames: Annotated[int, Field(ge=0, le=25)] = 2
 
 
+class Lists(_Strict):
+    """Lists of phrases for a model that attends to them (`edgespeech.training.biasing`).
+
+    Attributes:
+        adapter: train the attention alone; the recogniser stays as it is.
+        phrases: the most in a list; each step draws a number from 1 to this.
+        present: probability that the phrase of an utterance is in its list, below 1.
+        empty: share of the steps without a list.
+        common: number of the speech's most frequent words that no phrase is made of alone; Le et al. (2021) leave out
+            5,000.
+        longest: words of a phrase that is no name.
+        weight: of the loss on the entry that is attended to; 0 is without.
+    """
+
+    adapter: bool = False
+    phrases: Annotated[int, Field(ge=1, le=MAX_PHRASES)] = 50
+    present: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    empty: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    common: Annotated[int, Field(ge=0)] = 5000
+    longest: Annotated[int, Field(ge=1, le=10)] = 3
+    weight: Annotated[float, Field(ge=0)] = 0.1
+
+
 class Watch(_Strict):
     """Monitoring of a run: greedy word error rates of its averaged model at checkpoints.
 
@@ -137,6 +161,7 @@ class TrainConfig(_Strict):
             whole from the start learns the language long before the acoustics.
         sounds: the auxiliary loss on a lower layer; None: without.
         teacher: the auxiliary loss on a teacher's features; None: without.
+        biasing: the lists of a model that attends to phrases (`biasing` of `ModelConfig`); None: the model does not.
         average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
             the faster of the two on the machine that starts the run, and is fixed then.
@@ -176,6 +201,7 @@ class TrainConfig(_Strict):
     ctc_only_steps: Annotated[int, Field(ge=0)] = 0
     sounds: Sounds | None = None
     teacher: Teach | None = None
+    biasing: Lists | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     patient_steps: Share = 0.0
@@ -226,6 +252,16 @@ class TrainConfig(_Strict):
             raise ValueError(f"until: {self.until} must not be above steps, {self.steps}")
         if self.compressor is not None and self.init is None:
             raise ValueError("init: a compressor expects a trained model to start from")
+        if (self.biasing is None) != (self.model.get("biasing") is None):
+            raise ValueError("biasing: expects biasing in model too, and the other way round")
+        if self.biasing is not None and self.biasing.adapter:
+            if self.init is None:
+                raise ValueError("init: biasing.adapter expects a trained model to start from")
+            if self.ctc or self.ctc_only_steps or self.sounds or self.teacher or self.compressor:
+                raise ValueError(
+                    "biasing.adapter: expects ctc: 0 and neither sounds, teacher nor compressor, which train the "
+                    "recogniser that it leaves as it is"
+                )
         if self.sounds is None and any(source.sounds_only for source in self.speech):
             raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
         if not any(source.learns_words for source in self.speech):
@@ -252,7 +288,7 @@ class TrainConfig(_Strict):
         that older runs have the same hash.
         """
         told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
-        for name in ("treatment", "rooms", "teacher"):
+        for name in ("treatment", "rooms", "teacher", "biasing"):
             if told[name] is None:
                 del told[name]
         if not self.fast_emit:

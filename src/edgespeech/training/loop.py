@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -28,6 +28,12 @@ from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import save_codes
 from edgespeech.training.batches import Batch, Batches, loader
+from edgespeech.training.biasing import (
+    PhraseLists,
+    attend,
+    attention_loss,
+    freeze_all_but_attention,
+)
 from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.precision import Precision, faster_precision
@@ -61,20 +67,27 @@ _STATISTICS_OF = 200
 @dataclass(frozen=True, slots=True)
 class Losses:
     """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
-    teacher's by the number of frames.
+    teacher's by the number of frames, the attention's by that of utterances.
     """
 
     transducer: Tensor
     ctc: Tensor
     sounds: Tensor
     teacher: Tensor
+    attention: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
         """The weighted sum, which a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
         total = self.transducer + ctc * self.ctc + sounds * self.sounds
+        if config.biasing is not None:
+            total = total + config.biasing.weight * self.attention
         return total if config.teacher is None else total + config.teacher.weight * self.teacher
+
+    def told(self) -> Tensor:
+        """All of them, in the order of the fields."""
+        return torch.stack([getattr(self, field.name) for field in fields(self)]).detach()
 
 
 def train(
@@ -121,6 +134,9 @@ def train(
         trained[TEACHER] = TeacherHead(model.transcriber, teach.layer, teach.dims, teach.loss)
     noises = load_noises(*config.noise_corpora, shards=packed)
     rooms = load_noises(*config.room_corpora, shards=packed)
+    lists = None
+    if config.biasing is not None:
+        lists = PhraseLists(config.biasing, config.seed, speech.items, labels, tokeniser.pieces)
     batches = Batches(
         config,
         speech,
@@ -129,6 +145,7 @@ def train(
         rooms=rooms,
         sounds=sounds,
         lessons=lessons,
+        lists=lists,
         rank=here.rank,
         world=here.world,
     )
@@ -140,6 +157,8 @@ def train(
     compressors = Compressors(config.compressor, model, config.steps)
     compressors.to(here.device)
     trained.to(here.device).train()
+    if config.biasing is not None and config.biasing.adapter:
+        freeze_all_but_attention(model)
     optimiser = torch.optim.AdamW(
         trained.parameters(),
         config.learning_rate,
@@ -186,7 +205,7 @@ def train(
         compressors.enter(step, rate)
         losses = _losses(trained, batch, config, precision, step, here)
         norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
-        told = torch.stack([losses.transducer, losses.ctc, losses.sounds, losses.teacher]).detach()
+        told = losses.told()
         here.sum([told])
         if not bool(torch.isfinite(told).all() and torch.isfinite(norm)):
             raise _failed(folder, step, batch, told, norm)
@@ -200,6 +219,7 @@ def train(
             ctc=float(told[1]),
             sounds=float(told[2]),
             **({} if lessons is None else {"teacher": float(told[3])}),
+            **({} if lists is None else {"attention": float(told[4])}),
             norm=float(norm),
             rate=rate,
         )
@@ -229,14 +249,19 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     earlier = average_checkpoints([_init_model(init) for init in config.inits])
     wanted = ModelConfig.from_mapping(config.model)
     found = earlier.model.config
-    for name, value in wanted.to_mapping().items():
-        if name not in ("dropout", "stack") and found.to_mapping()[name] != value:
-            raise bad(f"train: init {config.init}", name, found.to_mapping()[name], str(value))
+    begins_to_attend = found.biasing is None and wanted.biasing is not None
+    for field in fields(wanted):
+        own, asked = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name in ("dropout", "stack") or (field.name == "biasing" and begins_to_attend):
+            continue
+        if own != asked:
+            raise bad(f"train: init {config.init}", field.name, own, str(asked))
     model = Transducer(wanted)
     weights = earlier.model.state_dict()
-    model.load_state_dict(
-        restacked(weights, found.stack, wanted.stack) if found.stack != wanted.stack else weights
-    )
+    if found.stack != wanted.stack:
+        weights = restacked(weights, found.stack, wanted.stack)
+    fresh = {name: values for name, values in model.state_dict().items() if name.startswith("biasing.")}
+    model.load_state_dict(fresh | weights)
     return model, earlier.tokeniser
 
 
@@ -287,7 +312,7 @@ def _losses(
     # its saved state requires.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero, zero)
+        return Losses(zero, zero, zero, zero, zero)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -296,12 +321,15 @@ def _losses(
         encoded, lengths = heard[worded], heard_lengths[worded]
         labels = batch.labels.to(here.device)[worded]
         predicted = model.predict(labels)
+        listed, attended = batch.listed, None
+        if listed is not None and listed.phrases and len(worded):
+            attended = attend(model, listed.phrases, encoded, predicted)
     counts = batch.label_lengths.to(here.device)[worded]
     transducer = zero
     if step >= config.ctc_only_steps and len(worded):
         transducer = transducer_loss(
-            encoded,
-            predicted,
+            encoded if attended is None else attended.encoded,
+            predicted if attended is None else attended.predicted,
             model.joiner.weight,
             model.joiner.bias,
             labels,
@@ -321,8 +349,15 @@ def _losses(
     teacher = zero.detach()
     if batch.taught is not None:
         teacher = trained[TEACHER](batch.taught) / batch.taught.global_frames
+    attention = zero  # a step without a list counts for the attention's weights too
+    if attended is not None and listed is not None and config.biasing is not None and config.biasing.weight:
+        entries = listed.entries.to(here.device)[worded]
+        attention = attention_loss(
+            attended, encoded, predicted, model.joiner, labels, lengths, counts, entries
+        )
+        attention = attention / listed.utterances
     labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
-    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher)
+    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher, attention)
 
 
 def _update(
@@ -353,6 +388,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "ctc": str(losses[1].item()),
         "sounds": str(losses[2].item()),
         "teacher": str(losses[3].item()),
+        "attention": str(losses[4].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))

@@ -32,6 +32,7 @@ class Item:
     Attributes:
         sounds_only: see `Source`.
         learns_words: likewise.
+        names: phrases that its manifest gives it: the values of its slots, and its context.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Item:
     samples: int
     sounds_only: str | None = None
     learns_words: bool = True
+    names: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -119,6 +121,7 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
                     samples=samples,
                     sounds_only=source.sounds_only,
                     learns_words=source.learns_words,
+                    names=(*(utterance.slots or {}).values(), *utterance.context),
                 )
             )
     sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()

@@ -14,9 +14,9 @@ from torch import nn
 
 from edgespeech.core.config import explain
 from edgespeech.errors import bad
+from edgespeech.packed.arithmetic import Lstm, Product
 from edgespeech.packed.codes import Codes, dequantise, quantise
 from edgespeech.packed.edge_file import EdgeFile, Tensor, read_edge, write_edge
-from edgespeech.packed.simulate import Lstm, Product
 from edgespeech.understanding.config import NetworkConfig
 from edgespeech.understanding.network import Network, Scheme
 from edgespeech.understanding.training import Trained

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.core.closing import Closing
+from edgespeech.core.places import shipped_models
 from edgespeech.corpora.requests import slots_of
 from edgespeech.errors import bad
 from edgespeech.packed import loader
@@ -169,6 +170,11 @@ class Understander(Closing):
             hidden = (o * np.tanh(cell))[None]
             outputs[place] = hidden
         return outputs
+
+
+def shipped_network() -> Path:
+    """The network that ships with the project."""
+    return shipped_models() / "understanding" / "model.edge"
 
 
 def probabilities(scores: Floats) -> Floats:

@@ -94,23 +94,29 @@ def within(
             where, "budget", budget, f"at least {least + _FRAME} bytes: metadata, vectors, language models"
         )
     low, high = 0, candidates.most
-    if size(everything := candidates.at(high)) <= room:
-        return everything
-    while low < high:
-        middle = (low + high + 1) // 2
-        if size(candidates.at(middle)) <= room:
-            low = middle
-        else:
-            high = middle - 1
-        if (
-            high - low <= candidates.most // 2000
-        ):  # a two-thousandth of all changes is less than a budget's last bytes
+    best = candidates.at(high)
+    if (most := size(best)) <= room:
+        return best
+    best = {}
+    for turn in range(_TURNS):
+        if high - low <= 1 or room - least <= room * _NEAR:
             break
-    return candidates.at(low)
+        # Bytes grow about in proportion; every other turn halves, which ends where they do not.
+        part = 0.5 if turn % 2 else (room - least) / (most - least)
+        place = min(max(low + 1, low + int(part * (high - low))), high - 1)
+        some = candidates.at(place)
+        if (found := size(some)) <= room:
+            low, least, best = place, found, some
+        else:
+            high, most = place, found
+    return best
 
 
 _FRAME = 112
 """Bytes of header and checksum, rounded up."""
+_TURNS = 24
+_NEAR = 0.005
+"""The search ends within this share of the budget."""
 
 
 def vector_delta(old: Tensor, wanted: NDArray[np.float32]) -> Sparse | None:

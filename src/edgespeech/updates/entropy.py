@@ -24,7 +24,9 @@ _LOWEST = 1 << 16
 _EACH = 256
 """Bytes of a stream per coder: a coder costs 4, and more coders mean fewer steps."""
 _MOST_CODERS = 512
-_CONSTANT, _RANS, _PLAIN = range(3)
+_CONSTANT, _RANS, _PLAIN, _RARE = range(4)
+_MOSTLY = 0.8
+"""From this share of zeros on a stream is coded as rare non-zeros, which takes fewer steps."""
 _MAX_NUMBER = 9
 """Bytes of a whole number: 7 bits each."""
 _MAX_QUOTIENT = MAX_SYMBOLS - 1
@@ -56,8 +58,13 @@ class Writer:
 
     def symbols(self, values: Symbols, alphabet: int) -> None:
         """Symbols, each of at least 0 and below `alphabet`; the reader knows how many."""
-        if not len(values):
-            return
+        if 0 < (values == 0).sum() < len(values) and (values == 0).mean() > _MOSTLY:
+            self.raw(bytes([_RARE]))
+            self.rare(values, alphabet)
+        elif len(values):
+            self._dense(values, alphabet)
+
+    def _dense(self, values: Symbols, alphabet: int) -> None:
         counts = np.bincount(values, minlength=alphabet)
         used = np.flatnonzero(counts)
         if len(used) == 1:
@@ -84,9 +91,9 @@ class Writer:
         while int(distances.max()) >> shift > _MAX_QUOTIENT:
             shift += 1
         self.raw(bytes([shift]))
-        self.symbols(distances >> shift, _MAX_QUOTIENT + 1)
+        self._dense(distances >> shift, _MAX_QUOTIENT + 1)
         self.raw(_packed(distances & (1 << shift) - 1, shift))
-        self.symbols(values[places] - 1, alphabet - 1)
+        self._dense(values[places] - 1, alphabet - 1)
 
     def finish(self) -> bytes:
         """All of it."""
@@ -154,6 +161,9 @@ class Reader:
         if not count:
             return np.zeros(0, np.int64)
         mode = self.raw(1)[0]
+        return self.rare(count, alphabet) if mode == _RARE else self._dense(mode, count, alphabet)
+
+    def _dense(self, mode: int, count: int, alphabet: int) -> Symbols:
         if mode == _CONSTANT:
             return np.full(count, self.number(alphabet - 1, "symbol"), np.int64)
         if mode == _PLAIN:
@@ -162,7 +172,12 @@ class Reader:
             return found
         if mode == _RANS:
             return self._decoded(count, alphabet)
-        raise bad(self._where, "kind of a stream", mode, f"{_CONSTANT}, {_RANS} or {_PLAIN}")
+        raise bad(
+            self._where,
+            "kind of a stream",
+            mode,
+            f"{_CONSTANT} to {_RARE}, and no further one among rare symbols",
+        )
 
     def rare(self, count: int, alphabet: int) -> Symbols:
         """`count` symbols, most of which are 0; see `symbols`."""
@@ -173,11 +188,11 @@ class Reader:
         shift = self.raw(1)[0]
         if shift > 40:
             raise bad(self._where, "bits of a distance", shift, "at most 40")
-        quotients = self.symbols(some, _MAX_QUOTIENT + 1)
+        quotients = self._dense(self.raw(1)[0], some, _MAX_QUOTIENT + 1)
         places = np.cumsum((quotients << shift) + self._unpacked(some, shift) + 1) - 1
         if not 0 <= int(places[-1]) < count:
             raise bad(self._where, "place of a change", int(places[-1]), f"below {count}")
-        values[places] = self.symbols(some, alphabet - 1) + 1
+        values[places] = self._dense(self.raw(1)[0], some, alphabet - 1) + 1
         return values
 
     def _unpacked(self, count: int, width: int) -> Symbols:

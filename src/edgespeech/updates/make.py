@@ -73,7 +73,9 @@ def make_exact(old: Path, new: Path, out: Path) -> Made:
     return Made(_write(Kind.EXACT, before, after, said, old=old, new=new, out=out), 0.0)
 
 
-def make_within(old: Path, new: Path, out: Path, kind: Kind, budget: int) -> Made:
+def make_within(
+    old: Path, new: Path, out: Path, kind: Kind, budget: int, *, start: Path | None = None
+) -> Made:
     """Write the update of one kind that comes nearest to a model within a number of bytes.
 
     The new model keeps the old one's layout, scales and word pieces; language models are never approximated.
@@ -84,6 +86,9 @@ def make_within(old: Path, new: Path, out: Path, kind: Kind, budget: int) -> Mad
         out: the update.
         kind: of the deltas; not `EXACT`.
         budget: bytes of the whole update file.
+        start: the trained model that the training of `new` went on from: what is sent is then the change between these
+            two, without what rounding changed when the old model was packed; so a change that was trained to be small
+            stays small. None: all that separates `new` from the old model.
 
     Raises:
         EdgeSpeechError: a file is no packed model; the models differ in shape or word pieces; or what cannot be
@@ -91,6 +96,8 @@ def make_within(old: Path, new: Path, out: Path, kind: Kind, budget: int) -> Mad
     """
     before = read_edge(old)
     wanted = _wanted(new, before)
+    if start is not None:
+        wanted = wanted._replace(values=_moved(before, wanted.values, _wanted(start, before).values))
     said: dict[str, Delta | None] = {}
     matrices: Values = {}
     for name, tensor in before.tensors.items():
@@ -205,6 +212,14 @@ def _trained(folder: Path) -> tuple[Values, dict[str, Tensor], dict[str, Any]]:
             "provenance": dict(trained.provenance),
         },
     )
+
+
+def _moved(old: EdgeFile, new: Values, start: Values) -> Values:
+    """The old model's weights plus the change of training."""
+    changes = {name: new[name].astype(np.float64) - start[name] for name in new}
+    return {
+        name: (values_of(old.tensors[name]) + change).astype(np.float32) for name, change in changes.items()
+    }
 
 
 def _distance(tensors: Mapping[str, Tensor], wanted: Values) -> float:

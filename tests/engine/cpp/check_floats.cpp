@@ -195,6 +195,12 @@ bool layers(const FloatKernels& kernels, const FloatKernels& plain, std::mt19937
     if (!ok(near(found, std::log(sum), 1e-6), "log_sum_exp is wrong")) return false;
     if (!ok(found == plain.log_sum_exp(x.data(), count), "log_sum_exp has other bits than that of any CPU"))
       return false;
+    Floats shares = x, others = x;
+    kernels.softmax(shares.data(), count);
+    plain.softmax(others.data(), count);
+    if (!ok(same(shares, others), "softmax has other bits than that of any CPU")) return false;
+    for (std::size_t i = 0; i < count; ++i)
+      if (!ok(near(shares[i], std::exp(x[i]) / sum, 1e-6), "softmax is wrong")) return false;
   }
   const Floats far = {-1000, -1000, -2000};
   return ok(near(kernels.log_sum_exp(far.data(), 3), -1000 + std::log(2), 1e-4), "log_sum_exp overflows");

@@ -33,6 +33,8 @@ using Frames = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::c
 using Batch = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using Decisions = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>;
+using Uses = std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>;
 using Found = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
 
 Rows rows_of(std::unique_ptr<std::vector<float>> values, std::size_t width) {
@@ -54,8 +56,9 @@ void check_features(const std::string& where, const Model& model, std::size_t ba
 class OpenStream {
  public:
   OpenStream(std::string path, std::shared_ptr<const Model> model, std::size_t beam,
-             std::shared_ptr<const Phrases> phrases)
-      : path_(std::move(path)), stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases))) {}
+             std::shared_ptr<const Phrases> phrases, std::shared_ptr<const Context> context)
+      : path_(std::move(path)),
+        stream_(std::make_unique<Stream>(std::move(model), beam, std::move(phrases), std::move(context))) {}
 
   void accept(Frames features) {
     OpenStream* const one = this;
@@ -92,6 +95,23 @@ class OpenStream {
     return stream_->state_bytes();
   }
 
+  Decisions decisions() {
+    const Claim claim(*this);
+    const auto said = stream_->decisions();
+    const std::size_t width = expect_branches();
+    auto kept = std::make_unique<std::vector<std::uint8_t>>(said.begin(), said.end());
+    std::uint8_t* data = kept->data();
+    return Decisions(data, {said.size() / width, width}, owner_of(kept.release()));
+  }
+
+  void choose(std::uint8_t choice) {
+    const Claim claim(*this);
+    expect_branches();
+    if (choice > static_cast<std::uint8_t>(Choice::Arbitrated))
+      throw std::invalid_argument(path_ + ": choice is " + std::to_string(choice) + ", expected 0, 1 or 2");
+    stream_->choose(Choice{choice});
+  }
+
   void close() {
     const Claim claim(*this, true);
     stream_.reset();
@@ -115,6 +135,13 @@ class OpenStream {
    private:
     OpenStream& stream_;
   };
+
+  // Decisions in a frame.
+  std::size_t expect_branches() const {
+    const std::size_t decisions = stream_->model().shape().decisions;
+    if (decisions == 0) throw std::invalid_argument(path_ + ": the model has one branch, expected two");
+    return decisions;
+  }
 
   // A stream that fails half-way is closed.
   static void accept_all(std::span<OpenStream* const> open, const float* features, std::size_t frames,
@@ -140,6 +167,14 @@ class OpenStream {
   std::string path_;
   std::unique_ptr<Stream> stream_;
   std::atomic_flag in_use_;
+};
+
+// A list of phrases, and the model that encoded it.
+struct OpenContext {
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<const Context> context;
+
+  std::size_t bytes() const { return context->bytes(); }
 };
 
 // A model that can be closed; its streams keep what they need of it.
@@ -168,12 +203,53 @@ class OpenModel {
     return told;
   }
 
-  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases) const {
+  nb::dict branches() const {
+    const Shape shape = model()->shape();
+    nb::dict told;
+    if (shape.decisions == 0) return told;
+    told["units"] = shape.units;
+    told["rank"] = shape.rank;
+    told["arbitrator"] = shape.arbitrator;
+    told["decisions"] = shape.decisions;
+    return told;
+  }
+
+  Uses uses() const {
     const auto kept = model();
+    const std::vector<Use> uses = kept->uses();
+    Uses told;
+    for (const Tensor& tensor : kept->file().tensors())
+      told.emplace_back(tensor.name, uses[tensor.number].bytes, uses[tensor.number].vectors);
+    return told;
+  }
+
+  nb::dict biasing() const {
+    nb::dict told;
+    const auto kept = model();
+    if (const Biasing* layers = kept->biasing()) {
+      told["encoder"] = layers->recurrent() ? "blstm" : "mean";
+      told["queries"] = layers->label_queries() ? "audio_label" : "audio";
+      told["width"] = layers->width();
+    }
+    return told;
+  }
+
+  OpenContext encode(const std::vector<std::vector<std::int32_t>>& phrases, std::size_t heads) const {
+    const auto kept = model();
+    if (!kept->biasing()) throw std::invalid_argument(path_ + ": the model has no attention over phrases");
+    const nb::gil_scoped_release released;
+    const WorkspaceLease work(*kept);
+    return {kept, std::make_shared<const Context>(kept->biasing()->encode(phrases, heads, *work))};
+  }
+
+  OpenStream* open(std::size_t beam, std::shared_ptr<Phrases> phrases, const OpenContext* context) const {
+    const auto kept = model();
+    if (context && context->model != kept)
+      throw std::invalid_argument(path_ + ": the context was encoded by another model");
     if (phrases && phrases->vocabulary() != kept->shape().vocabulary)
       throw std::invalid_argument(path_ + ": phrases are of " + std::to_string(phrases->vocabulary()) +
                                   " word pieces, expected " + std::to_string(kept->shape().vocabulary));
-    return new OpenStream(path_, kept, beam, std::move(phrases));
+    return new OpenStream(path_, kept, beam, std::move(phrases), context ? context->context : nullptr);
   }
 
   Rows transcribe(Frames features) const {
@@ -222,16 +298,22 @@ class OpenLogMel {
 
 void bind_runtime(nb::module_& module) {
   module.attr("MAX_LABELS") = kMaxLabels;
+  module.attr("MAX_LISTED_PIECES") = kMaxListedPieces;
+  module.attr("BRANCHES") = nb::make_tuple("fast", "slow", nb::none());  // by Choice; None asks the arbitrator
   nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def_prop_ro("state_bytes", &OpenStream::state_bytes)
+      .def_prop_ro("decisions", &OpenStream::decisions, nb::rv_policy::move)
+      .def("choose", &OpenStream::choose, nb::arg("choice"))
       .def("close", &OpenStream::close);
   nb::class_<OpenLogMel>(module, "LogMel", "Features of one stream of samples; see edgespeech.packed.log_mel.")
       .def(nb::init<const std::optional<std::string>&>(), nb::arg("isa") = nb::none())
       .def("accept", &OpenLogMel::accept, nb::arg("samples").noconvert())
       .def("finish", &OpenLogMel::finish);
+  nb::class_<OpenContext>(module, "Context", "A list of phrases, encoded by a model; see edgespeech.packed.runtime.")
+      .def_prop_ro("bytes", &OpenContext::bytes);
   nb::class_<OpenModel>(module, "Model", "A packed model in memory; see edgespeech.packed.runtime.")
       .def(nb::init<const std::string&, const std::optional<std::string>&>(), nb::arg("path"),
            nb::arg("isa") = nb::none(), nb::call_guard<nb::gil_scoped_release>())
@@ -240,7 +322,12 @@ void bind_runtime(nb::module_& module) {
       .def_prop_ro("packed_bytes", &OpenModel::packed_bytes)
       .def_prop_ro("isa", &OpenModel::isa)
       .def_prop_ro("shape", &OpenModel::shape)
-      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none())
+      .def_prop_ro("branches", &OpenModel::branches)
+      .def_prop_ro("uses", &OpenModel::uses)
+      .def_prop_ro("biasing", &OpenModel::biasing)
+      .def("encode", &OpenModel::encode, nb::arg("phrases"), nb::arg("heads"))
+      .def("open", &OpenModel::open, nb::arg("beam"), nb::arg("phrases") = nb::none(),
+           nb::arg("context") = nb::none())
       .def("transcribe", &OpenModel::transcribe, nb::arg("features").noconvert());
   module.def("accept_batch", &OpenStream::accept_batch, nb::arg("streams"), nb::arg("features").noconvert(),
              "Advances streams of one model together: features with shape (N, F, 80).");

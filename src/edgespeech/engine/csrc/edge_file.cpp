@@ -75,6 +75,16 @@ bool all_zero(std::span<const std::byte> bytes) {
   return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
+// Bytes of a tensor's sections.
+std::uint64_t bytes_of(const Tensor& tensor) {
+  const std::uint64_t rows = tensor.rows;
+  if (tensor.encoding != Encoding::Codes) return rows * tensor.cols * (tensor.encoding == Encoding::Fp32 ? 4 : 2);
+  const PackedMatrix& packed = tensor.packed;
+  return packed.row_start.back() + rows * packed.groups() * sizeof(float) +
+         (packed.sparse ? rows * packed.words() * sizeof(std::uint64_t) : 0) +
+         (packed.codebook ? std::uint64_t{1} << packed.bits : 0);
+}
+
 // Checks one file's bytes: first every field (`meta`, `tensor`), then how the sections lie (`layout`), and
 // then what is in them (`contents`), so that no byte is read for two tensors.
 class Checker {
@@ -114,7 +124,9 @@ class Checker {
                   .rows = entry.rows,
                   .cols = entry.cols,
                   .floats = nullptr,
-                  .packed = {}};
+                  .packed = {},
+                  .bytes = 0,
+                  .number = number};
     const std::string where = label_ + ": tensor " + tensor.name;
     if (entry.encoding > 2) bad(where, "encoding", entry.encoding, "0 (fp32), 1 (fp16) or 2 (codes)");
     if (entry.rows == 0) bad(where, "rows", entry.rows, "at least 1");
@@ -327,7 +339,10 @@ EdgeFile::EdgeFile(std::span<const std::byte> bytes, std::string label) : label_
   }
   checker.layout();
   packed_bytes_ = checker.section_bytes() - meta_.size();
-  for (std::uint32_t i = 0; i < checker.tensor_count(); ++i) checker.contents(i, tensors_[i]);
+  for (std::uint32_t i = 0; i < checker.tensor_count(); ++i) {
+    checker.contents(i, tensors_[i]);
+    tensors_[i].bytes = bytes_of(tensors_[i]);
+  }
 }
 
 const Tensor& EdgeFile::tensor(std::string_view name) const {

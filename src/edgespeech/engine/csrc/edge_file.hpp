@@ -27,6 +27,8 @@ struct Tensor {
   std::uint32_t rows, cols;
   const std::byte* floats;  // Fp32, Fp16: rows x cols, row-major; nullptr for Codes
   PackedMatrix packed;      // Codes only
+  std::uint64_t bytes = 0;  // of all its sections
+  std::size_t number = 0;   // its place in the file
 };
 
 // A checked file in memory. What it hands out lives as long as it does. It never changes after construction,

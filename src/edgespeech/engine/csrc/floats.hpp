@@ -48,6 +48,8 @@ struct FloatKernels {
   void (*lstm)(const float* a, const float* b, std::size_t count, float* hidden, float* cell);
   // y = tanh(a + b).
   void (*tanh_sum)(const float* a, const float* b, std::size_t count, float* y);
+  // x = exp(x) / sum of exp(x), of at least one value.
+  void (*softmax)(float* x, std::size_t count);
   // The logarithm of the sum of exp(x).
   double (*log_sum_exp)(const float* x, std::size_t count);
   // The kBands log-mel features of a frame of kFrame samples of this mean; not finite where one overflows.

@@ -208,14 +208,32 @@ void tanh_sum(const float* a, const float* b, std::size_t count, float* y) {
   });
 }
 
-double log_sum_exp(const float* x, std::size_t count) {
-  Lanes most = Lanes{} + x[0], total{};
+float largest_of(const float* x, std::size_t count) {
+  Lanes most = Lanes{} + x[0];
   in_lanes(count, [&](std::size_t i, std::size_t some) INLINE {
     const Lanes each = only(load(x + i, some), some, x[0]);
     most = each > most ? each : most;
   });
   float largest = most[0];
   for (std::size_t k = 1; k < kLanes; ++k) largest = most[k] > largest ? most[k] : largest;
+  return largest;
+}
+
+void softmax(float* x, std::size_t count) {
+  const float largest = largest_of(x, count);
+  Lanes total{};
+  in_lanes(count, [&](std::size_t i, std::size_t some) INLINE {
+    const Lanes each = exp(load(x + i, some) - largest);
+    total += only(each, some, 0);
+    store(x + i, each, some);
+  });
+  const float whole = sum(total);
+  in_lanes(count, [&](std::size_t i, std::size_t some) INLINE { store(x + i, load(x + i, some) / whole, some); });
+}
+
+double log_sum_exp(const float* x, std::size_t count) {
+  const float largest = largest_of(x, count);
+  Lanes total{};
   in_lanes(count, [&](std::size_t i, std::size_t some) INLINE {
     total += only(exp(load(x + i, some) - largest), some, 0);
   });
@@ -228,8 +246,8 @@ double log_sum_exp(const float* x, std::size_t count) {
 
 namespace {
 
-constexpr FloatKernels kKernels{product<float>, product<std::uint16_t>, quantise,    rescale, layer_norm,
-                                lstm,           tanh_sum,               log_sum_exp, log_mel};
+constexpr FloatKernels kKernels{product<float>, product<std::uint16_t>, quantise, rescale,     layer_norm,
+                                lstm,           tanh_sum,               softmax,  log_sum_exp, log_mel};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // Fuzz target: the loader on any bytes, then a product of every matrix with every kernel; and where the tensors are
-// those of a model, one step of it. All kernels agree.
+// those of a model, two steps of it. All kernels agree.
 // Built by fuzz/build.sh: with libFuzzer where clang is, else with the small driver at the end of this file.
 #include <algorithm>
 #include <cstddef>
@@ -50,7 +50,8 @@ void multiply(const edgespeech::PackedMatrix& matrix) {
   }
 }
 
-// One step of a batch of a greedy and a beam search; the labels and scores that are then best.
+// Two steps of a batch of a greedy and a beam search, and where there are two branches also of one search by each; the
+// labels and scores that are then best.
 using Said = std::vector<std::pair<std::vector<std::int32_t>, double>>;
 
 Said step(const std::shared_ptr<const EdgeFile>& file, edgespeech::Isa isa) {
@@ -58,9 +59,15 @@ Said step(const std::shared_ptr<const EdgeFile>& file, edgespeech::Isa isa) {
   Said said;
   try {
     edgespeech::Stream greedy(model, 1), beam(model, 3);
-    edgespeech::Stream* const streams[] = {&greedy, &beam};
-    const std::size_t frames = model->shape().stack + 1;
-    std::vector<float> features(2 * frames * model->shape().features);
+    edgespeech::Stream slow(model, 1), fast(model, 1);
+    slow.choose(edgespeech::Choice::Slow);
+    std::vector<edgespeech::Stream*> streams{&greedy, &beam, &slow};
+    if (model->shape().decisions > 0) {
+      fast.choose(edgespeech::Choice::Fast);
+      streams.push_back(&fast);
+    }
+    const std::size_t frames = 2 * model->shape().stack + 1;
+    std::vector<float> features(streams.size() * frames * model->shape().features);
     for (std::size_t i = 0; i < features.size(); ++i) features[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
     edgespeech::Stream::accept(streams, features.data(), frames);
     for (const edgespeech::Stream* stream : streams)

@@ -231,10 +231,29 @@ double Search::append(Path& path, std::int32_t label, std::int32_t frame) const 
 }
 
 std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
-                                     Workspace& work) {
+                                     std::shared_ptr<const Context> context, Workspace& work) {
   PredictorState start = model.start_predictor(work);
-  if (beam == 1) return std::make_unique<Greedy>(std::move(start), std::move(phrases));
-  return std::make_unique<Beam>(std::move(start), beam, std::move(phrases));
+  if (context) model.biasing()->attend_label(*context, start.predicted.data(), 1, work);
+  std::unique_ptr<Search> made;
+  if (beam == 1) {
+    made = std::make_unique<Greedy>(std::move(start), std::move(phrases));
+  } else {
+    made = std::make_unique<Beam>(std::move(start), beam, std::move(phrases));
+  }
+  made->context_ = std::move(context);
+  return made;
+}
+
+void Search::attend(const Model& model, Workspace& work) {
+  const std::span<Path> paths = inside();
+  if (!context_ || !model.biasing()->label_queries() || paths.empty()) return;
+  const std::size_t width = model.shape().joiner;
+  if (work.asking.size() < paths.size() * width) work.asking.resize(paths.size() * width);
+  for (std::size_t n = 0; n < paths.size(); ++n)
+    std::copy_n(paths[n].state.predicted.data(), width, work.asking.data() + n * width);
+  model.biasing()->attend_label(*context_, work.asking.data(), paths.size(), work);
+  for (std::size_t n = 0; n < paths.size(); ++n)
+    std::copy_n(work.asking.data() + n * width, width, paths[n].state.predicted.data());
 }
 
 std::vector<std::pair<const Path*, double>> Search::ranked() const {
@@ -279,6 +298,7 @@ void Search::accept(const Model& model, std::span<Search* const> searches, const
       }
     }
     if (!work.states.empty()) model.advance(work.states, work.next.data(), work);
+    for (Search* search : searches) search->attend(model, work);
   }
 }
 

@@ -28,9 +28,10 @@ struct Path {
 // The search of one utterance.
 class Search {
  public:
-  // beam: number of paths; 1 is greedy search. phrases: that are likely; none: no bias.
+  // beam: number of paths; 1 is greedy search. phrases: that are likely; none: no bias. context: that labels attend to;
+  // none: no attention.
   static std::unique_ptr<Search> make(const Model& model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
-                                      Workspace& work);
+                                      std::shared_ptr<const Context> context, Workspace& work);
   virtual ~Search() = default;
 
   // The paths in the beam, in the order of the search.
@@ -52,6 +53,11 @@ class Search {
   std::shared_ptr<const Phrases> phrases_;
 
  private:
+  // The predictions of the paths inside attend to the list.
+  void attend(const Model& model, Workspace& work);
+
+  std::shared_ptr<const Context> context_;
+
   // A frame is on: all paths are inside it.
   virtual void begin() = 0;
   // The paths inside the frame, which have to be joined with it.

@@ -5,16 +5,28 @@
 
 namespace edgespeech {
 
-Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases)
-    : model_(std::move(model)), transcriber_(model_->start()) {
+Stream::Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
+               std::shared_ptr<const Context> context)
+    : model_(std::move(model)), context_(std::move(context)), transcriber_(model_->transcriber().start()) {
   waiting_.reserve(std::size_t{model_->shape().stack - 1} * model_->shape().features);
   const WorkspaceLease work(*model_);
-  search_ = Search::make(*model_, beam, std::move(phrases), *work);
+  search_ = Search::make(*model_, beam, std::move(phrases), context_, *work);
+}
+
+void Stream::attend(float* encoded, std::size_t steps, std::size_t count, Workspace& work) const {
+  const std::size_t width = model_->shape().joiner;
+  std::vector<float>& asking = work.asking;
+  if (asking.size() < steps * width) asking.resize(steps * width);
+  for (std::size_t step = 0; step < steps; ++step)
+    std::copy_n(encoded + step * count * width, width, asking.data() + step * width);
+  model_->biasing()->attend_audio(*context_, asking.data(), steps, work);
+  for (std::size_t step = 0; step < steps; ++step)
+    std::copy_n(asking.data() + step * width, width, encoded + step * count * width);
 }
 
 std::size_t Stream::state_bytes() const {
-  const std::size_t floats = transcriber_.hidden.size() + transcriber_.cell.size() + waiting_.size();
-  return floats * sizeof(float) + search_->state_bytes();
+  const std::size_t listed = context_ ? context_->bytes() : 0;
+  return transcriber_.bytes() + waiting_.size() * sizeof(float) + search_->state_bytes() + listed;
 }
 
 void Stream::accept(std::span<Stream* const> streams, const float* features, std::size_t frames) {
@@ -52,7 +64,10 @@ void Stream::accept_together(std::span<Stream* const> streams, const float* feat
         }
       }
     }
-    model.transcribe({states, count}, some, work);
+    model.transcriber().run({states, count}, some, work);
+    for (std::size_t n = 0; n < count; ++n)
+      if (streams[n]->context_)
+        streams[n]->attend(work.encoded.data() + n * model.shape().joiner, some, count, work);
     for (std::size_t step = 0; step < some; ++step)
       Search::accept(model, {searches, count}, work.encoded.data() + step * encoded, work);
   }
@@ -69,13 +84,13 @@ std::vector<float> transcribe(const Model& model, const float* features, std::si
   const std::size_t width = std::size_t{model.shape().stack} * model.shape().features;
   const std::size_t steps = frames / model.shape().stack, joiner = model.shape().joiner;
   const WorkspaceLease work(model);
-  TranscriberState state = model.start();
+  TranscriberState state = model.transcriber().start();
   TranscriberState* const one = &state;
   std::vector<float> encoded(steps * joiner);
   for (std::size_t first = 0; first < steps; first += kMaxBatch) {
     const std::size_t some = std::min(kMaxBatch, steps - first);
     std::copy_n(features + first * width, some * width, (*work).input.data());
-    model.transcribe({&one, 1}, some, *work);
+    model.transcriber().run({&one, 1}, some, *work);
     std::copy_n((*work).encoded.data(), some * joiner, encoded.data() + first * joiner);
   }
   return encoded;

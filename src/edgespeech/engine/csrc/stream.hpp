@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,11 +15,17 @@ namespace edgespeech {
 class Stream {
  public:
   // beam: number of hypotheses, at least 1, which is greedy search. phrases: of the model's pieces; none: no bias.
-  Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases = nullptr);
+  // context: a list that this model encoded; none: no attention.
+  Stream(std::shared_ptr<const Model> model, std::size_t beam, std::shared_ptr<const Phrases> phrases = nullptr,
+         std::shared_ptr<const Context> context = nullptr);
 
   const Model& model() const { return *model_; }
   const Search& search() const { return *search_; }
   std::size_t state_bytes() const;
+  // Which branch ran in each frame, frames x decisions; empty where the model has no branches.
+  std::span<const std::uint8_t> decisions() const { return transcriber_.decisions; }
+  // Who picks the branches from the next frame on; of use where the model has branches.
+  void choose(Choice choice) { transcriber_.choice = choice; }
 
   // Takes the next `frames` feature frames of each of 1 to kMaxBatch streams of one model; weights are read once
   // for all streams that wait for equally many frames to complete a stack. features: streams x frames x features,
@@ -29,7 +36,11 @@ class Stream {
   static void accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
                               Workspace& work);
 
+  // Attends in the vectors of `steps` frames of one of `count` streams, all joiner wide.
+  void attend(float* encoded, std::size_t steps, std::size_t count, Workspace& work) const;
+
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<const Context> context_;
   TranscriberState transcriber_;
   std::vector<float> waiting_;  // whole frames, fewer than a stack
   std::unique_ptr<Search> search_;

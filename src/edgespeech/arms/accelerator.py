@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ from edgespeech.packed.edge_file import Tensor, sections
 from edgespeech.packed.pack import EMBEDDING
 from edgespeech.packed.reference import quantise_activations
 
+NUMBERS = Path(__file__).with_suffix(".yaml")
+"""The processors' numbers with their sources, for `load_numbers`."""
 Limit = Literal["dram", "sram", "decoder", "array", "imbalance"]
 """The parts of the time: `imbalance` is the array's waiting for its slowest PE, beyond the time of every other part."""
 
@@ -117,11 +119,11 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """The operations of a model on some speech, see `replication.az_execution.accelerator_trace.listen`.
+    """The operations of a model on some speech; `edgespeech.arms.accelerator_work` counts those of a packed one.
 
     Attributes:
         audio_s: seconds of speech.
-        calls: number of calls by the first part of a tensor's name (`transcriber`, `predictor`, `joiner`).
+        calls: number of calls by the name of a tensor, or by its first part (`transcriber`, `predictor`, `joiner`).
         lookups: number of rows of the embedding that were read.
         inputs: input vectors by the name of a matrix, with shape `(N, cols)`; a sample is enough, needed only for zeros
             among the activations.
@@ -245,6 +247,22 @@ class Execution:
             others = max(step.bounds["dram"], step.bounds["sram"], step.product.cycles / clock)
             needed = max(needed, step.product.codes / (others * clock))
         return needed
+
+    def as_row(self) -> dict[str, Any]:
+        """Its figures for a record, under the names that they have here; `processor` is the name."""
+        return {
+            "processor": self.processor.name,
+            "skips_activations": self.skips_activations,
+            "packed_bytes": self.packed_bytes,
+            "resident_bytes": self.resident_bytes,
+            "dram_bytes": self.dram_bytes,
+            "macs": self.macs,
+            "time_s": self.time_s,
+            "energy_j": self.energy_j,
+            "imbalance": self.imbalance,
+            "decoder_needed": self.decoder_needed,
+            "times": self.times,
+        }
 
 
 def load_numbers(path: Path) -> Numbers:
@@ -402,9 +420,10 @@ def _reads(name: str, tensor: Tensor, workload: Workload) -> float:
         rows = tensor.rows if isinstance(tensor, Codes) else tensor.shape[0]
         return workload.lookups / rows / workload.audio_s
     part = name.partition(".")[0]
-    if part not in workload.calls:
+    calls = workload.calls.get(name, workload.calls.get(part))
+    if calls is None:
         raise bad(f"tensor {name}", "part", part, "one of " + ", ".join(workload.calls))
-    return workload.calls[part] / workload.audio_s
+    return calls / workload.audio_s
 
 
 def _step(

@@ -1,0 +1,41 @@
+"""`edgespeech understand`: intent and slots of requests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def understand(
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Requests, each quoted; one a line of stdin without any.")
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option(help="Whose intents and slots: commands, robot, clinc150, snips or atis.")
+    ] = "commands",
+    model: Annotated[
+        Path | None, typer.Option(help="A packed understanding network; the shipped one.")
+    ] = None,
+    least: Annotated[
+        float, typer.Option(min=0, max=1, help="Less probable intents are out of scope (`oos`).")
+    ] = 0.0,
+) -> None:
+    """Print the intent and the slots of requests, one line of JSON each."""
+    import json
+
+    from edgespeech.understanding.runtime import Understander, shipped_network
+    from edgespeech.understanding.spoken import described
+
+    with Understander(model or shipped_network()) as network:
+        network.scheme(scheme)
+        for line in text or (line.rstrip("\n") for line in sys.stdin):
+            told = described(network.understand(line, scheme))
+            if told["probability"] < least:
+                told["intent"] = "oos"
+            typer.echo(json.dumps(told, ensure_ascii=False))
