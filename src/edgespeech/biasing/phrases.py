@@ -33,8 +33,9 @@ from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.engine import native
 from edgespeech.errors import bad
 
-BOOST = 2.0
-"""Bonus of a letter, in nats, chosen on tuning speech (`replication/context_biasing/tune.py`)."""
+BOOST = 1.0
+"""Bonus of a letter, in nats: half of what `replication/context_biasing/tune.py` chose on short utterances, since that
+writes phrases into long silences."""
 HEAD = 4
 """How many first letters of a phrase count only once it is complete, chosen like `BOOST`. Every word begins like some
 phrase of a long list; bonuses for that crowd likelier hypotheses out of the beam."""
