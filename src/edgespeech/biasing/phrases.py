@@ -34,10 +34,10 @@ from edgespeech.engine import native
 from edgespeech.errors import bad
 
 BOOST = 1.0
-"""Bonus of a letter, in nats: half of what `replication/context_biasing/tune.py` chose on short utterances, since that
-writes phrases into long silences."""
+"""Bonus of a letter, in nats: half of what was best on short tuning utterances, since that writes phrases into long
+silences. Not chosen by a script yet."""
 HEAD = 4
-"""How many first letters of a phrase count only once it is complete, chosen like `BOOST`. Every word begins like some
+"""How many first letters of a phrase count only once it is complete. Every word begins like some
 phrase of a long list; bonuses for that crowd likelier hypotheses out of the beam."""
 MAX_BOOST = 16.0
 """Maximum bonus of a letter, with the phrase's weight: more than that writes phrases that nobody said."""
