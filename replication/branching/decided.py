@@ -26,16 +26,17 @@ _BANDS = 4
 """Mel bands of a row of a spectrogram."""
 
 
-def models_of(arms: BranchArms, first: str) -> list[TrainedBranching]:
-    """An arm's models, by its seeds.
+def models_of(arms: BranchArms, first: str) -> dict[int, TrainedBranching]:
+    """An arm's models by their seeds.
 
     Raises:
         EdgeSpeechError: none is trained on this machine.
     """
-    found, reasons = [], []
+    found: dict[int, TrainedBranching] = {}
+    reasons = []
     for arm in arms.of(first):
         try:
-            found.append(arms.trained(arm))
+            found[arm.seed] = arms.trained(arm)
         except EdgeSpeechError as error:
             reasons.append(str(error))
     if not found:

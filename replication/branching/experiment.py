@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from replication.branching import bifocal as pivots
+from replication.branching import deployed as packed
 from replication.branching.arms import branch_arms
 from replication.branching.decided import models_of, noisy, shades, silence, streamed, waits
 from replication.branching.hearing import decisions, sounds_of
@@ -27,8 +29,10 @@ from replication.branching.listening import (
 )
 from replication.branching.tables import arms_block, picture_block, plots
 
+from edgespeech.arms.packed_bench import Bench
 from edgespeech.core.places import project_root
 from edgespeech.corpora.utterances import utterances_of
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Page, Row, parser
 from edgespeech.report.page import run
 
@@ -57,7 +61,7 @@ def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 def switches(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Where the arbitrator picks the slow branch: in speech, and in noise."""
-    models = models_of(branch_arms(HERE), config["headline"])
+    models = [*models_of(branch_arms(HERE), config["headline"]).values()]
     macs = models[0].model.transcriber.macs
     share = macs.arbitrator / macs.all_slow
     yield {"claim": "branching.arbitrator", "detail": config["headline"], "measured": share, "n": 1}
@@ -72,7 +76,7 @@ def switches(config: dict[str, Any], seed: int) -> Iterator[Row]:
 def waiting(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """What a slow device has left to do at the end of speech."""
     own, settings = branch_arms(HERE), config["backlog"]
-    plain, aware = (models_of(own, settings[key]) for key in ("plain", "aware"))
+    plain, aware = ([*models_of(own, settings[key]).values()] for key in ("plain", "aware"))
     found = utterances_of(config["corpora"], seed=seed, count=config[config["profile"]]["utterances"])
     speakers = [None if one.speaker is None else f"{one.corpus} {one.speaker}" for one in found]
     row = waits(plain, aware, sounds_of(found, FRAME_S), speakers, settings["load"], seed)
@@ -88,7 +92,7 @@ def bifocal(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """Frame by frame with the chosen branch alone against all at once; the state's bytes; the picture."""
-    trained = models_of(branch_arms(HERE), config["headline"])[0]
+    trained = next(iter(models_of(branch_arms(HERE), config["headline"]).values()))
     settings = config["streaming"]
     count = config[config["profile"]]["streams"]
     sounds = sounds_of(utterances_of({settings["corpus"]: "basic"}, seed=seed, count=count), FRAME_S)
@@ -110,9 +114,23 @@ def streaming(config: dict[str, Any], seed: int) -> Iterator[Row]:
 
 def deployed(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """What the native engine reads, and how long it takes, with the arm as a packed file."""
-    del config, seed
-    for claim in ("traffic", "compute", "deployed", "compressed", "bytes"):
-        yield {"claim": f"branching.{claim}", "skipped": "no measurement of the packed form yet"}
+    own = branch_arms(HERE)
+    trained = [models_of(own, config[key]) for key in ("headline", "all_slow")]
+    seeds = sorted(trained[0].keys() & trained[1].keys())
+    if not seeds:
+        raise EdgeSpeechError(f"{config['headline']} and {config['all_slow']} have no common seed")
+    heads, slows = ([one[each] for each in seeds] for one in trained)
+    settings = config[config["profile"]]
+    with TemporaryDirectory() as scratch:
+        bench = Bench(config["corpora"], Path(scratch), seed, settings["utterances"])
+        pair = packed.Pair(heads[0], slows[0], packed.BITS, bench.scratch)
+        detail = f"{config['headline']} against {config['all_slow']}, {packed.BITS} bits"
+        yield {"claim": "branching.traffic", "detail": detail, **packed.traffic(pair, bench)}
+        yield {"claim": "branching.deployed", "detail": config["headline"], **packed.same(pair, bench)}
+        yield from packed.parts(pair)
+        yield from packed.compressed(heads, slows, config["bits"], bench)
+        yield from packed.modelled(pair, bench)
+        yield from packed.chunks(pair, bench, settings)
 
 
 PAGE = Page(

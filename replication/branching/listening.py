@@ -47,6 +47,7 @@ class Result:
     """An arm as heard in one way.
 
     Attributes:
+        way: how it was heard.
         label: the arm's name without its seed, and the way behind a colon where it is not the arm's own.
         seed: of its training.
         texts: of each utterance.
@@ -55,6 +56,7 @@ class Result:
         count: decisions of each utterance.
     """
 
+    way: str
     label: str
     seed: int
     texts: Sequence[str]
@@ -66,7 +68,7 @@ class Result:
     def warning(self) -> str | None:
         """What the record has to say of an arbitrator that decides nothing."""
         total, slow = sum(self.count), sum(self.slow)
-        if total and slow in (0, total) and ":" not in self.label:
+        if total and slow in (0, total) and self.way == "own":
             return f"the arbitrator never switches: all {total} decisions are {'slow' if slow else 'fast'}"
         return None
 
@@ -125,6 +127,7 @@ class Listening:
             for one in said
         ]
         return Result(
+            way=way,
             label=label_of(arm, way),
             seed=arm.seed,
             texts=[one.text for one in said],
@@ -155,7 +158,7 @@ class Listening:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told.pop("key") != self._key(arms, arm):
             return None
-        return Result(label=label_of(arm, way), seed=arm.seed, **told)
+        return Result(way=way, label=label_of(arm, way), seed=arm.seed, **told)
 
     def publish(self, arms: BranchArms, found: Sequence[Result], folder: Path) -> None:
         """Keep the transcripts and costs of arms among the results."""

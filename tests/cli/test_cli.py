@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgespeech import cli
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.records.records import load_records, load_rows
@@ -251,18 +253,32 @@ def test_closed_standard_streams_change_nothing(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("error", "line"),
     [
-        (["replicate", "--work", "/proc/nowhere"], "edgespeech: /proc/nowhere: No such file or directory\n"),
-        (["verify", "loop"], "edgespeech: Symlink loop from "),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/srv/w"),
+            "edgespeech: /srv/w: Read-only file system\n",
+        ),
+        (RuntimeError("Symlink loop from 'a'"), "edgespeech: Symlink loop from 'a'\n"),
     ],
 )
-def test_a_folder_or_link_that_cannot_be_used_is_one_line(
-    environment: dict[str, str], tmp_path: Path, words: list[str], message: str
+def test_what_the_system_refuses_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "loop").symlink_to("loop")
-    command = [sys.executable, "-m", "edgespeech.cli", *words]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
+    def refused() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == line
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty() -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(cli, "app", faulty)
+    with pytest.raises(RuntimeError, match="a fault"):
+        cli.main()

@@ -149,6 +149,15 @@ def test_the_cost_of_a_frame_is_that_of_its_branches_and_the_arbitrator() -> Non
 
 
 @pytest.mark.parametrize("fast", KINDS)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_one_branch_throughout_is_as_one_of_two(fast: FastKind, share: float) -> None:
+    model = tiny_branching(fast).model
+    mix = torch.full((1, FRAMES, 1), share)
+    alone = transcribed(model, heard(), mix)
+    torch.testing.assert_close(transcribed(model, heard(), mix.clone().requires_grad_()), alone)
+
+
+@pytest.mark.parametrize("fast", KINDS)
 def test_there_and_back(fast: FastKind, tmp_path: Path) -> None:
     trained = tiny_branching(fast)
     save_branching(tmp_path / "m", trained.model, trained.tokeniser, trained.provenance)

@@ -92,6 +92,12 @@ def test_the_whole_page_is_trained_measured_and_rendered(
     streamed = next(row.measured for row in record.rows if row.claim == "branching.streaming")
     assert streamed is not None
     assert streamed.value == 1
+    assert {
+        f"branching.{name}" for name in ("traffic", "compute", "compressed", "bytes", "accelerator")
+    } <= measured
+    deployed = next(row.measured for row in record.rows if row.claim == "branching.deployed")
+    assert deployed is not None
+    assert deployed.value == 1
     assert not [part for part in record.not_run if "not trained" in part.reason]
 
     view = own.view()
@@ -220,6 +226,7 @@ def test_a_network_that_never_switches_is_a_warning_in_the_record(page: ModuleTy
     sounds = [hearing.Sound(features=features(40, seed=1), frames=10)]
     said = hearing.hear(trained, sounds, hearing.chooser(trained, "own", sounds, 0.0, 0))
     result = listening.Result(
+        way="own",
         label="cost_20",
         seed=1,
         texts=[one.text for one in said],
@@ -229,6 +236,7 @@ def test_a_network_that_never_switches_is_a_warning_in_the_record(page: ModuleTy
     )
     assert result.warning == "the arbitrator never switches: all 10 decisions are slow"
     assert replace(result, slow=[3.0]).warning is None
+    assert replace(result, way="slow").warning is None
     assert "0 decisions" not in str(replace(result, count=[0], slow=[0.0]).warning)
 
 
@@ -308,7 +316,7 @@ def test_a_control_that_is_cheaper_is_no_control(page: ModuleType) -> None:
         def mean_cost(one: Any) -> float:
             return float(one.cost[0])
 
-    one = listening.Result(label="a", seed=1, texts=["x"], cost=[0.6], slow=[1.0], count=[2])
+    one = listening.Result(way="own", label="a", seed=1, texts=["x"], cost=[0.6], slow=[1.0], count=[2])
     asked = [{"claim": "branching.beats_static", "arm": "a", "against": "b", "equal_cost": True}]
     row = next(listening.comparisons(Utterances, [one, replace(one, label="b", cost=[0.5])], asked))
     assert row["skipped"].startswith("not at equal cost: 0.600 against 0.500")

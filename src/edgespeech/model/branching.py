@@ -24,7 +24,7 @@ from edgespeech.errors import bad
 from edgespeech.model.branching_config import BranchingConfig
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.fast_branch import FAST, FastLayer, SparseLayer, lstm_matrices
-from edgespeech.model.mixed_lstm import mixed_lstm
+from edgespeech.model.mixed_lstm import Mixed, mixed_lstm, one_lstm
 from edgespeech.model.transducer import LstmState, Transcriber, Transducer
 
 
@@ -189,17 +189,7 @@ class BranchingTranscriber(Transcriber):
             normed = norm(x)
             zeros = x.new_zeros(len(x), x.shape[2])
             h, c = (zeros, zeros) if state is None else (state.hidden[layer], state.cell[layer])
-            of_input, of_state, bias = fast.matrices()
-            wide, recurrent, own = lstm_matrices(lstm)
-            ran = mixed_lstm(
-                nn.functional.linear(normed, wide, own),
-                nn.functional.linear(normed[..., : fast.units], of_input, bias),
-                recurrent,
-                of_state,
-                shares[..., layer],
-                h,
-                c,
-            )
+            ran = _run(normed, lstm, fast, shares[..., layer], h, c)
             x = x + self.dropout(ran.output)
             hidden.append(ran.hidden)
             cell.append(ran.cell)
@@ -295,6 +285,26 @@ def branched(model: Transducer, branching: BranchingConfig, *, prune: bool = Tru
         if prune and isinstance(fast, SparseLayer):
             fast.prune(branching.sparsity)
     return made
+
+
+def _run(x: Tensor, lstm: nn.Module, fast: FastLayer, shares: Tensor, hidden: Tensor, cell: Tensor) -> Mixed:
+    """A layer over inputs `(B, T, H)`, whose frames have the given shares of the slow branch, `(B, T)`."""
+    if not shares.requires_grad:
+        if bool((shares == 1).all()):
+            return one_lstm(x, *lstm_matrices(lstm), hidden, cell)
+        if fast.units == x.shape[2] and not bool(shares.any()):
+            return one_lstm(x, *fast.matrices(), hidden, cell)
+    of_input, of_state, bias = fast.matrices()
+    wide, recurrent, own = lstm_matrices(lstm)
+    return mixed_lstm(
+        nn.functional.linear(x, wide, own),
+        nn.functional.linear(x[..., : fast.units], of_input, bias),
+        recurrent,
+        of_state,
+        shares,
+        hidden,
+        cell,
+    )
 
 
 def _of_arbitrator(state: BranchState | LstmState | None) -> tuple[Tensor, Tensor] | None:

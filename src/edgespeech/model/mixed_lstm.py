@@ -54,6 +54,24 @@ def mixed_lstm(
     return Mixed(outputs.transpose(0, 1), last, after)
 
 
+def one_lstm(
+    x: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, hidden: Tensor, cell: Tensor
+) -> Mixed:
+    """A layer in which one branch runs in every frame: the library's, which is several times faster.
+
+    Args:
+        x: the inputs, with shape `(B, T, H)`.
+        of_input: from the input to the gates, with shape `(4 H, H)`.
+        of_state: from the output to the gates, likewise.
+        bias: of the gates, with shape `(4 H,)`.
+        hidden: the output before the first frame, with shape `(B, H)`.
+        cell: the cell before it, likewise.
+    """
+    weights = [of_input, of_state, bias, torch.zeros_like(bias)]
+    output, last, after = torch.lstm(x, [hidden[None], cell[None]], weights, True, 1, 0.0, False, False, True)
+    return Mixed(output, last[0], after[0])
+
+
 class _MixedLstm(torch.autograd.Function):
     """Time comes first inside, so that a frame's tensors are contiguous."""
 
