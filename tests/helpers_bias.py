@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgespeech.biasing.phrases import HEAD
 from edgespeech.core.labels import SPACE
 
 
@@ -17,7 +18,7 @@ def letters(text: str) -> int:
     return sum(sign != " " for sign in text)
 
 
-def score(text: str, boosts: Mapping[str, float], *, ended: bool) -> float:
+def score(text: str, boosts: Mapping[str, float], *, ended: bool, head: int = HEAD) -> float:
     """The bonus of a text, whose words have a space before each.
 
     From left to right, the longest phrase that begins at a word and ends with one counts, and reading goes on behind
@@ -26,7 +27,8 @@ def score(text: str, boosts: Mapping[str, float], *, ended: bool) -> float:
     Args:
         text: so far.
         boosts: of a letter of each phrase, by its words with a space before each.
-        ended: whether nothing follows; else what may still become a phrase counts by its letters.
+        ended: whether nothing follows; else what may still become a phrase counts by its letters behind the first.
+        head: how many first ones.
     """
     total, at = 0.0, 0
     while at < len(text):
@@ -36,7 +38,8 @@ def score(text: str, boosts: Mapping[str, float], *, ended: bool) -> float:
         rest = text[at:]
         open_ones = [boost for phrase, boost in boosts.items() if phrase.startswith(rest)]
         if open_ones and not ended:
-            return total + letters(rest) * max(open_ones)
+            ahead = max(letters(rest) - head, 0) * max(open_ones)
+            return total + max(ahead, letters(rest) * boosts.get(rest, 0.0))
         over = [
             phrase for phrase in boosts if rest.startswith(phrase) and rest[len(phrase) :][:1] in ("", " ")
         ]

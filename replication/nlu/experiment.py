@@ -223,7 +223,7 @@ def engine(config: dict[str, Any], seed: int) -> Iterator[Row]:
     requests = drawn(config["schemes"][scheme], "test")[: config["speed"]["requests"]]
     told = answers(load_twin(path), scheme, [one.words for one in requests])
     with Understander(path) as native:
-        again = [native.understand(one.text, scheme) for one in requests]
+        again = [native.understand_words(one.words, scheme) for one in requests]
     same = [(a.intent, a.tags) == (b.intent, b.tags) for a, b in zip(told, again, strict=True)]
     yield {"claim": "nlu.native", "detail": scheme, "measured": sum(same) / len(same), "n": len(same)}
 

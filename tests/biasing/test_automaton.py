@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespeech.biasing.phrases import MAX_BOOST, PhraseBias, Places
+from edgespeech.biasing.phrases import HEAD, MAX_BOOST, PhraseBias, Places
 from edgespeech.core.labels import SPACE
 from edgespeech.errors import EdgeSpeechError
 from helpers_bias import score, written
@@ -64,7 +64,7 @@ def test_a_search_that_cannot_go_back_pays_only_for_what_it_gives_up(
 def test_what_was_given_is_given_back_exactly() -> None:
     bias = bias_of({"aab bab": 1.0, "ab": 1.0}, boost=0.3)
     place, total = bias.read(bias.start, " aab ba")
-    assert total == pytest.approx(5 * 0.3, abs=1e-3)
+    assert total == pytest.approx((5 - HEAD) * 0.3, abs=1e-3)
     assert total + bias.closing(place) == 0
     _, back = bias.read(place, "a")
     assert total + back == 0
@@ -144,7 +144,7 @@ def test_a_boost_out_of_range_is_refused(boost: float) -> None:
 )
 def test_bad_weights_are_refused(weights: tuple[float, ...], message: str) -> None:
     with pytest.raises(EdgeSpeechError, match=message):
-        PhraseBias(PIECES, ("ab",), weights)
+        PhraseBias(PIECES, ("ab",), weights, 1.0)
 
 
 def test_a_million_phrases_are_refused() -> None:

@@ -46,11 +46,12 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
     corpora = {source.corpus for run in runs for source in load_train_config(run).speech}
     synthetic = {Path(corpus).stem for corpus in corpora if corpus.endswith(".jsonl")}
     assert synthetic
-    others = {"assistant_dev", "assistant_dev_accents"}
+    others = {"assistant_dev", "assistant_dev_accents", "assistant_dev_names", "assistant_test_names"}
     assert synthetic <= {recipe.name for recipe in recipes.values()} - others
     for stem, recipe in recipes.items():
         assert recipe.name == f"assistant_{stem}"
-        assert recipe.split == ("dev" if stem.startswith("dev") else "train")
+        part = stem.partition("_")[0]
+        assert recipe.split == (part if part in ("dev", "test") else "train")
 
 
 def test_the_arms_of_compression_train_on_a_part_of_the_models_speech(

@@ -8,9 +8,9 @@ words that are looked ahead to word pieces.
 
 What it adds to a hypothesis: the words are read from left to right; where phrases begin at a word, the longest of them
 that ends with a word counts with its bonus, and reading goes on behind it, else with the next word. The bonus of a
-phrase is a number of nats for each of its letters. While a phrase is in progress its letters count already, with the
-greatest bonus of those that may still become of it; what is not completed is given back at the label that shows it, and
-at the end of the hypothesis.
+phrase is a number of nats for each of its letters. While a phrase is in progress its letters behind the first few count
+already, with the greatest bonus of those that may still become of it; what is not completed is given back at the label
+that shows it, and at the end of the hypothesis.
 
 The automaton is one of letters, which a label follows through all of its letters: a word counts however the recogniser
 splits it into pieces. For every place in it, what each label adds is found in a time that does not depend on the number
@@ -34,7 +34,11 @@ from edgespeech.engine import native
 from edgespeech.errors import bad
 
 BOOST = 1.0
-"""Bonus of a letter, in nats, chosen on tuning speech (`replication/context_biasing/tune.py`)."""
+"""Bonus of a letter, in nats: half of what was best on short tuning utterances, since that writes phrases into long
+silences. Not chosen by a script yet."""
+HEAD = 4
+"""How many first letters of a phrase count only once it is complete. Every word begins like some
+phrase of a long list; bonuses for that crowd likelier hypotheses out of the beam."""
 MAX_BOOST = 16.0
 """Maximum bonus of a letter, with the phrase's weight: more than that writes phrases that nobody said."""
 MAX_PHRASES = 200_000
@@ -132,6 +136,7 @@ class PhraseBias:
         phrases: as written.
         weights: a factor of the bonus of each; none: 1 for all.
         boost: bonus of a letter, in nats.
+        head: how many first letters of a phrase count only once it is complete, at least 0.
 
     Attributes:
         native: the automaton, as the native engine takes it.
@@ -148,6 +153,7 @@ class PhraseBias:
         phrases: Sequence[str],
         weights: Sequence[float] = (),
         boost: float = BOOST,
+        head: int = HEAD,
     ) -> None:
         check_boost(boost, "context")
         ready = prepared(phrases, weights)
@@ -156,7 +162,7 @@ class PhraseBias:
         if (bonuses > MAX_BOOST).any():
             raise bad("context", "boost with weight", float(bonuses.max()), f"at most {MAX_BOOST:g} nats")
         text = "\n".join(f" {phrase}" for phrase in ready.texts).encode()
-        self.native: Any = native().Phrases([_signs(piece) for piece in pieces], text, bonuses)
+        self.native: Any = native().Phrases([_signs(piece) for piece in pieces], text, bonuses, head)
         unspelled = [ready.texts[at] for at in self.native.left_out]
         reason = "letters that no word piece has"
         self.remarks = (*ready.remarks, *_remark(unspelled, len(phrases), reason))

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
 
-_NEWEST = "Context"
+_NEWEST = "PHRASE_HEADS"
 """What was added to the module last."""
 
 

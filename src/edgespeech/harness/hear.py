@@ -82,6 +82,7 @@ def hear(
     given: Iterable[Any] | None = None,
     settings: SearchSettings = SHIPPED,
     threads: int = 1,
+    context: tuple[str, ...] = (),
 ) -> Heard:
     """Recognise every utterance.
 
@@ -92,6 +93,7 @@ def hear(
         given: input of the function for each utterance instead of its samples, such as precomputed features.
         settings: of the function's search. A recogniser provides its own.
         threads: number of concurrent calls of the function.
+        context: phrases that a recogniser gets with every utterance.
 
     Raises:
         EdgeSpeechError: the recogniser cannot be loaded; a function's own errors. Failures of a recogniser on single
@@ -99,7 +101,7 @@ def hear(
     """
     items: Iterable[Any] = (one.samples() for one in utterances) if given is None else given
     if isinstance(recognise, Recogniser):
-        found = _recognised(recognise, utterances)
+        found = _recognised(recognise, utterances, context)
         texts = ["" if trace.failure is not None else text_of(trace) for trace in found]
         failed = {at: trace.failure for at, trace in enumerate(found) if trace.failure is not None}
         return Heard(utterances, tuple(texts), (None,) * len(texts), _settings_of(recognise), failed)
@@ -129,14 +131,14 @@ def text_of(trace: Trace) -> str:
     return "" if result is None else result.text
 
 
-def _recognised(recogniser: Recogniser, utterances: Utterances) -> Sequence[Trace]:
+def _recognised(recogniser: Recogniser, utterances: Utterances, context: tuple[str, ...]) -> Sequence[Trace]:
     try:
         info = recogniser.load()
         return [
             run_utterance(
                 recogniser,
                 one.samples(),
-                Request(utterance_id=one.id, language=one.item.lang, seed=utterances.seed),
+                Request(utterance_id=one.id, language=one.item.lang, context=context, seed=utterances.seed),
                 chunk_s=info.chunk_s,
             )
             for one in utterances

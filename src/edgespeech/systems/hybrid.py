@@ -26,8 +26,8 @@ AHEAD_S = 0.2
 ANSWER_DEADLINE_S = 0.5
 """How long after its own final the device accepts an answer: a longer wait feels like a failure."""
 SECOND_BOOST = BOOST
-"""Bonus of a letter of a context phrase in sent lattices, in nats, instead of that of the device's search; chosen on
-tuning speech (`replication/context_biasing/tune.py`)."""
+"""Bonus of a letter of a context phrase in sent lattices, in nats, instead of that of the device's search. It is the
+same as long as nobody has chosen another on tuning speech."""
 TIMEOUT_S = 30.0
 """How long a measurement waits for the last answer, to record its cost."""
 

@@ -1,7 +1,7 @@
 """Understanding on the device: a packed network whose products are those of the native engine's int8 kernels.
 
 Word vectors are looked up, each product quantises its vector as in `edgespeech.packed.reference`, and the gates are
-computed in single precision. `edgespeech.understanding.packing.load_twin` is its slow twin.
+computed in single precision. `edgespeech.understanding.packing.load_twin` is its slow twin, with the same bits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from edgespeech.understanding.vocabulary import bucket_numbers
 
 _BATCH = 8
 """Vectors that a kernel takes at once."""
+_LOG2_E, _LN_2_HIGH, _LN_2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_ONE, _TWO = np.float32(1), np.float32(2)
+_ROUND = np.float32(12582912)
+"""1.5 * 2^23: a small float added to it is rounded to a whole number."""
+_SERIES = tuple(map(np.float32, (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)))
 Floats = NDArray[np.float32]
 
 
@@ -101,7 +106,18 @@ class Understander(Closing):
         Raises:
             EdgeSpeechError: there is no such scheme, or the text has no words.
         """
-        words = plain(text).split()
+        return self.understand_words(plain(text).split(), scheme)
+
+    def understand_words(self, words: Sequence[str], scheme: str) -> Understanding:
+        """The intent and slots of words in spoken form; see `understand`.
+
+        Args:
+            words: at least one. `plain` is no function to apply twice: "i'm" gives "i am", and that "i a m".
+            scheme: whose intents and slots.
+
+        Raises:
+            EdgeSpeechError: there is no such scheme, or no words.
+        """
         intents, tags = self.scores(words, scheme)
         known = self.scheme(scheme)
         chosen = int(intents.argmax())
@@ -159,17 +175,29 @@ class Understander(Closing):
         """Outputs of one direction, with shape `(T, H)`."""
         driven = self._product(f"{name}.input.weight", x)
         size = self.config.hidden
-        hidden, cell = np.zeros((1, size), np.float32), np.zeros(size, np.float32)
+        hidden: Floats = np.zeros((1, size), np.float32)
+        cell: Floats = np.zeros(size, np.float32)
         outputs = np.empty((len(x), size), np.float32)
+        signs = np.repeat(np.array([-1, -1, 2, -1], np.float32), size)
         for place, gates in enumerate(driven):
             total = gates + self._product(f"{name}.recurrent.weight", hidden)[0]
-            total[2 * size : 3 * size] *= 2  # tanh(x) = 2 sigmoid(2 x) - 1: one exponential for all gates
-            opened = 1 / (1 + np.exp(-total.clip(-60, 60)))
-            i, f, g, o = opened.reshape(4, size)
-            cell = f * cell + i * (2 * g - 1)
-            hidden = (o * np.tanh(cell))[None]
+            # sigmoid(x) = 1 / (1 + exp(-x)), tanh(x) = 1 - 2 / (1 + exp(2 x)): one exponential for all gates
+            i, f, g, o = (_ONE / (_ONE + exp(total * signs))).reshape(4, size)
+            cell = f * cell + i * (_ONE - _TWO * g)
+            hidden = (o * (_ONE - _TWO / (_ONE + exp(_TWO * cell))))[None]
             outputs[place] = hidden
         return outputs
+
+
+def exp(x: Floats) -> Floats:
+    """The exponential, bit for bit that of `edgespeech.packed.simulate.exp`, with |x| clipped to 60."""
+    x = x.clip(-60, 60)
+    n = (x * _LOG2_E + _ROUND) - _ROUND
+    remains = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
+    series = np.full_like(x, _SERIES[0])
+    for factor in _SERIES[1:]:
+        series = series * remains + factor
+    return series * ((n.astype(np.int32) + 127) << 23).view(np.float32)
 
 
 def shipped_network() -> Path:

@@ -39,7 +39,8 @@ std::vector<std::string_view> lines_of(std::string_view text) {
   return lines;
 }
 
-std::shared_ptr<Phrases> make(std::vector<std::string> pieces, const nb::bytes& text, Bonuses bonuses) {
+std::shared_ptr<Phrases> make(std::vector<std::string> pieces, const nb::bytes& text, Bonuses bonuses,
+                              std::size_t head) {
   const auto lines = lines_of({text.c_str(), text.size()});
   if (lines.size() != bonuses.shape(0))
     throw std::invalid_argument("phrases: got " + std::to_string(bonuses.shape(0)) + " bonuses, expected " +
@@ -48,7 +49,7 @@ std::shared_ptr<Phrases> make(std::vector<std::string> pieces, const nb::bytes& 
                    [](float bonus) { return std::isfinite(bonus) && bonus >= 0; }))
     throw std::invalid_argument("phrases: a bonus is not a number of at least 0");
   const nb::gil_scoped_release released;
-  return std::make_shared<Phrases>(std::move(pieces), lines, bonuses.data());
+  return std::make_shared<Phrases>(std::move(pieces), lines, bonuses.data(), head);
 }
 
 std::uint32_t checked(const Phrases& phrases, std::uint32_t place) {
@@ -85,8 +86,10 @@ Rows rows(const Phrases& phrases, Places places, bool sunk) {
 }  // namespace
 
 void bind_phrases(nb::module_& module) {
+  module.attr("PHRASE_HEADS") = true;  // phrases take the number of letters that count only at their end
   nb::class_<Phrases>(module, "Phrases", "An automaton of phrases; see edgespeech.biasing.phrases.")
-      .def(nb::new_(&make), nb::arg("pieces"), nb::arg("text"), nb::arg("bonuses").noconvert())
+      .def(nb::new_(&make), nb::arg("pieces"), nb::arg("text"), nb::arg("bonuses").noconvert(),
+           nb::arg("head"))
       .def_prop_ro("places", &Phrases::nodes)
       .def_prop_ro("phrases", &Phrases::phrases)
       .def_prop_ro("start", &Phrases::start)

@@ -44,7 +44,8 @@ bool PieceTrie::spells(std::string_view text) const {
   return std::ranges::all_of(text, [&](char sign) { return known_[static_cast<unsigned char>(sign)]; });
 }
 
-Phrases::Phrases(std::vector<std::string> pieces, const std::vector<std::string_view>& texts, const float* bonuses)
+Phrases::Phrases(std::vector<std::string> pieces, const std::vector<std::string_view>& texts, const float* bonuses,
+                 std::size_t head)
     : trie_(std::move(pieces)) {
   std::vector<std::pair<std::string_view, float>> spelled;
   spelled.reserve(texts.size());
@@ -63,14 +64,14 @@ Phrases::Phrases(std::vector<std::string> pieces, const std::vector<std::string_
   const auto equal = [](const auto& a, const auto& b) { return a.first == b.first; };
   spelled.erase(std::unique(spelled.begin(), spelled.end(), equal), spelled.end());
   phrases_ = spelled.size();
-  build(spelled);
+  build(spelled, head);
   link();
   std::vector<float> row(vocabulary(), 0);
   add_row(kStart, false, row.data());
   for (const std::uint32_t label : trie_.order()) start_row_.push_back(row[label]);
 }
 
-void Phrases::build(std::vector<std::pair<std::string_view, float>>& texts) {
+void Phrases::build(std::vector<std::pair<std::string_view, float>>& texts, std::size_t head) {
   struct Range {
     std::size_t low, high, letters;
   };
@@ -84,7 +85,10 @@ void Phrases::build(std::vector<std::pair<std::string_view, float>>& texts) {
       Node& node = nodes_[first + k];
       node.first = static_cast<std::uint32_t>(nodes_.size());
       if (low < high && texts[low].first.size() == depth) {
-        if (depth > 0) node.bonus = rounded(static_cast<float>(letters) * texts[low].second);
+        if (depth > 0) {
+          node.bonus = rounded(static_cast<float>(letters) * texts[low].second);
+          node.pending = std::max(node.pending, node.bonus);
+        }
         ++low;
       }
       for (std::size_t next; low < high; low = next) {
@@ -93,7 +97,7 @@ void Phrases::build(std::vector<std::pair<std::string_view, float>>& texts) {
         for (next = low; next < high && static_cast<unsigned char>(texts[next].first[depth]) == sign; ++next)
           most = std::max(most, texts[next].second);
         const std::size_t more = letters + (begins_letter(sign) ? 1 : 0);
-        nodes_.push_back({0, kStart, 0, rounded(static_cast<float>(more) * most), -1});
+        nodes_.push_back({0, kStart, 0, rounded(static_cast<float>(more - std::min(more, head)) * most), -1});
         signs_.push_back(sign);
         below.push_back({low, next, more});
       }

@@ -40,9 +40,10 @@ class Phrases {
  public:
   static constexpr std::uint32_t kStart = 0;  // where no phrase is in progress
 
-  // texts: each begins with a space, has one between words, and none at its end. bonuses: of a letter of each.
-  // Those that the pieces cannot spell are left out.
-  Phrases(std::vector<std::string> pieces, const std::vector<std::string_view>& texts, const float* bonuses);
+  // texts: each begins with a space, has one between words, and none at its end. bonuses: of a letter of each. head:
+  // how many first letters count only once the phrase is complete. Those that the pieces cannot spell are left out.
+  Phrases(std::vector<std::string> pieces, const std::vector<std::string_view>& texts, const float* bonuses,
+          std::size_t head);
 
   std::size_t nodes() const { return nodes_.size(); }
   std::size_t phrases() const { return phrases_; }
@@ -75,7 +76,7 @@ class Phrases {
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
   std::uint32_t child(std::uint32_t node, unsigned char sign) const;
   std::uint32_t step(std::uint32_t node, unsigned char sign, double* kept) const;
-  void build(std::vector<std::pair<std::string_view, float>>& texts);
+  void build(std::vector<std::pair<std::string_view, float>>& texts, std::size_t head);
   void link();
 
   PieceTrie trie_;
