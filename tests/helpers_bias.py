@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import exp, log
 
 from edgespeech.biasing.phrases import HEAD
 from edgespeech.core.labels import SPACE
@@ -47,3 +48,21 @@ def score(text: str, boosts: Mapping[str, float], *, ended: bool, head: int = HE
         total += letters(longest) * boosts.get(longest, 0.0)
         at += max(len(longest), 1)
     return total
+
+
+def biased(
+    log_probabilities: Sequence[float],
+    labels: Sequence[int],
+    pieces: Sequence[str],
+    boosts: Mapping[str, float],
+) -> list[float]:
+    """Scores of the next label, of which the first is the blank: the others share what they had by their bonuses."""
+    before = score(written(labels, pieces), boosts, ended=False)
+    bonuses = [
+        score(written([*labels, label], pieces), boosts, ended=False) - before
+        for label in range(1, len(log_probabilities))
+    ]
+    blank, *others = log_probabilities
+    had = sum(exp(one) for one in others)
+    have = sum(exp(one + bonus) for one, bonus in zip(others, bonuses, strict=True))
+    return [blank, *(one + bonus + log(had / have) for one, bonus in zip(others, bonuses, strict=True))]

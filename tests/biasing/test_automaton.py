@@ -6,58 +6,83 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from edgespeech.biasing.phrases import HEAD, MAX_BOOST, PhraseBias, Places
 from edgespeech.core.labels import SPACE
 from edgespeech.errors import EdgeSpeechError
-from helpers_bias import score, written
+from helpers_bias import biased, score, written
 
 SIGNS = (SPACE, "a", "b", "ab", "ba", "aab", "bab")
 PIECES = ("<blk>", "<unk>", *SIGNS, *(f"{SPACE}{sign}" for sign in SIGNS[1:]))
 WORDS = st.text("ab", min_size=1, max_size=3)
 PHRASES = st.lists(WORDS, min_size=1, max_size=3).map(" ".join)
 LISTS = st.dictionaries(PHRASES, st.sampled_from([0.5, 1.0, 2.0]), max_size=8)
+HEADS = st.sampled_from([0, 1, 4])
 LABELS = st.lists(st.integers(1, len(PIECES) - 1), max_size=12)
 
 
-def bias_of(phrases: dict[str, float], boost: float = 1.0) -> PhraseBias:
-    return PhraseBias(PIECES, tuple(phrases), tuple(phrases.values()), boost)
+def bias_of(phrases: dict[str, float], boost: float = 1.0, head: int = HEAD) -> PhraseBias:
+    return PhraseBias(PIECES, tuple(phrases), tuple(phrases.values()), boost, head)
 
 
-def expected(phrases: dict[str, float], labels: list[int], *, ended: bool) -> float:
+def added_by(bias: PhraseBias, places: Places, labels: list[int], label: int) -> float:
+    _, added = bias.native.follow(places.place(labels), label)
+    return float(added)
+
+
+def expected(phrases: dict[str, float], labels: list[int], *, ended: bool, head: int = HEAD) -> float:
     boosts = {f" {phrase}": weight for phrase, weight in phrases.items()}
-    return score(written(labels, PIECES), boosts, ended=ended)
+    return score(written(labels, PIECES), boosts, ended=ended, head=head)
 
 
-@given(LISTS, LABELS)
+@given(LISTS, LABELS, HEADS)
 @settings(max_examples=400, deadline=None)
-def test_every_label_adds_what_the_obvious_one_says(phrases: dict[str, float], labels: list[int]) -> None:
-    places = Places(bias_of(phrases))
+def test_every_label_adds_what_the_obvious_one_says(
+    phrases: dict[str, float], labels: list[int], head: int
+) -> None:
+    bias = bias_of(phrases, head=head)
+    places = Places(bias)
     row = places.rows([labels])[0]
-    before = expected(phrases, labels, ended=False)
+    before = expected(phrases, labels, ended=False, head=head)
     assert row[0] == 0
     for label in range(1, len(PIECES)):
-        added = expected(phrases, [*labels, label], ended=False) - before
+        added = expected(phrases, [*labels, label], ended=False, head=head) - before
         assert row[label] == pytest.approx(added, abs=1e-6)
-        assert places.added(labels, label) == pytest.approx(added, abs=1e-6)
-    assert places.closing(labels) == pytest.approx(expected(phrases, labels, ended=True) - before, abs=1e-6)
+        assert added_by(bias, places, labels, label) == pytest.approx(added, abs=1e-6)
+    back = expected(phrases, labels, ended=True, head=head) - before
+    assert places.closing(labels) == pytest.approx(back, abs=1e-6)
 
 
-@given(LISTS, LABELS)
+@given(LISTS, LABELS, arrays(np.float64, len(PIECES), elements=st.floats(-30, 30)))
+@settings(max_examples=200, deadline=None)
+def test_bonuses_move_probability_between_labels_alone(
+    phrases: dict[str, float], labels: list[int], logits: np.ndarray
+) -> None:
+    scores = logits - np.logaddexp.reduce(logits)
+    places = Places(bias_of(phrases))
+    found = places.biased(scores[None], [labels])[0]
+    boosts = {f" {phrase}": weight for phrase, weight in phrases.items()}
+    assert found.tolist() == pytest.approx(biased(scores.tolist(), labels, PIECES, boosts), abs=1e-6)
+    assert found[0] == scores[0]
+    assert np.logaddexp.reduce(found[1:]) == pytest.approx(np.logaddexp.reduce(scores[1:]), abs=1e-6)
+
+
+@given(LISTS, LABELS, HEADS)
 @settings(max_examples=200, deadline=None)
 def test_a_search_that_cannot_go_back_pays_only_for_what_it_gives_up(
-    phrases: dict[str, float], labels: list[int]
+    phrases: dict[str, float], labels: list[int], head: int
 ) -> None:
-    places = Places(bias_of(phrases))
-    row, sunk = places.rows([labels])[0], places.sunk_row(labels)
+    places = Places(bias_of(phrases, head=head))
+    row, sunk = places.rows([labels])[0], places.rows([labels], sunk=True)[0]
     closing = places.closing(labels)
     text = written(labels, PIECES)
-    begun = text[text.rfind(" ") :] if " " in text else ""
+    begun = [text[at:] for at, sign in enumerate(text) if sign == " "]
     for label in range(1, len(PIECES)):
         assert sunk[label] == pytest.approx(row[label], abs=1e-6) or sunk[label] == pytest.approx(
             row[label] - closing, abs=1e-6
         )
-    if not any(f" {phrase}".startswith(begun) for phrase in phrases):
+    if not any(f" {phrase}".startswith(part) for phrase in phrases for part in begun):
         assert (sunk == row).all()
 
 
@@ -71,7 +96,8 @@ def test_what_was_given_is_given_back_exactly() -> None:
 
 
 def test_a_word_counts_however_it_is_split() -> None:
-    places = Places(bias_of({"bab": 1.0}))
+    bias = bias_of({"bab": 1.0})
+    places = Places(bias)
     bonuses = set()
     for split in (
         [f"{SPACE}bab"],
@@ -81,7 +107,7 @@ def test_a_word_counts_however_it_is_split() -> None:
         [SPACE, "ba", "b"],
     ):
         labels = [PIECES.index(piece) for piece in split]
-        total = sum(places.added(labels[:at], label) for at, label in enumerate(labels))
+        total = sum(added_by(bias, places, labels[:at], label) for at, label in enumerate(labels))
         bonuses.add(total + places.closing(labels))
     assert bonuses == {3.0}
 

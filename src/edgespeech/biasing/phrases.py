@@ -4,9 +4,18 @@ Sources: A. V. Aho, M. J. Corasick, "Efficient string matching: an aid to biblio
 automaton and its failure links; D. Zhao et al., "Shallow-fusion end-to-end contextual biasing" (Interspeech 2019),
 section 3, for bonuses of word pieces that are given back where a phrase is not completed; A. Gourav et al.,
 "Personalization strategies for end-to-end speech recognition systems" (ICASSP 2021, arXiv:2102.07739), for scores of
-words that are looked ahead to word pieces.
+words that are looked ahead to word pieces; E. Variani et al., "Hybrid autoregressive transducer (HAT)" (ICASSP 2020,
+arXiv:2003.07705), for the blank as a decision of its own, which no score of labels changes.
 
-What it adds to a hypothesis: the words are read from left to right; where phrases begin at a word, the longest of them
+What it adds to a label y, with the bonus b and the recogniser's probabilities p of the labels other than the blank,
+
+    b(y) - log sum_y' p(y' | not blank) exp(b(y')):
+
+bonuses move probability between labels, and the blank keeps what it has. So a list makes a search neither say more nor
+less, only something else: silence stays silent. A bonus that is given back is shared out among the labels too: where
+hardly any label could go on with the phrase, that costs nothing. With a language model its scores are in p.
+
+The bonus of a hypothesis: the words are read from left to right; where phrases begin at a word, the longest of them
 that ends with a word counts with its bonus, and reading goes on behind it, else with the next word. The bonus of a
 phrase is a number of nats for each of its letters. While a phrase is in progress its letters behind the first few count
 already, with the greatest bonus of those that may still become of it; what is not completed is given back at the label
@@ -33,12 +42,11 @@ from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.engine import native
 from edgespeech.errors import bad
 
-BOOST = 1.0
-"""Bonus of a letter, in nats: half of what was best on short tuning utterances, since that writes phrases into long
-silences. Not chosen by a script yet."""
-HEAD = 4
-"""How many first letters of a phrase count only once it is complete. Every word begins like some
-phrase of a long list; bonuses for that crowd likelier hypotheses out of the beam."""
+BOOST = 0.5
+"""Bonus of a letter, in nats, as `replication/context_biasing/tune.py` chose it on tuning speech: more costs words
+where the list lacks what is said. A list of another domain costs some all the same."""
+HEAD = 0
+"""How many first letters of a phrase count only once it is complete, chosen like `BOOST`."""
 MAX_BOOST = 16.0
 """Maximum bonus of a letter, with the phrase's weight: more than that writes phrases that nobody said."""
 MAX_PHRASES = 200_000
@@ -228,28 +236,33 @@ class Places:
             self._places[labels[: end + 1]] = place
         return place
 
-    def rows(self, hypotheses: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """What each possible next label of each of P hypotheses adds, with shape `(P, V)`; 0 for the blank."""
-        return self._rows(hypotheses, sunk=False)
+    def rows(self, hypotheses: Iterable[Sequence[int]], *, sunk: bool = False) -> NDArray[np.float32]:
+        """The bonus of each possible next label of each of P hypotheses, with shape `(P, V)`; 0 for the blank.
 
-    def sunk_row(self, labels: Sequence[int]) -> NDArray[np.float32]:
-        """The same of one hypothesis, with shape `(V,)`, without what is given back of its unfinished phrase: a search
-        that cannot go back would else emit nothing more.
+        Args:
+            hypotheses: labels so far.
+            sunk: without what is given back of an unfinished phrase, for a search that cannot go back.
         """
-        row: NDArray[np.float32] = self._rows([labels], sunk=True)[0]
-        return row
+        places = np.array([self.place(labels) for labels in hypotheses], np.uint32)
+        return cast("NDArray[np.float32]", self._native.rows(places, sunk))
 
-    def added(self, labels: Sequence[int], label: int) -> float:
-        """What a label adds after others."""
-        if label == BLANK:
-            return 0.0
-        _, added = self._native.follow(self.place(labels), label)
-        return cast("float", added)
+    def biased(
+        self, scores: NDArray[np.float64], hypotheses: Iterable[Sequence[int]], *, sunk: bool = False
+    ) -> NDArray[np.float64]:
+        """Scores of the next labels of P hypotheses with their phrases: the blank stays as likely as it is, and so do
+        the others together.
+
+        Args:
+            scores: log-probabilities, perhaps with scores of a language model, with shape `(P, V)`.
+            hypotheses: labels so far.
+            sunk: see `rows`.
+        """
+        biased = scores + self.rows(hypotheses, sunk=sunk)
+        labels = np.arange(scores.shape[1]) != BLANK
+        before, after = (np.logaddexp.reduce(part[:, labels], axis=1) for part in (scores, biased))
+        biased[:, labels] -= (after - before)[:, None]
+        return biased
 
     def closing(self, labels: Sequence[int]) -> float:
         """What is added if the hypothesis ends after these labels."""
         return self._bias.closing(self.place(labels))
-
-    def _rows(self, hypotheses: Iterable[Sequence[int]], *, sunk: bool) -> NDArray[np.float32]:
-        places = np.array([self.place(labels) for labels in hypotheses], np.uint32)
-        return cast("NDArray[np.float32]", self._native.rows(places, sunk))

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgespeech.errors import EdgeSpeechError
 
-_NEWEST = "PHRASE_HEADS"
+_NEWEST = "PHRASES_KEEP_BLANK"
 """What was added to the module last."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from edgespeech.errors import bad
 from edgespeech.lattice.build import Steps, word_lattice
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import log_add
+from edgespeech.lattice.phrases import add_phrases
 from edgespeech.lm.fusion import Fusion
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.transducer import PredictorState, StatelessPredictor, Transducer
@@ -70,6 +72,20 @@ class _State:
         )
 
 
+class _Arrival(NamedTuple):
+    """A step to a state.
+
+    Attributes:
+        before: the state that it comes from.
+        step: its log-probability.
+        plain: the same without phrases.
+    """
+
+    before: _State
+    step: float
+    plain: float
+
+
 class LatticeDecoder:
     """Beam search over one utterance whose frames arrive in pieces of any size; ends in a lattice.
 
@@ -104,6 +120,7 @@ class LatticeDecoder:
         self._merge = merge
         self._max_labels = max_labels
         self._fusion = fusion
+        self._bias = bias
         self._places = None if bias is None else Places(bias)
         self._frame = 0
         self._steps = Steps()
@@ -131,18 +148,22 @@ class LatticeDecoder:
         return sum(state_bytes(state.predicted, state.state) for state in self._states)
 
     def lattice(self, pieces: Sequence[str]) -> Lattice:
-        """The lattice so far, see `word_lattice`; with the bonuses of finished phrases alone.
+        """The lattice so far, see `word_lattice`.
+
+        The list decides which hypotheses are kept. Their scores are those of the recogniser, plus the bonuses of
+        finished phrases, so that `add_phrases` can take these away again.
 
         Args:
             pieces: every word piece by its label.
         """
-        return word_lattice(
+        lattice = word_lattice(
             self._steps,
-            {state.node: self._closing(state) for state in self._states},
+            {state.node: 0.0 for state in self._states},
             pieces,
             self._model.config.frame_s,
             lambda wanted: prediction_scores(self._model, wanted),
         )
+        return add_phrases(lattice, self._bias, 1.0) if self._bias else lattice
 
     def _closing(self, state: _State) -> float:
         return 0.0 if self._places is None else self._places.closing(state.labels)
@@ -154,15 +175,18 @@ class LatticeDecoder:
 
     def _step(self, frame: Tensor) -> list[_State]:
         """The best states after one more frame, with shape `(1, J)`, in order of decreasing mass."""
-        left: dict[Labels, list[tuple[_State, float]]] = {}  # states that have left the frame, by key
+        left: dict[Labels, list[_Arrival]] = {}  # states that have left the frame, by key
         mass: dict[Labels, float] = {}  # and their total log-probability
         inside = self._states  # states still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            scores = next_scores(self._model, frame, inside, self._fusion, self._places)
+            plain = scores = next_scores(self._model, frame, inside, self._fusion)
+            if self._places is not None:
+                biased = self._places.biased(plain.numpy(), [state.labels for state in inside])
+                scores = torch.from_numpy(biased)
             self.evaluations += len(inside)
             for state, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 key = self._key(state.labels)
-                left.setdefault(key, []).append((state, blank))
+                left.setdefault(key, []).append(_Arrival(state, blank, blank))
                 mass[key] = log_add(mass.get(key, -inf), state.mass + blank)
             best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
             if spent == self._max_labels:
@@ -170,33 +194,35 @@ class LatticeDecoder:
             # A state below a full beam that only loses probability could at most be merged into a better one; one that
             # would gain by fusion is pruned nevertheless, as in the beam search.
             floor = mass[best[-1]] if len(best) == self._beam else -inf
-            inside = self._extended(inside, scores, floor)
+            inside = self._extended(inside, scores, plain, floor)
             if not inside:
                 break
         states = [self._merged(left[key], BLANK) for key in best]
         self._frame += 1
         return states
 
-    def _extended(self, states: list[_State], scores: Tensor, floor: float) -> list[_State]:
+    def _extended(self, states: list[_State], scores: Tensor, plain: Tensor, floor: float) -> list[_State]:
         """The best states with one more label in this frame, of those above a mass.
 
         Args:
             states: P of them.
             scores: log-probabilities of their next labels, with shape `(P, V)`.
+            plain: the same without phrases.
             floor: the mass.
         """
         totals = scores + scores.new_tensor([state.mass for state in states])[:, None]
         totals[:, BLANK] = -inf
         # A state appears at most once per predecessor, so this many candidates include enough distinct states.
         values, places = totals.flatten().topk(min(self._beam * len(states), totals.numel()))
-        groups: dict[Labels, list[tuple[_State, float]]] = {}
+        groups: dict[Labels, list[_Arrival]] = {}
         mass: dict[Labels, float] = {}
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
             if value <= floor:
                 break
             row, label = divmod(place, totals.shape[1])
             key = self._key((*states[row].labels, label))
-            groups.setdefault(key, []).append((states[row], float(scores[row, label])))
+            step = _Arrival(states[row], float(scores[row, label]), float(plain[row, label]))
+            groups.setdefault(key, []).append(step)
             mass[key] = log_add(mass.get(key, -inf), value)
         best = sorted(mass, key=mass.__getitem__, reverse=True)[: self._beam]
         if not best:
@@ -212,13 +238,13 @@ class LatticeDecoder:
             )
         ]
 
-    def _merged(self, arrivals: Sequence[tuple[_State, float]], label: int) -> _State:
-        """Merge all arrivals by a label or the blank, each with the step's log-probability, into one state.
+    def _merged(self, arrivals: Sequence[_Arrival], label: int) -> _State:
+        """Merge all arrivals by a label or the blank into one state.
 
         Its prediction and predictor state are those before the label.
         """
         said: dict[Labels, _State] = {}
-        for before, step in arrivals:
+        for before, step, _ in arrivals:
             state = before.after(step)
             other = said.get(state.labels)
             if other is not None:
@@ -235,7 +261,7 @@ class LatticeDecoder:
             best.labels,
             label,
             self._frame,
-            [(before.node, step) for before, step in arrivals],
+            [(before.node, plain) for before, _, plain in arrivals],
         )
         return replace(best, node=node, mass=reduce(log_add, (one.mass for one in said.values())))
 

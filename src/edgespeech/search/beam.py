@@ -53,7 +53,6 @@ def next_scores(
     frame: Tensor,
     hypotheses: Sequence[Partial],
     fusion: LabelScores | None,
-    places: Places | None = None,
 ) -> Tensor:
     """Log-probabilities of the next label of P hypotheses in a frame, and what is added to them, with shape `(P, V)`.
 
@@ -62,13 +61,11 @@ def next_scores(
         frame: with shape `(1, J)`.
         hypotheses: at least one.
         fusion: additional scores of labels; None: no fusion.
-        places: of the hypotheses in phrases that are likely; None: no bias.
     """
     predicted = torch.cat([one.predicted for one in hypotheses])
     scores = model.join(frame, predicted).log_softmax(dim=-1, dtype=torch.float64)
-    added = [part.rows(one.labels for one in hypotheses) for part in (fusion, places) if part is not None]
-    if added:
-        scores += torch.from_numpy(sum(added[1:], start=added[0]))
+    if fusion is not None:
+        scores += torch.from_numpy(fusion.rows(one.labels for one in hypotheses))
     return scores
 
 
@@ -163,7 +160,10 @@ class BeamDecoder:
         left: dict[tuple[int, ...], _Path] = {}  # paths that have left the frame, by their labels
         inside = self._paths  # paths still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
-            scores = next_scores(self._model, frame, inside, self._fusion, self._places)
+            scores = next_scores(self._model, frame, inside, self._fusion)
+            if self._places is not None:
+                biased = self._places.biased(scores.numpy(), [path.labels for path in inside])
+                scores = torch.from_numpy(biased)
             for path, blank in zip(inside, scores[:, BLANK].tolist(), strict=True):
                 left[path.labels] = path.after(blank).merged(left.get(path.labels))
             best = sorted(left.values(), key=lambda path: path.score, reverse=True)[: self._beam]

@@ -51,25 +51,21 @@ class GreedyDecoder:
     def _emit(self, frame: Tensor) -> None:
         """Emit the labels of one frame, with shape `(1, J)`."""
         for spent in range(self._max_labels + 1):
-            scores = self._model.join(frame, self._predicted).log_softmax(dim=-1)[0]
+            scores = self._model.join(frame, self._predicted).log_softmax(dim=-1)
+            if self._places is not None:
+                biased = self._places.biased(scores.double().numpy(), [self._labels], sunk=True)
+                scores = torch.from_numpy(biased)
+            scores = scores[0]
             if spent == self._max_labels:  # the limit: continue with the next frame
                 self._score += float(scores[BLANK])
                 return
-            label = int(self._biased(scores).max(dim=0).indices)
+            label = int(scores.max(dim=0).indices)
             self._score += float(scores[label])
             if label == BLANK:
                 return
-            if self._places is not None:
-                self._score += self._places.added(self._labels, label)
             self._labels.append(label)
             self._frames.append(self._frame)
             self._predicted, self._state = self._model.advance(torch.tensor([label]), self._state)
-
-    def _biased(self, scores: Tensor) -> Tensor:
-        """Scores of the next label, with shape `(V,)`, with what phrases add."""
-        if self._places is None:
-            return scores
-        return scores + torch.from_numpy(self._places.sunk_row(self._labels))
 
     @property
     def best(self) -> Hypothesis:

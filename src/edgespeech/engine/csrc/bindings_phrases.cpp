@@ -86,7 +86,7 @@ Rows rows(const Phrases& phrases, Places places, bool sunk) {
 }  // namespace
 
 void bind_phrases(nb::module_& module) {
-  module.attr("PHRASE_HEADS") = true;  // phrases take the number of letters that count only at their end
+  module.attr("PHRASES_KEEP_BLANK") = true;  // phrases leave the blank as likely as it is
   nb::class_<Phrases>(module, "Phrases", "An automaton of phrases; see edgespeech.biasing.phrases.")
       .def(nb::new_(&make), nb::arg("pieces"), nb::arg("text"), nb::arg("bonuses").noconvert(),
            nb::arg("head"))

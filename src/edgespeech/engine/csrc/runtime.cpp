@@ -177,8 +177,8 @@ void Model::join(std::span<PredictorState* const> states, const float* const* en
     if (work.rows[n] != n) std::copy_n(logits + work.rows[n] * vocabulary, vocabulary, logits + n * vocabulary);
 }
 
-double Model::log_sum_exp(const float* logits) const {
-  const double sum = floats_->log_sum_exp(logits, shape_.vocabulary);
+double Model::log_sum_exp(const float* x, std::size_t count) const {
+  const double sum = floats_->log_sum_exp(x, count);
   expect_finite(sum);
   return sum;
 }

@@ -67,7 +67,8 @@ class Model {
   // To work.logits, states x vocabulary: joiner(tanh(encoded[n] + predicted of states[n])).
   void join(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const;
   // The logarithm of the sum of exp(logits), vocabulary wide. Throws std::invalid_argument when it is not finite.
-  double log_sum_exp(const float* logits) const;
+  double log_sum_exp(const float* logits) const { return log_sum_exp(logits, shape_.vocabulary); }
+  double log_sum_exp(const float* x, std::size_t count) const;
 
  private:
   // Finds the states whose results are equal: those of a stateless predictor with the same labels and, where frames are

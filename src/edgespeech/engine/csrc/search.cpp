@@ -30,24 +30,29 @@ class Greedy final : public Search {
   std::span<Path> inside() override { return {&path_, inside_ ? 1u : 0u}; }
 
   void take(const Model& model, int spent, const float* logits, Workspace&) override {
+    const double sum = model.log_sum_exp(logits);
+    if (phrases_) logits = biased(model, logits);
     std::int32_t label = kBlank;
-    if (spent < kMaxLabels) label = likeliest(logits, model.shape().vocabulary);
-    path_.score += logits[label] - model.log_sum_exp(logits);
+    if (spent < kMaxLabels)
+      label = static_cast<std::int32_t>(std::max_element(logits, logits + model.shape().vocabulary) - logits);
+    path_.score += logits[label] - sum;
     inside_ = label != kBlank;
     if (inside_) {
-      path_.score += append(path_, label, frame_);
+      append(path_, label, frame_);
     } else {
       ++frame_;
     }
   }
 
-  std::int32_t likeliest(const float* logits, std::size_t vocabulary) {
-    if (phrases_) {
-      biased_.assign(logits, logits + vocabulary);
-      phrases_->add_row(path_.place, true, biased_.data());
-      logits = biased_.data();
-    }
-    return static_cast<std::int32_t>(std::max_element(logits, logits + vocabulary) - logits);
+  const float* biased(const Model& model, const float* logits) {
+    const std::size_t vocabulary = model.shape().vocabulary;
+    path_.bonus.assign(vocabulary, 0);
+    phrases_->add_row(path_.place, true, path_.bonus.data());
+    const double less = moved(model, logits, nullptr, path_.bonus);
+    biased_.assign(logits, logits + vocabulary);
+    for (std::size_t label = kBlank + 1; label < vocabulary; ++label)
+      biased_[label] += static_cast<float>(path_.bonus[label] - less);
+    return biased_.data();
   }
 
   Path path_;
@@ -118,8 +123,9 @@ class Beam final : public Search {
     const std::size_t vocabulary = model.shape().vocabulary;
     const std::span<Path> inside = inside_.all();
     log_sums_.clear();
+    moved_.clear();
     for (std::size_t p = 0; p < inside.size(); ++p) {
-      if ((model.fusion() || phrases_) && inside[p].fused.empty()) score(model, inside[p], work);
+      score(model, inside[p], logits + p * vocabulary, work);
       log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
       leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
     }
@@ -132,13 +138,14 @@ class Beam final : public Search {
   }
 
   // What fusion and phrases add for each next label.
-  void score(const Model& model, Path& path, Workspace& work) const {
-    if (model.fusion()) {
-      model.fusion()->scores(path.labels, path.fused, work.fused);
-    } else {
-      path.fused.assign(model.shape().vocabulary, 0);
+  void score(const Model& model, Path& path, const float* logits, Workspace& work) {
+    if (model.fusion() && path.fused.empty()) model.fusion()->scores(path.labels, path.fused, work.fused);
+    if (!phrases_) return;
+    if (path.bonus.empty()) {
+      path.bonus.assign(model.shape().vocabulary, 0);
+      phrases_->add_row(path.place, false, path.bonus.data());
     }
-    if (phrases_) phrases_->add_row(path.place, false, path.fused.data());
+    moved_.push_back(moved(model, logits, model.fusion() ? path.fused.data() : nullptr, path.bonus));
   }
 
   // The path leaves the frame by a blank of this log-probability; one with the same labels takes it in.
@@ -176,6 +183,7 @@ class Beam final : public Search {
       for (std::size_t label = kBlank + 1; label < vocabulary; ++label) {
         double added = logits[p * vocabulary + label] - log_sums_[p];
         if (!parents[p].fused.empty()) added += parents[p].fused[label];
+        if (phrases_) added += parents[p].bonus[label] - moved_[p];
         const Extension one{parents[p].score + added, p, static_cast<std::int32_t>(label), added};
         if (!(one.total > above)) continue;
         if (extensions_.size() < beam_) {
@@ -214,20 +222,29 @@ class Beam final : public Search {
   std::int32_t frame_ = 0;
   Paths paths_, inside_, left_, extended_;
   std::vector<Extension> extensions_;
-  std::vector<double> log_sums_, scores_;
+  std::vector<double> log_sums_, moved_, scores_;
   std::vector<std::size_t> order_;
 };
 
 }  // namespace
 
-double Search::append(Path& path, std::int32_t label, std::int32_t frame) const {
+void Search::append(Path& path, std::int32_t label, std::int32_t frame) const {
   path.labels.push_back(label);
   path.frames.push_back(frame);
   path.hash = (path.hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
   path.fused.clear();
+  path.bonus.clear();
   double added = 0;
   if (phrases_) path.place = phrases_->follow(path.place, label, &added);
-  return added;
+}
+
+double Search::moved(const Model& model, const float* logits, const float* fused, const std::vector<float>& bonus) {
+  before_.assign(logits + kBlank + 1, logits + bonus.size());
+  if (fused)
+    for (std::size_t n = 0; n < before_.size(); ++n) before_[n] += fused[n + kBlank + 1];
+  after_ = before_;
+  for (std::size_t n = 0; n < after_.size(); ++n) after_[n] += bonus[n + kBlank + 1];
+  return model.log_sum_exp(after_.data(), after_.size()) - model.log_sum_exp(before_.data(), before_.size());
 }
 
 std::unique_ptr<Search> Search::make(const Model& model, std::size_t beam, std::shared_ptr<const Phrases> phrases,
@@ -266,7 +283,7 @@ std::vector<std::pair<const Path*, double>> Search::ranked() const {
 
 std::size_t Search::state_bytes() const {
   std::size_t bytes = 0;
-  for (const Path& path : best()) bytes += path.state.bytes() + path.fused.size() * sizeof(float);
+  for (const Path& path : best()) bytes += path.state.bytes() + (path.fused.size() + path.bonus.size()) * sizeof(float);
   return bytes;
 }
 

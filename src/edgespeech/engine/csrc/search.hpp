@@ -21,7 +21,8 @@ struct Path {
   double score = 0;                          // log-probability of all its alignments, and what fusion added
   double likeliest = 0;                      // the same of the one alignment that `frames` is of
   PredictorState state;
-  std::vector<float> fused;  // what fusion and phrases add for each next label; empty until it is asked for
+  std::vector<float> fused;  // what fusion adds for each next label; empty until it is asked for
+  std::vector<float> bonus;  // the same of phrases, before `Search::moved`
   std::uint32_t place = Phrases::kStart;  // in the phrases
 };
 
@@ -47,8 +48,11 @@ class Search {
 
  protected:
   explicit Search(std::shared_ptr<const Phrases> phrases) : phrases_(std::move(phrases)) {}
-  // The path goes on by a label; what phrases add.
-  double append(Path& path, std::int32_t label, std::int32_t frame) const;
+  // The path goes on by a label.
+  void append(Path& path, std::int32_t label, std::int32_t frame) const;
+  // What the bonuses of phrases for the next label are lessened by, so that all labels together stay as likely as they
+  // are beside the blank. fused: of the labels, or nullptr.
+  double moved(const Model& model, const float* logits, const float* fused, const std::vector<float>& bonus);
 
   std::shared_ptr<const Phrases> phrases_;
 
@@ -57,6 +61,7 @@ class Search {
   void attend(const Model& model, Workspace& work);
 
   std::shared_ptr<const Context> context_;
+  std::vector<float> before_, after_;  // of `moved`
 
   // A frame is on: all paths are inside it.
   virtual void begin() = 0;
