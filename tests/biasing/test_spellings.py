@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgespeech.biasing.spellings import MOST, spellings
@@ -44,6 +44,7 @@ def test_what_has_no_letters_of_ours_has_no_spelling(phrase: str) -> None:
 
 
 @given(st.text(max_size=60))
+@example("0'")
 def test_any_text_has_few_spellings_of_words(phrase: str) -> None:
     found = spellings(phrase)
     assert len(found) <= MOST

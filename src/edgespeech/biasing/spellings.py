@@ -56,7 +56,7 @@ def _token(token: str) -> tuple[str, ...]:
 
 def _part(part: str) -> tuple[str, ...]:
     """The spellings of a part of a token: letters with apostrophes, numbers, or both ("u2")."""
-    runs = re.findall(r"[0-9]+(?:(?:st|nd|rd|th)\b)?|[a-z']+", part)
+    runs = re.findall(r"[0-9]+(?:(?:st|nd|rd|th)\b)?|'*[a-z][a-z']*", part)
     return _some([_run(run) for run in runs])
 
 
