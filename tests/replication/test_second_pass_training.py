@@ -20,8 +20,8 @@ from edgespeech.secondpass.scoring import InternalScorer, RememberingScorer
 from secondpass.lm_helpers import tiny_lm
 
 FOLDER = project_root() / "replication" / "lattices"
-OTHERS = {"librispeech", "biasing_scores"}
-"""Corpora of read books, of which nothing is learned."""
+OTHERS = {"librispeech", "biasing_scores", "request_labels"}
+"""Corpora of read books, of which nothing is learned, and one of labels alone, whose sentences other corpora hold."""
 
 
 @pytest.fixture(scope="module")

@@ -97,17 +97,27 @@ def finish_switch(folder: Path) -> None:
 def _owned(folder: Path) -> Iterator[None]:
     """A folder, made if missing, that no other process changes meanwhile."""
     while True:
-        folder.mkdir(exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # its owner has just removed it, or given it its final name
+            continue
         try:
             with contextlib.suppress(
                 OSError
             ):  # where a file system has no locks, two at once are not kept apart
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # While we waited, its owner may have given it its final name.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(folder), os.fstat(handle)):
-                    yield
-                    return
+            if _names(folder, handle):  # or its owner gave it its final name while we waited
+                yield
+                return
         finally:
             os.close(handle)
+
+
+def _names(folder: Path, handle: int) -> bool:
+    """Whether a path still leads to an open folder."""
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(handle))
+    except FileNotFoundError:
+        return False
