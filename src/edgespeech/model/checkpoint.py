@@ -69,12 +69,12 @@ def save_model(
     except OSError as error:
         raise bad("model", "folder", str(folder), "a folder that can be written") from error
     kept = {name: _stored(tensor, half) for name, tensor in model.state_dict().items() if _deployed(name)}
-    write_atomic(folder / WEIGHTS, save(kept, header))
     tokeniser.save(folder / TOKENS)
     if fusion is not None:
         save_fusion(folder, fusion)
     else:
         (folder / FUSION).unlink(missing_ok=True)
+    write_atomic(folder / WEIGHTS, save(kept, header))  # last: who finds them finds all of the model
 
 
 def load_model(folder: Path) -> Trained:
