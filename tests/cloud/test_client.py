@@ -154,11 +154,12 @@ def test_a_server_that_drops_every_connection() -> None:
             for _ in range(_ATTEMPTS):
                 listener.accept()[0].close()
 
-        dropped = threading.Thread(target=drop)
+        dropped = threading.Thread(target=drop, daemon=True)
         dropped.start()
         with pytest.raises(EdgeSpeechError, match="server: cannot connect"):
             CloudStream(f"ws://127.0.0.1:{listener.getsockname()[1]}/x", "t", Request(utterance_id="u"))
-        dropped.join()
+        dropped.join(timeout=10)
+        assert not dropped.is_alive()  # it was tried as often as that
 
 
 def test_a_server_that_dies() -> None:

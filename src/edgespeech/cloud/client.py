@@ -53,7 +53,7 @@ def connected(url: str, token: str, *, trace: bool) -> Iterator[ClientConnection
 
 def _connect(url: str, token: str) -> ClientConnection:
     """Open a connection, again where the server drops it before it has answered the opening request."""
-    from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
+    from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
     from websockets.sync.client import connect
 
     attempt = 1
@@ -74,7 +74,7 @@ def _connect(url: str, token: str) -> ClientConnection:
             said = (error.response.body or b"").decode(errors="replace").strip()
             raise EdgeSpeechError(f"server: refused ({error.response.status_code}): {said}") from error
         except (OSError, WebSocketException) as error:
-            dropped = isinstance(error, (InvalidMessage, ConnectionError, ssl.SSLEOFError))
+            dropped = isinstance(error, (ConnectionClosed, InvalidMessage, ConnectionError, ssl.SSLEOFError))
             refused = isinstance(error, ConnectionRefusedError)
             if refused or not dropped or attempt == _ATTEMPTS:
                 raise EdgeSpeechError(f"server: cannot connect: {error}") from error
