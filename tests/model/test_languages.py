@@ -55,7 +55,7 @@ def test_pooling_is_that_of_the_slow_way(memory_s: float | None, steps: int) -> 
 def test_a_stream_gives_what_the_whole_gives(pieces: tuple[int, ...]) -> None:
     own, encoded = head(), torch.randn(2, 17, 5)
     pooled, found = own.start(2), []
-    for piece in torch.split(encoded, pieces, dim=1):
+    for piece in torch.split(encoded, list(pieces), dim=1):
         logits, pooled = own.accept(piece, pooled)
         found.append(logits)
     torch.testing.assert_close(torch.cat(found, dim=1), own(encoded), atol=2e-5, rtol=1e-4)
