@@ -52,7 +52,7 @@ class MoonshineBackend:
 
         self._encoder = session("encoder_model.onnx")
         self._decoder = session("decoder_model_merged.onnx")
-        self._tokeniser = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokeniser: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._past = {
             one.name: np.zeros((0, one.shape[1], 1, one.shape[3]), np.float32)
             for one in self._decoder.get_inputs()
