@@ -30,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.text import spanish
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,13 +64,19 @@ class Normaliser:
 
 
 _FACTORIES: dict[str, Callable[[], Normaliser]] = {}
+_LANGUAGES: dict[str, str | None] = {}
+"""The language of each normaliser; None: any."""
+ENGLISH = "en"
 
 
-def _register(name: str) -> Callable[[Callable[[], Normaliser]], Callable[[], Normaliser]]:
+def _register(
+    name: str, language: str | None = ENGLISH
+) -> Callable[[Callable[[], Normaliser]], Callable[[], Normaliser]]:
     def add(factory: Callable[[], Normaliser]) -> Callable[[], Normaliser]:
         if name in _FACTORIES:
             raise bad("normalise", "name", name, "a name no other normaliser has")
         _FACTORIES[name] = cache(lambda: _remembering(factory()))
+        _LANGUAGES[name] = language
         return factory
 
     return add
@@ -80,13 +87,31 @@ def _remembering(normaliser: Normaliser) -> Normaliser:
     return replace(normaliser, function=lru_cache(maxsize=1 << 15)(normaliser.function))
 
 
-def normalisers() -> dict[str, Normaliser]:
-    """Every normaliser by name. Heavy packages are only imported once one is called.
+def normalisers(language: str = ENGLISH) -> dict[str, Normaliser]:
+    """Every normaliser of a language, and of any, by name. Heavy packages are only imported once one is called.
+
+    Args:
+        language: ISO 639-1 code. Records of English corpora state the rates under all normalisers of English.
 
     Raises:
         EdgeSpeechError: the package behind a normaliser is missing.
     """
-    return {name: factory() for name, factory in _FACTORIES.items()}
+    return {name: factory() for name, factory in _FACTORIES.items() if _LANGUAGES[name] in (None, language)}
+
+
+def normaliser_of(name: str, where: str = "normalise") -> Normaliser:
+    """The normaliser of that name, of whatever language.
+
+    Args:
+        name: of the normaliser.
+        where: what names it, for messages.
+
+    Raises:
+        EdgeSpeechError: there is none, or the package behind it is missing.
+    """
+    if name not in _FACTORIES:
+        raise bad(where, "normaliser", name, "one of " + ", ".join(_FACTORIES))
+    return _FACTORIES[name]()
 
 
 _APOSTROPHES = (
@@ -146,7 +171,7 @@ def _source(*rules: Callable[..., str]) -> bytes:
     return "".join([*(inspect.getsource(rule) for rule in rules), _APOSTROPHES, _UNSEEN]).encode()
 
 
-@_register("basic")
+@_register("basic", None)
 def _basic() -> Normaliser:
     digest = hashlib.sha256(_source(same_text, fold_case, basic_text))
     return Normaliser(name="basic", version="3", sha256=digest.hexdigest(), function=basic_text)
@@ -238,3 +263,18 @@ def _spelled_en() -> Normaliser:
         sha256=digest.hexdigest(),
         function=lambda text: spelled_text(text, whisper),
     )
+
+
+def spanish_text(text: str) -> str:
+    """`basic_text` with numbers in Spanish words: "¿12 cafés?" becomes "doce cafés".
+
+    Accents, "ñ" and "ü" stay, since they tell words apart; the marks that open a question or an exclamation do not.
+    """
+    return basic_text(spanish.digits_in_words(same_text(text)))
+
+
+@_register("basic-es", "es")
+def _basic_es() -> Normaliser:
+    numbers = inspect.getsource(spanish)
+    digest = hashlib.sha256(_source(same_text, fold_case, basic_text, spanish_text) + numbers.encode())
+    return Normaliser(name="basic-es", version="1", sha256=digest.hexdigest(), function=spanish_text)
