@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgespeech.cloud.session import Backend
-from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
+from edgespeech.cloud.whisper_backend import LANGUAGES, WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.systems._shared import ready
@@ -48,6 +48,7 @@ class LocalWhisper(Recogniser):
 
     kind = Kind.DEVICE
     model: ClassVar[str]
+    languages = tuple(LANGUAGES.split())
     takes_context = True
 
     def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
