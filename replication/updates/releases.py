@@ -42,7 +42,7 @@ def families(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         before: str | None = None
         for release in asked["releases"]:
             own = {key: value for key, value in release.items() if key in ("speech", "augment", "noises")}
-            family = {
+            family: dict[str, Any] = {
                 "name": f"{release['name']}_{name}",
                 "pack": {"bits": asked["bits"]},
                 "train": own,
@@ -60,8 +60,7 @@ def families(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ways(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The kinds of deltas with their budgets."""
     for kind, budgets in config["trained"]["ways"].items():
-        for budget in budgets:
-            yield kind, budget
+        yield from ((kind, budget) for budget in budgets)
 
 
 def way_of(kind: str, budget: float) -> str:
@@ -154,8 +153,8 @@ class Devices:
 
     def _difference(self, corpora: Sequence[str], ours: tuple[str, int], theirs: tuple[str, int]) -> Row:
         bench, seeds = self._bench(corpora), seeds_of(self._config, ours[0])
-        sides = [self._errors(bench, *side, seeds) for side in (ours, theirs)]
-        return bench.compare(*sides, POOLED).as_row()
+        mine, other = (self._errors(bench, *side, seeds) for side in (ours, theirs))
+        return bench.compare(mine, other, POOLED).as_row()
 
     def _gain(self, way: str, place: int, corpora: Sequence[str]) -> Row:
         """The share of the full update's gain over the device before it; both go on from the full update before."""
