@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from edgespeech.core.files import sha256_file
 from edgespeech.corpora.manifest import Utterance, write_manifest
 
 WORDS = {"on": 400.0, "off": 700.0, "red": 1100.0, "blue": 1700.0}
+SPANISH = {"sí": 2500.0, "no": 3100.0, "rojo": 3900.0, "año": 4900.0}
 
 
-def write_chords(folder: Path, n: int = 16) -> Path:
+def write_chords(folder: Path, n: int = 16, known: Mapping[str, float] = WORDS, lang: str = "en") -> Path:
     """Write `n` utterances of one to three words, and return their manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     time = np.arange(round(0.3 * SAMPLE_RATE)) / SAMPLE_RATE
     random, utterances = np.random.default_rng(0), []
     for number in range(n):
-        words = [list(WORDS)[i] for i in random.integers(0, 4, 1 + number % 3)]
-        tones = [0.2 * np.sin(2 * np.pi * WORDS[w] * time) * np.hanning(time.size) for w in words]
+        words = [list(known)[i] for i in random.integers(0, 4, 1 + number % 3)]
+        tones = [0.2 * np.sin(2 * np.pi * known[w] * time) * np.hanning(time.size) for w in words]
         samples = np.pad(np.concatenate(tones), 1600).astype(np.float32)
         path = folder / f"c{number:02d}.flac"
         write_audio(path, samples)
@@ -34,6 +36,7 @@ def write_chords(folder: Path, n: int = 16) -> Path:
                 text=" ".join(words),
                 sha256=sha256_file(path),
                 split="train",
+                lang=lang,
             )
         )
     write_manifest(folder / "chords.jsonl", utterances)

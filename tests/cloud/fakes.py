@@ -196,10 +196,14 @@ def close_code(received: bytes) -> int:
 
 
 class CountingForwarder:
-    """A TCP forwarder that counts what passes after the HTTP upgrade, each direction `delay_s` late, in order."""
+    """A TCP forwarder that counts what passes after the HTTP upgrade, each direction `delay_s` late, in order.
 
-    def __init__(self, port: int, delay_s: float = 0.0) -> None:
+    It closes the first `drops` connections without an answer.
+    """
+
+    def __init__(self, port: int, delay_s: float = 0.0, drops: int = 0) -> None:
         self._target = port
+        self._drops = drops
         self._delay_s = delay_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -208,6 +212,10 @@ class CountingForwarder:
         self._main.start()
 
     def _run(self) -> None:
+        for _ in range(self._drops):
+            dropped, _ = self._listener.accept()
+            dropped.recv(65536)
+            dropped.close()
         client, _ = self._listener.accept()
         server = socket.create_connection(("127.0.0.1", self._target))
         back = threading.Thread(target=self._pump, args=(server, client, "down"))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -19,7 +21,7 @@ from cloud.fakes import (
     texts,
     tone,
 )
-from edgespeech.cloud.client import CloudStream
+from edgespeech.cloud.client import _ATTEMPTS, CloudStream
 from edgespeech.cloud.framing import ws_bytes
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import PATH, End, Hello, encode
@@ -133,6 +135,31 @@ def test_remote_needs_the_trace(server: ServerProcess) -> None:
 def test_no_server() -> None:
     with pytest.raises(EdgeSpeechError, match=r"server: cannot connect: .*refused"):
         CloudStream("ws://127.0.0.1:9/x", "t", Request(utterance_id="u"))
+
+
+def test_a_connection_that_is_dropped_before_its_answer_is_opened_again(server: ServerProcess) -> None:
+    forwarder = CountingForwarder(server.port, drops=2)
+    stream = CloudStream(f"ws://127.0.0.1:{forwarder.port}{PATH}", server.token, Request(utterance_id="u"))
+    send_all(stream, tone(0.2))
+    heard = texts(stream.remote())
+    stream.close()
+    forwarder.wait()
+    assert heard == texts(ask(server, tone(0.2)))
+
+
+def test_a_server_that_drops_every_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drop() -> None:
+            for _ in range(_ATTEMPTS):
+                listener.accept()[0].close()
+
+        dropped = threading.Thread(target=drop, daemon=True)
+        dropped.start()
+        with pytest.raises(EdgeSpeechError, match="server: cannot connect"):
+            CloudStream(f"ws://127.0.0.1:{listener.getsockname()[1]}/x", "t", Request(utterance_id="u"))
+        dropped.join(timeout=10)
+        assert not dropped.is_alive()  # it was tried as often as that
 
 
 def test_a_server_that_dies() -> None:

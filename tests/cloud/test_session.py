@@ -15,9 +15,8 @@ from edgespeech.cloud.access import Tokens
 from edgespeech.cloud.connection import Door
 from edgespeech.cloud.limits import Limits
 from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
-from edgespeech.cloud.server import _Models, _Server
+from edgespeech.cloud.server import SLICE_S, _Models, _Server
 from edgespeech.cloud.session import Done, Job, Pausing, ServerSession, TooLongError
-from edgespeech.cloud.worker import SLICE_S
 from edgespeech.contracts import Samples
 from edgespeech.errors import EdgeSpeechError
 

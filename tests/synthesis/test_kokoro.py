@@ -1,5 +1,7 @@
+# ruff: noqa: RUF001  the signs of the phonetic alphabet are meant
 import hashlib
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -147,3 +149,112 @@ def test_the_key_covers_everything(talker: Kokoro) -> None:
     }
     assert len(keys) == 3
     assert talker.key("hello", one(), 1.0) in keys
+
+
+def sounds(talker: Kokoro, text: str, accent: str) -> str:
+    names = {number: sound for sound, number in talker._tokenizer.vocab.items()}
+    return "".join(names[token] for token in talker.tokens(text, accent))
+
+
+@pytest.mark.parametrize(
+    ("text", "castile", "america"),
+    [
+        ("caza", "kˈaθa.", "kˈasa."),  # distinction of c and z from s, or seseo
+        ("casa", "kˈasa.", "kˈasa."),
+        ("cena", "θˈena.", "sˈena."),
+        ("lluvia", "ʎˈuβja.", "ʝˈuβja."),  # ll by itself, or yeísmo
+        ("jueves", "xwˈeβes.", "xwˈeβes."),
+        ("perro", "pˈero.", "pˈero."),  # a trill between vowels is rr,
+        ("pero", "pˈeɾo.", "pˈeɾo."),  # a tap r
+        ("señor", "seɲˈoɾ.", "seɲˈoɾ."),
+        ("guerra", "ɡˈera.", "ɡˈera."),  # a u that is silent,
+        ("agua", "ˈaɣwa.", "ˈaɣwa."),  # and one that is not
+    ],
+)
+def test_the_varieties_of_spanish(talker: Kokoro, text: str, castile: str, america: str) -> None:
+    assert sounds(talker, text, "es") == castile
+    assert sounds(talker, text, "es-419") == america
+
+
+@pytest.mark.parametrize(
+    ("text", "stressed"),
+    [
+        ("camino", "kamˈino."),  # the last syllable but one: a vowel, n or s ends the word
+        ("cantan", "kˈantan."),
+        ("ciudad", "sjuðˈad."),  # the last: another consonant does
+        ("reloj", "relˈox."),
+        ("canción", "kansjˈon."),  # an accent says otherwise
+        ("teléfono", "telˈefono."),
+        ("árbol", "ˈaɾβol."),
+        ("día", "dˈia."),  # and parts two vowels
+    ],
+)
+def test_stress_follows_the_spelling(talker: Kokoro, text: str, stressed: str) -> None:
+    assert sounds(talker, text, "es-419") == stressed
+
+
+def test_a_question_is_asked_in_spanish(talker: Kokoro) -> None:
+    assert sounds(talker, "qué hora es", "es").endswith("?")
+    assert sounds(talker, "a qué hora abre", "es").endswith("?")
+    assert sounds(talker, "dime qué hora es", "es").endswith(".")
+    assert sounds(talker, "que sea grande", "es").endswith(".")
+
+
+def test_a_name_of_the_other_language_has_its_own_sounds(talker: Kokoro) -> None:
+    alone = sounds(talker, "john", "en-us").removesuffix(".")
+    assert alone in sounds(talker, "llama a {john}", "es-419")
+    assert alone not in sounds(talker, "llama a john", "es-419")
+    spanish = sounds(talker, "joaquín", "es-419").removesuffix(".")
+    assert sounds(talker, "call {joaquín} please", "en-us").split()[1] == spanish
+
+
+def test_the_marks_are_not_part_of_the_sentence() -> None:
+    assert kokoro.prompts("what is {la hora}", "en-us") == [("what is", "en-us"), ("la hora?", "es-419")]
+    assert kokoro.prompts("i like {maría} too", "en-gb") == [
+        ("I like", "en-gb"),
+        ("maría", "es"),
+        ("too.", "en-gb"),
+    ]
+    assert kokoro.prompts("tea", "en-us") == [(prompt("tea"), "en-us")]
+
+
+@pytest.mark.parametrize(
+    ("text", "accent", "wrong"),
+    [
+        ("señor", "en-us", "ñ"),
+        ("call {señor}", "es", "ñ"),  # in braces stands English
+        ("i'd like", "es", "'"),
+        ("llama {a", "es", "{"),
+        ("{}", "es", "{"),
+        ("São", "es", "S"),
+        ("hola", "fr", "accent"),
+        ("", "es", "words"),
+    ],
+)
+def test_words_that_are_not_of_the_language(text: str, accent: str, wrong: str) -> None:
+    with pytest.raises(EdgeSpeechError, match=re.escape(wrong)):
+        kokoro.prompts(text, accent)
+
+
+def test_speakers_of_spanish() -> None:
+    ana = Speaker((("ef_dora", 0.6), ("af_one", 0.4)), spanish="es-419")
+    assert ana.accent == "es-419"
+    assert ana.name == "ef_dora:0.60+af_one:0.40@es-419"
+    with pytest.raises(EdgeSpeechError, match="spanish is 'es-mx', expected one of es, es-419"):
+        Speaker((("ef_dora", 1.0),), spanish="es-mx")  # type: ignore[arg-type]  # what it refuses
+    with pytest.raises(EdgeSpeechError, match="habits of English"):
+        Speaker((("ef_dora", 1.0),), habits=("th_as_stops",), spanish="es")
+
+
+def test_the_key_of_cached_english_speech_is_what_it_was(talker: Kokoro) -> None:
+    said = (
+        talker.model_sha256,
+        [(hashlib.sha256(STYLE).hexdigest(), "1.000000")],
+        "en-us",
+        "hello.",
+        "1.000000",
+    )
+    assert talker.key("hello", one(), 1.0) == hashlib.sha256(repr(said).encode()).hexdigest()
+    spanish = Speaker((("af_one", 1.0),), spanish="es")
+    keys = {talker.key(text, spanish, 1.0) for text in ("llama a john", "llama a {john}")}
+    assert len(keys) == 2

@@ -17,6 +17,7 @@ from edgespeech.training.config import load_train_config
 
 FOLDER = project_root() / "data_manifests"
 ASSISTANT = sorted((FOLDER / "assistant").glob("*.yaml"))
+LANGUAGES = sorted((FOLDER / "languages").glob("*.yaml"))
 MINI = FOLDER / "assistant_mini" / "recipe.yaml"
 
 
@@ -29,7 +30,7 @@ def recipes() -> dict[str, Recipe]:
     return {path.stem: load_recipe(path) for path in ASSISTANT}
 
 
-@pytest.mark.parametrize("path", [*ASSISTANT, MINI], ids=by_stem)
+@pytest.mark.parametrize("path", [*ASSISTANT, *LANGUAGES, MINI], ids=by_stem)
 def test_a_recipe_is_for_what_there_is_now(path: Path) -> None:
     recipe = load_recipe(path)
     found = {name: load_grammar(name).sha256 for name in recipe.grammars}
@@ -54,6 +55,22 @@ def test_there_is_speech_to_train_on_and_to_tune_on(recipes: dict[str, Recipe]) 
         assert recipe.split == (part if part in ("dev", "test") else "train")
 
 
+def test_both_languages_are_spoken_by_the_same_voices() -> None:
+    """Or the voice, the level or the vocoder would tell the language."""
+    found = {path.stem: load_recipe(path) for path in LANGUAGES}
+    parts = {stem.partition("_")[2] for stem in found}
+    assert parts == {"train", "dev", "test", "switched"}
+    for part in parts:
+        english, spanish = found[f"en_{part}"], found[f"es_{part}"]
+        for name in Recipe.model_fields.keys() - {"name", "about", "seed", "grammars", "spanish"}:
+            assert getattr(english, name) == getattr(spanish, name), (part, name)
+        assert not english.spanish
+        assert set(spanish.spanish) == {"es", "es-419"}
+        count = [sum(use.sentences for use in one.grammars.values()) for one in (english, spanish)]
+        assert count[0] == count[1]
+        assert spanish.split == (part if part in ("dev", "train") else "test")
+
+
 def test_the_arms_of_compression_train_on_a_part_of_the_models_speech(
     recipes: dict[str, Recipe],
 ) -> None:
@@ -67,7 +84,7 @@ def test_the_arms_of_compression_train_on_a_part_of_the_models_speech(
 
 def test_every_recipe_draws_by_itself(recipes: dict[str, Recipe]) -> None:
     """A seed used twice would give the same sentences, voices and noise again, as is meant for the first of a part."""
-    everything = [*recipes.values(), load_recipe(MINI)]
+    everything = [*recipes.values(), *map(load_recipe, LANGUAGES), load_recipe(MINI)]
     assert len({recipe.name for recipe in everything}) == len(everything)
     by_seed: dict[int, list[Recipe]] = {}
     for recipe in everything:

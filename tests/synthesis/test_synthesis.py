@@ -256,6 +256,7 @@ def what(**changes: float) -> Plan:
     return Plan(
         id="x",
         sentence=Sentence("hello", "smallTalk", {}),
+        said="hello",
         speaker=Speaker((("af_sky", 1.0),)),
         speed=1.0,
         context=(),

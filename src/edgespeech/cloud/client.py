@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 FRAMES_PER_MESSAGE = 5
 """Opus packets in one audio message: 100 ms."""
+_ATTEMPTS = 5
+"""At opening a connection: a server under attack closes connections before it has read their tokens."""
+_PAUSE_S = 0.05
+"""Before the second attempt; twice as long before each further one."""
 
 
 @contextmanager
@@ -42,28 +47,39 @@ def connected(url: str, token: str, *, trace: bool) -> Iterator[ClientConnection
     Raises:
         EdgeSpeechError: there is no server, or it refuses the connection.
     """
-    from websockets.exceptions import InvalidStatus, WebSocketException
+    with _connect(url + ("?trace=1" if trace else ""), token) as connection:
+        yield connection
+
+
+def _connect(url: str, token: str) -> ClientConnection:
+    """Open a connection, again where the server drops it before it has answered the opening request."""
+    from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
     from websockets.sync.client import connect
 
-    try:
-        connection = connect(
-            url + ("?trace=1" if trace else ""),
-            additional_headers={"Authorization": f"Bearer {token}"},
-            compression=None,
-            user_agent_header=None,
-            proxy=None,
-            ping_interval=None,
-            open_timeout=10,
-            close_timeout=2,
-            max_queue=None,
-        )
-    except InvalidStatus as error:
-        said = (error.response.body or b"").decode(errors="replace").strip()
-        raise EdgeSpeechError(f"server: refused ({error.response.status_code}): {said}") from error
-    except (OSError, WebSocketException) as error:
-        raise EdgeSpeechError(f"server: cannot connect: {error}") from error
-    with connection:
-        yield connection
+    attempt = 1
+    while True:
+        try:
+            return connect(
+                url,
+                additional_headers={"Authorization": f"Bearer {token}"},
+                compression=None,
+                user_agent_header=None,
+                proxy=None,
+                ping_interval=None,
+                open_timeout=10,
+                close_timeout=2,
+                max_queue=None,
+            )
+        except InvalidStatus as error:
+            said = (error.response.body or b"").decode(errors="replace").strip()
+            raise EdgeSpeechError(f"server: refused ({error.response.status_code}): {said}") from error
+        except (OSError, WebSocketException) as error:
+            dropped = isinstance(error, (ConnectionClosed, InvalidMessage, ConnectionError, ssl.SSLEOFError))
+            refused = isinstance(error, ConnectionRefusedError)
+            if refused or not dropped or attempt == _ATTEMPTS:
+                raise EdgeSpeechError(f"server: cannot connect: {error}") from error
+        time.sleep(_PAUSE_S * 2 ** (attempt - 1))
+        attempt += 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,7 +35,7 @@ from edgespeech.cloud.limits import INTERNAL, POLICY, FairTurns, FewLines, Limit
 from edgespeech.cloud.pool import ModelProcess
 from edgespeech.cloud.protocol import PATH, RESCORE_PATH, Error, encode
 from edgespeech.cloud.session import Done, Job, Pausing, Recognition, RescoringSession, ServerSession, Session
-from edgespeech.cloud.worker import SLICE_S, Made, named
+from edgespeech.cloud.worker import Made, named
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError
 
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
     from edgespeech.cloud.connection import Door, GuardedConnection
 
+SLICE_S = 0.005
+"""So long is decoded for one stream before others go on. An honest stream waits so long for each of its messages."""
+_SWITCH_S = 0.001
+"""So long may the decoding thread keep Python's lock before the event loop goes on."""
 _OPEN_S = 5.0
 _CLOSE_S = 1.0
 _END_S = 3.0
@@ -293,6 +297,7 @@ def serve(
     sock = listen(host, port, secure=tls is not None, allow_plaintext=allow_plaintext)
     if tls is None and allow_plaintext:
         _log.warning("NOTHING IS ENCRYPTED on %s: tokens, speech and text can be read on the way", host)
+    sys.setswitchinterval(_SWITCH_S)
     with sock:
         asyncio.run(
             _serve(sock, tokens, backend, rescorer, detector, known, rule or SegmentRule(), tls, ready)
@@ -374,8 +379,9 @@ async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:
     stopped.cancel()
     if not done.is_set():
         work.result()
-    else:
-        work.cancel()
+        return
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)  # what it raised now is nobody's concern
 
 
 def _made(reference: str | None, options: dict[str, object]) -> Made | None:

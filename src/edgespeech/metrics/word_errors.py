@@ -25,7 +25,7 @@ from edgespeech.metrics.statistics import (
     paired_ratio_difference,
 )
 from edgespeech.metrics.wer import ErrorCounts, count_errors, total, wer
-from edgespeech.text.normalise import normalisers
+from edgespeech.text.normalise import normaliser_of
 
 POOLED = "pooled"
 """All corpora together."""
@@ -102,12 +102,8 @@ class WordErrors:
     """
 
     def __init__(self, references: Sequence[Reference], corpora: Mapping[str, str], seed: int) -> None:
-        known = normalisers()
-        for corpus, name in corpora.items():
-            if name not in known:
-                raise bad(corpus, "normaliser", name, "one of " + ", ".join(known))
         self.seed = seed
-        self._normalise = {corpus: known[name] for corpus, name in corpora.items()}
+        self._normalise = {corpus: normaliser_of(name, corpus) for corpus, name in corpora.items()}
         for one in references:
             if one.corpus not in corpora:
                 raise bad("word errors", "corpus", one.corpus, "one of " + ", ".join(corpora))

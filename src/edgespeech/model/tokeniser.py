@@ -39,8 +39,8 @@ class Tokeniser:
             raise bad("tokeniser", "pieces", self.pieces[:1], "<blk> first")
 
     @classmethod
-    def train(cls, sentences: Iterable[str], size: int) -> Self:
-        """Learn word pieces (byte pair encoding) from sentences of a to z and apostrophes.
+    def train(cls, sentences: Iterable[str], size: int, letters: str = "") -> Self:
+        """Learn word pieces (byte pair encoding) from sentences of a to z, apostrophes and further letters.
 
         Every letter is a piece of its own, so that every word can be written. The same sentences give the same
         pieces.
@@ -48,6 +48,7 @@ class Tokeniser:
         Args:
             sentences: lower-case words.
             size: number of pieces, including the blank and the unknown piece; at least 30.
+            letters: those of another language, which get pieces even if no sentence has them.
 
         Raises:
             EdgeSpeechError: no sentences, or too few for so many pieces.
@@ -55,7 +56,7 @@ class Tokeniser:
         out = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter([*sentences, _LETTERS]),
+                sentence_iterator=iter([*sentences, _LETTERS + letters]),
                 model_writer=out,
                 vocab_size=size,
                 model_type="bpe",
@@ -100,7 +101,12 @@ class Tokeniser:
         """
         labels: list[int] = self._model.encode(text)
         if _UNKNOWN in labels:
-            raise bad("tokeniser", "text", text, "words of a to z and apostrophes")
+            others = "".join(
+                piece for piece in self.pieces if len(piece) == 1 and piece not in _LETTERS + SPACE
+            )
+            raise bad(
+                "tokeniser", "text", text, f"words of a to z and apostrophes{others and f' and {others}'}"
+            )
         return labels
 
     def decode(self, labels: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.synthesis.habits import with_habits
+from edgespeech.text import spanish
 
 RATE = 24_000
 """Sample rate of the output."""
@@ -49,6 +50,13 @@ _ACRONYMS = {"a m", "p m", "a c", "a t m"}
 _SYLLABIC = "\N{COMBINING VERTICAL LINE BELOW}"
 """The only symbol of espeak-ng's English that is not in the model's training data."""
 _SAYABLE = re.compile(r"[a-z' ]+")
+SpanishVariety = Literal["es", "es-419"]
+"""The variety of Spanish by espeak-ng's name: `es` distinguishes "casa" from "caza" and "cayó" from "calló", as in
+Castile; `es-419` distinguishes neither, as in most of America. Stress follows the spelling in both."""
+OTHER_LANGUAGE = {"en-us": "es-419", "en-gb": "es", "es": "en-gb", "es-419": "en-us"}
+"""By whose rules the marked phrases of a sentence are pronounced."""
+_SPANISH: tuple[str, ...] = get_args(SpanishVariety)
+_MARKED = re.compile(r"\{([^{}]+)\}")
 
 
 class VoiceSpec(BaseModel):
@@ -95,27 +103,35 @@ class Speaker:
         parts: the voices' names with weights that add up to 1, the heaviest first. A negative weight takes a speaker
             beyond the blends, away from that voice.
         habits: deviations from the pronunciation rules (`edgespeech.synthesis.habits`).
+        spanish: the variety of Spanish that the speaker speaks; None: English.
     """
 
     parts: tuple[tuple[str, float], ...]
     habits: tuple[str, ...] = ()
+    spanish: SpanishVariety | None = None
 
     def __post_init__(self) -> None:
         weights = [weight for _, weight in self.parts]
         within = all(weight and -BEYOND <= weight <= 1 + BEYOND for weight in weights)
         if not weights or not within or abs(sum(weights) - 1) > 1e-6:
             raise bad("speaker", "weights", weights, f"-{BEYOND} to {1 + BEYOND}, not 0, that add up to 1")
+        if self.spanish is not None and self.spanish not in get_args(SpanishVariety):
+            raise bad("speaker", "spanish", self.spanish, "one of " + ", ".join(get_args(SpanishVariety)))
+        if self.spanish is not None and self.habits:
+            raise bad("speaker", "habits", self.habits, "none in Spanish: they are habits of English")
 
     @property
     def name(self) -> str:
-        """As in a manifest: `am_eric`, or `am_eric:0.60+bf_lily:0.40~th_as_stops~r_tapped`."""
+        """As in a manifest: `am_eric`, `am_eric:0.60+bf_lily:0.40~th_as_stops~r_tapped`, or `ef_dora@es-419`."""
         parts = self.parts
         voice = parts[0][0] if len(parts) == 1 else "+".join(f"{name}:{weight:.2f}" for name, weight in parts)
-        return "~".join((voice, *self.habits))
+        return "~".join((voice if self.spanish is None else f"{voice}@{self.spanish}", *self.habits))
 
     @property
     def accent(self) -> str:
-        """The variety of English: `en-gb` for British voices, else `en-us`."""
+        """The variety of English, `en-gb` for British voices, else `en-us`; or that of Spanish."""
+        if self.spanish is not None:
+            return self.spanish
         return "en-gb" if self.parts[0][0].startswith("b") else "en-us"
 
 
@@ -126,12 +142,41 @@ def prompt(text: str) -> str:
     Raises:
         EdgeSpeechError: the sentence has something other than words in lower case.
     """
+    return _written(text) + ("?" if _QUESTION.match(text) else ".")
+
+
+def _written(text: str) -> str:
+    """English words without the mark that ends a sentence; raises as `prompt`."""
     if not _SAYABLE.fullmatch(text) or not re.search("[a-z]", text):
         wrong = sorted(set(re.sub(r"[a-z' ]", "", text))) or text
         raise bad("speech synthesis", f"sentence {text!r}", wrong, "words of a to z and apostrophes")
-    mark = "?" if _QUESTION.match(text) else "."
-    said = _LETTERS.sub(_say_letters, text)
-    return re.sub(r"\bi\b", "I", said) + mark
+    return re.sub(r"\bi\b", "I", _LETTERS.sub(_say_letters, text))
+
+
+def prompts(text: str, accent: str) -> list[tuple[str, str]]:
+    """A sentence in pieces, each with the rules by which it is pronounced.
+
+    Args:
+        text: words in lower case; those of the other language stand in braces: `llama a {john smith}`.
+        accent: `en-us`, `en-gb`, `es` or `es-419`.
+
+    Raises:
+        EdgeSpeechError: a piece has something other than words in lower case of its language.
+    """
+    if accent not in OTHER_LANGUAGE:
+        raise bad("speech synthesis", "accent", accent, "one of " + ", ".join(OTHER_LANGUAGE))
+    found = []
+    for number, words in enumerate(_MARKED.split(text)):
+        if words.strip():
+            own = OTHER_LANGUAGE[accent] if number % 2 else accent
+            found.append(
+                (spanish.sayable(words.strip()) if own in _SPANISH else _written(words.strip()), own)
+            )
+    if not found:
+        raise bad("speech synthesis", "sentence", text, "words")
+    question = spanish.is_question(text) if accent in _SPANISH else _QUESTION.match(text) is not None
+    last, own = found[-1]
+    return [*found[:-1], (last + ("?" if question else "."), own)]
 
 
 def _say_letters(match: re.Match[str]) -> str:
@@ -202,8 +247,8 @@ class Kokoro:
         """The model's input for a sentence.
 
         Args:
-            text: words in lower case.
-            accent: `en-us` or `en-gb`.
+            text: words in lower case, as `prompts` takes them.
+            accent: likewise.
             habits: of the speaker.
 
         Raises:
@@ -212,8 +257,11 @@ class Kokoro:
         """
         vocabulary = self._tokenizer.vocab  # its construction also tells phonemizer where espeak-ng is
         phonemizer: Any = import_module("phonemizer")
-        said = phonemizer.phonemize(prompt(text), accent, preserve_punctuation=True, with_stress=True)
-        sounds = with_habits(str(said).strip().replace(_SYLLABIC, ""), habits)
+        said = [
+            str(phonemizer.phonemize(words, rules, preserve_punctuation=True, with_stress=True)).strip()
+            for words, rules in prompts(text, accent)
+        ]
+        sounds = with_habits(" ".join(said).replace(_SYLLABIC, ""), habits)
         unknown = sorted(set(sounds) - vocabulary.keys())
         if unknown:
             raise bad(
@@ -259,7 +307,9 @@ class Kokoro:
     def key(self, text: str, speaker: Speaker, speed: float) -> str:
         """A hash of everything that `say` depends on, for a cache."""
         voices = [(self._spec(voice).sha256, f"{weight:.6f}") for voice, weight in speaker.parts]
-        what = (self.model_sha256, voices, speaker.accent, prompt(text), f"{speed:.6f}")
+        pieces = prompts(text, speaker.accent)
+        words = pieces[0][0] if len(pieces) == 1 else repr(pieces)
+        what = (self.model_sha256, voices, speaker.accent, words, f"{speed:.6f}")
         # Habits are part of the key only if there are any, so that older cached speech keeps its key.
         said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
         if self._vocoder != "onnx":

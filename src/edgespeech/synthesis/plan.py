@@ -18,10 +18,14 @@ _DRAWS_PER_SENTENCE = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All parameters of one utterance before synthesis. Levels in dB of full scale, silences in seconds."""
+    """All parameters of one utterance before synthesis. Levels in dB of full scale, silences in seconds.
+
+    `said` is the sentence with the phrases of the other language in braces (`edgespeech.synthesis.kokoro.prompts`).
+    """
 
     id: str
     sentence: Sentence
+    said: str
     speaker: Speaker
     speed: float
     level_db: float
@@ -56,6 +60,9 @@ def plan(
     speakers = _speakers(rng, voices, recipe)
     if recipe.habits != (0, 0):
         speakers = [replace(who, habits=draw_habits(rng, rng.randint(*recipe.habits))) for who in speakers]
+    if recipe.spanish:
+        turns = len(recipe.spanish)
+        speakers = [replace(who, spanish=recipe.spanish[n % turns]) for n, who in enumerate(speakers)]
     sentences: list[tuple[Grammar | None, Sentence]] = []
     seen: set[str] = set(held_out)
     for name, use in recipe.grammars.items():
@@ -76,6 +83,7 @@ def plan(
         Plan(
             id=f"{recipe.name}-{number:04d}",
             sentence=sentence,
+            said=marked(sentence, recipe.switched),
             speaker=rng.choice(speakers),
             speed=round(rng.uniform(*recipe.speed), 3),
             level_db=round(rng.uniform(*recipe.level_db), 2),
@@ -87,6 +95,22 @@ def plan(
         )
         for number, (grammar, sentence) in enumerate(sentences[: recipe.take])
     ]
+
+
+def marked(sentence: Sentence, slots: Collection[str]) -> str:
+    """The words of a sentence, those of some slots in braces.
+
+    Raises:
+        EdgeSpeechError: the value of such a slot is not said in the sentence word by word, or twice.
+    """
+    text = f" {sentence.text} "
+    for slot in slots:
+        if (value := sentence.slots.get(slot)) is None:
+            continue
+        if text.count(f" {value} ") != 1:
+            raise bad(f"sentence {sentence.text!r}", f"slot {slot}", value, "words that are said in it once")
+        text = text.replace(f" {value} ", f" {{{value}}} ")
+    return text.strip()
 
 
 def _draw(rng: random.Random, grammar: Grammar, n: int, split: Split, seen: set[str]) -> list[Sentence]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from edgespeech.core.config import Strict, explain
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import bad
-from edgespeech.synthesis.kokoro import VocoderName
+from edgespeech.synthesis.kokoro import SpanishVariety, VocoderName
 from edgespeech.text.grammar import Split
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -38,6 +38,8 @@ class Recipe(Strict):
             blend is stretched by up to this share of itself.
         accents: `english` for English voices alone, `all` for those of other languages too.
         habits: how many habits of pronunciation a speaker has (`edgespeech.synthesis.habits`), from and to.
+        spanish: varieties of Spanish, which speakers speak in turn; empty: English.
+        switched: slots whose words are pronounced as in the other language, such as names.
         grammars: by name.
         texts: sentences from written corpora: the name of a text split to the number of sentences.
         words: maximum number in a sentence of a written corpus.
@@ -64,6 +66,8 @@ class Recipe(Strict):
     beyond: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     accents: Literal["english", "all"] = "english"
     habits: tuple[Annotated[int, Field(ge=0)], int] = (0, 0)
+    spanish: tuple[SpanishVariety, ...] = ()
+    switched: tuple[str, ...] = ()
     grammars: Annotated[dict[str, GrammarUse], Field(min_length=1)]
     texts: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     words: Annotated[int, Field(gt=0, le=40)] = 16
@@ -85,6 +89,8 @@ class Recipe(Strict):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name}: {low} must not be above {high}")
+        if self.spanish and (self.habits != (0, 0) or self.texts):
+            raise ValueError("spanish: expects neither habits nor texts, which are of English")
         return self
 
 

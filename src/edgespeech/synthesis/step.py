@@ -18,8 +18,8 @@ from edgespeech.synthesis.recipe import load_recipe
 RULE = "synthesise"
 CORPORA = "corpora/assistant"
 """Where synthetic corpora are, in the work folder: a configuration names one `corpora/assistant/NAME.jsonl`."""
-RECIPES = "assistant"
-"""Recipes of these corpora: a folder beside the descriptions of corpora."""
+RECIPES = ("assistant", "languages")
+"""Recipes of these corpora: folders beside the descriptions of corpora."""
 PROCESSES = 2
 """Worker processes that say one corpus."""
 
@@ -50,7 +50,7 @@ def corpus_step(name: str) -> Step:
     """
     recipes = _recipes()
     if name not in recipes:
-        raise bad(str(manifests_dir() / RECIPES), "recipe", name, "one of " + ", ".join(recipes))
+        raise bad("data_manifests", "recipe", name, "one of " + ", ".join(recipes))
     recipe = load_recipe(recipes[name])
     written = [one for one in (*recipe.texts, *recipe.held_out) if is_corpus(one)]
     return Step(
@@ -94,4 +94,5 @@ def make_corpora(names: Iterable[str]) -> None:
 @cache
 def _recipes() -> dict[str, Path]:
     """Every recipe's file, by the corpus's name."""
-    return {load_recipe(path).name: path for path in visible(manifests_dir() / RECIPES, "*.yaml")}
+    paths = [path for folder in RECIPES for path in visible(manifests_dir() / folder, "*.yaml")]
+    return {load_recipe(path).name: path for path in paths}

@@ -187,12 +187,12 @@ def _drain(done: Iterable[Path], total: int) -> None:
 
 def cached(talker: Talker, what: Plan) -> Path:
     """The cache file of an utterance."""
-    key = talker.key(what.sentence.text, what.speaker, what.speed)
+    key = talker.key(what.said, what.speaker, what.speed)
     return work_dir() / "synthesis" / key[:2] / f"{key}.flac"
 
 
 def _say(talker: Talker, what: Plan) -> Path:
-    samples = talker.say(what.sentence.text, what.speaker, what.speed)
+    samples = talker.say(what.said, what.speaker, what.speed)
     file = cached(talker, what)
     write_audio(file, samples, sample_rate=RATE)
     return file
@@ -229,6 +229,7 @@ def _store(folder: Path, recipe: Recipe, what: Plan, spoken: Path) -> Utterance:
         intent=what.sentence.intent or None,
         slots=dict(what.sentence.slots),
         context=what.context,
+        lang="es" if recipe.spanish else "en",
         split=recipe.split,
     )
 

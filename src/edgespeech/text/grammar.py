@@ -18,10 +18,13 @@ from edgespeech.errors import bad
 from edgespeech.text.grammar_nodes import Choice, Node, Ref, RuleSet, Seq, Word
 from edgespeech.text.grammar_parse import Close, Mark, Open, WordGraph, fill_slots
 from edgespeech.text.grammar_rules import load_rules
+from edgespeech.text.spanish import with_contractions
 from edgespeech.text.spoken import plain, with_articles
 
 Split = Literal["train", "dev", "test"]
 _TRIES = 10_000
+_JOINED = {"en": with_articles, "es": with_contractions}
+"""What neighbouring words do to each other, by language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class Grammar:
         key, _ = self._rules.intents[intent]
         marks: list[Mark] = []
         self._say(rng, Ref(key[1], key), marks, False)
-        text = " ".join(with_articles([mark for mark in marks if isinstance(mark, str)]))
+        words = [mark for mark in marks if isinstance(mark, str)]
+        text = " ".join(_JOINED[self._rules.language](words))
         return Sentence(text, intent, fill_slots(marks))
 
     def _say(self, rng: random.Random, node: Node, marks: list[Mark], in_slot: bool) -> None:

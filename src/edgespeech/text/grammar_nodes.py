@@ -62,9 +62,11 @@ class RuleSet:
         intents: intent to its rule's key and its probability.
         spellings: other spelling to the words that it stands for.
         sha256: of the files' contents, in order of their names.
+        language: of its sentences.
     """
 
     rules: Mapping[Key, tuple[Alternative, ...]]
     intents: Mapping[str, tuple[Key, float]]
     spellings: Mapping[str, Reading]
     sha256: str
+    language: str = "en"

@@ -3,6 +3,7 @@
 A grammar file holds:
 
 - `about`: one sentence on what it is for.
+- `language`: of its sentences, `en` by default, or `es`; a file and what it includes have the same.
 - `include`: other grammar files (by name, from the same folder) whose rules may be used; their intents join
   too.
 - `intents`: intent name to `{rule, weight}`.
@@ -98,6 +99,7 @@ _RuleSpec = Annotated[list[_AlternativeSpec], BeforeValidator(_alternatives), Fi
 
 class _GrammarSpec(_Strict):
     about: str
+    language: Literal["en", "es"] = "en"
     include: list[str] = []
     intents: dict[str, _IntentSpec] = {}
     rules: dict[str, _RuleSpec] = {}
@@ -109,6 +111,10 @@ class _GrammarSpec(_Strict):
         """Refuse ranges that take a minute to spell out; what is wrong with one otherwise is left to its rule."""
         rules = raw.get("rules") if isinstance(raw, dict) else None
         total = 0
+        if isinstance(raw, dict) and raw.get("language", "en") != "en":
+            for name, rule in rules.items() if isinstance(rules, dict) else ():
+                if isinstance(rule, dict) and "range" in rule:
+                    raise ValueError(f"rule {name}: range spells numbers in English, expected words")
         for rule in rules.values() if isinstance(rules, dict) else ():
             with suppress(ValidationError):
                 if isinstance(rule, dict) and "range" in rule:
@@ -176,8 +182,14 @@ def load_rules(path: Path) -> RuleSet:
         for words, others in spec.spellings.items()
         for other in others
     }
+    language = specs[path.stem].language
+    for file, spec in specs.items():
+        if spec.language != language:
+            raise bad(
+                f"{file}.yaml", "language", spec.language, f"{language}, as {path.name}, which includes it"
+            )
     joined = "".join(f"{file} {digests[file]}\n" for file in sorted(digests))
-    return RuleSet(rules, intents, spellings, hashlib.sha256(joined.encode()).hexdigest())
+    return RuleSet(rules, intents, spellings, hashlib.sha256(joined.encode()).hexdigest(), language)
 
 
 def _read_file(
@@ -236,7 +248,7 @@ def _resolve(specs: Mapping[str, _GrammarSpec], file: str, name: str, where: str
 _NAME = re.compile(r"[\w-]+")
 _MAX_BRACKETS = 30
 """Of a pattern, within each other."""
-_TOKENS = re.compile(r"\s*(?:(<[\w-]+>)|(\{\w+(?:=[\w-]+)?\})|([()\[\]|])|([a-z]+(?:'[a-z]+)*)|(\S))")
+_TOKENS = re.compile(r"\s*(?:(<[\w-]+>)|(\{\w+(?:=[\w-]+)?\})|([()\[\]|])|([a-záéíñóúü]+(?:'[a-z]+)*)|(\S))")
 
 
 def _build_rule(

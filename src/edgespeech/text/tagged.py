@@ -65,5 +65,7 @@ class TaggedGrammar(Grammar):
                     tag = tag and f"I{tag[1:]}"
                 if place is not None:
                     opened[place] = tag
+        if self._rules.language != "en":  # contractions would join a word outside a slot with one inside
+            raise bad(f"grammar {self.name}", "language", self._rules.language, "en, for tagged sentences")
         text = " ".join(with_articles(words))
         return TaggedSentence(Sentence(text, intent, fill_slots(marks)), tuple(tags))

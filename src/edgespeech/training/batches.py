@@ -23,6 +23,7 @@ from edgespeech.contracts import Samples
 from edgespeech.model.config import ModelConfig
 from edgespeech.training.biasing import Listed, PhraseLists
 from edgespeech.training.config import TrainConfig
+from edgespeech.training.languages import Spoken, spoken_of
 from edgespeech.training.speech import Speech
 from edgespeech.training.taught import Lessons
 from edgespeech.training.teacher import Taught
@@ -49,6 +50,7 @@ class Batch:
         global_labels: number of labels of the whole step, over all processes; sounds if only these are learned.
         taught: targets of the teacher; None in a run without one.
         listed: the list of phrases; None in a run without lists.
+        spoken: the languages; None in a run that does not learn to name them.
     """
 
     features: Tensor
@@ -62,6 +64,7 @@ class Batch:
     global_labels: int
     taught: Taught | None = None
     listed: Listed | None = None
+    spoken: Spoken | None = None
 
     @property
     def audio_s(self) -> float:
@@ -166,6 +169,9 @@ class Batches(Dataset[Batch]):
         )
         if self._lists is not None:
             batch = replace(batch, listed=self._lists.at(step, places, own))
+        if self._config.languages is not None:
+            corpora = [self._speech.items[i].corpus for i in own]
+            batch = replace(batch, spoken=spoken_of(self._config.speech, corpora, len(places)))
         if self._lessons is None:
             return batch
         seconds = sum(self._speech.items[i].seconds for i in places)

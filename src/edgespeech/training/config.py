@@ -41,12 +41,14 @@ class Source(_Strict):
         sounds_only: the language of the corpus, as named by espeak-ng (`de`, `fr-fr`): its sounds are learned and not
             its words. None learns the words, which are English.
         teacher_only: learn from the teacher alone (`edgespeech.training.teacher`); the utterances need no words.
+        language: that is spoken, for a run that learns to name it (`languages` of `TrainConfig`).
     """
 
     corpus: str
     repeat: Annotated[float, Field(gt=0)] = 1.0
     sounds_only: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$")] | None = None
     teacher_only: bool = False
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$")] | None = None
 
     @property
     def learns_words(self) -> bool:
@@ -85,6 +87,18 @@ class Teach(_Strict):
     loss: Literal["cosine", "l1_cosine"] = "l1_cosine"
     dims: Annotated[int, Field(ge=1, le=1024)] = 128
     delay_frames: Annotated[int, Field(ge=0, le=25)] = 2
+
+
+class Languages(_Strict):
+    """The auxiliary loss on the language of each frame (`edgespeech.training.languages`).
+
+    Attributes:
+        weight: of the loss, which is a mean over frames and utterances.
+        memory_s: see `edgespeech.model.languages.LanguageHead`.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 0.2
+    memory_s: Annotated[float, Field(gt=0)] | None = 3.0
 
 
 class Lists(_Strict):
@@ -161,6 +175,8 @@ class TrainConfig(_Strict):
             whole from the start learns the language long before the acoustics.
         sounds: the auxiliary loss on a lower layer; None: without.
         teacher: the auxiliary loss on a teacher's features; None: without.
+        languages: the auxiliary loss on the language, which every corpus then names; None: without. Its head is saved
+            beside the model.
         biasing: the lists of a model that attends to phrases (`biasing` of `ModelConfig`); None: the model does not.
         average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
@@ -201,6 +217,7 @@ class TrainConfig(_Strict):
     ctc_only_steps: Annotated[int, Field(ge=0)] = 0
     sounds: Sounds | None = None
     teacher: Teach | None = None
+    languages: Languages | None = None
     biasing: Lists | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -262,6 +279,9 @@ class TrainConfig(_Strict):
                     "biasing.adapter: expects ctc: 0 and neither sounds, teacher nor compressor, which train the "
                     "recogniser that it leaves as it is"
                 )
+        named = {source.language for source in self.speech}
+        if self.languages is not None and (None in named or len(named) < 2):
+            raise ValueError("languages: expects a language with every corpus of speech, and at least two")
         if self.sounds is None and any(source.sounds_only for source in self.speech):
             raise ValueError("sounds_only: expects the loss on sounds (sounds: {layer: ...})")
         if not any(source.learns_words for source in self.speech):
@@ -288,7 +308,7 @@ class TrainConfig(_Strict):
         that older runs have the same hash.
         """
         told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
-        for name in ("treatment", "rooms", "teacher", "biasing"):
+        for name in ("treatment", "rooms", "teacher", "biasing", "languages"):
             if told[name] is None:
                 del told[name]
         if not self.fast_emit:
@@ -300,6 +320,8 @@ class TrainConfig(_Strict):
                 del source["sounds_only"]
             if not source["teacher_only"]:
                 del source["teacher_only"]
+            if source["language"] is None:
+                del source["language"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @property

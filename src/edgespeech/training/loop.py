@@ -22,11 +22,13 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import ModelConfig
+from edgespeech.model.languages import LanguageHead, save_head
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import save_codes
+from edgespeech.text import spanish
 from edgespeech.training.batches import Batch, Batches, loader
 from edgespeech.training.biasing import (
     PhraseLists,
@@ -36,6 +38,7 @@ from edgespeech.training.biasing import (
 )
 from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
+from edgespeech.training.languages import language_loss, language_names
 from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.processes import Processes, join_processes
 from edgespeech.training.progress import Progress
@@ -59,6 +62,7 @@ STATE = "state.safetensors"
 MODEL = "model"
 SOUNDS = "sounds"
 TEACHER = "teacher"
+LANGUAGES = "languages"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
 """Number of utterances for estimating the mean and deviation of each mel band."""
@@ -67,7 +71,7 @@ _STATISTICS_OF = 200
 @dataclass(frozen=True, slots=True)
 class Losses:
     """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
-    teacher's by the number of frames, the attention's by that of utterances.
+    teacher's by the number of frames, the attention's and the languages' by that of utterances.
     """
 
     transducer: Tensor
@@ -75,6 +79,7 @@ class Losses:
     sounds: Tensor
     teacher: Tensor
     attention: Tensor
+    languages: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
         """The weighted sum, which a step minimises."""
@@ -83,6 +88,8 @@ class Losses:
         total = self.transducer + ctc * self.ctc + sounds * self.sounds
         if config.biasing is not None:
             total = total + config.biasing.weight * self.attention
+        if config.languages is not None:
+            total = total + config.languages.weight * self.languages
         return total if config.teacher is None else total + config.teacher.weight * self.teacher
 
     def told(self) -> Tensor:
@@ -132,6 +139,9 @@ def train(
     if (teach := config.teacher) is not None:
         lessons = learn_from(teach, speech, model.config.frame_s, quiet=quiet or not here.leads)
         trained[TEACHER] = TeacherHead(model.transcriber, teach.layer, teach.dims, teach.loss)
+    if (named := config.languages) is not None:
+        shape, names = model.config, language_names(config.speech)
+        trained[LANGUAGES] = LanguageHead(shape.joiner, names, shape.frame_s, named.memory_s)
     noises = load_noises(*config.noise_corpora, shards=packed)
     rooms = load_noises(*config.room_corpora, shards=packed)
     lists = None
@@ -191,6 +201,8 @@ def train(
             rates = watcher.measure(averaged.to(here.device).eval(), step - 1)
             progress.watched(step, rates)
             about |= {name: f"{rate:.4f}" for name, rate in rates.items()}
+        if config.languages is not None:
+            _save_languages(folder / MODEL, trained, average)
         save_model(folder / MODEL, averaged, tokeniser, about)
 
     if here.leads and step:
@@ -220,6 +232,7 @@ def train(
             sounds=float(told[2]),
             **({} if lessons is None else {"teacher": float(told[3])}),
             **({} if lists is None else {"attention": float(told[4])}),
+            **({} if config.languages is None else {"languages": float(told[5])}),
             norm=float(norm),
             rate=rate,
         )
@@ -244,7 +257,8 @@ def _start(config: TrainConfig, speech: Speech) -> tuple[Transducer, Tokeniser]:
     if config.init is None:
         size = int(config.model["vocabulary"])
         texts = sorted({item.text for item in speech.items if item.learns_words})
-        tokeniser = Tokeniser.train(texts, size)
+        letters = spanish.LETTERS if any(source.language == "es" for source in config.speech) else ""
+        tokeniser = Tokeniser.train(texts, size, letters)
         return Transducer(ModelConfig.from_mapping(config.model)), tokeniser
     earlier = average_checkpoints([_init_model(init) for init in config.inits])
     wanted = ModelConfig.from_mapping(config.model)
@@ -312,7 +326,7 @@ def _losses(
     # its saved state requires.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero, zero, zero)
+        return Losses(zero, zero, zero, zero, zero, zero)
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -356,8 +370,15 @@ def _losses(
             attended, encoded, predicted, model.joiner, labels, lengths, counts, entries
         )
         attention = attention / listed.utterances
+    languages = zero.detach()
+    if batch.spoken is not None:
+        told = batch.spoken.languages.to(here.device)
+        head = trained[LANGUAGES]
+        assert isinstance(head, LanguageHead)
+        languages = language_loss(head, heard, heard_lengths, told) / batch.spoken.utterances
     labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
-    return Losses(transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all, teacher, attention)
+    worded_losses = (transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all)
+    return Losses(*worded_losses, teacher, attention, languages)
 
 
 def _update(
@@ -389,6 +410,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "sounds": str(losses[2].item()),
         "teacher": str(losses[3].item()),
         "attention": str(losses[4].item()),
+        "languages": str(losses[5].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
@@ -408,6 +430,17 @@ def _averaged(average: Average, compressors: Compressors, config: ModelConfig, f
     if codes:
         save_codes(folder, codes)
     return model
+
+
+def _save_languages(folder: Path, trained: nn.ModuleDict, average: Average) -> None:
+    """Write the averaged head that names the language beside the model; the model's weights come after it."""
+    head, prefix = trained[LANGUAGES], f"{LANGUAGES}."
+    assert isinstance(head, LanguageHead)
+    averaged = LanguageHead(head.out.in_features // 2, head.names, head.frame_s, head.memory_s)
+    averaged.load_state_dict(
+        {n.removeprefix(prefix): t for n, t in average.weights.items() if n.startswith(prefix)}
+    )
+    save_head(folder, averaged)
 
 
 def _step_of_model(folder: Path) -> int | None:

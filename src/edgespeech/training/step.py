@@ -21,6 +21,7 @@ from edgespeech.core.files import write_atomic
 from edgespeech.core.places import checkout
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.checkpoint import TOKENS, WEIGHTS
+from edgespeech.model.languages import HEAD
 from edgespeech.packed.pack import CODES
 from edgespeech.steps.step import Resources, Step
 from edgespeech.steps.store import Job, folder_of
@@ -107,7 +108,7 @@ def train_run(job: Job) -> list[Path]:
         if snapshots:
             made += [left / TOKENS, left / WEIGHTS]
     last = [folder / MODEL / WEIGHTS, folder / MODEL / TOKENS, folder / STATE]
-    return [*made, *last, *filter(Path.is_file, [folder / MODEL / CODES])]
+    return [*made, *last, *filter(Path.is_file, [folder / MODEL / CODES, folder / MODEL / HEAD])]
 
 
 def torchrun(folder: Path, resources: Resources, until: int) -> None:
