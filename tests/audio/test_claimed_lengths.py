@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_a_cut_file_is_refused(kind: str, missing: int) -> None:
 def test_a_cut_file_of_packets_is_refused() -> None:
     with pytest.raises(EdgeSpeechError, match="truncated"):
         samples_of(written("CAF", "ALAC_16")[:-5])
+
+
+def test_a_table_of_packets_that_counts_other_samples_is_refused() -> None:
+    data = written("CAF", "ALAC_16")
+    for frames in (N // 2, 2 * N):
+        with pytest.raises(EdgeSpeechError, match=f"truncated: {N} of {frames} samples"):
+            samples_of(put(data, data.index(b"pakt") + 20, ">q", frames))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -148,3 +156,6 @@ def test_what_is_no_file_of_audio(tmp_path: Path) -> None:
     for path in (tmp_path / "loop.wav", tmp_path / "folder.wav", tmp_path / ("x" * 5000), Path("a\0b")):
         with pytest.raises(EdgeSpeechError, match=r"no such audio file|could not be read|is a folder"):
             read_audio(path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(EdgeSpeechError, match="is a pipe or a device, expected an audio file"):
+        read_audio(tmp_path / "pipe.wav")

@@ -293,3 +293,52 @@ def test_channels_that_cancel_each_other_are_not_averaged() -> None:
         read_audio_bytes("it", stereo(sound(), -sound()), channels="average")
     silence = np.zeros_like(sound())
     assert not read_audio_bytes("it", stereo(silence, silence), channels="average").any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "rate"),
+    [
+        ("mp4", "aac", 16_000),
+        ("mov", "pcm_s16le", 16_000),
+        ("matroska", "libopus", 48_000),
+        ("webm", "libopus", 48_000),
+    ],
+)
+def test_one_file_of_boxes_holds_one_recording_to_its_end(kind: str, codec: str, rate: int) -> None:
+    data = by_ffmpeg(kind, codec, rate=rate)
+    for rubbish in (b"TAG" + bytes(125), bytes(5000)):
+        assert seconds_of(data + rubbish) == seconds_of(data)
+    for second in (data, wav()):
+        with pytest.raises(EdgeSpeechError, match=r"another file|truncated: it should end"):
+            seconds_of(data + second)
+    for part in (0.6, 0.9):
+        with pytest.raises(EdgeSpeechError, match=r"truncated: it should end|could not be decoded"):
+            seconds_of(data[: round(part * len(data))])
+
+
+def test_webm_whose_size_is_open_is_decoded_to_its_end() -> None:
+    """As browsers record it: the size of the segment is all ones."""
+    data = by_ffmpeg("webm", "libopus", rate=48_000)
+    at = data.index(b"\x18\x53\x80\x67") + 4
+    assert data[at] == 1  # a size of 8 bytes
+    opened = data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 :]
+    assert seconds_of(opened) == seconds_of(data)
+
+
+def test_a_flac_header_of_another_rate_than_its_frames_is_refused() -> None:
+    data = by_libsndfile("FLAC", "PCM_16")
+    rate = (8_000 << 4 | data[20] & 0x0F).to_bytes(3, "big")
+    with pytest.raises(
+        EdgeSpeechError, match="sample rate in its header is 8000, expected that of its frames, 16000"
+    ):
+        seconds_of(data[:18] + rate + data[21:])
+
+
+def test_a_tag_behind_flac_is_no_audio() -> None:
+    data = by_libsndfile("FLAC", "PCM_16")
+    assert seconds_of(data + b"TAG" + bytes(125)) == SECONDS
+
+
+def test_mp3_in_wav_is_refused_by_its_name() -> None:
+    with pytest.raises(EdgeSpeechError, match="is MPEG audio in or behind other data"):
+        seconds_of(by_ffmpeg("wav", "mp3"))

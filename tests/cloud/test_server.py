@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -29,6 +30,7 @@ from cloud.fakes import (
     tone,
 )
 from edgespeech.audio.codec import OpusEncoder
+from edgespeech.cloud import server as server_module
 from edgespeech.cloud.access import TOKEN_ENV, Tokens
 from edgespeech.cloud.client import CloudStream
 from edgespeech.cloud.limits import Limits
@@ -306,6 +308,17 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         time.sleep(0.05)
     else:
         assert not psutil.pid_exists(int(made.stdout))
+
+
+def test_models_that_are_stopped_while_they_start_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def stop() -> None:
+        done = asyncio.Event()
+        done.set()
+        await server_module._first(done, asyncio.gather(*[asyncio.sleep(60)]))
+
+    asyncio.run(stop())
+    gc.collect()  # asyncio speaks of exceptions that nobody looked at when their futures go
+    assert caplog.text == ""
 
 
 def test_stop_twice() -> None:

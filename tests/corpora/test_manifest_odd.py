@@ -47,6 +47,12 @@ def read(folder: Path, content: str) -> Manifest:
         (line(id="x" * 1001), "length of id is 1001, expected at most 1000"),
         (line(text="a\x00b"), r"text is 'a\\x00b', expected no control character"),
         (line(text="\x1b[31mred"), "no control character such as"),
+        (line(speaker="\x1b[31m"), "speaker is .*, expected no control character such as"),
+        (line(kind="a\x00b"), "kind is .*, expected no control character such as"),
+        (line(context=["call", "\x07"]), "context is .*, expected no control character such as"),
+        (line(mine={"x": ["\u009b2J"]}), "mine is .*, expected no control character such as"),
+        (line(**{"a\x1b": 1}), "expected no control character such as"),
+        (line(mine=0).replace(": 0", ": " + "1" * 4301), "not JSON"),
         (line(duration=float("nan")), "duration is nan, expected a finite number"),
         (line(duration=-0.0), "duration is -0.0, expected greater than 0"),
         (line(duration="1.0"), "duration is '1.0', expected a valid number"),
@@ -54,7 +60,7 @@ def read(folder: Path, content: str) -> Manifest:
         (line(duration=10**400), "duration is .*, expected a valid number"),
         (line(offset=float("inf")), "offset is inf, expected a finite number"),
         (line(audio_filepath="http://x/a.wav"), "expected an existing file"),
-        (line(audio_filepath="a\x00.wav"), "expected an existing file"),
+        (line(audio_filepath="a\x00.wav"), "expected no control character"),
         (line(audio_filepath="."), "expected an existing file"),
         (line(audio_filepath=".", id=None), r"audio_filepath is '\.', expected an existing file"),
         (line(audio_filepath="", id=None), "audio_filepath is ''"),
@@ -115,3 +121,19 @@ def test_identity_is_that_of_the_audio_too(tmp_path: Path) -> None:
     assert hashed.identity() == hashed.sha256
     (tmp_path / "b" / "a.wav").unlink()
     assert second.identity() == second.sha256  # its utterances fail, each with a message of its own
+
+
+def test_hashes_are_those_of_the_present_content(tmp_path: Path) -> None:
+    """So a file that is exchanged between the checks and the run is another file, whatever its times are."""
+    made = read(tmp_path, line() + line(id="u1", sha256="0" * 64))
+    hashed = made.hashed()
+    assert hashed.utterances[1].sha256 == "0" * 64
+    assert len(hashed.read(hashed.utterances[0])) == 16_000
+    times = (tmp_path / "a.wav").stat()
+    write_audio(tmp_path / "a.wav", np.full(16_000, 0.5, np.float32))
+    os.utime(tmp_path / "a.wav", ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(EdgeSpeechError, match="it is another file"):
+        hashed.read(hashed.utterances[0])
+    assert made.hashed().utterances[0].sha256 != hashed.utterances[0].sha256
+    (tmp_path / "a.wav").unlink()
+    assert made.hashed().utterances[0].sha256 is None  # its utterance fails, with a message of its own

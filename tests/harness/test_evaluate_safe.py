@@ -135,6 +135,75 @@ def test_a_run_killed_while_it_wrote_is_gone_on_with(tmp_path: Path, machine: Ma
     assert sorted(set(machine.ran)) == [f"u{n}" for n in range(5)]
 
 
+@pytest.mark.parametrize(
+    ("was", "edited"),
+    [
+        ('"word u1"', "5"),
+        ("0.001", "NaN"),
+        ("0.001", "-5"),
+        ('"word u1"', '"word u9"'),
+        ('"id":"u1"', '"id":"u0"'),
+    ],
+)
+def test_a_line_that_was_edited_is_run_again(tmp_path: Path, machine: Machine, was: str, edited: str) -> None:
+    path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
+    machine.stop_at = "u3"
+    with pytest.raises(InterruptedRunError):
+        evaluate_run(run_of(path), SETTINGS, out=out)
+    (kept,) = out.iterdir()
+    head, *lines = kept.read_text().splitlines(keepends=True)
+    lines[1] = lines[1].replace(was, edited)
+    kept.write_text("".join([head, *lines]))
+    machine.stop_at = None
+    machine.ran.clear()
+    _, rows = evaluate_run(run_of(path), SETTINGS, out=out, resume=True)
+    assert [row.hyp_raw for row in rows] == [f"word u{n}" for n in range(5)]
+    assert machine.ran == ["u1", "u2", "u3", "u4"]
+
+
+def test_a_folder_of_the_name_of_a_journal_is_none(tmp_path: Path, machine: Machine) -> None:
+    path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
+    machine.stop_at = "u3"
+    with pytest.raises(InterruptedRunError):
+        evaluate_run(run_of(path), SETTINGS, out=out)
+    (kept,) = out.iterdir()
+    kept.unlink()
+    kept.mkdir()
+    machine.stop_at = None
+    assert len(evaluate_run(run_of(path), SETTINGS, out=out, resume=True)[1]) == 5
+
+
+def test_equal_runs_have_a_journal_each_whatever_the_numbers_of_their_processes(
+    tmp_path: Path, machine: Machine
+) -> None:
+    """Containers that share a folder number their processes alike."""
+    path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
+    for count in (1, 2):
+        machine.stop_at = "u3"
+        with pytest.raises(InterruptedRunError):
+            evaluate_run(run_of(path), SETTINGS, out=out)
+        assert len(list(out.iterdir())) == count
+    assert all(len(kept.read_text().splitlines()) == 1 + 3 for kept in out.iterdir())
+
+
+def test_audio_that_is_exchanged_during_the_run_costs_its_utterance(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = manifest(tmp_path, *FIVE)
+    given: list[Job] = []
+
+    def run_jobs(factory: object, options: object, jobs: Sequence[Job], **more: Any) -> JobsRun:
+        given.extend(jobs)
+        return machine.run_jobs(factory, options, jobs, **more)
+
+    monkeypatch.setattr(evaluate, "run_jobs", run_jobs)
+    evaluate_run(run_of(path), SETTINGS)
+    assert len(given[0].spoken.samples()) == SAMPLE_RATE
+    write_audio(tmp_path / "a.wav", np.full(SAMPLE_RATE, 0.1, np.float32))
+    with pytest.raises(EdgeSpeechError, match="it is another file"):
+        given[0].spoken.samples()
+
+
 def test_other_runs_are_not_gone_on_with(tmp_path: Path, machine: Machine) -> None:
     path, out = manifest(tmp_path, *FIVE), tmp_path / "out"
     machine.stop_at = "u2"

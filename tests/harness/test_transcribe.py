@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 
 from edgespeech.audio.io import write_audio
 from edgespeech.cli import app
+from edgespeech.cloud.whisper_backend import LANGUAGES
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.threads import THREAD_VARIABLES
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import transcribe
+from edgespeech.harness.discovery import find_recogniser
+from edgespeech.harness.preflight import check_language
 from edgespeech.harness.transcribe import STDIN, transcribe_files
 from scripted import Scripted
 
@@ -82,6 +85,20 @@ def test_stdin_is_transcribed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_another_language_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(EdgeSpeechError, match="--language: code is 'de', expected en, for english"):
         results(sound(tmp_path), language="de")
+
+
+@pytest.mark.parametrize("code", ["", "english", "e", "e n", "x\n"])
+def test_what_is_no_code_of_a_language_is_refused(code: str) -> None:
+    with pytest.raises(EdgeSpeechError, match=r"--language: code is .*, expected a code such as en or pt-BR"):
+        check_language(find_recogniser("null"), code, "--language", "code")
+
+
+def test_languages_that_whisper_does_not_know_are_refused_before_anything_is_loaded() -> None:
+    tokenizer = pytest.importorskip("faster_whisper.tokenizer")
+    assert set(LANGUAGES.split()) == set(tokenizer._LANGUAGE_CODES) - {"yue"}  # which later models alone know
+    for system in ("whisper-base-local", "cloud-whisper-base"):
+        with pytest.raises(EdgeSpeechError, match="code is 'xx', expected one of its 99 languages"):
+            check_language(find_recogniser(system), "xx", "--language", "code")
 
 
 def test_phrases_that_would_be_ignored_are_refused(tmp_path: Path) -> None:

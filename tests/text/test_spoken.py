@@ -79,6 +79,23 @@ def test_plain_forms_that_are_equal(one: str, other: str) -> None:
     assert plain(one) == plain(other)
 
 
+@pytest.mark.parametrize(
+    ("typed", "other"),
+    [
+        ("twel\u200bve ounce", "twelve ounce"),
+        ("i\u02bcd like", "i'd like"),
+        ("i`d like", "i'd like"),
+        ("\u0661\u0662 ounce", "12 ounce"),
+        ("\uff11\uff12\u00a0ounce", "12 ounce"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("co\ufb00ee", "coffee"),
+    ],
+    ids=ascii,
+)
+def test_how_a_word_is_typed_is_ignored(typed: str, other: str) -> None:
+    assert readings(typed) == readings(other) != []
+
+
 def test_nothing_to_read() -> None:
     assert readings(" ... ?!") == []
     assert plain("") == ""

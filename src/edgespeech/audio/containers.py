@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from edgespeech.errors import EdgeSpeechError
+from edgespeech.audio.nested import RUBBISH
+from edgespeech.errors import EdgeSpeechError, bad
 
 _OPEN_FROM = 0x7FF0_0000
 """Sizes from here on, in a far smaller file, are placeholders of writers to a pipe: sox 0x7ffff000, arecord
 0x80000000, ffmpeg 0xffffffff, each less some headers."""
-_RUBBISH = 1024
-"""Bytes behind the audio that are too few to be some: a twentieth of a second, or the tag of some program."""
 _SSND_HEADER = 8
 _NAMES = frozenset(b" ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 """Of which names of chunks are made."""
@@ -25,7 +24,11 @@ _OPENINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff")
 """Of a file, not of a chunk in it."""
 _MPEG_RATES = (44_100, 48_000, 32_000)
 _TAGGED = (b"fLaC", b"RIFF", b"OggS", b"FORM")
+_CAF_OPEN = 0xFFFF_FFFF_FFFF_FFFF
 _FLAC_TOTAL = 21
+_FLAC_RATES = (None, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
+"""Sample rates by their codes in a frame of FLAC (RFC 9639, section 9.1.2); None: that of the header."""
+_ID3_V1 = 128
 """Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
 _OGG_HEADER = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
@@ -42,7 +45,7 @@ class Part:
     claimed: int | None = None
 
 
-def to_the_end(where: str, data: bytes) -> bytes:
+def to_the_end(where: str, data: bytes) -> Part:
     """A WAV, AIFF, AU, W64, RF64, CAF or NIST file whose audio is as long as its header says, and all that there is.
 
     Where the size was left open it becomes that of the file; bytes of any other format are returned as they are.
@@ -53,8 +56,8 @@ def to_the_end(where: str, data: bytes) -> bytes:
     """
     for opening, found in _FORMATS.items():
         if data.startswith(opening):
-            return found(where, data)
-    return data
+            return Part(data=found(where, data), claimed=_caf_frames(data) if opening == b"caff" else None)
+    return Part(data=data)
 
 
 def _riff(where: str, data: bytes, order: Order = "little") -> bytes:
@@ -118,16 +121,29 @@ def _is_w64(data: bytes, position: int) -> bool:
 
 
 def _caf(where: str, data: bytes) -> bytes:
+    for name, start, size in _caf_chunks(data):
+        if name == b"data":
+            if size == _CAF_OPEN:  # the last chunk may say so
+                return data[: start - 8] + (len(data) - start).to_bytes(8, "big") + data[start:]
+            return _checked(where, data, start, size, _are_chunks(data, start + size, "big", width=8))
+    return data
+
+
+def _caf_frames(data: bytes) -> int | None:
+    """The number of frames in the table of packets of a CAF file (of ALAC); None without one."""
+    for name, start, size in _caf_chunks(data):
+        if name == b"pakt" and size >= 24:
+            return int.from_bytes(data[start + 8 : start + 16], "big", signed=True)
+    return None
+
+
+def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the content and size of every chunk of a CAF file."""
     position = 8
     while position + 12 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 12], "big")
-        start = position + 12
-        if name == b"data":
-            if size == 0xFFFF_FFFF_FFFF_FFFF:  # the last chunk may say so
-                return data[: position + 4] + (len(data) - start).to_bytes(8, "big") + data[start:]
-            return _checked(where, data, start, size, _are_chunks(data, start + size, "big", width=8))
+        start, size = position + 12, int.from_bytes(data[position + 4 : position + 12], "big")
+        yield data[position : position + 4], start, size
         position = start + size
-    return data
 
 
 def _nist(where: str, data: bytes) -> bytes:
@@ -152,7 +168,7 @@ def _checked(where: str, data: bytes, start: int, size: int, chunks_behind: bool
             f"{where}: truncated: its header ends the audio at byte {end}, but the file has {len(data)}"
         )
     behind = len(data) - end
-    if behind > _RUBBISH and not chunks_behind and any(data[end:]):
+    if behind > RUBBISH and not chunks_behind and any(data[end:]):
         raise EdgeSpeechError(
             f"{where}: its header ends the audio at byte {end}, but {behind} bytes follow that are no part of the "
             "format: audio that the header does not count, or another file"
@@ -195,9 +211,13 @@ _FORMATS: dict[bytes, Callable[[str, bytes], bytes]] = {
 
 
 def without_tag(data: bytes) -> bytes:
-    """A file without an ID3v2 tag before it, which some programs write before FLAC and WAV too; MP3 keeps its own."""
+    """A file without the tags of MP3 that some programs write before FLAC and WAV (ID3v2), or behind FLAC (ID3v1)."""
     size = _tag_bytes(data)
-    return data[size:] if data[size : size + 4] in _TAGGED else data
+    if data[size : size + 4] in _TAGGED:
+        data = data[size:]
+    if data[:4] == b"fLaC" and data[-_ID3_V1 : -_ID3_V1 + 3] == b"TAG":
+        data = data[:-_ID3_V1]
+    return data
 
 
 def mp3_claims(data: bytes) -> float | None:
@@ -230,14 +250,34 @@ def _tag_bytes(data: bytes) -> int:
     return 10 + sum((byte & 0x7F) << 7 * place for place, byte in zip((3, 2, 1, 0), data[6:10], strict=True))
 
 
-def flac_to_the_end(data: bytes) -> Part:
-    """A FLAC file with its number of samples set to unknown, so that all frames are decoded, and the stated number."""
+def flac_to_the_end(where: str, data: bytes) -> Part:
+    """A FLAC file with its number of samples set to unknown, so that all frames are decoded, and the stated number.
+
+    Raises:
+        EdgeSpeechError: its header and its first frame have different sample rates.
+    """
     if data[:4] != b"fLaC" or len(data) < 42:
         return Part(data=data)
     upper, lower = data[_FLAC_TOTAL], data[_FLAC_TOTAL + 1 : _FLAC_TOTAL + 5]
     claimed = (upper & 0x0F) << 32 | int.from_bytes(lower, "big")
+    rate, own = int.from_bytes(data[18:21], "big") >> 4, _flac_frame_rate(data)
+    if own not in (None, rate):
+        raise bad(where, "sample rate in its header", rate, f"that of its frames, {own}")
     mended = data[:_FLAC_TOTAL] + bytes([upper & 0xF0]) + bytes(4) + data[_FLAC_TOTAL + 5 :]
     return Part(data=mended, claimed=claimed or None)
+
+
+def _flac_frame_rate(data: bytes) -> int | None:
+    """The sample rate in the first frame of a FLAC file; None: it has none of its own."""
+    at, last = 4, False
+    while not last and at + 4 <= len(data):
+        last = bool(data[at] & 0x80)
+        at += 4 + int.from_bytes(data[at + 1 : at + 4], "big")
+    head = data[at : at + 3]
+    if len(head) < 3 or head[0] != 0xFF or head[1] & 0xFC != 0xF8:
+        return None
+    code = head[2] & 0x0F
+    return _FLAC_RATES[code] if code < len(_FLAC_RATES) else None
 
 
 def ogg_links(where: str, data: bytes) -> tuple[list[bytes], bool]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.audio.containers import mp3_claims
+from edgespeech.audio.nested import check_matroska, check_mp4
 from edgespeech.core.extras import need
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -60,6 +61,10 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
     need("av", f"{where}: reading {demuxer}")
     import av
 
+    if demuxer == "mp4":
+        check_mp4(where, data)
+    if demuxer == "matroska":
+        check_matroska(where, data)
     frames = 0
     try:
         with av.open(io.BytesIO(data), format=demuxer) as container:

@@ -102,6 +102,10 @@ def file_bytes(path: Path) -> bytes:
         raise EdgeSpeechError(f"{path}: could not be read: {error.strerror or error}") from error
     if path.is_dir():
         raise EdgeSpeechError(f"{path}: is a folder, expected an audio file")
+    if not there and path.exists():
+        raise EdgeSpeechError(
+            f"{path}: is a pipe or a device, expected an audio file (`transcribe -` reads stdin)"
+        )
     if not there:
         raise EdgeSpeechError(f"{path}: no such audio file")
     if size == 0:
@@ -254,9 +258,9 @@ def _blocks(where: str, data: bytes) -> Iterator[tuple[NDArray[np.float32], int]
     elif (demuxer := demuxer_of(data)) is not None:
         yield from decode_by_ffmpeg(where, data, demuxer)
     elif data[:4] == b"fLaC":
-        yield from _by_libsndfile(where, flac_to_the_end(data))
+        yield from _by_libsndfile(where, flac_to_the_end(where, data))
     else:
-        yield from _by_libsndfile(where, Part(data=to_the_end(where, data)))
+        yield from _by_libsndfile(where, to_the_end(where, data))
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -270,8 +274,8 @@ def _by_libsndfile(where: str, part: Part) -> Iterator[tuple[NDArray[np.float32]
     found = 0
     try:
         with _Forward(io.BytesIO(part.data)) as file:
-            if file.format in _MPEG:  # behind something that `demuxer_of` does not know
-                raise EdgeSpeechError(f"{where}: is MPEG audio behind other data, expected audio alone")
+            if file.format in _MPEG or file.subtype.startswith("MPEG"):  # its counts are nobody's
+                raise EdgeSpeechError(f"{where}: is MPEG audio in or behind other data, expected audio alone")
             if file.format not in _READ:
                 raise bad(where, "format", file.format, f"one of {', '.join(_READ)}: convert it")
             claimed = file.frames if part.claimed is None else part.claimed

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgespeech.cli import corpora, lattice, models, recognisers, results, training, understanding, updates
+from edgespeech.cli.shared import PlainCommand
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 
@@ -25,6 +26,9 @@ for part in (recognisers, results, corpora, training, models, understanding):
     app.add_typer(part.app)
 app.add_typer(lattice.app, name="lattice")
 app.add_typer(updates.app, name="update")
+for part in (recognisers, results, corpora, training, models, understanding, lattice, updates):
+    for command in part.app.registered_commands:
+        command.cls = PlainCommand
 
 
 @app.callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -10,9 +11,35 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from edgespeech.core.files import is_text
 from edgespeech.errors import InterruptedRunError, bad
+
+
+class PlainCommand(TyperCommand):
+    """A command that takes each option once, and finite numbers alone.
+
+    Otherwise the last of two values would count without a word, and `nan` would pass every range.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`.
+
+        Raises:
+            EdgeSpeechError: an option stands twice that takes one value, or a number is not finite.
+        """
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for option in order:
+                if order.count(option) > 1 and not (option.multiple or option.nargs == -1):
+                    raise bad("command line", option.opts[0], "given more than once", "one value")
+        rest = super().parse_args(ctx, args)
+        for option in self.get_params(ctx):
+            value = ctx.params.get(option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise bad("command line", option.opts[0], value, "a finite number")
+        return rest
 
 
 class Profile(StrEnum):
@@ -80,13 +107,15 @@ def options_of(given: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` by name, the values read as JSON where they are.
 
     Raises:
-        EdgeSpeechError: one is not of that form.
+        EdgeSpeechError: one is not of that form, or has the name of another.
     """
     options: dict[str, Any] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise bad("command line", "--option", item, "NAME=VALUE")
+        if name in options:
+            raise bad("command line", "--option", item, f"{name} once")
         try:
             options[name] = json.loads(value, parse_constant=str)
         except (ValueError, RecursionError):

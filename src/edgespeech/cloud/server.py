@@ -379,8 +379,9 @@ async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:
     stopped.cancel()
     if not done.is_set():
         work.result()
-    else:
-        work.cancel()
+        return
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)  # what it raised now is nobody's concern
 
 
 def _made(reference: str | None, options: dict[str, object]) -> Made | None:

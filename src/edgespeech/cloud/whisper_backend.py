@@ -21,6 +21,12 @@ OPTIONS: dict[str, Any] = {
     "without_timestamps": True,
 }
 """Decoding options, the same wherever this repository runs Whisper."""
+LANGUAGES = (
+    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id "
+    "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si "
+    "sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo zh"
+)
+"""Codes of the languages that the multilingual models know (Radford et al., 2022), separated by spaces."""
 
 
 class WhisperBackend:

@@ -19,6 +19,8 @@ EXTRAS = {
     "pocketsphinx": "peers",
     "sherpa_onnx": "peers",
     "snakemake": "pipeline",
+    "tokenizers": "peers",
+    "vosk": "peers",
     "websockets": "cloud",
     "zstandard": "peers",
 }

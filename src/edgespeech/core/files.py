@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
 from io import BufferedWriter
 from pathlib import Path
 
+from edgespeech.core.locks import own
 from edgespeech.errors import EdgeSpeechError
 
 TEMPORARY = ".tmp"
@@ -84,29 +83,14 @@ def owned(path: Path) -> BufferedWriter:
     Raises:
         OSError: it cannot be made.
     """
-    while True:
-        file = path.open("ab")
-        try:
-            with contextlib.suppress(
-                OSError
-            ):  # where a file system has no locks, two at once are not kept apart
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(path, file):
-                file.truncate(0)
-                file.seek(0)  # what opens to append begins behind what a killed process left
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _is_still(path: Path, file: BufferedWriter) -> bool:
-    """Whether an open file has this name: while we waited for it, its writer may have given it its final one."""
+    file = own(path, lambda: path.open("ab"))
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+        file.truncate(0)
+        file.seek(0)  # what opens to append begins behind what a killed process left
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def append_line(path: Path, line: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgespeech.core.files import TEMPORARY
+from edgespeech.core.locks import own
 from edgespeech.errors import EdgeSpeechError
 
 JOURNAL = ".switch"
@@ -96,28 +96,24 @@ def finish_switch(folder: Path) -> None:
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[None]:
     """A folder, made if missing, that no other process changes meanwhile."""
-    while True:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # its owner has just removed it, or given it its final name
-            continue
-        try:
-            with contextlib.suppress(
-                OSError
-            ):  # where a file system has no locks, two at once are not kept apart
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _names(folder, handle):  # or its owner gave it its final name while we waited
-                yield
+    with contextlib.closing(own(folder, lambda: _Folder(folder))):
+        yield
+
+
+class _Folder:
+    """A folder, made if missing, and open."""
+
+    def __init__(self, folder: Path) -> None:
+        while True:
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+            # Its owner may just have removed it, or given it its final name.
+            with contextlib.suppress(FileNotFoundError):
+                self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 return
-        finally:
-            os.close(handle)
 
+    def fileno(self) -> int:
+        return self._descriptor
 
-def _names(folder: Path, handle: int) -> bool:
-    """Whether a path still leads to an open folder."""
-    try:
-        return os.path.samestat(os.stat(folder), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+    def close(self) -> None:
+        os.close(self._descriptor)

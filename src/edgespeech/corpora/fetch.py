@@ -6,7 +6,6 @@ and stored in the work folder.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import logging
@@ -20,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.locks import locked
 from edgespeech.core.places import manifests_dir, mirror_root, work_dir
 from edgespeech.corpora.corpora import (
     Corpus,
@@ -247,11 +247,10 @@ def _locked(folder: Path) -> Iterator[None]:
     """Lock a folder, so that one process at a time fetches into it; others wait and then find the result."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        (folder / ".lock").touch()
     except OSError as error:
         raise EdgeSpeechError(f"{folder}: could not be written: {error.strerror or error}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder / ".lock"):
         yield
 
 

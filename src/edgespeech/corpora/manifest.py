@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgespeech.audio.io import DURATION_SLACK_S, MONO, file_bytes, length_of, part_of, read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.core.config import explain, unique_keys
+from edgespeech.core.config import explain, unique_keys, words_in
 from edgespeech.core.files import is_text, sha256_file, write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.used import note_subset
@@ -38,6 +38,8 @@ _FILE_NAME = "file name"
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _ABSOLUTE = re.compile(r"/|~|file:|[A-Za-z]:[\\/]")
 _GZIP = b"\x1f\x8b"
+_ESCAPED = re.compile(rb"\\u00|[\x00-\x08\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+"""What a line has that holds a control character: its code, or, against the rules of JSON, itself."""
 _BOM = b"\xef\xbb\xbf"
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -133,14 +135,16 @@ def _content_of(path: Path) -> str | None:
     """The hash of a file; None where there is none that can be read."""
     try:
         about = path.stat()
-        return _hash(path, about.st_size, about.st_mtime_ns) if path.is_file() else None
+        # A copy with the times of another file has another time of change.
+        state = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return _hash(path, state) if path.is_file() else None
     except (OSError, ValueError):
         return None
 
 
 @lru_cache(maxsize=1 << 20)
-def _hash(path: Path, size: int, modified: int) -> str:
-    del size, modified  # another file by the same name has others
+def _hash(path: Path, state: tuple[int, ...]) -> str:
+    del state  # another file by the same name has another
     return sha256_file(path)
 
 
@@ -209,6 +213,20 @@ class Manifest:
         hashes = [found for name in sorted(names) if (found := _content_of(self.path.parent / name))]
         return hashlib.sha256("".join([self.sha256, *hashes]).encode()).hexdigest() if hashes else self.sha256
 
+    def hashed(self) -> Manifest:
+        """The manifest with the hash of the present content in every line that has none, so that a file which is
+        exchanged later is found when it is read. Lines whose audio cannot be read stay as they are.
+        """
+        return replace(
+            self,
+            utterances=tuple(
+                one
+                if one.sha256 is not None
+                else one.model_copy(update={"sha256": _content_of(self.audio_path(one))})
+                for one in self.utterances
+            ),
+        )
+
     def subset(self, n: int, seed: int) -> Manifest:
         """A seeded sample of `n` utterances (all, if there are fewer), in the original order.
 
@@ -271,7 +289,10 @@ def load_manifest(path: Path, name: str | None = None, *, require_text: bool = T
         where = f"{path}:{number}"
         utterance = _published_id(_parse(model, line, where), path.parent)
         _check_text(where, "id", utterance.id)
-        _check_text(where, "text", utterance.text)
+        if _ESCAPED.search(line):
+            for field, value in utterance.model_dump().items():
+                for words in (field, *words_in(value)):
+                    _check_text(where, field, words)
         same = unicodedata.normalize(
             "NFC", utterance.id
         )  # two forms of one name look alike, and are one file to some
@@ -357,7 +378,13 @@ def _parse(model: type[Utterance], line: bytes, where: str) -> Utterance:
         utterance = model.model_validate_json(text)
     except ValidationError as error:
         raise explain(where, error, tuple(Utterance.model_fields)) from error
-    json.loads(text, object_pairs_hook=unique_keys(where))
+    try:
+        json.loads(text, object_pairs_hook=unique_keys(where))
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # Python's own limits: an integer of 4,300 digits, for instance
+        raise EdgeSpeechError(f"{where}: not JSON that Python reads: {error}") from error
     return utterance
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category, normalize
 
 from edgespeech.core.places import manifests_dir
 from edgespeech.corpora.manifest import Utterance
@@ -72,6 +73,7 @@ def _decoded(data: bytes, where: str) -> str:
 
 def _parsed(text: str, where: str) -> PhraseList:
     found: dict[str, float] = {}
+    seen: set[str] = set()
     weighted, doubled = False, []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
@@ -81,12 +83,14 @@ def _parsed(text: str, where: str) -> PhraseList:
         at = f"{where}, line {number}"
         if not phrase:
             raise bad(at, "phrase", line, "words before the tab")
-        if any(ord(c) < 32 or ord(c) == 127 for c in phrase):
+        if any(category(c) == "Cc" for c in phrase):
             raise bad(at, "phrase", phrase, "no control characters")
-        if phrase in found:
+        value = _weight(weight, at) if tab else 1.0
+        if (same := normalize("NFC", phrase)) in seen:
             doubled.append(number)
             continue
-        found[phrase] = _weight(weight, at) if tab else 1.0
+        seen.add(same)
+        found[phrase] = value
         weighted = weighted or bool(tab)
     if not 0 < len(found) <= MAX_PHRASES:
         raise bad(where, "number of phrases", len(found), f"1 to {MAX_PHRASES}")

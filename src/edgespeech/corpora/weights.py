@@ -1,7 +1,8 @@
 """Model weights: their sources, verification and size.
 
 One YAML file per model in `data_manifests/models/` lists the model's files with their SHA-256 and size, and every
-source of them: installed packages (a file may be split over several packages) or a model hub at a pinned revision.
+source of them: installed packages (a file may be split over several packages), archives of package registries
+(`edgespeech.corpora.archives`), or a model hub at a pinned revision.
 Every file is verified on every load, outside all timing.
 """
 
@@ -25,6 +26,7 @@ from edgespeech.core.files import sha256_file, visible
 from edgespeech.core.folders import make_folder
 from edgespeech.core.places import manifests_dir, work_dir
 from edgespeech.core.yaml_files import load_yaml
+from edgespeech.corpora.archives import Archive, archives_folder, opened
 from edgespeech.errors import EdgeSpeechError, bad
 
 
@@ -33,10 +35,17 @@ class _Strict(BaseModel):
 
 
 class Part(_Strict):
-    """A file of an installed package, by its path inside the package's installation folder."""
+    """A file of an installed package, by its path inside the package's installation folder; or of an archive."""
 
-    package: str
+    package: str = ""
+    archive: str = ""
     path: str
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if bool(self.package) == bool(self.archive):
+            raise ValueError("exactly one of package, archive")
+        return self
 
 
 class FileSpec(_Strict):
@@ -55,25 +64,37 @@ class Hub(_Strict):
 
 
 class Source(_Strict):
-    """One source of the model, packages or a hub, and its files."""
+    """One source of the model, packages, archives or a hub, and its files.
+
+    Attributes:
+        files: by name.
+        hub: where there are no parts.
+        archives: how to get each archive, by its file name.
+    """
 
     files: Annotated[dict[str, FileSpec], Field(min_length=1)]
     hub: Hub | None = None
+    archives: dict[str, Archive] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _either(self) -> Self:
         for name, spec in self.files.items():
             if bool(spec.parts) == (self.hub is not None):
                 raise ValueError(f"{name} to have parts where there is no hub, and none where there is one")
+            for part in spec.parts:
+                if part.archive and part.archive not in self.archives:
+                    raise ValueError(f"{name}: archive {part.archive} to be one of archives")
         return self
 
     @property
     def label(self) -> str:
-        """For display: `packages a + b` or `hub REPO@REVISION`."""
+        """For display: `packages a + b`, `archives a + b` or `hub REPO@REVISION`."""
         if self.hub is not None:
             return f"hub {self.hub.repo}@{self.hub.revision}"
-        names = dict.fromkeys(part.package for spec in self.files.values() for part in spec.parts)
-        return f"packages {' + '.join(names)}"
+        parts = [part for spec in self.files.values() for part in spec.parts]
+        packages = dict.fromkeys(part.package for part in parts if part.package)
+        known = [("packages", list(packages)), ("archives", list(self.archives))]
+        return ", ".join(f"{kind} {' + '.join(names)}" for kind, names in known if names)
 
 
 class ModelSpec(_Strict):
@@ -250,15 +271,21 @@ def _source_of_folder(spec: ModelSpec, folder: Path) -> Source:
 
 
 def _part_paths(source: Source) -> dict[str, list[Path]]:
-    """The paths of every file's parts in the installed packages.
+    """The paths of every file's parts in the installed packages; of a part in an archive, that of the archive.
 
     Raises:
-        _Absent: a package, or a file of it, is missing.
+        _Absent: a package, a file of it, or an archive is missing.
     """
     found: dict[str, list[Path]] = {}
     for name, spec in source.files.items():
         found[name] = []
         for part in spec.parts:
+            if part.archive:
+                path = archives_folder() / part.archive
+                if not path.is_file():
+                    raise _Absent(f"no {path}: get it with: {source.archives[part.archive].command}")
+                found[name].append(path)
+                continue
             try:
                 path = Path(str(distribution(part.package).locate_file(part.path)))
             except PackageNotFoundError:
@@ -277,7 +304,7 @@ def _from_packages(name: str, source: Source) -> Path:
         EdgeSpeechError: a file of the packages is not as specified.
     """
     parts = _part_paths(source)
-    in_place = {_folder_of(paths, file) for file, paths in parts.items()}
+    in_place = {None} if source.archives else {_folder_of(paths, file) for file, paths in parts.items()}
     if len(in_place) == 1 and (folder := in_place.pop()) is not None:
         if problem := _mismatch(folder, source.files):
             raise EdgeSpeechError(f"weights of {name}: {problem}")
@@ -293,9 +320,10 @@ def _assemble(name: str, source: Source, parts: Mapping[str, list[Path]], target
 
     def fill(made: Path) -> None:
         for file, paths in parts.items():
+            (made / file).parent.mkdir(parents=True, exist_ok=True)
             with (made / file).open("wb") as out:
-                for path in paths:
-                    with path.open("rb") as piece:
+                for path, part in zip(paths, source.files[file].parts, strict=True):
+                    with opened(path, part.path) if part.archive else path.open("rb") as piece:
                         shutil.copyfileobj(piece, out, 1 << 20)
         if problem := _mismatch(made, source.files):
             raise EdgeSpeechError(f"weights of {name} put together from {source.label}: {problem}")

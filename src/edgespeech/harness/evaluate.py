@@ -26,7 +26,7 @@ from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError, bad
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.draft import Draft, Settings
-from edgespeech.harness.journal import Journal
+from edgespeech.harness.journal import SUFFIX, Journal
 from edgespeech.harness.plan import Run, measuring_code_sha256
 from edgespeech.harness.preflight import (
     check_audio,
@@ -119,7 +119,7 @@ def evaluate_run(
     check_words(chosen)
     stem = draft.unfinished("failed", "a name", chosen).stem
     if out is not None:
-        check_out(out, f"{stem}.hyps.jsonl", len(jobs))
+        check_out(out, f"{stem}.{'0' * 8}{SUFFIX}", len(jobs))
     check_audio(chosen, AudioCondition(channels=settings.channels))
     with _journal(out, stem.rpartition(".")[0], _key(run, settings, options, chosen), resume) as journal:
         if out is not None and journal is not None and journal.record is not None:
@@ -246,7 +246,7 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings, phrases: PhraseList)
                 seed=settings.seed,
             ),
         )
-        for spoken in spoken_of(manifest, condition)
+        for spoken in spoken_of(manifest.hashed(), condition)
     ]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
-import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,8 @@ from edgespeech.harness.workers import Done, Loaded
 from edgespeech.records.rows import trace_from_row, trace_to_row
 
 SUFFIX = ".partial.jsonl"
+_HASH = "sha256"
+"""Key of a line's own hash: what was damaged or edited is run again."""
 
 
 class Journal:
@@ -47,12 +50,13 @@ class Journal:
         self._file: IO[str] | None = None
         if resume:
             for path in sorted(folder.glob(f"{stem}.{key}.*{SUFFIX}")):
-                if self._take(path):
+                if path.is_file() and self._take(path):
                     break
         if self._file is None:
-            self.path = folder / f"{stem}.{key}.{os.getpid()}{SUFFIX}"
+            # No number of a process: containers that share a folder number theirs alike.
+            self.path = folder / f"{stem}.{key}.{secrets.token_hex(4)}{SUFFIX}"
             try:
-                self._file = self.path.open("w", encoding="utf-8")
+                self._file = self.path.open("x", encoding="utf-8")
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise EdgeSpeechError(f"{self.path}: cannot be written: {error.strerror or error}") from error
@@ -68,8 +72,8 @@ class Journal:
         whole = 0
         while (line := file.readline()).endswith("\n"):
             try:
-                self._read(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                self._read(_checked(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 break
             whole = file.tell()
         file.seek(whole)
@@ -114,7 +118,7 @@ class Journal:
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None
         try:
-            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self._file.write(_text({**line, _HASH: _hash(line)}) + "\n")
             self._file.flush()
         except OSError as error:
             with contextlib.suppress(OSError):  # what could not be written would be tried again
@@ -141,3 +145,23 @@ class Journal:
             self._file = None
         if self.path.exists() and self.path.stat().st_size == 0:
             self.path.unlink()
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, separators=(",", ":"))
+
+
+def _hash(line: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(line).encode()).hexdigest()
+
+
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """A line without its hash.
+
+    Raises:
+        ValueError: it has another one.
+        KeyError: it has none.
+    """
+    if line.pop(_HASH) != _hash(line):
+        raise ValueError("the line was changed")
+    return line

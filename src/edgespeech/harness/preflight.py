@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -21,6 +22,9 @@ SNR_DB = (-60.0, 100.0)
 """Range of signal-to-noise ratios: beyond it, speech or noise is inaudible."""
 _LONGEST_NAME = 255 - len(f".{TEMPORARY}")
 """Maximum bytes of a file's name, allowing for the temporary name of `write_atomic`."""
+_FEW = 10
+"""Most languages that a message lists."""
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
 _REMARKS = 5
 """Maximum number of remarks on lists of phrases in a record."""
 _ROW_BYTES = 1 << 16
@@ -77,21 +81,34 @@ def check_words(manifest: Manifest) -> None:
             )
 
 
+def check_language(recogniser: Recogniser, code: str, where: str, field: str) -> None:
+    """Refuse a language that a recogniser does not support, and what is no code of one.
+
+    Args:
+        recogniser: asked to recognise it.
+        code: ISO 639-1, or longer where a language has no such code, or a variant.
+        where: it stands, for the message.
+        field: its name there.
+
+    Raises:
+        EdgeSpeechError: it is not such a code, or not one of the recogniser's.
+    """
+    known = recogniser.languages
+    if known and code not in known:
+        codes = " or ".join(known) if len(known) <= _FEW else f"one of its {len(known)} languages"
+        raise bad(where, field, code, f"{codes}, for {recogniser.name}")
+    if not _LANGUAGE.fullmatch(code):
+        raise bad(where, field, code, "a code such as en or pt-BR")
+
+
 def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) -> None:
     """Refuse languages that a recogniser does not support, and phrases that it would ignore.
 
     Raises:
         EdgeSpeechError: an utterance has another language, or there are phrases for a recogniser that takes none.
     """
-    known = recogniser.languages
     for item in manifest.utterances:
-        if known and item.lang not in known:
-            raise bad(
-                f"{manifest.name}: {item.id}",
-                "lang",
-                item.lang,
-                f"{' or '.join(known)}, for {recogniser.name}",
-            )
+        check_language(recogniser, item.lang, f"{manifest.name}: {item.id}", "lang")
     if context and recogniser.takes_context is False:
         raise bad("--context", "recogniser", recogniser.name, "one that takes phrases: this one ignores them")
 

@@ -15,6 +15,7 @@ from edgespeech.corpora.phrases import PhraseList, load_list
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.boundary import checked_info
 from edgespeech.harness.discovery import find_recogniser
+from edgespeech.harness.preflight import check_language
 from edgespeech.harness.replay import replay
 from edgespeech.harness.runner import run_utterance
 from edgespeech.records.trace import Timeline, result_of
@@ -54,8 +55,7 @@ def transcribe_files(
     phrases = load_list(context) if context is not None else PhraseList()
     check_channels(channels)
     recogniser = find_recogniser(system, **options)
-    if recogniser.languages and language not in recogniser.languages:
-        raise bad("--language", "code", language, f"{' or '.join(recogniser.languages)}, for {system}")
+    check_language(recogniser, language, "--language", "code")
     if phrases.phrases and recogniser.takes_context is False:
         raise bad("--context", "recogniser", system, "one that takes phrases: this one ignores them")
     told = (*phrases.remarks, *recogniser.context_remarks(phrases.phrases, phrases.weights))

@@ -7,7 +7,6 @@ and goes on with what is left; a step that was stopped goes on from the checkpoi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from edgespeech.core.extras import need
 from edgespeech.core.files import write_atomic
+from edgespeech.core.locks import locked
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.plan import measuring_code_sha256
 from edgespeech.records.records import sha256_json
@@ -186,9 +186,5 @@ def _command(folder: Path, description: Path, where: Where) -> list[str]:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder; a killed holder lets go by itself, unlike Snakemake's own lock files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EdgeSpeechError(f"{folder}: another replication is running in this folder") from None
+    with locked(folder / "lock", busy=f"{folder}: another replication is running in this folder"):
         yield

@@ -10,17 +10,16 @@ In the pipeline's folder (`.work/pipeline`, or what `EDGESPEECH_PIPELINE` names)
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.locks import locked
 from edgespeech.core.places import checkout, work_dir
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.steps.step import Resources, Step, Task
@@ -158,7 +157,7 @@ def run(task: Task, concurrent: int = 1) -> Outcome:
     """
     folder = folder_of(task)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if (found := outcome_of(task)) is not None and found.skipped is None:
             return found
         needs = {name: _finished(name, id_) for name, id_ in task.needs.items()}
@@ -247,11 +246,3 @@ def _stamps(folder: Path, files: Iterable[Path]) -> dict[str, list[Any]]:
         name = f"{kind}/{file.relative_to(root).as_posix()}"
         found[name] = [sha256, status.st_size, status.st_mtime_ns]
     return found
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock; a killed holder lets go by itself."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

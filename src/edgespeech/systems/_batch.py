@@ -9,14 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgespeech.cloud.whisper_backend import WhisperBackend, build_whisper, facts, settings
+from edgespeech.cloud.session import Backend
+from edgespeech.cloud.whisper_backend import LANGUAGES, WhisperBackend, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.systems._shared import ready
 
 
-class _BatchStream(Stream):
-    def __init__(self, backend: WhisperBackend, request: Request) -> None:
+class BatchStream(Stream):
+    """Buffers an utterance, and has it decoded at its end."""
+
+    def __init__(self, backend: Backend, request: Request) -> None:
         self._backend = backend
         self._request = request
         self._pieces: list[Samples] = []
@@ -45,6 +48,7 @@ class LocalWhisper(Recogniser):
 
     kind = Kind.DEVICE
     model: ClassVar[str]
+    languages = tuple(LANGUAGES.split())
     takes_context = True
 
     def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
@@ -82,7 +86,7 @@ class LocalWhisper(Recogniser):
         Raises:
             EdgeSpeechError: not loaded, or the model does not support the language.
         """
-        return _BatchStream(ready(self, self._backend, request), request)
+        return BatchStream(ready(self, self._backend, request), request)
 
     def close(self) -> None:
         """Release the model."""

@@ -12,7 +12,7 @@ from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.client import FRAMES_PER_MESSAGE, CloudStream
 from edgespeech.cloud.process import ServerProcess
 from edgespeech.cloud.protocol import MAX_PHRASE, MAX_PHRASES
-from edgespeech.cloud.whisper_backend import OPTIONS, facts, settings
+from edgespeech.cloud.whisper_backend import LANGUAGES, OPTIONS, facts, settings
 from edgespeech.contracts import Kind, Recogniser, Request, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import bad
@@ -30,6 +30,7 @@ class CloudWhisperBase(Recogniser):
 
     name = "cloud-whisper-base"
     kind = Kind.CLOUD
+    languages = tuple(LANGUAGES.split())
     takes_context = True
     summary = "faster-whisper base, int8, behind a WebSocket server; audio goes there as Opus"
 

@@ -114,19 +114,28 @@ def normaliser_of(name: str, where: str = "normalise") -> Normaliser:
     return _FACTORIES[name]()
 
 
-_APOSTROPHES = "[\u2018\u2019\u201b\u02bb\u02bc\u02b9\u055a\ua78c\u0060\u00b4\u2032\uff07]"
+_APOSTROPHES = (
+    "[\u2018\u2019\u201b\u02bb\u02bc\u02bd\u02b9\u055a\u05f3\u1fbd\u1fbf"
+    "\u2035\ua78b\ua78c\u0060\u00b4\u2032\uff07]"
+)
+_UNSEEN = (
+    "[\u034f\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f"
+    "\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+"""Characters beside category Cf that show nothing (Unicode's Default_Ignorable_Code_Point), and the Arabic tatweel."""
 
 
 def same_text(text: str) -> str:
     """`text` without differences of typing that are not audible; case is preserved.
 
     Invisible characters are removed (Unicode category Cf: byte-order mark, soft hyphen, joiners, marks of direction;
-    and variation selectors), compatibility forms are folded (NFKC: full-width letters, ligatures), every apostrophe
-    becomes
-    the straight one, and two or more full stops in a row, or the ellipsis, separate words.
+    fillers and variation selectors), and so are frames around characters (keycaps). Compatibility forms are folded
+    (NFKC: full-width letters, ligatures), digits of every script become ASCII, every apostrophe becomes the straight
+    one, and two or more full stops in a row, or the ellipsis, separate words.
     """
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+    text = "".join(c for c in re.sub(_UNSEEN, "", text) if unicodedata.category(c) not in ("Cf", "Me"))
     text = unicodedata.normalize("NFKC", re.sub(_APOSTROPHES, "'", text))
+    text = re.sub(r"(?![0-9])\d", lambda digit: str(unicodedata.decimal(digit[0])), text)
     return re.sub(r"\.(?:\s*\.)+", " ", re.sub(_APOSTROPHES, "'", text))
 
 
@@ -159,13 +168,13 @@ def basic_text(text: str) -> str:
 
 def _source(*rules: Callable[..., str]) -> bytes:
     """The source code in this file that the hash of a normaliser covers, with docstrings: any edit changes it."""
-    return "".join(inspect.getsource(rule) for rule in rules).encode() + _APOSTROPHES.encode()
+    return "".join([*(inspect.getsource(rule) for rule in rules), _APOSTROPHES, _UNSEEN]).encode()
 
 
 @_register("basic", None)
 def _basic() -> Normaliser:
     digest = hashlib.sha256(_source(same_text, fold_case, basic_text))
-    return Normaliser(name="basic", version="2", sha256=digest.hexdigest(), function=basic_text)
+    return Normaliser(name="basic", version="3", sha256=digest.hexdigest(), function=basic_text)
 
 
 def english_text(text: str, normalise: Callable[[str], str]) -> str:
@@ -201,7 +210,7 @@ def _whisper_en() -> Normaliser:
 
     return Normaliser(
         name="whisper-en",
-        version=f"2+{version}",
+        version=f"3+{version}",
         sha256=digest.hexdigest(),
         function=lambda text: english_text(text, load()),
     )

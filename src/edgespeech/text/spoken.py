@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from edgespeech.errors import bad
+from edgespeech.text.normalise import same_text
 
 Reading = tuple[str, ...]
 
@@ -119,8 +120,9 @@ def canonical(word: str) -> Reading:
 def readings(text: str, spellings: Mapping[str, Reading] | None = None) -> list[tuple[Reading, ...]]:
     """The possible readings of each token of a text, in order.
 
-    Case, punctuation and hyphens are ignored, contractions are expanded, and digits become words: "12" reads
-    ("twelve",) or, digit by digit, ("one", "two"). Capitals among other words may be letters: "the AC".
+    Case, punctuation, hyphens and what `same_text` folds are ignored, contractions are expanded, and digits become
+    words: "12" reads ("twelve",) or, digit by digit, ("one", "two"). Capitals among other words may be letters: "the
+    AC".
 
     Args:
         text: anything a recogniser wrote.
@@ -129,8 +131,10 @@ def readings(text: str, spellings: Mapping[str, Reading] | None = None) -> list[
     Returns:
         One entry per token: its readings, the most usual first. Empty for a text without words.
     """
+    if not text.isascii() or "`" in text:
+        text = same_text(text)
     capitals = set() if text.isupper() else set(re.findall(r"\b[A-Z]{2,}\b", text))
-    text = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    text = text.lower()
     text = _ABBREVIATION.sub(lambda m: m[1].replace(".", "") + " ", text)
     for symbol, word in _SYMBOLS.items():
         text = text.replace(symbol, word)

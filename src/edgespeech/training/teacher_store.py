@@ -9,7 +9,6 @@ interrupted fill resumes. An hour of audio takes `3600 / frame_s * dims` bytes: 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from safetensors.numpy import save
 
 from edgespeech.contracts import Samples
 from edgespeech.core.files import sha256_file, write_atomic
+from edgespeech.core.locks import locked
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.training.store import Span
 from edgespeech.training.teacher import Teacher
@@ -244,8 +244,7 @@ class TeacherStore:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EdgeSpeechError(f"{self._folder}: could not be made: {error.strerror}") from error
-        with (self._folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self._folder / "lock"):
             yield
 
 

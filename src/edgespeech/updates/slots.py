@@ -9,7 +9,6 @@ falls back on the other slot where that is not whole.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgespeech.core.config import explain
 from edgespeech.core.files import regular, sha256_file, write_atomic
+from edgespeech.core.locks import locked
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.packed.edge_file import read_edge
 from edgespeech.updates.selfcheck import check_model, heard
@@ -258,11 +258,7 @@ def _locked(folder: Path) -> Iterator[None]:
         EdgeSpeechError: another update is running, or there is no such folder.
     """
     try:
-        with (folder / LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise EdgeSpeechError(f"{folder}: another update is being applied") from error
+        with locked(folder / LOCK, busy=f"{folder}: another update is being applied"):
             yield
     except FileNotFoundError as error:
         raise bad(
