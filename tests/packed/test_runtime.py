@@ -198,6 +198,26 @@ def test_every_isa_gives_the_same_bits(make: Make, encoding: str) -> None:
     assert found == [found[0]] * len(found)
 
 
+@pytest.mark.parametrize("isa", isas())
+def test_copies_are_made_by_the_first_products_where_decoding_takes_long(make: Make, isa: str) -> None:
+    sizes = {}
+    for encoding in ("fp32", "int8", "4 bits with zeros", "codebook"):
+        with PackedModel(make(encoding, "stateless"), isa=isa) as model:
+            assert model.copied_bytes == 0
+            run(model, features(40))
+            sizes[encoding] = model.copied_bytes
+            run(model, features(40))
+            assert model.copied_bytes == sizes[encoding]
+    tensors = read_edge(make("codebook", "stateless")).tensors.values()
+    weights = sum(tensor.codes.size for tensor in tensors if isinstance(tensor, Codes))
+    assert sizes["fp32"] == sizes["int8"] == 0
+    if isa == "avx2":
+        assert sizes["codebook"] > weights / 2
+        assert 0 < sizes["4 bits with zeros"] < sizes["codebook"]
+    else:
+        assert set(sizes.values()) == {0}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("beam", [1, 4, 30])
 def test_what_was_searched_before_changes_no_bit(tmp_path: Path, kind: PredictorKind, beam: int) -> None:

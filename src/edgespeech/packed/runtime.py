@@ -74,10 +74,19 @@ class PackedModel(Closing):
             return cast("int", self._model.packed_bytes)
 
     @property
+    def copied_bytes(self) -> int:
+        """Bytes of copies of matrices that are in memory beside the file: kernels that take long to decode what is
+        packed (AVX2) keep one of each matrix from its first product on. 0 with other kernels.
+        """
+        with native_errors():
+            return cast("int", self._model.copied_bytes)
+
+    @property
     def reads(self) -> dict[str, Reads]:
         """What was read of each tensor, by name, in all calls so far; of a language model, nothing is counted.
 
-        Differences of two results belong to the calls between them. What other threads are in is not counted yet.
+        Bytes are those of the file, also where a kernel reads a copy (see `copied_bytes`). Differences of two results
+        belong to the calls between them. What other threads are in is not counted yet.
         """
         with native_errors():
             return {name: Reads(read, vectors) for name, read, vectors in self._model.uses}

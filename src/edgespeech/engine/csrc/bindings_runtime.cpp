@@ -188,6 +188,7 @@ class OpenModel {
   void close() { model_.reset(); }
   std::string meta() const { return std::string(model()->file().meta()); }
   std::uint64_t packed_bytes() const { return model()->file().packed_bytes(); }
+  std::size_t copied_bytes() const { return model()->copied_bytes(); }
   std::string isa() const { return name(model()->isa()); }
 
   nb::dict shape() const {
@@ -320,6 +321,7 @@ void bind_runtime(nb::module_& module) {
       .def("close", &OpenModel::close)
       .def_prop_ro("meta", &OpenModel::meta)
       .def_prop_ro("packed_bytes", &OpenModel::packed_bytes)
+      .def_prop_ro("copied_bytes", &OpenModel::copied_bytes)
       .def_prop_ro("isa", &OpenModel::isa)
       .def_prop_ro("shape", &OpenModel::shape)
       .def_prop_ro("branches", &OpenModel::branches)

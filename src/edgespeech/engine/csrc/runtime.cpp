@@ -27,6 +27,7 @@ Model::Model(std::shared_ptr<const EdgeFile> file, const std::string& label, Isa
   if (reader.has_any(Biasing::kPrefix))
     biasing_ = std::make_unique<Biasing>(reader, s.vocabulary, s.joiner, isa);
   reader.expect_all_taken();
+  copies_ = reader.copies();
 
   for (const Tensor& tensor : file_->tensors()) {
     if (tensor.encoding != Encoding::Codes || Fusion::owns(tensor.name)) continue;
@@ -60,6 +61,12 @@ void Model::give_back(std::unique_ptr<Workspace> work) const {
   }
   std::ranges::fill(work->uses, Use{});
   spare_.push_back(std::move(work));
+}
+
+std::size_t Model::copied_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& copy : copies_) bytes += copy->bytes;
+  return bytes;
 }
 
 std::vector<Use> Model::uses() const {

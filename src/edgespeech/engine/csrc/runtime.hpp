@@ -55,6 +55,9 @@ class Model {
   std::unique_ptr<Workspace> take_workspace() const;
   void give_back(std::unique_ptr<Workspace> work) const;
 
+  // Bytes of copies of matrices, beside the file, that were made so far.
+  std::size_t copied_bytes() const;
+
   // What was read of each tensor, by its number, in all calls that are over.
   std::vector<Use> uses() const;
 
@@ -93,6 +96,7 @@ class Model {
   Layer predictor_leave_, joiner_;
   std::unique_ptr<const Fusion> fusion_;
   std::unique_ptr<const Biasing> biasing_;
+  std::vector<std::shared_ptr<const Copy>> copies_;
 
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Workspace>> spare_;
