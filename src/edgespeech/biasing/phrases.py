@@ -45,7 +45,7 @@ from edgespeech.errors import bad
 
 BOOST = 0.5
 """Bonus of a letter, in nats, as `replication/context_biasing/tune.py` chose it on tuning speech: more costs words
-where the list lacks what is said. A list of another domain costs some all the same."""
+where the list lacks what the user says. A list of another domain costs some all the same."""
 HEAD = 0
 """How many first letters of a phrase count only once it is complete, chosen like `BOOST`."""
 MAX_BOOST = 16.0
