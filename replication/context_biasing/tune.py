@@ -2,7 +2,7 @@
 
 python -m replication.context_biasing.tune    # minutes, once `edgespeech replicate context_biasing` has made the speech
 
-Each bonus of `tuning.boosts` in `config.yaml`, with each number of `tuning.first_letters` of first letters that count only at
+Each bonus of `tuning.boosts` in `config.yaml`, with each number of `tuning.first_letters` that count only at
 the end, is tried with the lists of `tuning` on its corpora, none of which is for evaluation. A pause of `tuning.pauses`
 seconds is behind some utterances, as it is in recordings of devices. The
 rule: of those that raise the word errors of all corpora together by at most `tuning.harm` (relative) with lists without

@@ -93,12 +93,13 @@ def arms(config: dict[str, Any], seed: int) -> Iterator[Row]:
             continue
         yield from _arm(config, arm, told["about"], found[arm])
     ours, reference = config["ours"], config["reference"]
-    absent = [arm for arm in (ours, reference) if arm not in found]
-    if absent:
-        for claim in ("nlu.intents", "nlu.slots", "nlu.smaller", "nlu.size"):
-            yield {"claim": claim, "skipped": f"not trained: {', '.join(absent)}"}
-    else:
-        yield from _losses(config, found[ours], found[reference], seed)
+    for mine in (ours, config["smallest"]):
+        absent = [arm for arm in (mine, reference) if arm not in found]
+        if absent:
+            for claim in ("nlu.intents", "nlu.slots", "nlu.smaller", "nlu.near", "nlu.size"):
+                yield {"claim": claim, "detail": mine, "skipped": f"not trained: {', '.join(absent)}"}
+        else:
+            yield from _losses(config, mine, found[mine], found[reference], seed)
     for arm in config["equal_bytes"]:
         row: Row = {"claim": "nlu.equal_bytes", "detail": f"{ours} against {arm}"}
         if ours not in found or arm not in found:
@@ -158,15 +159,20 @@ def _arm(config: Mapping[str, Any], arm: str, about: str, runs: Mapping[int, Sco
 
 
 def _losses(
-    config: Mapping[str, Any], ours: Mapping[int, Scores], reference: Mapping[int, Scores], seed: int
+    config: Mapping[str, Any],
+    arm: str,
+    ours: Mapping[int, Scores],
+    reference: Mapping[int, Scores],
+    seed: int,
 ) -> Iterator[Row]:
     sizes = _bytes(ours), _bytes(reference)
-    yield {"claim": "nlu.smaller", "detail": f"{sizes[0]:,} of {sizes[1]:,} bytes",
-           "measured": 1 - sizes[0] / sizes[1]}  # fmt: skip
-    yield {"claim": "nlu.size", "detail": "the largest seed's", "measured": sizes[0]}
+    for claim in ("nlu.smaller", "nlu.near"):
+        yield {"claim": claim, "detail": f"{arm}, {sizes[0]:,} of {sizes[1]:,} bytes",
+               "measured": 1 - sizes[0] / sizes[1]}  # fmt: skip
+    yield {"claim": "nlu.size", "detail": f"{arm}, the largest seed's", "measured": sizes[0]}
     for name in config["public"]:
         mine, theirs = test_counts(ours, name), test_counts(reference, name)
-        row = {"detail": name, "n": len(mine[0].right), "seeds": min(len(mine), len(theirs))}
+        row = {"detail": f"{arm}, {name}", "n": len(mine[0].right), "seeds": min(len(mine), len(theirs))}
         ones = [np.ones(len(mine[0].right))]
         loss = relative_loss(
             [one.right for one in mine],

@@ -161,4 +161,9 @@ def lattices(config: Mapping[str, Any], model: Understander, seed: int) -> Itera
         row["detail"] += (
             f"; lattice {rates['lattice']:.3f}, path {rates['path']:.3f}, its share {sum(sure) / len(sure):.2f}"
         )
-        yield {**row, "measured": paired.difference, **paired.interval.as_row(), "n": len(groups)}
+        ends = paired.interval.as_row()
+        if wrong["path"] == wrong["lattice"]:
+            # No resample differs from another. The exact bound of the share of utterances that may differ stands in.
+            most = bootstrap_share([False] * len(groups), groups, seed=seed).high
+            ends |= {"low": -most, "high": most}
+        yield {**row, "measured": paired.difference, **ends, "n": len(groups)}

@@ -16,6 +16,7 @@ from replication.updates.models import START, packed
 from edgespeech.arms.configuration import Arm, Arms, start_model
 from edgespeech.arms.packed_bench import Bench, say
 from edgespeech.core.yaml_files import load_yaml
+from edgespeech.errors import bad
 from edgespeech.harness.checks import Row
 from edgespeech.metrics.statistics import bootstrap_ratio
 from edgespeech.metrics.word_errors import POOLED
@@ -33,20 +34,19 @@ def families(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked = config["trained"]
     kinds: list[tuple[str, dict[str, Any] | None]] = [(FULL, None)]
     kinds += [
-        (f"{kind}_{round(100 * budget)}", {"name": f"delta_{kind}", "budget": budget, "bits": asked["bits"]})
-        for kind in asked["kinds"]
-        for budget in asked["budgets"]
+        (way_of(kind, budget), {"name": f"delta_{kind}", "budget": budget, "bits": asked["bits"]})
+        for kind, budget in ways(config)
     ]
     found = []
     for name, compressor in kinds:
         before: str | None = None
         for release in asked["releases"]:
             own = {key: value for key, value in release.items() if key in ("speech", "augment", "noises")}
-            family = {
+            family: dict[str, Any] = {
                 "name": f"{release['name']}_{name}",
                 "pack": {"bits": asked["bits"]},
                 "train": own,
-                "seeds": asked["seeds"],
+                "seeds": seeds_of(config, name),
             }
             if compressor is not None:
                 family["compressor"] = compressor
@@ -57,6 +57,32 @@ def families(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def ways(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The kinds of deltas with their budgets."""
+    for kind, budgets in config["trained"]["ways"].items():
+        yield from ((kind, budget) for budget in budgets)
+
+
+def way_of(kind: str, budget: float) -> str:
+    """The name of a kind of delta with its budget, such as `low_rank_2`."""
+    return f"{kind}_{round(100 * budget)}"
+
+
+def seeds_of(config: Mapping[str, Any], way: str) -> list[int]:
+    """The seeds of a way: all of them for what the claims are about, else the first.
+
+    Raises:
+        EdgeSpeechError: the headline names a way that there is not.
+    """
+    asked = config["trained"]
+    known = [FULL, *(way_of(kind, budget) for kind, budget in ways(config))]
+    for name in asked["headline"]:
+        if name not in known:
+            raise bad("updates/config.yaml", "headline", name, "some of " + ", ".join(known))
+    seeds: list[int] = asked["seeds"]
+    return seeds if way in asked["headline"] else seeds[:1]
+
+
 def the_arms() -> Arms:
     """All arms of all releases."""
     config = load_yaml(HERE / "config.yaml")
@@ -65,19 +91,19 @@ def the_arms() -> Arms:
 
 def trained(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The claims about trained deltas; rows of what is not trained say so."""
-    arms, asked = the_arms(), config["trained"]
+    arms = the_arms()
+    releases = config["trained"]["releases"]
     left = [arm for arm in arms.arms.values() if not arms.has_model(arm)]
     steps = sum(arm.config.steps for arm in left if arm.config is not None)
     reason = f"not trained on this machine: {len(left)} of {len(arms.arms)} runs, {steps} steps"
     with TemporaryDirectory() as scratch:
         devices = Devices(config, arms, Path(scratch), seed)
-        for kind in asked["kinds"]:
-            for budget in asked["budgets"]:
-                way = f"{kind}_{round(100 * budget)}"
-                for place in range(len(asked["releases"])):
-                    missing = devices.missing(way, place) or devices.missing(FULL, place)
-                    for row in devices.claims(way, budget, place, measure=not missing):
-                        yield {**row, "skipped": f"{reason}, {missing} among them"} if missing else row
+        for kind, budget in ways(config):
+            way = way_of(kind, budget)
+            for place in range(len(releases)):
+                missing = devices.missing(way, place) or devices.missing(FULL, place)
+                for row in devices.claims(way, budget, place, measure=not missing):
+                    yield {**row, "skipped": f"{reason}, {missing} among them"} if missing else row
     reason = "no model of the update's bytes is trained"
     yield {"claim": "updates.small_model", "detail": f"{100 * SMALLEST:g} %", "skipped": reason}
 
@@ -126,18 +152,19 @@ class Devices:
             yield row | (self._difference([*earlier, *own], (way, place), (FULL, place)) if measure else {})
 
     def _difference(self, corpora: Sequence[str], ours: tuple[str, int], theirs: tuple[str, int]) -> Row:
-        bench = self._bench(corpora)
-        return bench.compare(self._errors(bench, *ours), self._errors(bench, *theirs), POOLED).as_row()
+        bench, seeds = self._bench(corpora), seeds_of(self._config, ours[0])
+        mine, other = (self._errors(bench, *side, seeds) for side in (ours, theirs))
+        return bench.compare(mine, other, POOLED).as_row()
 
     def _gain(self, way: str, place: int, corpora: Sequence[str]) -> Row:
         """The share of the full update's gain over the device before it; both go on from the full update before."""
-        bench = self._bench(corpora)
+        bench, seeds = self._bench(corpora), seeds_of(self._config, way)
         before, delta, full = (
             [sum(column) / len(some) for column in zip(*some, strict=True)]
             for some in (
-                self._errors(bench, FULL, place - 1),
-                self._errors(bench, way, place),
-                self._errors(bench, FULL, place),
+                self._errors(bench, FULL, place - 1, seeds),
+                self._errors(bench, way, place, seeds),
+                self._errors(bench, FULL, place, seeds),
             )
         )
         gains = [[b - e for b, e in zip(before, some, strict=True)] for some in (delta, full)]
@@ -149,12 +176,8 @@ class Devices:
             "measured": sum(gains[0]) / sum(gains[1]),
             **interval,
             "n": len(groups),
-            "seeds": len(self._seeds),
+            "seeds": len(seeds),
         }
-
-    @property
-    def _seeds(self) -> list[int]:
-        return list(self._asked["seeds"])
 
     def _runs(self, name: str) -> list[Arm]:
         return [arm for arm in self._arms.arms.values() if arm.first == name]
@@ -167,9 +190,9 @@ class Devices:
             self._benches[key] = Bench(dict.fromkeys(key, "basic"), folder, self._seed)
         return self._benches[key]
 
-    def _errors(self, bench: Bench, way: str, place: int) -> list[list[int]]:
+    def _errors(self, bench: Bench, way: str, place: int, seeds: Sequence[int]) -> list[list[int]]:
         beam = self._config["beam"]
-        return [bench.errors(say(self._file(way, place, seed), bench, beam)[0]) for seed in self._seeds]
+        return [bench.errors(say(self._file(way, place, seed), bench, beam)[0]) for seed in seeds]
 
     def _file(self, way: str, place: int, seed: int) -> Path:
         """The packed model of a device after a release; -1: the one that it was sold with."""

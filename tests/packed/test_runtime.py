@@ -25,7 +25,7 @@ from edgespeech.packed.runtime import PackedModel, PackedStream, accept_batch
 from edgespeech.packed.simulate import simulate
 from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 from edgespeech.search.settings import MAX_LABELS
 from helpers_fusion import fusion_of
 from helpers_packed import VOCABULARY, features, prune, tiny
@@ -162,6 +162,34 @@ def test_pieces_change_nothing(make: Make, encoding: str, kind: PredictorKind, b
             assert run(model, x, beam, ends) == whole
 
 
+@pytest.mark.parametrize("beam", [1, 8])
+def test_changes_add_up_to_the_best_hypothesis_of_long_audio(make: Make, beam: int) -> None:
+    x = features(4800)  # the labels of paths that were dropped are forgotten several times meanwhile
+    labels: list[int] = []
+    frames: list[int] = []
+    shortened = 0
+    with PackedModel(make("int8", "stateless")) as model:
+        stream = model.open(beam)
+        for start in range(0, len(x), 12):
+            stream.accept(x[start : start + 12])
+            changes = stream.changes()
+            shortened += changes.kept < len(labels)
+            labels[changes.kept :], frames[changes.kept :] = changes.labels, changes.frames
+            if start % 600 == 0:
+                assert (tuple(labels), tuple(frames)) == (stream.best.labels, stream.best.frames)
+            assert stream.changes() == Changes(len(labels), [], [])
+        assert [(tuple(labels), tuple(frames))] == [(h.labels, h.frames) for h in run(model, x, beam)[:1]]
+        found = run(model, x, beam)
+        twin = simulate(model.config, read_edge(model.path).tensors)
+        encoded = torch.from_numpy(model.transcribe(x))
+        stream.close()
+    assert len(labels) > 200
+    assert (shortened > 0) == (beam > 1)
+    decoder = GreedyDecoder(twin) if beam == 1 else BeamDecoder(twin, beam)
+    decoder.accept(encoded)
+    assert (found[0].labels, found[0].frames) == (decoder.best.labels, decoder.best.frames)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("encoding", ["fp32", "fp16", "int8", "4 bits with zeros"])
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -196,6 +224,26 @@ def test_every_isa_gives_the_same_bits(make: Make, encoding: str) -> None:
             assert model.isa == isa
             found.append((model.transcribe(x).tobytes(), run(model, x, 3)))
     assert found == [found[0]] * len(found)
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_copies_are_made_by_the_first_products_where_decoding_takes_long(make: Make, isa: str) -> None:
+    sizes = {}
+    for encoding in ("fp32", "int8", "4 bits with zeros", "codebook"):
+        with PackedModel(make(encoding, "stateless"), isa=isa) as model:
+            assert model.copied_bytes == 0
+            run(model, features(40))
+            sizes[encoding] = model.copied_bytes
+            run(model, features(40))
+            assert model.copied_bytes == sizes[encoding]
+    tensors = read_edge(make("codebook", "stateless")).tensors.values()
+    weights = sum(tensor.codes.size for tensor in tensors if isinstance(tensor, Codes))
+    assert sizes["fp32"] == sizes["int8"] == 0
+    if isa == "avx2":
+        assert sizes["codebook"] > weights / 2
+        assert 0 < sizes["4 bits with zeros"] < sizes["codebook"]
+    else:
+        assert set(sizes.values()) == {0}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,13 @@ class Detector(Protocol):
 
 
 DetectorFactory = Callable[[], Detector]
+
+
+def silero_file() -> Path:
+    """The network of `SileroDetector`."""
+    from faster_whisper.utils import get_assets_path
+
+    return Path(get_assets_path()) / "silero_vad_v6.onnx"
 
 
 class SileroDetector:

@@ -22,7 +22,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.packed.branches import Branch, Decisions, Reads, read_branching
 from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 
 FORMAT = "edgespeech-model-1"
 """The format's name in a packed model's metadata."""
@@ -74,10 +74,19 @@ class PackedModel(Closing):
             return cast("int", self._model.packed_bytes)
 
     @property
+    def copied_bytes(self) -> int:
+        """Bytes of copies of matrices that are in memory beside the file: kernels that take long to decode what is
+        packed (AVX2) keep one of each matrix from its first product on. 0 with other kernels.
+        """
+        with native_errors():
+            return cast("int", self._model.copied_bytes)
+
+    @property
     def reads(self) -> dict[str, Reads]:
         """What was read of each tensor, by name, in all calls so far; of a language model, nothing is counted.
 
-        Differences of two results belong to the calls between them. What other threads are in is not counted yet.
+        Bytes are those of the file, also where a kernel reads a copy (see `copied_bytes`). Differences of two results
+        belong to the calls between them. What other threads are in is not counted yet.
         """
         with native_errors():
             return {name: Reads(read, vectors) for name, read, vectors in self._model.uses}
@@ -221,6 +230,14 @@ class PackedStream:
         """The best hypothesis so far."""
         with native_errors():
             return _hypothesis(*self._stream.best)
+
+    def changes(self) -> Changes:
+        """How the labels of the best hypothesis changed since the last call of this, or since the start; in a time that
+        does not grow with their number.
+        """
+        with native_errors():
+            kept, labels, frames, _ = self._stream.news()
+        return Changes(kept, labels, frames)
 
     @property
     def n_best(self) -> list[Hypothesis]:

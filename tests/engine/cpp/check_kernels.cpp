@@ -45,7 +45,7 @@ bool check(Isa isa, const RandomMatrix& matrix, const PackedMatrix& packed, cons
         if (got == sums[g]) continue;
         std::printf("%s: %s%u x %u, group %u, bits %u, sparse %d, codebook %d, sparsity %g, extreme %d, "
                     "batch %zu: out[%zu, %zu, %zu] is %d, expected %lld\n",
-                    name(isa), &packed == &matrix.packed ? "" : "unpacked, ", layout.rows, layout.cols, layout.group, layout.bits, layout.sparse,
+                    name(isa), &packed == &matrix.packed ? "" : "copied or unpacked, ", layout.rows, layout.cols, layout.group, layout.bits, layout.sparse,
                     layout.codebook, layout.sparsity, layout.extreme, batch, n, row, g, got,
                     static_cast<long long>(sums[g]));
         return false;
@@ -55,12 +55,18 @@ bool check(Isa isa, const RandomMatrix& matrix, const PackedMatrix& packed, cons
   return true;
 }
 
-// The same of a random matrix as it is, and unpacked where it is sparse.
+// The same of a random matrix as it is, as a copy where that helps, and unpacked where it is sparse.
 bool check(Isa isa, const Layout& layout, std::size_t batch, std::mt19937& random) {
   const RandomMatrix matrix = random_matrix(layout, random);
   const auto q = activations(batch * layout.cols, layout.extreme, random);
   Scratch scratch;
   if (!check(isa, matrix, matrix.packed, layout, q, batch, scratch)) return false;
+  if (copy_helps(isa, matrix.packed)) {
+    Scratch copying;
+    Unpacked copied;
+    copy(isa, matrix.packed, copied, copying);
+    if (!check(isa, matrix, copied.packed, layout, q, batch, scratch)) return false;
+  }
   if (!layout.sparse) return true;
   Scratch unpacking;
   Unpacked unpacked;

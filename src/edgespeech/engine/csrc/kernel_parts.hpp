@@ -17,6 +17,7 @@ struct Product {
   std::uint32_t group_words;  // in a group; the last group of a row may be shorter
   std::uint32_t groups;
   std::uint32_t bits;
+  bool bytes;
   const std::uint64_t* masks;  // nullptr when dense
   const std::uint8_t* values;
   const std::uint32_t* row_start;  // rows + 1
@@ -45,5 +46,9 @@ void multiply_neon(const Product& product);
 void unpack_avx2(const Product& product, std::uint8_t* to);
 void unpack_avx512(const Product& product, std::uint8_t* to);
 void unpack_neon(const Product& product, std::uint8_t* to);
+
+// Every weight of a matrix as a code of so many bits, 8 in place of none, two of 4 bits or one of others to a byte:
+// words x 32 or words x 64 bytes a row. Of the product only the matrix and `scratch` are used.
+void copy_avx2(const Product& product, std::uint32_t bits, std::uint8_t* to);
 
 }  // namespace edgespeech

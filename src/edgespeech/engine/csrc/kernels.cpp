@@ -67,13 +67,14 @@ void unpack_scalar(const Product& p, std::uint8_t* to) {
 struct Kernel {
   void (*multiply)(const Product&);
   void (*unpack)(const Product&, std::uint8_t*);
+  void (*copy)(const Product&, std::uint32_t, std::uint8_t*) = nullptr;  // where copies help
 };
 
 // The kernel of an ISA; without functions when it is not compiled in or this CPU lacks it.
 Kernel find_kernel(Isa isa) {
   if (isa == Isa::Scalar) return {multiply_scalar, unpack_scalar};
 #if defined(__x86_64__)
-  if (isa == Isa::Avx2 && __builtin_cpu_supports("avx2")) return {multiply_avx2, unpack_avx2};
+  if (isa == Isa::Avx2 && __builtin_cpu_supports("avx2")) return {multiply_avx2, unpack_avx2, copy_avx2};
   if (isa == Isa::Avx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
       __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni") &&
@@ -111,7 +112,7 @@ Isa choose() {
   return Isa::Scalar;
 }
 
-// What a kernel is told of a matrix; the vectors and the sums are still to come. scratch: of `used` lines already.
+// A kernel's arguments for a matrix, without vectors and sums. scratch: `used` lines of it are taken already.
 Product product_of(const PackedMatrix& matrix, Scratch& scratch, std::size_t used) {
   const std::uint32_t words = matrix.words();
   scratch.lines.resize(std::max(scratch.lines.size(), used + kScratchRows * (words + 1)));
@@ -122,6 +123,7 @@ Product product_of(const PackedMatrix& matrix, Scratch& scratch, std::size_t use
   p.group_words = matrix.group == 0 ? words : matrix.group / 64;
   p.groups = matrix.groups();
   p.bits = matrix.bits;
+  p.bytes = matrix.bytes;
   p.masks = matrix.sparse ? matrix.masks : nullptr;
   p.values = matrix.values;
   p.row_start = matrix.row_start.data();
@@ -174,6 +176,31 @@ void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::si
   p.excess = scratch.excess.data();
   p.out = out;
   kernel(p);
+}
+
+bool copy_helps(Isa isa, const PackedMatrix& matrix) {
+  const bool easy = !matrix.sparse && !matrix.codebook && (matrix.bits == 4 || matrix.bits == 8);
+  const bool fits = std::uint64_t{matrix.rows} * matrix.words() * 64 < std::uint64_t{1} << 32;  // see row_start
+  return kernel_of(isa).copy != nullptr && fits && !easy && !matrix.bytes;
+}
+
+void copy(Isa isa, const PackedMatrix& matrix, Unpacked& to, Scratch& scratch) {
+  if (!copy_helps(isa, matrix)) throw std::invalid_argument("copy.matrix: got one that is fast as it is");
+  const std::uint32_t words = matrix.words();
+  const std::uint32_t bits = matrix.codebook ? 8 : std::max<std::uint32_t>(matrix.bits, 4);
+  const std::uint32_t row_bytes = words * (bits == 4 ? 32 : 64);
+  PackedMatrix& packed = to.packed;
+  packed.rows = matrix.rows;
+  packed.cols = matrix.cols;
+  packed.group = matrix.group;
+  packed.bits = static_cast<std::uint8_t>(bits);
+  packed.bytes = bits > 4 && bits < 8;
+  packed.scales = matrix.scales;
+  packed.row_start.resize(std::size_t{matrix.rows} + 1);
+  for (std::uint32_t row = 0; row <= matrix.rows; ++row) packed.row_start[row] = row * row_bytes;
+  to.lines.resize((std::size_t{matrix.rows} * row_bytes + sizeof(Line) - 1) / sizeof(Line) + 1);
+  packed.values = reinterpret_cast<const std::uint8_t*>(to.lines.data());
+  kernel_of(isa).copy(product_of(matrix, scratch, 0), bits, reinterpret_cast<std::uint8_t*>(to.lines.data()));
 }
 
 void unpack(Isa isa, const PackedMatrix& matrix, Unpacked& to, Scratch& scratch) {

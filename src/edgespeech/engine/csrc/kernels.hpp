@@ -40,11 +40,19 @@ struct Scratch {
 void multiply(Isa isa, const PackedMatrix& matrix, const std::int8_t* q, std::size_t batch, std::int32_t* out,
               Scratch& scratch);
 
-// A sparse matrix as a dense one of bytes: for one that several products in a row go through.
+// A matrix in other memory than the file's: a sparse one as a dense one of bytes, for several products in a row, or a
+// copy for all of them.
 struct Unpacked {
   PackedMatrix packed;
   std::vector<Line> lines;
 };
+
+// Whether products go faster with a copy of the matrix, which is larger: of an ISA that takes long to decode it.
+bool copy_helps(Isa isa, const PackedMatrix& matrix);
+
+// Leaves in `to` what gives the same products as the matrix, for as long as its scales are there: two codes a byte, or
+// one. Throws std::invalid_argument where that would not help.
+void copy(Isa isa, const PackedMatrix& matrix, Unpacked& to, Scratch& scratch);
 
 // Leaves in `to` what gives the same products as the matrix, for as long as neither changes.
 // Throws std::invalid_argument for a dense matrix, and for an ISA that is not available.

@@ -1,4 +1,5 @@
-// AVX2 kernel. Each row: its codes to a byte each, these to their columns, then its products.
+// AVX2 kernel. Rows of two codes a byte, and of a code a byte, are multiplied where they lie; of all others, codes
+// become a byte each, these go to their columns, then to their products.
 #include <immintrin.h>
 
 #include "kernel_parts.hpp"
@@ -98,43 +99,228 @@ void expand_row(const Product& p, std::uint32_t row, const std::int8_t* from, st
   }
 }
 
-// The product of 32 weights and activations, in pairs. |weight| <= 128 and |q| <= 127, so that no sum of two
-// products reaches 2^15, where vpmaddubsw would saturate.
-__m256i pairs(const std::int8_t* weights, const std::int8_t* q) {
-  const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights));
-  const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(q));
-  const __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
-  return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+constexpr std::uint32_t kBlock = 8;  // rows whose sums are added up together
+constexpr std::size_t kMostTogether = 4;  // vectors, by what the 16 registers hold
+
+// How a row lies in memory: two codes a byte; codes of at most 6 or 7 bits a byte, or of 8; int8 weights.
+//
+// vpmaddubsw multiplies unsigned by signed bytes and adds up in pairs, which must stay below 2^15. Codes of up to 7
+// bits are the unsigned side as they are: every weight is then too large by the code of zero, and the end takes off
+// code_of_zero * sum(q). So many pairs may be added before they become wider: 8 of 4 bits, 2 of 6, 1 of 7. Of wider
+// weights the magnitude is the unsigned side, and the activation takes the sign.
+enum class Form { Halves, Six, Seven, Eight, Weights };
+
+// Up to kBlock rows of a group, and the vectors for them.
+struct Part {
+  const std::uint8_t* values;
+  std::size_t row_bytes;
+  std::uint32_t rows, words;
+  const std::int8_t* q;  // words x batch x 64
+  __m256i* lanes;        // batch x kBlock
+};
+
+inline __m256i load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+inline __m256i widened(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+// A word of a row times each vector, in pairs: what may be added before it becomes wider is, else all of it is wider.
+template <Form form, int batch>
+[[gnu::always_inline]] inline void add_word(const std::uint8_t* values, const std::int8_t* q, __m256i* pairs,
+                                            __m256i* sums) {
+  if constexpr (form == Form::Halves) {
+    const __m256i low = _mm256_set1_epi8(15), raw = load(values);
+    const __m256i even = _mm256_and_si256(raw, low), odd = _mm256_and_si256(_mm256_srli_epi16(raw, 4), low);
+    for (int n = 0; n < batch; ++n) {
+      const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(even, load(q + n * 64)),
+                                            _mm256_maddubs_epi16(odd, load(q + n * 64 + 32)));
+      pairs[n] = _mm256_add_epi16(pairs[n], both);
+    }
+    return;
+  }
+  __m256i w[2] = {load(values), load(values + 32)};
+  __m256i size[2] = {w[0], w[1]};
+  if constexpr (form == Form::Eight || form == Form::Weights) {
+    for (int k = 0; k < 2; ++k) {
+      if (form == Form::Eight) w[k] = _mm256_xor_si256(w[k], _mm256_set1_epi8(static_cast<char>(128)));
+      size[k] = _mm256_abs_epi8(w[k]);
+    }
+  }
+  for (int n = 0; n < batch; ++n) {
+    __m256i a = load(q + n * 64), b = load(q + n * 64 + 32);
+    if constexpr (form == Form::Eight || form == Form::Weights) {
+      a = _mm256_sign_epi8(a, w[0]);
+      b = _mm256_sign_epi8(b, w[1]);
+    }
+    const __m256i first = _mm256_maddubs_epi16(size[0], a), second = _mm256_maddubs_epi16(size[1], b);
+    if constexpr (form == Form::Six) {
+      sums[n] = _mm256_add_epi32(sums[n], widened(_mm256_add_epi16(first, second)));
+    } else {
+      sums[n] = _mm256_add_epi32(sums[n], _mm256_add_epi32(widened(first), widened(second)));
+    }
+  }
 }
 
-std::int32_t dot(const std::int8_t* weights, const std::int8_t* q, std::size_t columns) {
-  __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
-  for (std::size_t c = 0; c < columns; c += 64) {
-    even = _mm256_add_epi32(even, pairs(weights + c, q + c));
-    odd = _mm256_add_epi32(odd, pairs(weights + c + 32, q + c + 32));
+template <Form form, int batch>
+void multiply_part(const Part& part) {
+  constexpr std::uint32_t kWords = 4;  // as many as the pairs of halves may be added of
+  constexpr std::size_t kStep = form == Form::Halves ? 32 : 64;
+  for (std::uint32_t row = 0; row < part.rows; ++row) {
+    const std::uint8_t* values = part.values + row * part.row_bytes;
+    const std::int8_t* q = part.q;
+    __m256i sums[batch] = {};
+    for (std::uint32_t left = part.words; left > 0;) {
+      __m256i pairs[batch] = {};
+      _mm_prefetch(reinterpret_cast<const char*>(values) + kAhead, _MM_HINT_T0);
+      const auto add = [&]() __attribute__((always_inline)) {
+        add_word<form, batch>(values, q, pairs, sums);
+        values += kStep;
+        q += batch * 64;
+      };
+      if (left >= kWords) {
+#pragma GCC unroll 4
+        for (std::uint32_t k = 0; k < kWords; ++k) add();
+        left -= kWords;
+      } else {
+        for (; left > 0; --left) add();
+      }
+      if constexpr (form == Form::Halves)
+        for (int n = 0; n < batch; ++n) sums[n] = _mm256_add_epi32(sums[n], widened(pairs[n]));
+    }
+    for (int n = 0; n < batch; ++n) part.lanes[n * kBlock + row] = sums[n];
   }
-  const __m256i eight = _mm256_add_epi32(even, odd);
-  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
+
+// The lanes of eight rows become one sum a row.
+inline __m256i add_lanes(const __m256i* rows) {
+  const auto four = [](const __m256i* r) {
+    return _mm256_hadd_epi32(_mm256_hadd_epi32(r[0], r[1]), _mm256_hadd_epi32(r[2], r[3]));
+  };
+  const __m256i low = four(rows), high = four(rows + 4);
+  return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+// 64 activations as their row is multiplied with: those of even columns before those of odd ones, for halves.
+template <Form form>
+inline void arrange(const std::int8_t* from, std::int8_t* to) {
+  const __m256i a = load(from), b = load(from + 32);
+  auto* place = reinterpret_cast<__m256i*>(to);
+  if constexpr (form == Form::Halves) {
+    const __m256i byte = _mm256_set1_epi16(255);
+    const __m256i even = _mm256_packus_epi16(_mm256_and_si256(a, byte), _mm256_and_si256(b, byte));
+    const __m256i odd = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
+    _mm256_store_si256(place, _mm256_permute4x64_epi64(even, 0xD8));
+    _mm256_store_si256(place + 1, _mm256_permute4x64_epi64(odd, 0xD8));
+  } else {
+    _mm256_store_si256(place, a);
+    _mm256_store_si256(place + 1, b);
+  }
+}
+
+std::int32_t sum_of(const std::int8_t* q, std::uint32_t words) {
+  __m256i lanes[kBlock] = {};
+  for (std::uint32_t i = 0; i < 2 * words; ++i)
+    lanes[0] = _mm256_add_epi32(lanes[0], widened(_mm256_maddubs_epi16(_mm256_set1_epi8(1), load(q + 32 * i))));
+  return _mm256_cvtsi256_si32(add_lanes(lanes));
+}
+
+// Where the rows of a product lie. Those that are no `Form` become int8 weights in `scratch`, block by block.
+struct Rows {
+  const Product& p;
+  const Decoder* decoder;  // nullptr where they lie in the matrix
+  std::int8_t* scratch;    // a row and a line, and kBlock rows
+  std::size_t row_bytes;
+
+  const std::uint8_t* block(std::uint32_t first, std::uint32_t count) const {
+    if (decoder == nullptr) return p.values + std::size_t{first} * row_bytes;
+    std::int8_t *const stored = scratch, *const weights = scratch + row_bytes + 64;
+    for (std::uint32_t row = 0; row < count; ++row) {
+      std::int8_t* const to = weights + row * row_bytes;
+      decode_row(p, *decoder, first + row, p.masks ? stored : to);
+      if (p.masks) expand_row(p, first + row, stored, to);
+    }
+    return reinterpret_cast<const std::uint8_t*>(weights);
+  }
+};
+
+template <Form form, int batch>
+void multiply_batch(const Product& p, const Rows& rows, std::size_t at) {
+  constexpr std::size_t kStep = form == Form::Halves ? 32 : 64;
+  const std::size_t width = std::size_t{p.words} * 64;
+  std::int8_t* const q = p.scratch;
+  for (std::uint32_t word = 0; word < p.words; ++word)
+    for (int n = 0; n < batch; ++n) arrange<form>(p.q + (at + n) * width + word * 64, q + (word * batch + n) * 64);
+  const std::int32_t zero = form == Form::Weights || form == Form::Eight ? 0 : 1 << (p.bits - 1);
+  for (std::uint32_t g = 0; zero != 0 && g < p.groups; ++g) {
+    const std::uint32_t first = g * p.group_words;
+    const std::uint32_t words = p.words - first < p.group_words ? p.words - first : p.group_words;
+    for (int n = 0; n < batch; ++n)
+      p.excess[n * p.groups + g] = zero * sum_of(p.q + (at + n) * width + first * 64, words);
+  }
+  __m256i lanes[batch * kBlock];
+  for (__m256i& each : lanes) each = _mm256_setzero_si256();
+  for (std::uint32_t row = 0; row < p.rows; row += kBlock) {
+    const std::uint32_t count = p.rows - row < kBlock ? p.rows - row : kBlock;
+    const std::uint8_t* const values = rows.block(row, count);
+    for (std::uint32_t g = 0, first = 0; g < p.groups; ++g, first += p.group_words) {
+      const std::uint32_t words = p.words - first < p.group_words ? p.words - first : p.group_words;
+      multiply_part<form, batch>(
+          {values + first * kStep, rows.row_bytes, count, words, q + std::size_t{first} * batch * 64, lanes});
+      for (int n = 0; n < batch; ++n) {
+        std::int32_t* const out = p.out + ((at + n) * p.groups + g) * p.rows + row;
+        const std::int32_t excess = zero == 0 ? 0 : p.excess[n * p.groups + g];
+        const __m256i sums = _mm256_sub_epi32(add_lanes(lanes + n * kBlock), _mm256_set1_epi32(excess));
+        if (count == kBlock) {
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums);
+        } else {
+          alignas(32) std::int32_t some[kBlock];
+          _mm256_store_si256(reinterpret_cast<__m256i*>(some), sums);
+          for (std::uint32_t i = 0; i < count; ++i) out[i] = some[i];
+        }
+      }
+    }
+  }
+}
+
+template <Form form>
+void multiply_form(const Product& p, const Decoder* decoder) {
+  const std::size_t width = std::size_t{p.words} * 64;
+  // The matrix's own rows are equally long, being dense.
+  const Rows rows{p, decoder, p.scratch + kMostTogether * width, decoder ? width : p.row_start[1]};
+  constexpr void (*kByBatch[])(const Product&, const Rows&, std::size_t) = {
+      multiply_batch<form, 1>, multiply_batch<form, 2>, multiply_batch<form, 3>, multiply_batch<form, 4>};
+  for (std::size_t at = 0; at < p.batch; at += kMostTogether)
+    kByBatch[(p.batch - at < kMostTogether ? p.batch - at : kMostTogether) - 1](p, rows, at);
 }
 
 }  // namespace
 
 void multiply_avx2(const Product& p) {
+  if (p.bytes) return p.bits < 7 ? multiply_form<Form::Six>(p, nullptr) : multiply_form<Form::Seven>(p, nullptr);
+  if (!p.masks && !p.codebook && p.bits == 4) return multiply_form<Form::Halves>(p, nullptr);
+  if (!p.masks && p.bits == 8) return multiply_form<Form::Eight>(p, nullptr);
   const Decoder decoder(p);
-  const std::size_t width = std::size_t{p.words} * 64, group_width = std::size_t{p.group_words} * 64;
-  std::int8_t* const stored = p.scratch;
-  std::int8_t* const weights = p.masks ? p.scratch + width + 64 : stored;
+  multiply_form<Form::Weights>(p, &decoder);
+}
+
+void copy_avx2(const Product& p, std::uint32_t bits, std::uint8_t* to) {
+  const Decoder decoder(p);
+  const std::size_t width = std::size_t{p.words} * 64;
+  const Rows rows{p, &decoder, p.scratch, width};
+  const __m256i zero = _mm256_set1_epi8(static_cast<char>(1 << (bits - 1)));
+  const __m256i factors = _mm256_set1_epi16(1 + (16 << 8));  // of the even and of the odd columns of halves
   for (std::uint32_t row = 0; row < p.rows; ++row) {
-    decode_row(p, decoder, row, stored);
-    if (p.masks) expand_row(p, row, stored, weights);
-    for (std::size_t n = 0; n < p.batch; ++n) {
-      std::int32_t* out = p.out + n * p.groups * p.rows + row;
-      for (std::size_t first = 0; first < width; first += group_width) {
-        const std::size_t columns = width - first < group_width ? width - first : group_width;
-        *out = dot(weights + first, p.q + n * width + first, columns);
-        out += p.rows;
+    const std::uint8_t* const weights = rows.block(row, 1);
+    for (std::size_t at = 0; at < width; at += 64) {
+      const __m256i a = _mm256_add_epi8(load(weights + at), zero), b = _mm256_add_epi8(load(weights + at + 32), zero);
+      if (bits == 4) {
+        // What lies behind the last column may be anything.
+        const __m256i low = _mm256_set1_epi8(15), c = _mm256_and_si256(a, low), d = _mm256_and_si256(b, low);
+        const __m256i both = _mm256_packus_epi16(_mm256_maddubs_epi16(c, factors), _mm256_maddubs_epi16(d, factors));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(both, 0xD8));
+        to += 32;
+      } else {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), a);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), b);
+        to += 64;
       }
     }
   }

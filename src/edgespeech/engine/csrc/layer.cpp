@@ -24,6 +24,7 @@ Layer::Layer(const Tensor& matrix, const Tensor* bias, Isa isa)
       floats_(&float_kernels(isa)),
       isa_(isa) {
   if (matrix.encoding != Encoding::Codes) return;
+  if (copy_helps(isa, matrix.packed)) copy_ = std::make_shared<Copy>();
   const std::size_t rows = matrix.rows, groups = matrix.packed.groups();
   if (groups == 1) return;
   turned_.resize(groups * rows);
@@ -56,19 +57,31 @@ void Layer::prepare(std::size_t products, std::size_t place, Workspace& work) co
   Unfolded& to = work.unfolded[place];
   if (products < 2 || to.of == matrix_ || matrix_->encoding != Encoding::Codes || !matrix.sparse) return;
   if (std::size_t{matrix.rows} * matrix.cols > kMostUnpacked) return;
-  unpack(isa_, matrix, to.unpacked, work.scratch);
+  if (!copy_) unpack(isa_, matrix, to.unpacked, work.scratch);
   to.of = matrix_;
   work.used(*matrix_, 0);
 }
 
-void Layer::multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const {
-  const PackedMatrix* matrix = &matrix_->packed;
+const PackedMatrix& Layer::stored(Workspace& work) const {
+  if (copy_) {
+    std::call_once(copy_->once, [&] {
+      edgespeech::copy(isa_, matrix_->packed, copy_->unpacked, work.scratch);
+      copy_->bytes = copy_->unpacked.lines.size() * sizeof(Line);
+    });
+    return copy_->unpacked.packed;
+  }
   for (const Unfolded& each : work.unfolded)
-    if (each.of == matrix_) matrix = &each.unpacked.packed;
-  if (matrix == &matrix_->packed) {
-    work.used(*matrix_, batch);
-  } else {
+    if (each.of == matrix_) return each.unpacked.packed;
+  return matrix_->packed;
+}
+
+void Layer::multiply_codes(const float* x, std::size_t batch, float* y, Workspace& work) const {
+  const bool prepared = std::ranges::any_of(work.unfolded, [&](const Unfolded& each) { return each.of == matrix_; });
+  const PackedMatrix* const matrix = &stored(work);
+  if (prepared) {
     work.uses[matrix_->number].vectors += batch;
+  } else {
+    work.used(*matrix_, batch);
   }
   float scales[kMaxBatch];
   for (std::size_t n = 0; n < batch; ++n) {

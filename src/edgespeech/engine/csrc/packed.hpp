@@ -18,6 +18,7 @@ struct PackedMatrix {
   std::uint32_t group = 0;
   std::uint8_t bits = 0;
   bool sparse = false;
+  bool bytes = false;  // of a copy alone: uniform codes of 5 to 7 bits, each in a byte of its own
   const std::uint64_t* masks = nullptr;    // rows x words() when sparse; bit j of word k: column 64 k + j
   const std::uint8_t* values = nullptr;    // codes, lowest bits first; every row starts at a byte
   const float* scales = nullptr;           // rows x groups()

@@ -50,7 +50,9 @@ Layer TensorReader::layer(const std::string& name, std::uint64_t rows, std::uint
 }
 
 Layer TensorReader::plain(const std::string& name, std::uint64_t rows, std::uint64_t cols, const Tensor* bias) {
-  return {matrix(name, rows, cols), bias, isa_};
+  const Layer made(matrix(name, rows, cols), bias, isa_);
+  if (made.copy()) copies_.push_back(made.copy());
+  return made;
 }
 
 Lstm TensorReader::lstm(const std::string& name, std::uint64_t width, std::uint64_t inputs) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "edge_file.hpp"
 #include "layer.hpp"
@@ -41,6 +43,8 @@ class TensorReader {
   std::uint32_t parts(const std::string& name, const char* field, std::uint32_t total, std::uint32_t unit) const;
 
   void expect_all_taken() const;
+  // Those of all layers so far.
+  const std::vector<std::shared_ptr<const Copy>>& copies() const { return copies_; }
 
   [[noreturn]] void fail(const std::string& name, const char* field, const std::string& found,
                          const std::string& expected) const;
@@ -50,6 +54,7 @@ class TensorReader {
   const std::string& label_;
   Isa isa_;
   std::set<std::string> taken_;
+  std::vector<std::shared_ptr<const Copy>> copies_;
 };
 
 }  // namespace edgespeech
