@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -124,6 +125,49 @@ def test_speakers_are_blends_of_several_voices_and_lie_beyond_them_by_a_bounded_
     assert any(min(weight for _, weight in who.parts) < 0 for who in speakers)
     within = {p.speaker for p in plans(speakers=200, blend=5, grammars=many(120))}
     assert all(weight > 0 for who in within for _, weight in who.parts)
+
+
+def in_spanish(**changes: object) -> dict[str, object]:
+    """Changes of a recipe that make it Spanish with English names."""
+    grammar = {"sentences": 12, "sha256": load_grammar("es/switched").sha256}
+    slots = ["foreign_contact", "foreign_artist", "foreign_title"]
+    return {
+        "spanish": ["es-419", "es"],
+        "switched": slots,
+        "grammars": {"es/switched": grammar},
+        "context": {},
+    } | changes
+
+
+def test_speakers_speak_the_varieties_in_turn_with_the_voices_of_english() -> None:
+    english, spanish = plans(speakers=40), plans(**in_spanish(speakers=40))
+    assert {p.speaker.spanish for p in english} == {None}
+    assert {p.speaker.spanish for p in spanish} == {"es-419", "es"}
+    assert {p.speaker.parts for p in english} & {p.speaker.parts for p in spanish}
+
+
+def test_names_of_the_other_language_are_marked() -> None:
+    for p in plans(**in_spanish()):
+        assert p.said.replace("{", "").replace("}", "") == p.sentence.text
+        assert set(re.findall(r"\{(.*?)\}", p.said)) == set(p.sentence.slots.values())
+    assert all(p.said == p.sentence.text for p in plans())
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("llama a mary", "john"), ("dile a mary que mary viene", "mary"), ("llama a marys", "mary")],
+)
+def test_a_marked_name_is_said_once_and_as_it_is(text: str, value: str) -> None:
+    with pytest.raises(
+        EdgeSpeechError, match=rf"slot who is '{value}', expected words that are said in it once"
+    ):
+        planning.marked(Sentence(text, "call", {"who": value}), ["who"])
+
+
+@pytest.mark.parametrize("changes", [{"habits": [1, 2]}, {"texts": {"diary": 1}}, {"spanish": ["es-mx"]}])
+def test_spanish_has_no_habits_of_english(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="spanish"):
+        Recipe.model_validate(recipe_with(**in_spanish(**changes)))
 
 
 def many(sentences: int) -> dict[str, object]:
@@ -325,6 +369,15 @@ def test_makes_a_corpus_and_makes_it_again(
     synthesise(trial(), lambda vocoder: beeper)
     assert path.read_bytes() == before
     assert len(beeper.said) == 12  # the second time, nothing had to be said
+
+
+def test_a_corpus_of_spanish_says_so(trial: Callable[..., Path]) -> None:
+    beeper = Beeper()
+    manifest = load_manifest(synthesise(trial(**in_spanish()), lambda vocoder: beeper))
+    assert {u.lang for u in manifest.utterances} == {"es"}
+    assert {str(u.speaker).partition("@")[2] for u in manifest.utterances} == {"es-419", "es"}
+    assert any("{" in said for said in beeper.said), "names are said as marked"
+    assert not any("{" in u.text for u in manifest.utterances)
 
 
 @pytest.mark.parametrize("accents", ["english", "all"])
