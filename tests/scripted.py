@@ -19,6 +19,9 @@ from edgespeech.contracts import (
     Stream,
     SystemInfo,
 )
+from edgespeech.harness.workers import Done, Job, Loaded
+from edgespeech.harness.workers import Run as JobsRun
+from edgespeech.records.trace import Chunk, Trace
 
 
 class FakeClock:
@@ -135,3 +138,40 @@ class Troubled(Scripted):
 
     def open(self, request: Request) -> Stream:
         return _Troubled(self)
+
+
+def answering(answer: Callable[[Job], tuple[str, str | None]], info: SystemInfo) -> Callable[..., JobsRun]:
+    """Stands for the processes of `workers.run_jobs`.
+
+    Args:
+        answer: the text of an utterance, and its failure.
+        info: what the recogniser's `load` says.
+    """
+
+    def run_jobs(
+        factory: object,
+        options: object,
+        jobs: Sequence[Job],
+        *,
+        threads: int,
+        on_loaded: Callable[[Loaded], None],
+        on_done: Callable[[Done], None],
+    ) -> JobsRun:
+        loaded = Loaded(info=info, load_s=0.0, warmup_s=0.0)
+        on_loaded(loaded)
+        done = []
+        for job in jobs:
+            text, failure = answer(job)
+            item = job.spoken.item
+            trace = Trace(
+                utterance_id=item.id,
+                duration_s=item.duration,
+                chunks=(Chunk(ready_s=item.duration, compute_s=0.001),),
+                events=() if failure else ((0, Event(kind=EventKind.FINAL, text=text)),),
+                failure=failure,
+            )
+            done.append(Done(trace=trace))
+            on_done(done[-1])
+        return JobsRun(loaded=loaded, done=done, memory=None)
+
+    return run_jobs

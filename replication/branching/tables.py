@@ -107,7 +107,7 @@ def picture_plot(picture: Row) -> str:
 
 
 def _points(rows: list[Row]) -> dict[str, list[tuple[float, float]]]:
-    """Cost and word errors of the arms that were heard, in per cent."""
+    """Cost and word errors of the arms that were measured, in per cent."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if "wer" in row:

@@ -37,7 +37,7 @@ class Listened:
 
     Attributes:
         features: with shape `(F, 80)`.
-        text: the words that were said.
+        text: the spoken words.
         phrases: of its list, in letters that word pieces spell.
         group: its speaker, for intervals; None: unknown.
     """

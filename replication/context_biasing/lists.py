@@ -1,4 +1,4 @@
-"""The lists of a measurement: for every utterance the phrases that are said, and phrases that are not.
+"""The lists of a measurement: for every utterance the phrases that the speaker uses, and others.
 
 Source: D. Le et al., "Contextualized streaming end-to-end speech recognition with trie-based deep biasing and shallow
 fusion" (Interspeech 2021), section 4.1: the list of an utterance has its rare words, and distractors up to a length.
@@ -31,8 +31,8 @@ from edgespeech.secondpass.folder import VOCABULARY, second_pass_folder
 from edgespeech.text.normalise import normalisers
 
 KINDS = ("full", "absent", "anti", "oracle")
-"""A list with the right phrases and distractors; without the right ones; of words that sound like what is said; of the
-right phrases alone."""
+"""A list with the right phrases and distractors; without the right ones; of words that sound like the spoken ones; of
+the right phrases alone."""
 _FAINT = 1e-3
 """Standard deviation of the noise of a pause: 60 dB below full scale."""
 _LETTERS = 3

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from edgespeech.audio.io import write_audio
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
+from edgespeech.contracts import SAMPLE_RATE, Kind, SystemInfo
 from edgespeech.corpora.manifest import load_manifest
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
 from edgespeech.harness import evaluate
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.journal import SUFFIX
 from edgespeech.harness.plan import Run
-from edgespeech.harness.workers import GIVEN_UP, Done, Job, Loaded
+from edgespeech.harness.workers import GIVEN_UP, Job
 from edgespeech.harness.workers import Run as JobsRun
 from edgespeech.records.records import load_records, load_rows
-from edgespeech.records.trace import Chunk, Trace
 from edgespeech.report.groups import groups_table
+from scripted import answering
 
 SETTINGS = Settings(
     seed=0, threads=1, cloud_speedup=10.0, networks=("wifi",), profile="full", concurrent_jobs=1
@@ -41,36 +41,15 @@ class Machine:
         self.failing: Callable[[str], str | None] = lambda name: None
         self.info = INFO
 
-    def run_jobs(
-        self,
-        factory: object,
-        options: object,
-        jobs: Sequence[Job],
-        *,
-        threads: int,
-        on_loaded: Callable[[Loaded], None],
-        on_done: Callable[[Done], None],
-    ) -> JobsRun:
-        loaded = Loaded(info=self.info, load_s=0.0, warmup_s=0.0)
-        on_loaded(loaded)
-        done = []
-        for job in jobs:
-            name = job.request.utterance_id
-            if name == self.stop_at:
-                raise KeyboardInterrupt
-            self.ran.append(name)
-            failure = self.failing(name)
-            final = Event(kind=EventKind.FINAL, text=f"word {name}")
-            trace = Trace(
-                utterance_id=name,
-                duration_s=1.0,
-                chunks=(Chunk(ready_s=1.0, compute_s=0.001),),
-                events=() if failure else ((0, final),),
-                failure=failure,
-            )
-            done.append(Done(trace=trace))
-            on_done(done[-1])
-        return JobsRun(loaded=loaded, done=done, memory=None)
+    def run_jobs(self, factory: object, options: object, jobs: Sequence[Job], **more: Any) -> JobsRun:
+        return answering(self._answer, self.info)(factory, options, jobs, **more)
+
+    def _answer(self, job: Job) -> tuple[str, str | None]:
+        name = job.request.utterance_id
+        if name == self.stop_at:
+            raise KeyboardInterrupt
+        self.ran.append(name)
+        return f"word {name}", self.failing(name)
 
 
 @pytest.fixture

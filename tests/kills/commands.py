@@ -27,19 +27,18 @@ from edgespeech.cli import recognisers as recogniser_commands
 from edgespeech.cli import results as results_commands
 from edgespeech.cli import training as training_commands
 from edgespeech.cli.shared import Rule
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Kind, SystemInfo
+from edgespeech.contracts import SAMPLE_RATE, Kind, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.corpora.fetch import evaluation_audio
 from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness import evaluate
 from edgespeech.harness.journal import SUFFIX
-from edgespeech.harness.workers import Done, Job, Loaded
+from edgespeech.harness.workers import Job
 from edgespeech.harness.workers import Run as JobsRun
 from edgespeech.model.checkpoint import load_model
 from edgespeech.pipeline import dag, stages, summary, targets
 from edgespeech.records.records import load_records, load_rows
-from edgespeech.records.trace import Chunk, Trace
 from edgespeech.report import html, plots
 from edgespeech.report.tables import load_published
 from edgespeech.training import loop
@@ -48,6 +47,7 @@ from helpers_demo import publish_demo
 from helpers_records import publish
 from kills.base import Command, Files, Worked, files
 from kills.ship import Ship
+from scripted import answering
 
 
 class Train:
@@ -185,34 +185,11 @@ def _stand_in(worked: Worked) -> Callable[..., JobsRun]:
         name="null", kind=Kind.DEVICE, model_bytes=0, parameters=0, chunk_s=0.1, citation="none", config={}
     )
 
-    def run_jobs(
-        factory: object,
-        options: object,
-        jobs: Sequence[Job],
-        *,
-        threads: int,
-        on_loaded: Callable[[Loaded], None],
-        on_done: Callable[[Done], None],
-    ) -> JobsRun:
-        loaded = Loaded(info=info, load_s=0.0, warmup_s=0.0)
-        on_loaded(loaded)
-        done = []
-        for job in jobs:
-            worked()
-            item = job.spoken.item
-            final = Event(kind=EventKind.FINAL, text=item.text)
-            trace = Trace(
-                utterance_id=item.id,
-                duration_s=item.duration,
-                chunks=(Chunk(ready_s=item.duration, compute_s=0.001),),
-                events=((0, final),),
-                failure=None,
-            )
-            done.append(Done(trace=trace))
-            on_done(done[-1])
-        return JobsRun(loaded=loaded, done=done, memory=None)
+    def answer(job: Job) -> tuple[str, None]:
+        worked()
+        return job.spoken.item.text, None
 
-    return run_jobs
+    return answering(answer, info)
 
 
 class Report:

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.model.biasing import MAX_PHRASES, MAX_PIECES, ContextAttention, ContextBiasing
+from edgespeech.model.biasing import ContextAttention, ContextBiasing
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import BiasingConfig, ModelConfig
 from edgespeech.model.contextual import ContextualTransducer
 from edgespeech.model.export_onnx import export_onnx
 from edgespeech.model.transducer import Transducer
-from helpers_biasing import PHRASES, attentive
+from helpers_biasing import PHRASES, attentive, of_wrong_lists
 from helpers_packed import features, tiny
 
 KINDS = [
@@ -143,16 +143,7 @@ def test_two_lists_on_one_model_do_not_know_of_each_other() -> None:
     assert ContextualTransducer(model, []).context_bytes == 0
 
 
-@pytest.mark.parametrize(
-    ("phrases", "message"),
-    [
-        ([[5], []], "word pieces of phrase 2 is 0"),
-        ([[5] * (MAX_PIECES + 1)], f"word pieces of phrase 1 is {MAX_PIECES + 1}"),
-        ([[5]] * (MAX_PHRASES + 1), f"phrases is {MAX_PHRASES + 1}"),
-        ([[5, 0]], "label in phrase 1 is 0"),
-        ([[5], [40]], "label in phrase 2 is 40, expected 1 to 39"),
-    ],
-)
+@of_wrong_lists
 def test_a_list_that_cannot_be_taken_is_refused(phrases: list[list[int]], message: str) -> None:
     with pytest.raises(EdgeSpeechError, match=message):
         ContextualTransducer(attentive().model, phrases)

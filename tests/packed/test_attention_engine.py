@@ -12,7 +12,6 @@ import torch
 
 from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.model.biasing import MAX_PHRASES, MAX_PIECES
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import BiasingConfig
 from edgespeech.model.contextual import ContextualTransducer
@@ -25,7 +24,7 @@ from edgespeech.packed.simulate import simulate
 from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder
 from edgespeech.search.hypothesis import Hypothesis
-from helpers_biasing import PHRASES, attentive
+from helpers_biasing import PHRASES, attentive, of_wrong_lists
 from helpers_packed import features, tiny, tokeniser
 
 FRAMES = 60
@@ -155,16 +154,7 @@ def test_the_phrases_of_a_request_are_attended_to(tmp_path: Path) -> None:
     assert base.attending(PhraseBias(base.pieces, texts)) is None
 
 
-@pytest.mark.parametrize(
-    ("phrases", "message"),
-    [
-        ([[5], []], "word pieces of phrase 2 is 0"),
-        ([[5] * (MAX_PIECES + 1)], f"word pieces of phrase 1 is {MAX_PIECES + 1}"),
-        ([[5]] * (MAX_PHRASES + 1), f"phrases is {MAX_PHRASES + 1}"),
-        ([[5, 0]], "label in phrase 1 is 0"),
-        ([[5], [40]], "label in phrase 2 is 40, expected 1 to 39"),
-    ],
-)
+@of_wrong_lists
 def test_a_list_that_cannot_be_taken_is_refused(
     tmp_path: Path, phrases: list[list[int]], message: str
 ) -> None:

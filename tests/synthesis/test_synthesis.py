@@ -1,14 +1,15 @@
-import hashlib
-import random
+"""Synthetic speech: rendering, and the corpus that is made of it."""
+
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from edgespeech.audio.io import read_audio
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -18,281 +19,16 @@ from edgespeech.corpora.manifest import load_manifest, verify_audio
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.steps.store import run
-from edgespeech.synthesis import plan as planning
 from edgespeech.synthesis import synthesis
-from edgespeech.synthesis.kokoro import RATE, Speaker, load_voices, voices_file
-from edgespeech.synthesis.plan import Plan, plan
-from edgespeech.synthesis.recipe import Recipe, load_recipe
+from edgespeech.synthesis.kokoro import RATE, Speaker, load_voices
+from edgespeech.synthesis.plan import Plan
+from edgespeech.synthesis.recipe import load_recipe
 from edgespeech.synthesis.step import speech_steps
 from edgespeech.synthesis.synthesis import main, render, synthesise
 from edgespeech.text.grammar import Sentence, load_grammar, split_of
-from edgespeech.text.spoken import plain
+from helpers_synthesis import Beeper, recipe_with, tone
 
-MODEL = "0" * 64
 MINI = project_root() / "data_manifests" / "assistant_mini"
-
-
-class Beeper:
-    """Says every sentence as a tone, as long as the sentence, between digital silence."""
-
-    model_sha256 = MODEL
-
-    def __init__(self, vocoder: str = "onnx") -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str, speaker: Speaker, speed: float) -> Samples:
-        self.said.append(text)
-        return tone(len(text) / 100 / speed)
-
-    def key(self, text: str, speaker: Speaker, speed: float) -> str:
-        return hashlib.sha256(repr((text, speaker.name, speed)).encode()).hexdigest()
-
-
-def tone(seconds: float, silence_s: float = 0.25) -> Samples:
-    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)
-    return np.pad(wave, round(silence_s * RATE)).astype(np.float32)
-
-
-def recipe_with(**changes: object) -> dict[str, object]:
-    values: dict[str, object] = {
-        "name": "trial",
-        "about": "A trial.",
-        "split": "test",
-        "seed": 3,
-        "speakers": 12,
-        "grammars": {
-            "coffee": {"sentences": 6, "sha256": load_grammar("coffee").sha256},
-            "calls": {"sentences": 6, "sha256": load_grammar("calls").sha256},
-        },
-        "context": {"contact": 5},
-        "model_sha256": MODEL,
-        "voices_sha256": sha256_file(voices_file()),
-        "speed": [0.9, 1.1],
-        "level_db": [-30, -20],
-        "silence_s": [0.3, 0.6],
-        "noise_db": [-78, -60],
-    }
-    return values | changes
-
-
-def plans(sentences: Mapping[str, Sequence[str]] | None = None, /, **changes: object) -> list[Plan]:
-    recipe = Recipe.model_validate(recipe_with(**changes))
-    voices = [name for name, voice in load_voices().items() if voice.split == "test" and name[0] in "ab"]
-    return plan(recipe, {name: load_grammar(name) for name in recipe.grammars}, voices, sentences)
-
-
-def test_plans_are_seeded() -> None:
-    assert plans() == plans()
-    assert plans() != plans(seed=4)
-
-
-def test_the_first_are_taken_as_they_would_be_among_all() -> None:
-    assert plans(take=5) == plans()[:5]
-    assert plans(take=50) == plans()
-
-
-def test_plans_keep_sentences_and_voices_of_their_part() -> None:
-    made = plans()
-    assert len({plain(p.sentence.text) for p in made}) == 12
-    assert {split_of(p.sentence.text) for p in made} == {"test"}
-    voices = load_voices()
-    assert {voices[name].split for p in made for name, _ in p.speaker.parts} == {"test"}
-    assert any(len(p.speaker.parts) == 2 for p in plans(speakers=40))
-    assert all(0.9 <= p.speed <= 1.1 and 0.3 <= p.before_s <= 0.6 and -30 <= p.level_db <= -20 for p in made)
-
-
-def test_speakers_have_as_many_habits_as_asked_for() -> None:
-    made = plans(habits=[2, 4], speakers=40)
-    assert {len(p.speaker.habits) for p in made} <= {2, 3, 4}
-    assert len({p.speaker.habits for p in made}) > 1
-    without = plans(speakers=40)
-    assert {p.speaker.habits for p in without} == {()}
-    # Habits are drawn after the voices: the same ones speak.
-    assert {p.speaker.parts for p in made} & {p.speaker.parts for p in without}
-
-
-def test_speakers_are_blends_of_several_voices_and_lie_beyond_them_by_a_bounded_share() -> None:
-    speakers = {p.speaker for p in plans(speakers=200, blend=5, beyond=0.4, grammars=many(120))}
-    sizes = {len(who.parts) for who in speakers}
-    assert max(sizes) == 5
-    assert min(sizes) <= 2
-    for who in speakers:
-        weights = [weight for _, weight in who.parts]
-        assert sum(weights) == pytest.approx(1)
-        assert weights == sorted(weights, reverse=True)
-        # stretched by 0.4 at most, a weight of 0 among two becomes -0.2
-        assert min(weights) >= -0.2 - 0.02
-    assert any(min(weight for _, weight in who.parts) < 0 for who in speakers)
-    within = {p.speaker for p in plans(speakers=200, blend=5, grammars=many(120))}
-    assert all(weight > 0 for who in within for _, weight in who.parts)
-
-
-def in_spanish(**changes: object) -> dict[str, object]:
-    """Changes of a recipe that make it Spanish with English names."""
-    grammar = {"sentences": 12, "sha256": load_grammar("es/switched").sha256}
-    slots = ["foreign_contact", "foreign_artist", "foreign_title"]
-    return {
-        "spanish": ["es-419", "es"],
-        "switched": slots,
-        "grammars": {"es/switched": grammar},
-        "context": {},
-    } | changes
-
-
-def test_speakers_speak_the_varieties_in_turn_with_the_voices_of_english() -> None:
-    english, spanish = plans(speakers=40), plans(**in_spanish(speakers=40))
-    assert {p.speaker.spanish for p in english} == {None}
-    assert {p.speaker.spanish for p in spanish} == {"es-419", "es"}
-    assert {p.speaker.parts for p in english} & {p.speaker.parts for p in spanish}
-
-
-def test_names_of_the_other_language_are_marked() -> None:
-    for p in plans(**in_spanish()):
-        assert p.said.replace("{", "").replace("}", "") == p.sentence.text
-        assert set(re.findall(r"\{(.*?)\}", p.said)) == set(p.sentence.slots.values())
-    assert all(p.said == p.sentence.text for p in plans())
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("llama a mary", "john"), ("dile a mary que mary viene", "mary"), ("llama a marys", "mary")],
-)
-def test_a_marked_name_is_said_once_and_as_it_is(text: str, value: str) -> None:
-    with pytest.raises(
-        EdgeSpeechError, match=rf"slot who is '{value}', expected words that are said in it once"
-    ):
-        planning.marked(Sentence(text, "call", {"who": value}), ["who"])
-
-
-@pytest.mark.parametrize("changes", [{"habits": [1, 2]}, {"texts": {"diary": 1}}, {"spanish": ["es-mx"]}])
-def test_spanish_has_no_habits_of_english(changes: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="spanish"):
-        Recipe.model_validate(recipe_with(**in_spanish(**changes)))
-
-
-def many(sentences: int) -> dict[str, object]:
-    return {"coffee": {"sentences": sentences, "sha256": load_grammar("coffee").sha256}}
-
-
-def test_held_out_sentences_are_not_drawn() -> None:
-    first = plans({"diary": ["we met", "we parted"]}, texts={"diary": 1})
-    said = {plain(p.sentence.text) for p in first}
-    recipe = Recipe.model_validate(recipe_with(texts={"diary": 1}))
-    voices = [name for name, voice in load_voices().items() if voice.split == "test" and name[0] in "ab"]
-    grammars = {name: load_grammar(name) for name in recipe.grammars}
-    again = plan(
-        recipe,
-        grammars,
-        voices,
-        {"diary": ["we met", "we parted", "we wrote"]},
-        said | {"we met", "we parted"},
-    )
-    assert not said & {plain(p.sentence.text) for p in again}
-    assert "we wrote" in {p.sentence.text for p in again}
-
-
-def test_the_spoken_name_is_in_the_context() -> None:
-    with_contact = [p for p in plans() if "contact" in p.sentence.slots]
-    assert with_contact
-    for what in with_contact:
-        assert len(what.context) == len(set(what.context)) == 5
-        assert what.sentence.slots["contact"] in what.context
-    assert all(p.context == () for p in plans() if "contact" not in p.sentence.slots)
-
-
-def test_written_sentences_are_drawn_among_the_others() -> None:
-    texts = {"diary": [f"we met at number {n}" for n in range(50)], "mail": [f"dear {c}" for c in "abc"]}
-    made = plans(texts, texts={"diary": 5, "mail": 3})
-    said = [p.sentence.text for p in made]
-    assert len({plain(text) for text in said}) == len(said) == 12 + 5 + 3
-    assert len(set(said) & set(texts["diary"])) == 5
-    assert set(texts["mail"]) < set(said)
-    for what in made:
-        if what.sentence.text in texts["diary"] + texts["mail"]:
-            assert (what.sentence.intent, what.sentence.slots, what.context) == ("", {}, ())
-    assert {p.sentence.intent for p in made[:12]} > {""}  # mixed
-    assert made == plans(texts, texts={"diary": 5, "mail": 3})
-    assert made != plans(texts, texts={"diary": 5, "mail": 3}, seed=4)
-
-
-@pytest.mark.parametrize(
-    ("texts", "most"),
-    [({"diary": ["we met", "we parted"]}, 2), ({"mail": ["we met"]}, 0), ({}, 0), (None, 0)],
-)
-def test_too_few_written_sentences_are_named(texts: dict[str, list[str]] | None, most: int) -> None:
-    with pytest.raises(EdgeSpeechError, match=f"text diary: sentences is 3, expected at most {most}"):
-        plans(texts, texts={"diary": 3})
-
-
-def test_a_written_sentence_that_a_grammar_gave_does_not_count() -> None:
-    given = plans()[0].sentence.text
-    texts = {"diary": [f"{given.capitalize()}.", "we met"]}
-    with pytest.raises(EdgeSpeechError, match="sentences is 2, expected at most 1"):
-        plans(texts, texts={"diary": 2})
-    assert any(p.sentence.text == "we met" for p in plans(texts, texts={"diary": 1}))
-
-
-def test_every_part_has_voices_of_its_own() -> None:
-    voices = load_voices()
-    assert len(voices) == 54
-    english = [voices[name].split for name in voices if name[0] in "ab"]
-    assert {part: english.count(part) for part in ("train", "dev", "test")} == {
-        "train": 16,
-        "dev": 4,
-        "test": 8,
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"grammars": {"coffee": {"sentences": 1, "sha256": MODEL}}}, "grammar coffee: sha256 is '0000.*now"),
-        ({"context": {"size": 3, "milkAmount": 3}}, "fixed values"),
-    ],
-)
-def test_bad_plans_are_named(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(EdgeSpeechError, match=message):
-        plans(**changes)
-
-
-def test_a_grammar_with_too_few_sentences_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_DRAWS_PER_SENTENCE", 1)
-    volume = load_grammar("volume")
-    with pytest.raises(EdgeSpeechError, match=r"grammar volume: sentences is 3000.*no more in test"):
-        planning._draw(random.Random(0), volume, 3000, "test", set())
-
-
-def test_no_voices_is_an_error() -> None:
-    recipe = Recipe.model_validate(recipe_with())
-    with pytest.raises(EdgeSpeechError, match="at least one voice"):
-        plan(recipe, {}, [])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"sped": 1}, "sped"),
-        ({"speakers": 0}, "speakers"),
-        ({"split": "exam"}, "split"),
-        ({"grammars": {}}, "grammars"),
-        ({"speed": [1.2, 0.8]}, "speed: 1.2 must not be above 0.8"),
-        ({"habits": [3, 2]}, "habits: 3 must not be above 2"),
-        ({"habits": [-1, 2]}, "habits"),
-        ({"name": "../x"}, "name"),
-        ({"accents": "french"}, "accents is 'french', expected 'english' or 'all'"),
-        ({"audio": "mp3"}, "audio is 'mp3', expected 'opus' or 'flac'"),
-        ({"texts": {"slurp_lm": 0}}, r"texts\.slurp_lm is 0"),
-        ({"blend": 6}, "blend is 6"),
-        ({"beyond": 0.6}, r"beyond is 0\.6"),
-        ({"words": 41}, "words is 41"),
-        ({"vocoder": "gpu"}, "vocoder is 'gpu', expected 'onnx', 'onednn' or 'envelope'"),
-    ],
-)
-def test_bad_recipes_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe_with(**changes)))
-    with pytest.raises(EdgeSpeechError, match=rf"recipe\.yaml.*{message}"):
-        load_recipe(path)
 
 
 def what(**changes: float) -> Plan:
@@ -369,15 +105,6 @@ def test_makes_a_corpus_and_makes_it_again(
     synthesise(trial(), lambda vocoder: beeper)
     assert path.read_bytes() == before
     assert len(beeper.said) == 12  # the second time, nothing had to be said
-
-
-def test_a_corpus_of_spanish_says_so(trial: Callable[..., Path]) -> None:
-    beeper = Beeper()
-    manifest = load_manifest(synthesise(trial(**in_spanish()), lambda vocoder: beeper))
-    assert {u.lang for u in manifest.utterances} == {"es"}
-    assert {str(u.speaker).partition("@")[2] for u in manifest.utterances} == {"es-419", "es"}
-    assert any("{" in said for said in beeper.said), "names are said as marked"
-    assert not any("{" in u.text for u in manifest.utterances)
 
 
 @pytest.mark.parametrize("accents", ["english", "all"])

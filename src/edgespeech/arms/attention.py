@@ -4,7 +4,7 @@ The shares are those of F.-J. Chang et al., "Context-aware transformer transduce
 arXiv:2111.03250), section 5, whose attention map is judged by eye: in how many frames of a listed phrase it is the
 entry with the largest attention, and in how many others no-bias is. The frames of a phrase are those of training
 (`edgespeech.training.biasing`): from its first emitted piece to its last, on the likeliest path of the transducer with
-the words that were said and without a list.
+the spoken words and without a list.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def attention_map(
     Args:
         trained: a model with attention.
         features: of the utterance, with shape `(F, 80)`.
-        text: the words that were said.
+        text: the spoken words.
         phrases: word pieces of each.
 
     Returns:

@@ -148,7 +148,7 @@ class CloudStream(Stream):
         return events
 
     def receive(self) -> Iterator[Received]:
-        """What the server says, until it closes after everything is said; stamped on arrival.
+        """What the server says, until it closes after its last message; stamped on arrival.
 
         Raises:
             EdgeSpeechError: it reported an error, died, fell silent for too long, or broke the protocol.

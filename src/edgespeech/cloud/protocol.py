@@ -3,7 +3,7 @@
 The client sends `hello` (JSON: version, codec, language, context), audio messages (binary: Opus packets, each
 after its length as two bytes, big-endian) and `end` (JSON). The server answers in JSON: `endpoint` when the
 user has fallen silent, `final` with the text of one segment, `error` before it closes for a reason. It closes
-with 1000 once everything is said. The token travels in the `Authorization` header of the opening request, and
+with 1000 after its last message. The token travels in the `Authorization` header of the opening request, and
 `?trace=1` there asks for one last `trace` message: compute and causes, which no user of the service would
 see. Replies hold no times of day and no durations of computing, so their bytes are the same in every run.
 

@@ -1,7 +1,7 @@
 """The device's side of the second pass: sends lattices, and believes only answers that can be right.
 
-Whatever the server does, the device's own result stands: an answer that comes late, twice, to nothing that was
-asked, with words that are no path of the lattice, or never, is told in `notes` and otherwise has no effect.
+Whatever the server does, the device's own result stands. An answer that comes late or twice, that answers no
+question, or whose words are no path of the lattice has no effect; nor has one that never comes. `notes` say so.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class SecondPassStream:
         self._opened.close()
 
     def _take(self, message: ServerMessage) -> Rescored | None:
-        """The answer in a message, if it is one that can be right; a trace is kept."""
+        """The answer in a message, if it is one that can be right. Stores a trace."""
         if isinstance(message, TraceMessage):
             self._compute_s = message.compute_s
             return None

@@ -47,7 +47,7 @@ class Backend(Protocol):
 
         Args:
             samples: with shape `(N,)`, 16 kHz, in [-1, 1].
-            context: phrases that are likely to be said; may be empty.
+            context: phrases that a speaker is likely to use; may be empty.
             language: ISO 639-1 code.
             pause: called between steps of the work.
         """
@@ -115,7 +115,7 @@ class Session(ABC):
     """One utterance on the server: measures the work that each message causes.
 
     Attributes:
-        finished: True once everything is said.
+        finished: True after the last message.
     """
 
     def __init__(self) -> None:
@@ -179,9 +179,9 @@ class Session(ABC):
 class ServerSession(Session):
     """One utterance to recognise: decodes the audio, finds the ends of speech, has the segments recognised.
 
-    A segment's recognition belongs to the message that ended the segment: the end-point is told at once, the
-    text when it is there. Where the detector never found speech, the whole audio is recognised at `end`, so that a deaf
-    detector does not turn into deleted words. It is finished once `end` was handled.
+    A segment's recognition belongs to the message that ended the segment: the client learns of the end-point
+    at once, and gets the text when it is there. Where the detector never found speech, the whole audio is recognised at
+    `end`, so that a deaf detector does not turn into deleted words. It is finished once `end` was handled.
     """
 
     def __init__(self, detector: Detector, *, rule: SegmentRule, max_audio_s: float) -> None:

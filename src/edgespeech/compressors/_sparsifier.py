@@ -30,16 +30,21 @@ class SparseOptions(Options):
     balanced: bool = False
 
 
-class Sparsifier(Compressor):
+class Masked(Compressor):
+    """A technique with a mask over the weights, at first of all of them."""
+
+    mask: Tensor
+
+    def __init__(self, weights: Tensor, options: Options) -> None:
+        super().__init__(weights, options)
+        self.register_buffer("mask", torch.ones_like(weights, dtype=torch.bool))
+
+
+class Sparsifier(Masked):
     """A technique that ends in zeros."""
 
     skips = (EMBEDDING,)
     options: SparseOptions
-    mask: Tensor
-
-    def __init__(self, weights: Tensor, options: SparseOptions) -> None:
-        super().__init__(weights, options)
-        self.register_buffer("mask", torch.ones_like(weights, dtype=torch.bool))
 
     def choose(self, weights: Tensor, sparsity: float) -> None:
         """Set the mask to the largest weights of the matrix, or of each block."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from edgespeech.compressors._delta import Delta, DeltaOptions, share_that_changes
-from edgespeech.compressors._sparsifier import magnitude_mask
+from edgespeech.compressors._sparsifier import Masked, magnitude_mask
 from edgespeech.training.compressor import Moment, Options
 
 
@@ -23,17 +23,12 @@ class SparseDeltaOptions(DeltaOptions):
     free: Annotated[float, Field(ge=0, lt=1)] = 0.3
 
 
-class SparseDelta(Delta):
+class SparseDelta(Masked, Delta):
     """Top-k of the change by magnitude, chosen once; the others go back to their initial values."""
 
     name = "delta_sparse"
     options_type: ClassVar[type[Options]] = SparseDeltaOptions
     options: SparseDeltaOptions
-    mask: Tensor
-
-    def __init__(self, weights: Tensor, options: SparseDeltaOptions) -> None:
-        super().__init__(weights, options)
-        self.register_buffer("mask", torch.ones_like(weights, dtype=torch.bool))
 
     def before(self, weights: Tensor, moment: Moment) -> Tensor:
         """See `Compressor.before`."""

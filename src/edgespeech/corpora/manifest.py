@@ -61,7 +61,7 @@ class Utterance(BaseModel):
         eos_s: end of speech.
         intent: of the command.
         slots: the intent's arguments, name to value.
-        context: phrases likely to be said, for recognisers that take them.
+        context: phrases that a speaker is likely to use, for recognisers that take them.
         lang: ISO 639-1 code.
         split: the split of the corpus, if one manifest has several.
         age: of the speaker, in years, or as stated by the corpus (`twenties`).

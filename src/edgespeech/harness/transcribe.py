@@ -67,7 +67,7 @@ def transcribe_files(
         for path in files:
             try:
                 samples, remarks = _heard(path, channels)
-                remarks, told = (*told, *remarks), ()  # what is said of the list is said once
+                remarks, told = (*told, *remarks), ()  # remarks on the list come once
             except EdgeSpeechError as error:
                 yield path, Result(timeline=None, remarks=(str(error),))
                 continue

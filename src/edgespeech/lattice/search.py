@@ -1,4 +1,4 @@
-"""Beam search with path merging (limited label context); merged hypotheses are kept as lattice arcs.
+"""Beam search with path merging (limited label context); merged hypotheses stay as lattice arcs.
 
 Source: R. Prabhavalkar et al., "Less is more: improved RNN-T decoding using limited label context and path merging"
 (ICASSP 2021, arXiv:2012.06749); the time-synchronous search is that of `edgespeech.search.beam`. If the predictor's
@@ -150,7 +150,7 @@ class LatticeDecoder:
     def lattice(self, pieces: Sequence[str]) -> Lattice:
         """The lattice so far, see `word_lattice`.
 
-        The list decides which hypotheses are kept. Their scores are those of the recogniser, plus the bonuses of
+        The list decides which hypotheses remain. Their scores are those of the recogniser, plus the bonuses of
         finished phrases, so that `add_phrases` can take these away again.
 
         Args:

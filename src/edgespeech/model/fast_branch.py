@@ -64,8 +64,8 @@ class _TwoMatrices(FastLayer):
 class SparseLayer(_TwoMatrices):
     """The slow layer's shape, with whole blocks of zeros: `weight_ih` and `weight_hh`, each `(4 H, H)`.
 
-    A block has `block_rows` rows and `BLOCK_COLUMNS` columns. Which are kept is seen in the weights themselves; the
-    others stay zero in training.
+    A block has `block_rows` rows and `BLOCK_COLUMNS` columns. The blocks that are not zero
+    train; the others stay zero.
     """
 
     kept_ih: Tensor
@@ -206,7 +206,7 @@ def lstm_matrices(lstm: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _largest_blocks(weights: Tensor, sparsity: float, block_rows: int) -> Tensor:
-    """Which weights lie in the blocks that are kept: those with the largest mean square, at least one of a matrix."""
+    """Which weights lie in the blocks that remain: those with the largest mean square, at least one of a matrix."""
     squares = weights.detach() ** 2
     score = _sums(squares, block_rows) / _sums(torch.ones_like(squares), block_rows)
     count = max(1, round((1 - sparsity) * score.numel()))

@@ -14,7 +14,7 @@ from edgespeech.records.pages import load_page
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is to be said of a record.
+    """The result for a record.
 
     Attributes:
         good: in words, where nothing is wrong.

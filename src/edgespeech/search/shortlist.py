@@ -74,7 +74,7 @@ def in_order(posteriors: Posteriors, phrases: Sequence[Sequence[int]]) -> NDArra
 
 
 def shortlist(posteriors: Posteriors, phrases: Sequence[Sequence[int]], most: int) -> list[int]:
-    """The numbers, from 0, of the phrases that are likeliest to have been said, in the list's order.
+    """The numbers, from 0, of the phrases that were spoken most likely, in the list's order.
 
     Args:
         posteriors: see `first_pass`, with shape `(T, V)`.

@@ -108,7 +108,7 @@ def marked(sentence: Sentence, slots: Collection[str]) -> str:
         if (value := sentence.slots.get(slot)) is None:
             continue
         if text.count(f" {value} ") != 1:
-            raise bad(f"sentence {sentence.text!r}", f"slot {slot}", value, "words that are said in it once")
+            raise bad(f"sentence {sentence.text!r}", f"slot {slot}", value, "words that occur in it once")
         text = text.replace(f" {value} ", f" {{{value}}} ")
     return text.strip()
 

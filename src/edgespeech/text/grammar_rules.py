@@ -10,7 +10,7 @@ A grammar file holds:
 - `rules`: rule name to one of
     - a list of alternatives, each a pattern or `{say: pattern, weight: 2, value: ...}`;
     - a mapping from canonical values to lists of synonyms (`large: [big]`); the values are equally likely,
-      and a value is said as itself half of the time when it has synonyms;
+      and a value with synonyms stands for itself half of the time;
     - `{range: [first, last], step: 1, kind: cardinal}` (or `ordinal`): numbers, said in words, with their
       digits as the value.
 - `spellings`: a word (or words) to other spellings of it, which are understood but never generated.

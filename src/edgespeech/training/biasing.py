@@ -1,9 +1,9 @@
 """Lists of phrases for training a transducer that attends to them, and the loss on what it attends to.
 
 A step has one list. It holds a phrase of each of the step's utterances, each with a probability below 1, so that the
-model learns that what is said may be missing; the rest are phrases of other utterances. A phrase is a name that the
-manifest has (the values of slots, the phrases of `context`), or a run of words with a rare one in it, as in D. Le et
-al., "Contextualized streaming end-to-end speech recognition with trie-based deep biasing and shallow fusion"
+model learns that a list may lack the spoken phrase; the rest are phrases of other utterances. A phrase is a name that
+the manifest has (the values of slots, the phrases of `context`), or a run of words with a rare one in it, as in D. Le
+et al., "Contextualized streaming end-to-end speech recognition with trie-based deep biasing and shallow fusion"
 (Interspeech 2021), section 3. All draws depend on the run's seed, the step and the utterance alone.
 
 The auxiliary loss is the cross-entropy of the attention's distribution over the entries. Its targets come from the

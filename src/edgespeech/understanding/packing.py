@@ -103,7 +103,7 @@ def expanded(trained: Trained) -> Trained:
 
 
 def raw(values: NDArray[np.uint8], bits: int) -> Codes:
-    """Whole numbers as codes, with scales that nobody uses: how they are kept in the file."""
+    """Whole numbers as codes, as the file stores them, with scales that nobody uses."""
     return Codes(
         codes=values,
         mask=None,

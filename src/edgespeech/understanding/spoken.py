@@ -33,7 +33,7 @@ def values_of(said: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str
 
 
 def as_parse(found: Understanding, values: Values) -> Parse:
-    """An understanding as a grammar's parse, for `edgespeech.metrics.acceptance`; words without a value are kept."""
+    """An understanding as a grammar's parse, for `edgespeech.metrics.acceptance`; words without a value stay words."""
     return Parse(
         found.intent, {name: values.get((name, words), words) for name, words in found.slots.items()}
     )

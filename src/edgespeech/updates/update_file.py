@@ -183,7 +183,7 @@ def parse_update(content: bytes, where: str, *, most: int = MAX_BYTES) -> Update
     for _ in range(header.tensors):
         number = reader.number(header.tensors + MAX_BYTES, "number of an old tensor")
         name = number - 1 if number else _name(reader.block(_MAX_NAME, "name"), where)
-        op = reader.number(max(Op), "what is said of a tensor")
+        op = reader.number(max(Op), "operation of a tensor")
         parts.append(Part(name, Op(op), reader.block(reader.left, "bytes of a tensor")))
     if reader.left:
         raise bad(where, "bytes behind the last tensor", reader.left, "0")
@@ -290,7 +290,7 @@ def write_new(update: Update, old: EdgeFile, out: Path) -> None:
 
 
 def described(update: Update, old: EdgeFile | None = None) -> Iterator[str]:
-    """An update in lines: the header, then each tensor with what is said of it and its bytes.
+    """An update in lines: the header, then each tensor with its operation and bytes.
 
     Args:
         update: which.
@@ -314,7 +314,7 @@ def _tensor(op: Op, reader: Reader, before: Tensor | None, most: int, about: str
     if op is Op.EXACT:
         return get_tensor(reader, before, most)
     if before is None:
-        raise bad(about, "what is said of it", op.name, f"{Op.EXACT.name}: the old model has no such tensor")
+        raise bad(about, "operation", op.name, f"{Op.EXACT.name}: the old model has no such tensor")
     rows, cols = form_of(before)[-2:]
     if rows * cols > most:
         raise bad(about, "weights", rows * cols, f"at most the {most} that the new model's bytes hold")

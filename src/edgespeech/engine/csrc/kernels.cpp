@@ -112,7 +112,7 @@ Isa choose() {
   return Isa::Scalar;
 }
 
-// What a kernel is told of a matrix; the vectors and the sums are still to come. scratch: of `used` lines already.
+// A kernel's arguments for a matrix, without vectors and sums. scratch: `used` lines of it are taken already.
 Product product_of(const PackedMatrix& matrix, Scratch& scratch, std::size_t used) {
   const std::uint32_t words = matrix.words();
   scratch.lines.resize(std::max(scratch.lines.size(), used + kScratchRows * (words + 1)));
