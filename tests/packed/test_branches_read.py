@@ -20,6 +20,7 @@ from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import Tensor, read_edge, sections
 from edgespeech.packed.pack import EMBEDDING, Encoding, Layout, pack
 from edgespeech.packed.runtime import PackedModel, accept_batch
+from edgespeech.search.hypothesis import Hypothesis
 from helpers_branching import KINDS, tiny_branching
 from helpers_edge import get
 from helpers_packed import features, prune, tiny
@@ -52,6 +53,19 @@ def turns_of(name: str, decisions: np.ndarray) -> int:
     return len(decisions)
 
 
+def joins_of(greedy: Hypothesis, steps: int, context: int) -> int:
+    """What the joiner computes in a greedy search: once for a frame and the last labels of its predictor."""
+    said = [0] * context
+    asked = set()
+    places = list(zip(greedy.frames, greedy.labels, strict=True))
+    for step in range(steps):
+        asked.add((step, *said[-context:]))
+        while places and places[0][0] == step:
+            said.append(places.pop(0)[1])
+            asked.add((step, *said[-context:]))
+    return len(asked)
+
+
 def of_transcriber(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     return ((name, tensor) for name, tensor in tensors.items() if name.startswith("transcriber."))
 
@@ -75,12 +89,12 @@ def test_frame_by_frame_the_counters_are_what_the_decisions_need(
         for start in range(0, FRAMES, 4):
             stream.accept(x[start : start + 4])
         reads, decisions = model.reads, stream.decisions
-        labels = stream.best.labels
+        best, context = stream.best, model.config.context
     assert reads.keys() == tensors.keys()
     for name, tensor in of_transcriber(tensors):
         turns = turns_of(name, decisions)
         assert reads[name] == Reads(turns * size(tensor), turns), name
-    joins = STEPS + len(labels)
+    joins = joins_of(best, STEPS, context)
     assert reads["joiner.weight"] == Reads(joins * size(tensors["joiner.weight"]), joins)
     assert 0 < reads["transcriber.fast.0.bias"].vectors < STEPS
 

@@ -25,7 +25,7 @@ from edgespeech.packed.runtime import PackedModel, PackedStream, accept_batch
 from edgespeech.packed.simulate import simulate
 from edgespeech.search.beam import BeamDecoder
 from edgespeech.search.greedy import GreedyDecoder
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 from edgespeech.search.settings import MAX_LABELS
 from helpers_fusion import fusion_of
 from helpers_packed import VOCABULARY, features, prune, tiny
@@ -160,6 +160,34 @@ def test_pieces_change_nothing(make: Make, encoding: str, kind: PredictorKind, b
         assert whole[0].labels
         for ends in (tuple(range(1, FRAMES)), (0, 3, 3, 50), tuple(range(12, FRAMES, 12)), (149,)):
             assert run(model, x, beam, ends) == whole
+
+
+@pytest.mark.parametrize("beam", [1, 8])
+def test_changes_add_up_to_the_best_hypothesis_of_long_audio(make: Make, beam: int) -> None:
+    x = features(4800)  # the labels of paths that were dropped are forgotten several times meanwhile
+    labels: list[int] = []
+    frames: list[int] = []
+    shortened = 0
+    with PackedModel(make("int8", "stateless")) as model:
+        stream = model.open(beam)
+        for start in range(0, len(x), 12):
+            stream.accept(x[start : start + 12])
+            changes = stream.changes()
+            shortened += changes.kept < len(labels)
+            labels[changes.kept :], frames[changes.kept :] = changes.labels, changes.frames
+            if start % 600 == 0:
+                assert (tuple(labels), tuple(frames)) == (stream.best.labels, stream.best.frames)
+            assert stream.changes() == Changes(len(labels), [], [])
+        assert [(tuple(labels), tuple(frames))] == [(h.labels, h.frames) for h in run(model, x, beam)[:1]]
+        found = run(model, x, beam)
+        twin = simulate(model.config, read_edge(model.path).tensors)
+        encoded = torch.from_numpy(model.transcribe(x))
+        stream.close()
+    assert len(labels) > 200
+    assert (shortened > 0) == (beam > 1)
+    decoder = GreedyDecoder(twin) if beam == 1 else BeamDecoder(twin, beam)
+    decoder.accept(encoded)
+    assert (found[0].labels, found[0].frames) == (decoder.best.labels, decoder.best.frames)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.biasing.spellings import spellings
+from edgespeech.core.history import History
 from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.engine import native
 from edgespeech.errors import bad
@@ -217,23 +218,24 @@ class Places:
     def __init__(self, bias: PhraseBias) -> None:
         self._bias = bias
         self._native = bias.native
-        self._places: dict[tuple[int, ...], int] = {}
+        self._places: dict[History, int] = {}
         self._start = bias.start
 
     def place(self, labels: Sequence[int]) -> int:
         """The place after these labels; hypotheses at one place have the same future in the automaton."""
-        labels = tuple(labels)
-        if (found := self._places.get(labels)) is not None:
+        one = History.of(labels)
+        if (found := self._places.get(one)) is not None:
             return found
         if len(self._places) > _CACHED:
             self._places.clear()
-        known = max(len(labels) - 1, 0)
-        while known > 0 and labels[:known] not in self._places:
-            known -= 1
-        place = self._places[labels[:known]] if known > 0 else self._start
-        for end in range(known, len(labels)):
-            place, _ = self._native.follow(place, labels[end])
-            self._places[labels[: end + 1]] = place
+        unknown: list[History] = []
+        while one.before is not None and one not in self._places:
+            unknown.append(one)
+            one = one.before
+        place = self._places.get(one, self._start)
+        for one in reversed(unknown):
+            place, _ = self._native.follow(place, one.label)
+            self._places[one] = place
         return place
 
     def rows(self, hypotheses: Iterable[Sequence[int]], *, sunk: bool = False) -> NDArray[np.float32]:

@@ -78,7 +78,8 @@ class Fusion:
         Args:
             labels: of the hypothesis so far.
         """
-        history = (START, *labels)[-self._context :]
+        last = tuple(labels[-self._context :])
+        history = last if len(labels) >= self._context else (START, *last)
         found = self._scores.get(history)
         if found is None:
             if len(self._scores) >= _KEPT:

@@ -22,7 +22,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.packed.branches import Branch, Decisions, Reads, read_branching
 from edgespeech.packed.loader import meta_of, native_errors
 from edgespeech.records.used import note_model
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 
 FORMAT = "edgespeech-model-1"
 """The format's name in a packed model's metadata."""
@@ -213,6 +213,14 @@ class PackedStream:
         """The best hypothesis so far."""
         with native_errors():
             return _hypothesis(*self._stream.best)
+
+    def changes(self) -> Changes:
+        """How the labels of the best hypothesis changed since the last call of this, or since the start; in a time that
+        does not grow with their number.
+        """
+        with native_errors():
+            kept, labels, frames, _ = self._stream.news()
+        return Changes(kept, labels, frames)
 
     @property
     def n_best(self) -> list[Hypothesis]:

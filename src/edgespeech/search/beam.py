@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgespeech.biasing.phrases import PhraseBias, Places
+from edgespeech.core.history import History
 from edgespeech.core.labels import BLANK
 from edgespeech.model.transducer import LstmState, PredictorState, Transducer
 from edgespeech.search.greedy import state_bytes
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 from edgespeech.search.settings import MAX_LABELS
 
 
@@ -38,7 +39,7 @@ class Partial(Protocol):
     """A hypothesis in a search."""
 
     @property
-    def labels(self) -> tuple[int, ...]:
+    def labels(self) -> Sequence[int]:
         """Put out so far."""
         ...
 
@@ -74,14 +75,14 @@ class _Path:
     """A hypothesis in the search.
 
     Attributes:
+        labels: with their frames.
         score: log-probability of all its alignments, plus fusion scores.
-        likeliest: the same for the single best alignment, that of `frames`.
+        likeliest: the same for the single best alignment, that of the labels' frames.
         predicted: the prediction after its labels, with shape `(1, J)`.
         state: the predictor's state there.
     """
 
-    labels: tuple[int, ...]
-    frames: tuple[int, ...]
+    labels: History
     score: float
     likeliest: float
     predicted: Tensor
@@ -124,8 +125,9 @@ class BeamDecoder:
         self._beam = beam
         self._max_labels = max_labels
         self._frame = 0
+        self._told = History()  # the best labels when `changes` was last asked
         with torch.inference_mode():
-            self._paths = [_Path((), (), 0.0, 0.0, *model.start(1))]
+            self._paths = [_Path(self._told, 0.0, 0.0, *model.start(1))]
 
     @torch.inference_mode()
     def accept(self, encoded: Tensor) -> None:
@@ -137,18 +139,29 @@ class BeamDecoder:
     @property
     def n_best(self) -> list[Hypothesis]:
         """The hypotheses in the beam, likeliest first, without the bonus of phrases that are not finished."""
-        if self._places is None:
-            return [Hypothesis(path.labels, path.frames, path.score) for path in self._paths]
-        ended = [
-            Hypothesis(path.labels, path.frames, path.score + self._places.closing(path.labels))
-            for path in self._paths
-        ]
-        return sorted(ended, key=lambda one: one.score, reverse=True)
+        return [_hypothesis(path, score) for path, score in self._ranked()]
 
     @property
     def best(self) -> Hypothesis:
         """The best hypothesis so far."""
-        return self.n_best[0]
+        return _hypothesis(*self._ranked()[0])
+
+    def changes(self) -> Changes:
+        """How the labels of the best hypothesis changed since the last call of this, or since the start; in a time that
+        does not grow with their number.
+        """
+        best = self._ranked()[0][0].labels
+        kept = best.shared(self._told)
+        self._told = best
+        later = best.since(kept)
+        return Changes(kept, [label for label, _ in later], [frame for _, frame in later])
+
+    def _ranked(self) -> list[tuple[_Path, float]]:
+        """The paths, likeliest first, and the score of each if it ends here."""
+        if self._places is None:
+            return [(path, path.score) for path in self._paths]
+        ended = [(path, path.score + self._places.closing(path.labels)) for path in self._paths]
+        return sorted(ended, key=lambda one: one[1], reverse=True)
 
     @property
     def state_bytes(self) -> int:
@@ -157,7 +170,7 @@ class BeamDecoder:
 
     def _step(self, frame: Tensor) -> list[_Path]:
         """The best paths after one more frame, with shape `(1, J)`, likeliest first."""
-        left: dict[tuple[int, ...], _Path] = {}  # paths that have left the frame, by their labels
+        left: dict[History, _Path] = {}  # paths that have left the frame, by their labels
         inside = self._paths  # paths still in the frame, all with the same number of labels in it
         for spent in range(self._max_labels + 1):
             scores = next_scores(self._model, frame, inside, self._fusion)
@@ -198,8 +211,7 @@ class BeamDecoder:
         return [
             replace(
                 parent,
-                labels=(*parent.labels, label),
-                frames=(*parent.frames, self._frame),
+                labels=History(parent.labels, label, self._frame),
                 predicted=one,
                 state=its,
             )
@@ -207,6 +219,11 @@ class BeamDecoder:
                 parents, labels, predicted.chunk(len(labels)), split_states(state, len(labels)), strict=True
             )
         ]
+
+
+def _hypothesis(path: _Path, score: float) -> Hypothesis:
+    emitted = path.labels.since(0)
+    return Hypothesis(tuple(label for label, _ in emitted), tuple(frame for _, frame in emitted), score)
 
 
 def cat_states(states: list[PredictorState]) -> PredictorState:

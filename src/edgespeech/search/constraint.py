@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.core.history import History
 from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.errors import bad
 from edgespeech.lm.fusion import Fusion
@@ -46,7 +47,7 @@ class GrammarScores:
         self._graph = graph
         self._pieces = pieces
         self._penalty = penalty
-        self._positions: dict[tuple[int, ...], _Position | None] = {(): _BEGIN}
+        self._positions: dict[History, _Position | None] = {History(): _BEGIN}
         self._following: dict[frozenset[int], dict[str, frozenset[int]]] = {}
         self._beginnings: dict[frozenset[int], frozenset[str]] = {}
         self._penalties: dict[_Position, NDArray[np.float32]] = {}
@@ -58,10 +59,10 @@ class GrammarScores:
             hypotheses: the labels of each of P, at least 1.
         """
         if len(self._positions) > _CACHED:
-            self._positions = {(): _BEGIN}
-        return np.stack([self._scores(tuple(labels)) for labels in hypotheses])
+            self._positions = {History(): _BEGIN}
+        return np.stack([self._scores(History.of(labels)) for labels in hypotheses])
 
-    def _scores(self, labels: tuple[int, ...]) -> NDArray[np.float32]:
+    def _scores(self, labels: History) -> NDArray[np.float32]:
         scores, position = self._fusion.scores(labels), self._position(labels)
         if position is None:
             return scores
@@ -72,12 +73,18 @@ class GrammarScores:
             self._penalties[position] = np.array(leaves, np.float32) * np.float32(self._penalty)
         return scores - self._penalties[position]
 
-    def _position(self, labels: tuple[int, ...]) -> _Position | None:
+    def _position(self, labels: History) -> _Position | None:
         """The position in the grammar after these labels; None if they are outside of it."""
-        if labels not in self._positions:
-            before = self._position(labels[:-1])
-            self._positions[labels] = None if before is None else self._moved(before, labels[-1])
-        return self._positions[labels]
+        unknown = []
+        while labels not in self._positions:
+            unknown.append(labels)
+            assert labels.before is not None  # that of no labels is known
+            labels = labels.before
+        found = self._positions[labels]
+        for one in reversed(unknown):
+            found = None if found is None else self._moved(found, one.label)
+            self._positions[one] = found
+        return found
 
     def _moved(self, position: _Position, label: int) -> _Position | None:
         states, word = position

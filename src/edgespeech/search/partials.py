@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 
-from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream, Word
-from edgespeech.search.hypothesis import Hypothesis, words_of
+from edgespeech.contracts import SAMPLE_RATE, Event, EventKind, Samples, Stream
+from edgespeech.search.hypothesis import Changes, Hypothesis, Transcript
 from edgespeech.search.segments import Segments
 
 TAIL_S = 0.16
@@ -33,9 +32,9 @@ class PartialsStream(Stream):
         self._frame_s = frame_s
         self._final_s = final_s
         self._segments = Segments()
+        self._transcript = Transcript(pieces, frame_s)
         self._said = ""
-        self._labels: tuple[int, ...] = ()  # that `_said` was made of
-        self._words: tuple[Word, ...] = ()  # of the last event
+        self._changed = False  # whether labels changed since `_said` was made of them
         self._open = True  # whether there are words after the last final
 
     @abstractmethod
@@ -50,6 +49,10 @@ class PartialsStream(Stream):
     def _best(self) -> Hypothesis:
         """The best hypothesis so far."""
 
+    def _changes(self) -> Changes:
+        """How the best hypothesis changed since the last call or `_restart`; a subclass may know without comparing."""
+        return self._transcript.changes(self._best())
+
     def accept(self, samples: Samples) -> Sequence[Event]:
         """Take any number of samples; return a partial with words if the text has changed, and the final if the pause
         after it is long enough.
@@ -57,32 +60,38 @@ class PartialsStream(Stream):
         segments = self._segments
         segments.heard += len(samples)
         self._hear(samples)
-        best = self._best()
-        events = self._news(best)
-        if best.frames:
-            segments.emitted = segments.start + round((best.frames[-1] + 1) * self._frame_s * SAMPLE_RATE)
+        self._learn()
+        events = self._news()
+        if frames := self._transcript.frames:
+            segments.emitted = segments.start + round((frames[-1] + 1) * self._frame_s * SAMPLE_RATE)
         if self._open and self._paused():
             self._open = False
             events.append(Event(kind=EventKind.ENDPOINT, audio_s=segments.heard / SAMPLE_RATE))
-            events.append(self._event(EventKind.FINAL, best))
+            events.append(self._event(EventKind.FINAL))
         if segments.is_over and self._restart():
-            events.append(self._event(EventKind.SETTLED, best))
+            events.append(self._event(EventKind.SETTLED))
             segments.begin()
-            self._said, self._labels = "", ()
+            self._transcript.clear()
+            self._said, self._changed = "", False
         return tuple(events)
 
     def finish(self) -> Sequence[Event]:
         """The final with its words, unless it was returned already."""
         self._end()
-        final = self._event(EventKind.FINAL, self._best())
+        self._learn()
+        final = self._event(EventKind.FINAL)
         return (final,) if self._open or final.text != self._said else ()
 
-    def _news(self, best: Hypothesis) -> list[Event]:
+    def _learn(self) -> None:
+        """Ask the search what changed."""
+        self._changed |= self._transcript.update(self._changes())
+
+    def _news(self) -> list[Event]:
         """A partial if the text has changed, else nothing."""
-        if best.labels == self._labels:
+        if not self._changed:
             return []
-        partial = self._event(EventKind.PARTIAL, best)
-        self._labels = best.labels
+        partial = self._event(EventKind.PARTIAL)
+        self._changed = False
         if partial.text == self._said:
             return []
         self._said, self._open = partial.text, True
@@ -98,18 +107,10 @@ class PartialsStream(Stream):
         """Start a new search with the next sample; False if that is not supported."""
         return False
 
-    def _event(self, kind: EventKind, best: Hypothesis) -> Event:
-        """The best hypothesis since the last settled event, with word times relative to the whole utterance."""
+    def _event(self, kind: EventKind) -> Event:
+        """The best hypothesis since the last settled event, with word times relative to the whole utterance; events
+        share the words that are the same in them.
+        """
         start_s = self._segments.start / SAMPLE_RATE
-        words = words_of(best, self._pieces, self._frame_s, self._segments.heard / SAMPLE_RATE - start_s)
-        text = " ".join(word.text for word in words)
-        later = [_later(word, start_s) for word in words]
-        for at, (word, before) in enumerate(zip(later, self._words, strict=False)):
-            if word == before:
-                later[at] = before  # events share what is the same in them
-        self._words = tuple(later)
-        return Event(kind=kind, text=text, words=self._words)
-
-
-def _later(word: Word, by_s: float) -> Word:
-    return replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s) if by_s else word
+        words = self._transcript.words(self._segments.heard / SAMPLE_RATE - start_s, start_s)
+        return Event(kind=kind, text=" ".join(word.text for word in words), words=words)

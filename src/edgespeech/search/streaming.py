@@ -16,7 +16,7 @@ from edgespeech.model.contextual import attending, list_bytes
 from edgespeech.model.transducer import LstmState, Transducer
 from edgespeech.search.beam import BeamDecoder, LabelScores
 from edgespeech.search.greedy import GreedyDecoder
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 from edgespeech.search.partials import TAIL_S, PartialsStream
 from edgespeech.search.settings import SearchSettings
 
@@ -137,6 +137,9 @@ class TransducerStream(PartialsStream):
 
     def _best(self) -> Hypothesis:
         return self._decoder.best
+
+    def _changes(self) -> Changes:
+        return self._decoder.changes() if isinstance(self._decoder, BeamDecoder) else super()._changes()
 
     def state_bytes(self) -> int:
         """Bytes of state, the encoded list included, except for the feature extractor's last 25 ms of samples."""

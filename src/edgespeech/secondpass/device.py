@@ -110,7 +110,8 @@ class HybridStream(PartialsStream):
                 "hybrid", "audio so far", f"over {MAX_S:g} s", f"at most {MAX_S:g} s: split it at pauses"
             )
         self._hear(samples)
-        self._events += self._news(self._best())
+        self._learn()
+        self._events += self._news()
         return self._taken()
 
     def finish(self) -> Sequence[Event]:
@@ -191,9 +192,10 @@ class HybridStream(PartialsStream):
         """Send the lattice, and publish its best hypothesis."""
         self._send()
         best = self._best()
-        event = self._event(kind, best)
+        self._learn()
+        event = self._event(kind)
         self._events.append(event)
-        self._said, self._labels = event.text, best.labels
+        self._said, self._changed = event.text, False
         self._open = kind is not EventKind.FINAL
         if not self._open:
             self._closed = best.labels

@@ -11,7 +11,7 @@ from edgespeech.biasing.phrases import BOOST, PhraseBias
 from edgespeech.contracts import SystemInfo
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.search.hypothesis import Hypothesis
+from edgespeech.search.hypothesis import Changes, Hypothesis
 from edgespeech.search.partials import TAIL_S
 from edgespeech.search.settings import CHUNK_S, FINAL_S, GREEDY
 from edgespeech.systems._edge import CITATION, EdgeRecogniser, ending
@@ -137,6 +137,9 @@ class _PackedStream(FeatureStream["PackedStream"]):
 
     def _best(self) -> Hypothesis:
         return self._search.best
+
+    def _changes(self) -> Changes:
+        return self._search.changes()
 
     def close(self) -> None:
         """Release the state."""

@@ -29,7 +29,7 @@ int main(int argc, char** argv) try {
   Stream* const one = &stream;
   Stream::accept({&one, 1}, features.data(), features.size() / model->shape().features);
   const Path& best = stream.search().best().front();
-  for (const std::int32_t label : best.labels) std::printf("%d ", label);
+  for (const std::int32_t label : stream.search().emitted(best).labels) std::printf("%d ", label);
   std::printf("%a\n", best.score);
   return 0;
 } catch (const std::exception& error) {

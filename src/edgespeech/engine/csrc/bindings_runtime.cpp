@@ -36,6 +36,7 @@ using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 using Decisions = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>;
 using Uses = std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>;
 using Found = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
+using News = std::tuple<std::size_t, std::vector<std::int32_t>, std::vector<std::int32_t>, double>;
 
 Rows rows_of(std::unique_ptr<std::vector<float>> values, std::size_t width) {
   float* data = values->data();
@@ -79,15 +80,22 @@ class OpenStream {
   std::vector<Found> n_best() {
     const Claim claim(*this);
     std::vector<Found> found;
-    for (const auto& [path, score] : stream_->search().ranked())
-      found.emplace_back(path->labels, path->frames, score);
+    for (const auto& [path, score] : stream_->search().ranked()) found.push_back(told(*path, score));
     return found;
   }
 
   Found best() {
     const Claim claim(*this);
     const auto [path, score] = stream_->search().ranked()[0];
-    return {path->labels, path->frames, score};
+    return told(*path, score);
+  }
+
+  News news() {
+    const Claim claim(*this);
+    Emitted emitted;
+    double score;
+    const std::size_t kept = stream_->search().news(emitted, score);
+    return {kept, std::move(emitted.labels), std::move(emitted.frames), score};
   }
 
   std::size_t state_bytes() {
@@ -135,6 +143,11 @@ class OpenStream {
    private:
     OpenStream& stream_;
   };
+
+  Found told(const Path& path, double score) const {
+    Emitted emitted = stream_->search().emitted(path);
+    return {std::move(emitted.labels), std::move(emitted.frames), score};
+  }
 
   // Decisions in a frame.
   std::size_t expect_branches() const {
@@ -305,6 +318,7 @@ void bind_runtime(nb::module_& module) {
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
+      .def("news", &OpenStream::news)
       .def_prop_ro("state_bytes", &OpenStream::state_bytes)
       .def_prop_ro("decisions", &OpenStream::decisions, nb::rv_policy::move)
       .def("choose", &OpenStream::choose, nb::arg("choice"))

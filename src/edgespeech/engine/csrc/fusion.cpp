@@ -112,11 +112,10 @@ Fusion::Fusion(const float* weights, const Tensor& high, const Tensor& low, std:
       fail(label + ": tensor " + kWeights, "a value is not finite", "finite values");
 }
 
-void Fusion::scores(const std::vector<std::int32_t>& labels, std::vector<float>& to, Memo& memo) const {
+void Fusion::scores(const std::int32_t* last, std::size_t some, std::vector<float>& to, Memo& memo) const {
   memo.shape(context_, vocabulary_);
   std::vector<std::int32_t> history(context_, kNothing);
-  const std::size_t some = std::min(labels.size(), context_);
-  std::copy_n(labels.end() - static_cast<std::ptrdiff_t>(some), some, history.data() + context_ - some);
+  std::copy_n(last, some, history.data() + context_ - some);
   std::size_t length = some;
   if (some < context_) history[context_ - ++length] = kStart;
   const float* found = memo.find(history.data());

@@ -45,9 +45,12 @@ class Fusion {
   Fusion(const float* weights, const Tensor& high, const Tensor& low, std::uint32_t vocabulary,
          const std::string& label);
 
+  // As many last labels decide.
+  std::size_t context() const { return context_; }
   // Scores to add to each possible next label: vocabulary values, 0 for the blank.
+  // last: the last labels of the hypothesis, context() of them, or all where there are fewer.
   // memo: of this model's scores alone.
-  void scores(const std::vector<std::int32_t>& labels, std::vector<float>& to, Memo& memo) const;
+  void scores(const std::int32_t* last, std::size_t some, std::vector<float>& to, Memo& memo) const;
 
  private:
   void compute(const std::int32_t* history, std::size_t length, float* to) const;

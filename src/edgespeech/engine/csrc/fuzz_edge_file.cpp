@@ -71,7 +71,9 @@ Said step(const std::shared_ptr<const EdgeFile>& file, edgespeech::Isa isa) {
     for (std::size_t i = 0; i < features.size(); ++i) features[i] = static_cast<float>(i * 37 % 101) / 50 - 1;
     edgespeech::Stream::accept(streams, features.data(), frames);
     for (const edgespeech::Stream* stream : streams)
-      for (const edgespeech::Path& path : stream->search().best()) said.emplace_back(path.labels, path.score);
+      for (const edgespeech::Path& path : stream->search().best()) {
+        said.emplace_back(stream->search().emitted(path).labels, path.score);
+      }
   } catch (const std::invalid_argument&) {  // a value overflows, maybe before the first frame
   }
   return said;

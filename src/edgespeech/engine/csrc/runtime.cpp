@@ -83,14 +83,12 @@ PredictorState Model::start_predictor(Workspace& work) const {
   return state;
 }
 
-void Model::find_equal(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const {
+void Model::find_equal(std::span<PredictorState* const> states, Workspace& work) const {
   work.rows.clear();
   work.first.clear();
   for (std::size_t n = 0; n < states.size(); ++n) {
-    const auto equal = [&](std::size_t other) {
-      return (encoded == nullptr || encoded[n] == encoded[other]) && states[n]->context == states[other]->context;
-    };
-    const auto found = shape_.context > 0 ? std::ranges::find_if(work.first, equal) : work.first.end();
+    const auto equal = [&](std::size_t other) { return states[n]->context == states[other]->context; };
+    const auto found = std::ranges::find_if(work.first, equal);
     work.rows.push_back(static_cast<std::size_t>(found - work.first.begin()));
     if (found == work.first.end()) work.first.push_back(n);
   }
@@ -118,7 +116,7 @@ void Model::advance(std::span<PredictorState* const> states, const std::int32_t*
     }
   }
   if (work.unpredicted.empty()) return;
-  find_equal(work.unpredicted, nullptr, work);
+  find_equal(work.unpredicted, work);
   work.distinct.clear();
   for (const std::size_t n : work.first) work.distinct.push_back(work.unpredicted[n]);
   mix_labels(work.distinct, work);
@@ -167,21 +165,46 @@ void Model::remember_labels(std::span<PredictorState* const> states, const std::
   predictor_leave_.multiply(mixed, count, gates, work);
 }
 
+std::size_t Model::join_of(const PredictorState& state, const float* frame, Joins& joins) const {
+  const std::size_t width = shape_.context;
+  for (std::size_t row = 0; width > 0 && row < joins.frames.size(); ++row) {
+    const std::int32_t* labels = joins.labels.data() + row * width;
+    if (joins.frames[row] == frame && std::equal(labels, labels + width, state.context.begin())) return row;
+  }
+  joins.frames.push_back(frame);
+  joins.labels.insert(joins.labels.end(), state.context.begin(), state.context.end());
+  return joins.frames.size() - 1;
+}
+
 void Model::join(std::span<PredictorState* const> states, const float* const* encoded,
                  Workspace& work) const {
   const std::size_t width = shape_.joiner, count = states.size(), vocabulary = shape_.vocabulary;
-  find_equal(states, encoded, work);
-  const std::size_t rows = work.first.size();
-  work.joined.resize(std::max(work.joined.size(), rows * width));
+  Joins& joins = work.joins;
+  const std::size_t known = joins.frames.size();
+  work.rows.clear();
+  work.first.clear();
+  for (std::size_t n = 0; n < count; ++n) {
+    work.rows.push_back(join_of(*states[n], encoded[n], joins));
+    if (work.rows[n] == known + work.first.size()) work.first.push_back(n);
+  }
+  const std::size_t fresh = work.first.size();
+  work.joined.resize(std::max(work.joined.size(), fresh * width));
   work.logits.resize(std::max(work.logits.size(), count * vocabulary));
-  for (std::size_t row = 0; row < rows; ++row) {
+  work.log_sums.resize(std::max(work.log_sums.size(), count));
+  joins.logits.resize((known + fresh) * vocabulary);
+  for (std::size_t row = 0; row < fresh; ++row) {
     const std::size_t n = work.first[row];
     floats_->tanh_sum(encoded[n], states[n]->predicted.data(), width, work.joined.data() + row * width);
   }
-  float* logits = work.logits.data();
-  joiner_.multiply(work.joined.data(), rows, logits, work);
-  for (std::size_t n = count; n-- > 0;)  // a state's row is not behind it: from the last one on, none is lost
-    if (work.rows[n] != n) std::copy_n(logits + work.rows[n] * vocabulary, vocabulary, logits + n * vocabulary);
+  float* made = joins.logits.data() + known * vocabulary;
+  if (fresh > 0) joiner_.multiply(work.joined.data(), fresh, made, work);
+  for (std::size_t row = 0; row < fresh; ++row)
+    joins.log_sums.push_back(log_sum_exp(made + row * vocabulary, vocabulary));
+  for (std::size_t n = 0; n < count; ++n) {
+    const std::size_t row = work.rows[n];
+    std::copy_n(joins.logits.data() + row * vocabulary, vocabulary, work.logits.data() + n * vocabulary);
+    work.log_sums[n] = joins.log_sums[row];
+  }
 }
 
 double Model::log_sum_exp(const float* x, std::size_t count) const {

@@ -67,16 +67,19 @@ class Model {
   // Goes on by one label each.
   void advance(std::span<PredictorState* const> states, const std::int32_t* labels, Workspace& work) const;
 
-  // To work.logits, states x vocabulary: joiner(tanh(encoded[n] + predicted of states[n])).
+  // To work.logits, states x vocabulary: joiner(tanh(encoded[n] + predicted of states[n])); and the logarithms of the
+  // sums of their exponentials to work.log_sums. What is in work.joins is not computed again, and what is new goes there.
+  // Throws std::invalid_argument where a sum is not finite.
   void join(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const;
-  // The logarithm of the sum of exp(logits), vocabulary wide. Throws std::invalid_argument when it is not finite.
-  double log_sum_exp(const float* logits) const { return log_sum_exp(logits, shape_.vocabulary); }
+  // The logarithm of the sum of exp(x). Throws std::invalid_argument when it is not finite.
   double log_sum_exp(const float* x, std::size_t count) const;
 
  private:
-  // Finds the states whose results are equal: those of a stateless predictor with the same labels and, where frames are
-  // given, the same frame. To work.rows and work.first.
-  void find_equal(std::span<PredictorState* const> states, const float* const* encoded, Workspace& work) const;
+  // Finds the states whose results are equal: those of a stateless predictor with the same labels. To work.rows and
+  // work.first.
+  void find_equal(std::span<PredictorState* const> states, Workspace& work) const;
+  // The row of work.joins of a state in a frame, which is added where there is none.
+  std::size_t join_of(const PredictorState& state, const float* frame, Joins& joins) const;
 
   // To work.outputs, states x joiner: what the predictors of either kind make of one more label, which a stateless one
   // has in its context by then.

@@ -29,8 +29,8 @@ class Greedy final : public Search {
   void begin() override { inside_ = true; }
   std::span<Path> inside() override { return {&path_, inside_ ? 1u : 0u}; }
 
-  void take(const Model& model, int spent, const float* logits, Workspace&) override {
-    const double sum = model.log_sum_exp(logits);
+  void take(const Model& model, int spent, const float* logits, const double* log_sums, Workspace&) override {
+    const double sum = log_sums[0];
     if (phrases_) logits = biased(model, logits);
     std::int32_t label = kBlank;
     if (spent < kMaxLabels)
@@ -119,18 +119,16 @@ class Beam final : public Search {
 
   std::span<Path> inside() override { return inside_.all(); }
 
-  void take(const Model& model, int spent, const float* logits, Workspace& work) override {
+  void take(const Model& model, int spent, const float* logits, const double* log_sums, Workspace& work) override {
     const std::size_t vocabulary = model.shape().vocabulary;
     const std::span<Path> inside = inside_.all();
-    log_sums_.clear();
     moved_.clear();
     for (std::size_t p = 0; p < inside.size(); ++p) {
       score(model, inside[p], logits + p * vocabulary, work);
-      log_sums_.push_back(model.log_sum_exp(logits + p * vocabulary));
-      leave(inside[p], logits[p * vocabulary + kBlank] - log_sums_[p]);
+      leave(inside[p], logits[p * vocabulary + kBlank] - log_sums[p]);
     }
     if (spent < kMaxLabels) {
-      extend(logits, vocabulary, floor());
+      extend(logits, log_sums, vocabulary, floor());
     } else {
       inside_.clear();
     }
@@ -139,7 +137,11 @@ class Beam final : public Search {
 
   // What fusion and phrases add for each next label.
   void score(const Model& model, Path& path, const float* logits, Workspace& work) {
-    if (model.fusion() && path.fused.empty()) model.fusion()->scores(path.labels, path.fused, work.fused);
+    if (model.fusion() && path.fused.empty()) {
+      tail_.resize(model.fusion()->context());
+      const std::size_t count = steps_.tail(path.last, tail_.size(), tail_.data());
+      model.fusion()->scores(tail_.data(), count, path.fused, work.fused);
+    }
     if (!phrases_) return;
     if (path.bonus.empty()) {
       path.bonus.assign(model.shape().vocabulary, 0);
@@ -152,11 +154,11 @@ class Beam final : public Search {
   void leave(const Path& path, double log_probability) {
     const double score = path.score + log_probability, likeliest = path.likeliest + log_probability;
     for (Path& other : left_.all()) {
-      if (other.hash != path.hash || other.labels != path.labels) continue;
+      if (!steps_.same_labels(other.last, path.last)) continue;
       other.score = add_logs(other.score, score);
       if (likeliest < other.likeliest) return;
       other.likeliest = likeliest;
-      other.frames = path.frames;
+      other.last = path.last;
       return;
     }
     Path& added = left_.add(path);
@@ -176,12 +178,12 @@ class Beam final : public Search {
   }
 
   // The paths inside become the best ones with one more label, of those above a score.
-  void extend(const float* logits, std::size_t vocabulary, double above) {
+  void extend(const float* logits, const double* log_sums, std::size_t vocabulary, double above) {
     extensions_.clear();
     const std::span<Path> parents = inside_.all();
     for (std::size_t p = 0; p < parents.size(); ++p) {
       for (std::size_t label = kBlank + 1; label < vocabulary; ++label) {
-        double added = logits[p * vocabulary + label] - log_sums_[p];
+        double added = logits[p * vocabulary + label] - log_sums[p];
         if (!parents[p].fused.empty()) added += parents[p].fused[label];
         if (phrases_) added += parents[p].bonus[label] - moved_[p];
         const Extension one{parents[p].score + added, p, static_cast<std::int32_t>(label), added};
@@ -215,6 +217,7 @@ class Beam final : public Search {
     std::ranges::stable_sort(order_, std::greater(), [&](std::size_t i) { return left[i].score; });
     paths_.clear();
     for (std::size_t k = 0; k < std::min(beam_, order_.size()); ++k) paths_.add(left[order_[k]]);
+    sweep(paths_.all());
     ++frame_;
   }
 
@@ -222,20 +225,41 @@ class Beam final : public Search {
   std::int32_t frame_ = 0;
   Paths paths_, inside_, left_, extended_;
   std::vector<Extension> extensions_;
-  std::vector<double> log_sums_, moved_, scores_;
+  std::vector<double> moved_, scores_;
   std::vector<std::size_t> order_;
+  std::vector<std::int32_t> tail_;
 };
 
 }  // namespace
 
-void Search::append(Path& path, std::int32_t label, std::int32_t frame) const {
-  path.labels.push_back(label);
-  path.frames.push_back(frame);
-  path.hash = (path.hash ^ static_cast<std::uint32_t>(label)) * 1099511628211u + 1;
+void Search::append(Path& path, std::int32_t label, std::int32_t frame) {
+  path.last = steps_.add(path.last, label, frame);
   path.fused.clear();
   path.bonus.clear();
   double added = 0;
   if (phrases_) path.place = phrases_->follow(path.place, label, &added);
+}
+
+void Search::sweep(std::span<Path> kept) {
+  if (!steps_.sweep_is_due()) return;
+  roots_.assign(1, &told_);
+  for (Path& path : kept) roots_.push_back(&path.last);
+  steps_.sweep(roots_);
+}
+
+Emitted Search::emitted(const Path& path) const {
+  Emitted all;
+  steps_.write(path.last, Steps::kNone, all.labels, all.frames);
+  return all;
+}
+
+std::size_t Search::news(Emitted& told, double& score) {
+  const auto [path, its] = ranked()[0];
+  const std::uint32_t from = steps_.shared(told_, path->last);
+  steps_.write(path->last, from, told.labels, told.frames);
+  told_ = path->last;
+  score = its;
+  return steps_[from].length;
 }
 
 double Search::moved(const Model& model, const float* logits, const float* fused, const std::vector<float>& bonus) {
@@ -290,6 +314,7 @@ std::size_t Search::state_bytes() const {
 void Search::accept(const Model& model, std::span<Search* const> searches, const float* encoded,
                     Workspace& work) {
   const std::size_t width = model.shape().joiner, vocabulary = model.shape().vocabulary;
+  work.joins.clear();
   for (Search* search : searches) search->begin();
   for (int spent = 0; spent <= kMaxLabels; ++spent) {
     work.states.clear();
@@ -303,15 +328,17 @@ void Search::accept(const Model& model, std::span<Search* const> searches, const
     if (work.states.empty()) return;
     model.join(work.states, work.frames.data(), work);
     const float* logits = work.logits.data();
+    const double* log_sums = work.log_sums.data();
     work.states.clear();
     work.next.clear();
     for (Search* search : searches) {
       const std::size_t paths = search->inside().size();
-      if (paths > 0) search->take(model, spent, logits, work);
+      if (paths > 0) search->take(model, spent, logits, log_sums, work);
       logits += paths * vocabulary;
+      log_sums += paths;
       for (Path& path : search->inside()) {
         work.states.push_back(&path.state);
-        work.next.push_back(path.labels.back());
+        work.next.push_back(search->steps_[path.last].label);
       }
     }
     if (!work.states.empty()) model.advance(work.states, work.next.data(), work);

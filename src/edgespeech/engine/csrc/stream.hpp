@@ -21,6 +21,7 @@ class Stream {
 
   const Model& model() const { return *model_; }
   const Search& search() const { return *search_; }
+  Search& search() { return *search_; }
   std::size_t state_bytes() const;
   // Which branch ran in each frame, frames x decisions; empty where the model has no branches.
   std::span<const std::uint8_t> decisions() const { return transcriber_.decisions; }

@@ -27,6 +27,22 @@ struct Unfolded {
   const Tensor* of = nullptr;  // the matrix that it is of
 };
 
+// What the joiner gave for states of a frame, for when a state with the same labels comes again in it: a path that is
+// extended mostly becomes what another one was before.
+struct Joins {
+  std::vector<const float*> frames;  // of each row
+  std::vector<std::int32_t> labels;  // context of each row
+  std::vector<float> logits;         // rows x vocabulary
+  std::vector<double> log_sums;
+
+  void clear() {
+    frames.clear();
+    labels.clear();
+    logits.clear();
+    log_sums.clear();
+  }
+};
+
 // Shared by all steps of a call. The transcriber's is for kMaxBatch vectors; that of predictor and joiner grows with
 // the paths of a search.
 struct Workspace {
@@ -42,6 +58,8 @@ struct Workspace {
   std::vector<std::uint8_t> choices;                                  // its decisions: steps x states x decisions
   std::vector<float> labels, mixed, outputs;                          // of the predictor
   std::vector<float> joined, logits;                                  // of the joiner
+  std::vector<double> log_sums;                                       // of the logits of each state
+  Joins joins;
   struct {
     std::vector<float> queries, own, scores, mixed, added;
   } attention;                // of one kind of query

@@ -1,0 +1,100 @@
+"""What a detector must beat: hand-made features of an utterance, rules on one of them, and a classifier on all.
+
+Source: Z. Raeesy et al., "LSTM-based whisper detection" (SLT 2018, arXiv:1809.07832), whose engineered features are the
+residual's harmonics, the energy of high frequencies, and the maximum of the autocorrelation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgespeech.contracts import SAMPLE_RATE, Samples
+from edgespeech.whispers.making import FRAME, HOP, voicing
+
+FEATURES = ("level", "tilt", "high", "crossings", "voicing", "voicing_90")
+"""Loudness in dB; energy below 1 kHz over that above, in dB; energy above 4 kHz over all, in dB; zero crossings a
+sample; the mean and the 90 % quantile of `voicing`. All are means over the loud frames, but for the last."""
+_LOUD_DB = 20.0
+"""Frames at most so far below the loudest count as speech."""
+_LEAST = 1e-12
+
+Floats = NDArray[np.float64]
+
+
+def features_of(samples: Samples) -> Floats:
+    """The features of an utterance.
+
+    Args:
+        samples: at 16 kHz, with shape `(N,)`, at least a frame.
+
+    Returns:
+        With shape `(6,)`, in the order of `FEATURES`.
+    """
+    framed = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), FRAME)[::HOP]
+    power = np.abs(np.fft.rfft(framed * np.hanning(FRAME))) ** 2 + _LEAST
+    energy = power.sum(1)
+    loud = energy >= energy.max() * 10 ** (-_LOUD_DB / 10)
+    hz = np.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE)
+    # The first frame of `voicing` begins half a frame before the audio.
+    periodic = voicing(samples)[1 : 1 + len(loud)][loud]
+    own = power[loud]
+    return np.array(
+        [
+            10 * np.log10(energy[loud].mean()),
+            (10 * np.log10(own[:, hz < 1000].sum(1) / own[:, hz >= 1000].sum(1))).mean(),
+            (10 * np.log10(own[:, hz >= 4000].sum(1) / own.sum(1))).mean(),
+            (np.diff(np.signbit(framed[loud]), axis=1) != 0).mean(),
+            periodic.mean(),
+            np.quantile(periodic, 0.9),
+        ]
+    )
+
+
+class Classifier(nn.Module):
+    """A multilayer perceptron on hand-made features: 6 to 32 to 1."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(len(FEATURES)))
+        self.register_buffer("scale", torch.ones(len(FEATURES)))
+        self.layers = nn.Sequential(nn.Linear(len(FEATURES), 32), nn.Tanh(), nn.Linear(32, 1))
+
+    def scores(self, features: Floats) -> Floats:
+        """The log-odds of utterances, `features` with shape `(N, 6)`; with shape `(N,)`."""
+        with torch.inference_mode():
+            found: Floats = self(torch.from_numpy(features).float()).double().numpy()
+        return found
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The log-odds of utterances, as `scores`."""
+        found: Tensor = self.layers((features - self.mean) * self.scale)[:, 0]
+        return found
+
+
+def learn(features: Floats, labels: Floats, seed: int, steps: int = 1000) -> Classifier:
+    """Fit a classifier.
+
+    Args:
+        features: of the training utterances, with shape `(N, 6)`.
+        labels: 1 for whispers, with shape `(N,)`.
+        seed: of the initial weights.
+        steps: over all utterances.
+    """
+    torch.manual_seed(seed)
+    classifier = Classifier()
+    classifier.mean.copy_(torch.from_numpy(features.mean(0)))
+    classifier.scale.copy_(torch.from_numpy(1 / np.maximum(features.std(0), 1e-9)))
+    given, wanted = torch.from_numpy(features).float(), torch.from_numpy(labels).float()
+    optimiser = torch.optim.AdamW(classifier.parameters(), 0.01, weight_decay=0.01)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(classifier(given), wanted)
+        torch.autograd.backward(loss)
+        optimiser.step()
+    return classifier.eval()
