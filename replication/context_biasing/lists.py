@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cdist
 
 from edgespeech.audio.features import Features
 from edgespeech.biasing.spellings import spellings
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.corpora.phrases import load_phrases
 from edgespeech.corpora.utterances import Spoken, Utterances, utterances_of
+from edgespeech.errors import bad
 from edgespeech.lattice.codec import Vocabulary
 from edgespeech.packed.log_mel import NativeLogMel
 from edgespeech.search.partials import TAIL_S
@@ -102,7 +104,9 @@ class Set:
         if kind == "oracle":
             return case.right
         said = set(case.words)
-        kept = [phrase for phrase in self.pool if not said & set(phrase.split())]
+        kept = [
+            phrase for phrase, words in zip(self.pool, self._words, strict=True) if said.isdisjoint(words)
+        ]
         if kind == "anti":
             return tuple(_nearest(case.words, kept, count))
         rng = random.Random(f"{self.seed} {case.spoken.id}")
@@ -112,15 +116,21 @@ class Set:
         rng.shuffle(found)
         return tuple(found)
 
+    @cached_property
+    def _words(self) -> list[list[str]]:
+        return [phrase.split() for phrase in self.pool]
+
 
 def _nearest(words: Sequence[str], pool: Sequence[str], count: int) -> Iterator[str]:
     """The phrases with the words that differ least from words of the reference, by edits for each letter."""
+    others = sorted({other for phrase in pool for other in phrase.split()})
+    edits = (
+        cdist(words, others, scorer=Levenshtein.normalized_distance) if words else np.ones((1, len(others)))
+    )
+    nearest = dict(zip(others, edits.min(axis=0).tolist(), strict=True))
 
     def distance(phrase: str) -> float:
-        return min(
-            (Levenshtein.normalized_distance(said, other) for said in words for other in phrase.split()),
-            default=1.0,
-        )
+        return min((nearest[other] for other in phrase.split()), default=1.0)
 
     yield from sorted(pool, key=lambda phrase: (distance(phrase), phrase))[:count]
 
@@ -140,11 +150,34 @@ def sets_of(config: dict[str, Any], *, seed: int, count: int | None) -> tuple[li
     for name, how in listed.items():
         if name in heard.missing:
             continue
-        cases = tuple(_cases(heard, name, how, common))
-        own = dict.fromkeys(phrase for case in cases for phrase in case.right)
-        order = sorted(own, key=lambda phrase: hashlib.sha256(phrase.encode()).hexdigest())
-        found.append(Set(name, cases, tuple(dict.fromkeys([*order, *names()])), seed))
+        found.append(_of_cases(name, _cases(heard, name, how, common), seed))
     return found, dict(heard.missing)
+
+
+def set_of(name: str, how: dict[str, Any], *, seed: int, count: int | None) -> tuple[Set, dict[str, str]]:
+    """The utterances of several corpora as one set, and the reasons for corpora that are not available.
+
+    Args:
+        name: of the set.
+        how: `corpora`, and what `sets_of` needs to know of each.
+        seed: of the subsets and the lists.
+        count: maximum number of utterances of each corpus.
+
+    Raises:
+        EdgeSpeechError: none of the corpora is available, or none of the utterances says a phrase.
+    """
+    found, missing = sets_of(dict.fromkeys(how["corpora"], how), seed=seed, count=count)
+    cases = [case for one in found for case in one.cases]
+    if len(cases) < 2:  # an interval needs two
+        raise bad(f"lists of {name}", "utterances that say a phrase", len(cases), "at least 2")
+    return _of_cases(name, cases, seed), missing
+
+
+def _of_cases(name: str, cases: Iterable[Case], seed: int) -> Set:
+    cases = tuple(cases)
+    own = dict.fromkeys(phrase for case in cases for phrase in case.right)
+    order = sorted(own, key=lambda phrase: hashlib.sha256(phrase.encode()).hexdigest())
+    return Set(name, cases, tuple(dict.fromkeys([*order, *names()])), seed)
 
 
 def names() -> tuple[str, ...]:

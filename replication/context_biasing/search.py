@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from replication.context_biasing.lists import Case, Set
 from torch import Tensor
 
 from edgespeech.biasing.phrases import HEAD, PhraseBias
+from edgespeech.biasing.pieces import piece_labels
 from edgespeech.lattice.lattice import Lattice
 from edgespeech.lattice.paths import best_path, oracle, prune
 from edgespeech.lattice.phrases import add_phrases
 from edgespeech.lattice.search import LatticeDecoder
 from edgespeech.metrics.bias import bias_totals, words_of
-from edgespeech.metrics.statistics import bootstrap_ratio, paired_ratio_difference
+from edgespeech.metrics.statistics import bootstrap_ratio
+from edgespeech.metrics.word_errors import paired_over_seeds
+from edgespeech.model.biasing import MAX_PIECES
 from edgespeech.model.checkpoint import Trained
+from edgespeech.model.contextual import attending
+from edgespeech.packed.pack import Encoding, Layout, pack
 from edgespeech.packed.runtime import PackedModel
 from edgespeech.search import hypothesis
 from edgespeech.search.settings import SearchSettings
+from edgespeech.search.shortlist import first_pass, shortlist
 from edgespeech.search.streaming import StreamingTranscriber, decoder_of
 from edgespeech.text.normalise import Normaliser, normalisers
 
@@ -82,18 +91,67 @@ def packed_arm(model: PackedModel, boost: float, beam: int, head: int = HEAD) ->
 
 
 def torch_arm(trained: Trained, boost: float, settings: SearchSettings) -> Transcribe:
-    """Transcription by torch; the network runs once for each utterance."""
-    encoded: dict[str, Tensor] = {}
+    """Transcription by torch. A model with attention attends to the list too; with a boost of 0 that is all it does."""
 
     def transcribe(case: Case, phrases: tuple[str, ...]) -> str:
-        if case.spoken.id not in encoded:
-            encoded[case.spoken.id] = encoded_of(trained, case)
         bias = PhraseBias(trained.tokeniser.pieces, phrases, boost=boost) if phrases else None
-        decoder = decoder_of(trained, settings, bias=bias)
-        decoder.accept(encoded[case.spoken.id])
+        told = attending(trained, bias)
+        decoder = decoder_of(told, settings, bias=bias)
+        decoder.accept(encoded_of(told, case))
         return text_of(decoder.best, trained.tokeniser.pieces)
 
     return transcribe
+
+
+@contextmanager
+def engine_of(trained: Trained, name: str) -> Iterator[PackedModel]:
+    """A model in single precision, run by the native engine, which is faster than torch.
+
+    Args:
+        trained: the model, with its language model if it has one.
+        name: as records have it.
+    """
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / f"{name}.edge"
+        pack(trained, Layout(matrices=Encoding(bits=32)), path)
+        with PackedModel(path) as model:
+            yield model
+
+
+def hypotheses(
+    model: PackedModel, case: Case, biases: Sequence[PhraseBias | None], beam: int
+) -> list[hypothesis.Hypothesis]:
+    """The best hypothesis of a case with each list; the network runs once for all of them.
+
+    Args:
+        model: the engine's; one with attention attends to each list too.
+        case: the utterance.
+        biases: of the lists; None: no list.
+        beam: of the search.
+    """
+    encoded = model.transcribe(case.features)
+    found = []
+    for bias in biases:
+        with closing(model.open(beam, bias)) as stream:
+            stream.accept_encoded(encoded)
+            found.append(stream.best)
+    return found
+
+
+def shortened(trained: Trained, case: Case, phrases: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """The phrases of a list that a first pass without it makes likeliest, see `edgespeech.search.shortlist`.
+
+    Args:
+        trained: its network makes the first pass.
+        case: the utterance.
+        phrases: any number.
+        most: so many are left; those that the word pieces cannot spell are left out.
+    """
+    labels = {piece: label for label, piece in enumerate(trained.tokeniser.pieces)}
+    spelled = [(phrase, piece_labels(phrase, labels)) for phrase in phrases]
+    usable = [(phrase, pieces) for phrase, pieces in spelled if pieces and len(pieces) <= MAX_PIECES]
+    posteriors = first_pass(trained.model, encoded_of(trained, case))
+    return tuple(usable[at][0] for at in shortlist(posteriors, [pieces for _, pieces in usable], most))
 
 
 def encoded_of(trained: Trained, case: Case) -> Tensor:
@@ -155,25 +213,58 @@ def invented(text: str, reference: str, phrases: Sequence[str]) -> int:
     return sum(max(0, heard.count(f" {one} ") - said.count(f" {one} ")) for one in set(phrases))
 
 
+def increase(before: Counted, after: Counted, part: str, seed: int) -> Row:
+    """The relative increase of errors of a part (`errors`, `biased`, `unbiased`), as fields of a row."""
+    return increase_over_seeds([before], [after], part, seed)
+
+
 def gain(before: Counted, after: Counted, part: str, seed: int) -> Row:
-    """The relative reduction of errors of a part (`errors`, `biased`, `unbiased`), as fields of a row."""
-    ours, theirs = getattr(after, part), getattr(before, part)
-    row: Row = {"n": len(ours)}
-    if not sum(theirs):
-        return row | {"measured": 0.0}
-    interval = bootstrap_ratio(ours, theirs, before.groups, seed=seed)
-    ends = {"low": 1 - interval.high, "high": 1 - interval.low, "resampled": (f"{interval.method}s",)}
-    return row | {"measured": 1 - sum(ours) / sum(theirs), **ends}
+    """The relative reduction of errors of a part, as fields of a row."""
+    return gain_over_seeds([before], [after], part, seed)
+
+
+def gain_over_seeds(before: Sequence[Counted], after: Sequence[Counted], part: str, seed: int) -> Row:
+    """The relative reduction of errors of a part, of models of several seeds, as fields of a row."""
+    row = increase_over_seeds(before, after, part, seed)
+    if "measured" not in row:
+        return row
+    ends = {"low": -row["high"], "high": -row["low"]} if "low" in row else {}
+    return {**row, "measured": -row["measured"], **ends}
+
+
+def increase_over_seeds(before: Sequence[Counted], after: Sequence[Counted], part: str, seed: int) -> Row:
+    """The relative increase of errors of a part, of models of several seeds, as fields of a row.
+
+    Args:
+        before: by seed.
+        after: by seed, as many, of the same utterances.
+        part: `errors`, `biased` or `unbiased`.
+        seed: of the interval.
+    """
+    theirs, ours = (np.array([getattr(one, part) for one in each]) for each in (before, after))
+    groups = before[0].groups
+    if not theirs.sum():
+        return {"skipped": f"no errors without it, {ours.sum()} with it"}
+    # Over the errors before, a difference is relative.
+    found, units = paired_over_seeds(ours, theirs, theirs.mean(axis=0), groups, seed=seed)
+    ends = found.interval.as_row() | {"resampled": units}
+    return {"measured": found.difference, **ends, "n": ours.shape[1], "seeds": len(ours)}
 
 
 def difference(before: Counted, after: Counted, seed: int) -> Row:
     """The difference of the rates over words outside of the list, after minus before, as fields of a row."""
-    if not sum(before.unbiased_words):
+    return difference_over_seeds([before], [after], seed)
+
+
+def difference_over_seeds(before: Sequence[Counted], after: Sequence[Counted], seed: int) -> Row:
+    """The same of models of several seeds, which are as many, on the same utterances."""
+    words, groups = before[0].unbiased_words, before[0].groups
+    if not sum(words):
         return {"skipped": "the references have no word outside of the lists"}
-    paired = paired_ratio_difference(
-        after.unbiased, before.unbiased, before.unbiased_words, before.groups, seed=seed
-    )
-    return {"measured": paired.difference, **paired.interval.as_row(), "n": len(before.errors)}
+    theirs, ours = ([one.unbiased for one in each] for each in (before, after))
+    found, units = paired_over_seeds(ours, theirs, words, groups, seed=seed)
+    ends = found.interval.as_row() | {"resampled": units}
+    return {"measured": found.difference, **ends, "n": len(words), "seeds": len(ours)}
 
 
 @dataclass(frozen=True)

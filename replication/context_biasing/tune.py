@@ -2,7 +2,7 @@
 
 python -m replication.context_biasing.tune    # minutes, once `edgespeech replicate context_biasing` has made the speech
 
-Each bonus of `tuning.boosts` in `config.yaml`, with each number of `tuning.heads` of first letters that count only at
+Each bonus of `tuning.boosts` in `config.yaml`, with each number of `tuning.first_letters` that count only at
 the end, is tried with the lists of `tuning` on its corpora, none of which is for evaluation. A pause of `tuning.pauses`
 seconds is behind some utterances, as it is in recordings of devices. The
 rule: of those that raise the word errors of all corpora together by at most `tuning.harm` (relative) with lists without
@@ -64,7 +64,7 @@ def tuned(config: dict[str, Any], seed: int) -> dict[str, Any]:
     path = EdgePacked().path()
     rows = []
     with PackedModel(path) as model:
-        for boost, head in [(0, 0), *product(how["boosts"], how["heads"])]:
+        for boost, head in [(0, 0), *product(how["boosts"], how["first_letters"])]:
             transcribe = packed_arm(model, boost, BEAM, head)
             for one in sets:
                 for kind in KINDS:

@@ -56,3 +56,12 @@ def test_any_text_has_few_spellings_of_words(phrase: str) -> None:
 
 def test_many_choices_do_not_take_long() -> None:
     assert len(spellings("o'a-1-" * 30)) <= MOST
+
+
+@given(st.text("abyzABYZ ", max_size=24))
+@example("NASA HQ")
+@example("a  b")
+@example(" a")
+def test_plain_phrases_are_spelled_as_all_others_are(phrase: str) -> None:
+    marked = f"{phrase}\u200b"  # a sign without width, which the shortcut does not take
+    assert spellings(phrase) == spellings(marked)

@@ -96,20 +96,26 @@ def records(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "work").glob("made/evaluate/*/*.json")}
 
 
-def test_two_jobs_then_nothing_to_do(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_rows_are_skipped_then_measured_then_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
+    assert "3 rows, tiny: no source gives tiny" in table
+    assert "0 rows reproduced, 0 not, " in table
+    skipped = records(tmp_path)
+    assert len(skipped) == 3
+    # Once the corpus is there, the rows are measured.
     table = run(tmp_path, environment)
+    assert "no source gives tiny" not in table
     assert "stranger" in table
     first = records(tmp_path)
     assert len(first) == 3
+    assert not skipped & first
     read = [
         json.loads(path.read_text()) for path in (tmp_path / "work").glob("made/evaluate/*/stranger.*.json")
     ]
     assert {record["accuracy"]["basic"]["wer"]["value"] for record in read} == {0.0}
     assert sorted(record["corpus"]["n_utterances"] for record in read) == [2, 3]
     assert all(list(record["networks"]) == ["wifi", "pigeon"] for record in read)
-    run(tmp_path, environment)
-    assert records(tmp_path) == first
-    # Killed after its record was written and before that was noted: the measurement is not lost.
+    # Two have nothing to do. The third was killed after its record was written and before that was noted.
     next((tmp_path / "work").glob("made/evaluate/*.json")).unlink()
     run(tmp_path, environment)
     assert records(tmp_path) == first
@@ -142,16 +148,3 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_done(
     after = records(tmp_path)
     assert len(after) == 3
     assert before <= after
-
-
-def test_a_corpus_that_is_not_there_is_a_skipped_row_with_its_reason(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
-    assert "3 rows, tiny: no source gives tiny" in table
-    assert "0 rows reproduced, 0 not, " in table
-    skipped = records(tmp_path)
-    assert len(skipped) == 3
-    # Once the corpus is there, the rows are measured.
-    assert "no source gives tiny" not in run(tmp_path, environment)
-    assert not skipped & records(tmp_path)

@@ -50,13 +50,13 @@ def same(one: Path, two: Path) -> bool:
 
 
 def test_it_learns(settings: Make, tmp_path: Path) -> None:
-    config = settings(steps=60, learning_rate=0.02, warmup_steps=5, batch_s=20.0, save_every=60)
-    train(config.model_copy(update={"steps": 60}), tmp_path / "run", until=2, quiet=False)
+    config = settings(steps=36, learning_rate=0.02, warmup_steps=5, batch_s=20.0, save_every=36)
+    train(config.model_copy(update={"steps": 36}), tmp_path / "run", until=2, quiet=False)
     train(config, tmp_path / "run")
     first, last = losses(tmp_path / "run")[0], losses(tmp_path / "run")[-1]
     assert last < 0.6 * first
     read = load_model(tmp_path / "run" / MODEL)
-    assert read.provenance["step"] == "60"
+    assert read.provenance["step"] == "36"
     assert read.provenance["utterances"] == "16"
 
 

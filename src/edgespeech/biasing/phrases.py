@@ -32,12 +32,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespeech.biasing.spellings import spellings
+from edgespeech.biasing.spellings import is_plain, spellings
 from edgespeech.core.history import History
 from edgespeech.core.labels import BLANK, SPACE
 from edgespeech.engine import native
@@ -111,11 +112,16 @@ def prepared(phrases: Sequence[str], weights: Sequence[float] = ()) -> Prepared:
     found: dict[str, float] = {}
     long: list[str] = []
     foreign: list[str] = []
-    for phrase, weight in zip(phrases, weights or [1.0] * len(phrases), strict=True):
+    for phrase, weight in zip(phrases, weights, strict=False):
         if not (math.isfinite(weight) and weight >= 0):
             raise bad(where, f"weight of {phrase[:40]!r}", weight, "a number of at least 0")
+    for phrase, weight in zip(phrases, weights or repeat(1.0), strict=False):  # checked above
         if len(phrase) > MAX_PHRASE:
             long.append(phrase)
+            continue
+        if is_plain(phrase):  # as `spellings` says, without its call
+            text = phrase.lower()
+            found[text] = max(weight, found.get(text, 0.0)) if weights else weight
             continue
         spelled = spellings(phrase)
         if not spelled:

@@ -15,7 +15,6 @@ from edgespeech.text.spoken import readings
 
 MOST = 8
 """Maximum number of spellings of a phrase."""
-_PLAIN = re.compile(r"[a-z]+(?: [a-z]+)*")
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l"})
 _SYMBOLS = {"&": " and ", "+": " plus ", "%": " percent ", "@": " at "}
 _INITIALS = re.compile(r"\b(?:[a-z]\.)+[a-z]\b\.?|\b(?:[a-z]\.){2,}")
@@ -30,8 +29,8 @@ def spellings(phrase: str) -> tuple[str, ...]:
     Returns:
         At most `MOST`; none if a letter is not of the Latin alphabet, or nothing is left.
     """
-    if _PLAIN.fullmatch(phrase):
-        return (phrase,)
+    if is_plain(phrase):
+        return (phrase.lower(),)
     text = fold_case(same_text(phrase)).translate(_LETTERS)
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     for symbol, word in _SYMBOLS.items():
@@ -42,6 +41,12 @@ def spellings(phrase: str) -> tuple[str, ...]:
         return ()
     choices = [_token(token) for token in re.split(r"[^a-z0-9'-]+", text) if token.strip("-'")]
     return tuple(word for word in _some(choices) if word)
+
+
+def is_plain(phrase: str) -> bool:
+    """Whether a phrase has one spelling, itself in small letters: words of a to z with one space between them."""
+    # methods of strings alone, since this decides how long a list of 10,000 phrases takes
+    return phrase.isascii() and all(map(str.isalpha, phrase.split(" ")))
 
 
 def _token(token: str) -> tuple[str, ...]:

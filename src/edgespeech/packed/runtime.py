@@ -208,6 +208,23 @@ class PackedStream:
         except (ValueError, RuntimeError) as error:
             raise EdgeSpeechError(str(error)) from error
 
+    def accept_encoded(self, encoded: NDArray[np.float32]) -> None:
+        """Take the next transcriber frames in place of features; other threads run meanwhile.
+
+        For many searches of one utterance, whose network need not run for each. Such a stream is given no features. A
+        stream with a list that the model attends to attends in these frames, as in its own.
+
+        Args:
+            encoded: with shape `(T, J)`, finite, as `PackedModel.transcribe` gives them.
+
+        Raises:
+            EdgeSpeechError: they are not such an array. Or the model's own values overflow, which closes the stream.
+        """
+        if not hasattr(self._stream, "accept_encoded"):  # added after what `engine.native` asks for
+            raise EdgeSpeechError("the native engine is older than this checkout: run `make env`")
+        with native_errors():
+            self._stream.accept_encoded(_checked(encoded, "(T, J)", self._where))
+
     @property
     def best(self) -> Hypothesis:
         """The best hypothesis so far."""

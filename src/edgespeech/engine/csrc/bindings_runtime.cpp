@@ -77,6 +77,23 @@ class OpenStream {
     accept_all(streams, features.data(), features.shape(1), features.shape(2));
   }
 
+  void accept_encoded(Frames encoded) {
+    const nb::gil_scoped_release released;
+    const Claim claim(*this);
+    const std::size_t width = stream_->model().shape().joiner;
+    if (encoded.shape(1) != width)
+      throw std::invalid_argument(path_ + ": transcriber frames have " + std::to_string(encoded.shape(1)) +
+                                  " values, expected " + std::to_string(width));
+    if (!std::all_of(encoded.data(), encoded.data() + encoded.size(), [](float value) { return std::isfinite(value); }))
+      throw std::invalid_argument(path_ + ": transcriber frames hold a value that is not finite, expected finite values");
+    try {
+      stream_->accept_encoded(encoded.data(), encoded.shape(0));
+    } catch (...) {  // half-way: of no use any more
+      stream_.reset();
+      throw;
+    }
+  }
+
   std::vector<Found> n_best() {
     const Claim claim(*this);
     std::vector<Found> found;
@@ -316,6 +333,7 @@ void bind_runtime(nb::module_& module) {
   module.attr("BRANCHES") = nb::make_tuple("fast", "slow", nb::none());  // by Choice; None asks the arbitrator
   nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
+      .def("accept_encoded", &OpenStream::accept_encoded, nb::arg("encoded").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def("news", &OpenStream::news)

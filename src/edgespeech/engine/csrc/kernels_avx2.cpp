@@ -159,7 +159,8 @@ template <Form form, int batch>
   }
 }
 
-template <Form form, int batch>
+// fixed: the words of a row, or 0 for any number; a known one needs no loop.
+template <Form form, int batch, std::uint32_t fixed = 0>
 void multiply_part(const Part& part) {
   constexpr std::uint32_t kWords = 4;  // as many as the pairs of halves may be added of
   constexpr std::size_t kStep = form == Form::Halves ? 32 : 64;
@@ -167,7 +168,8 @@ void multiply_part(const Part& part) {
     const std::uint8_t* values = part.values + row * part.row_bytes;
     const std::int8_t* q = part.q;
     __m256i sums[batch] = {};
-    for (std::uint32_t left = part.words; left > 0;) {
+#pragma GCC unroll 2
+    for (std::uint32_t left = fixed ? fixed : part.words; left > 0;) {
       __m256i pairs[batch] = {};
       _mm_prefetch(reinterpret_cast<const char*>(values) + kAhead, _MM_HINT_T0);
       const auto add = [&]() __attribute__((always_inline)) {
@@ -180,6 +182,7 @@ void multiply_part(const Part& part) {
         for (std::uint32_t k = 0; k < kWords; ++k) add();
         left -= kWords;
       } else {
+#pragma GCC unroll 4
         for (; left > 0; --left) add();
       }
       if constexpr (form == Form::Halves)
@@ -262,8 +265,13 @@ void multiply_batch(const Product& p, const Rows& rows, std::size_t at) {
     const std::uint8_t* const values = rows.block(row, count);
     for (std::uint32_t g = 0, first = 0; g < p.groups; ++g, first += p.group_words) {
       const std::uint32_t words = p.words - first < p.group_words ? p.words - first : p.group_words;
-      multiply_part<form, batch>(
-          {values + first * kStep, rows.row_bytes, count, words, q + std::size_t{first} * batch * 64, lanes});
+      const Part part{values + first * kStep,           rows.row_bytes, count, words,
+                      q + std::size_t{first} * batch * 64, lanes};
+      switch (words) {  // the widths of models
+        case 4: multiply_part<form, batch, 4>(part); break;
+        case 5: multiply_part<form, batch, 5>(part); break;
+        default: multiply_part<form, batch>(part);
+      }
       for (int n = 0; n < batch; ++n) {
         std::int32_t* const out = p.out + ((at + n) * p.groups + g) * p.rows + row;
         const std::int32_t excess = zero == 0 ? 0 : p.excess[n * p.groups + g];

@@ -80,6 +80,20 @@ void Stream::accept_together(std::span<Stream* const> streams, const float* feat
   }
 }
 
+void Stream::accept_encoded(const float* encoded, std::size_t steps) {
+  const std::size_t width = model_->shape().joiner;
+  const WorkspaceLease work(*model_);
+  Search* const search = search_.get();
+  std::vector<float> kept(kMaxBatch * width);
+  for (std::size_t first = 0; first < steps; first += kMaxBatch) {
+    const std::size_t some = std::min(kMaxBatch, steps - first);
+    std::copy_n(encoded + first * width, some * width, kept.data());
+    if (context_) attend(kept.data(), some, 1, *work);
+    for (std::size_t step = 0; step < some; ++step)
+      Search::accept(*model_, {&search, 1}, kept.data() + step * width, *work);
+  }
+}
+
 std::vector<float> transcribe(const Model& model, const float* features, std::size_t frames) {
   const std::size_t width = std::size_t{model.shape().stack} * model.shape().features;
   const std::size_t steps = frames / model.shape().stack, joiner = model.shape().joiner;

@@ -32,6 +32,9 @@ class Stream {
   // for all streams that wait for equally many frames to complete a stack. features: streams x frames x features,
   // finite. Throws std::invalid_argument where the model's own values overflow; the streams are of no use then.
   static void accept(std::span<Stream* const> streams, const float* features, std::size_t frames);
+  // Takes the next `steps` transcriber frames in place of features: steps x joiner, finite, as `transcribe` has them.
+  // For many searches of one utterance; such a stream is given no features. Throws as `accept`.
+  void accept_encoded(const float* encoded, std::size_t steps);
 
  private:
   static void accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
