@@ -53,6 +53,13 @@ def test_a_marked_name_is_said_once_and_as_it_is(text: str, value: str) -> None:
         planning.marked(Sentence(text, "call", {"who": value}), ["who"])
 
 
+def test_a_switched_slot_is_one_of_the_grammars() -> None:
+    with pytest.raises(
+        EdgeSpeechError, match="recipe trial: switched is 'contact', expected one of foreign_artist, "
+    ):
+        plans(**in_spanish(switched=["foreign_contact", "contact"]))
+
+
 @pytest.mark.parametrize("changes", [{"habits": [1, 2]}, {"texts": {"diary": 1}}, {"spanish": ["es-mx"]}])
 def test_spanish_has_no_habits_of_english(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="spanish"):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespeech.text.normalise import Normaliser, normalisers
+from edgespeech.text.normalise import Normaliser, normaliser_of, normalisers
 
-ALL = list(normalisers().values())
+ALL = [*normalisers().values(), normaliser_of("basic-es")]
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Letters whose case pairs Unicode leaves in disorder (Cherokee, Coptic) are not worth a rule of their own.
 TEXT = st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs"]), max_size=30)
@@ -25,7 +25,7 @@ def named(normaliser: Normaliser) -> str:
     return normaliser.name
 
 
-@pytest.mark.parametrize("normaliser", ALL[:2], ids=named)
+@pytest.mark.parametrize("normaliser", [*ALL[:2], ALL[-1]], ids=named)
 @given(text=TEXT)
 @settings(max_examples=150, deadline=None)
 def test_case_is_ignored(normaliser: Normaliser, text: str) -> None:

@@ -93,6 +93,10 @@ def test_accents_and_enye_tell_words_apart(one: str, other: str) -> None:
     assert normalise(one) != normalise(other)
 
 
+def test_numbers_without_end_are_read_digit_by_digit() -> None:
+    assert normaliser_of("basic-es")("9" * 5000) == " ".join(["nueve"] * 5000)
+
+
 def test_digits_and_their_words_meet() -> None:
     normalise = normaliser_of("basic-es")
     rng = random.Random(4)
@@ -134,6 +138,11 @@ def test_a_grammar_has_sentences_enough_for_a_corpus(name: str) -> None:
     for part, wanted in (("train", 300), ("test", 60)):
         found = {loaded.generate(rng, part).text for _ in range(wanted * 20)}  # type: ignore[arg-type]  # a part
         assert len(found) >= wanted
+
+
+def test_the_slots_of_a_grammar() -> None:
+    assert load_grammar("es/switched").slots == {"foreign_contact", "foreign_artist", "foreign_title"}
+    assert load_grammar("coffee").slots >= {"coffeeDrink", "size", "roast", "milkAmount"}
 
 
 def test_a_spanish_grammar_does_not_count_in_english(tmp_path: Path) -> None:

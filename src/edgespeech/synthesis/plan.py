@@ -54,7 +54,7 @@ def plan(
 
     Raises:
         EdgeSpeechError: a grammar is another version, or has too few sentences, as may a written corpus;
-            there are no voices; a context slot has no vocabulary.
+            there are no voices; a context slot has no vocabulary; no grammar has a switched slot.
     """
     rng = random.Random(recipe.seed)
     speakers = _speakers(rng, voices, recipe)
@@ -63,6 +63,10 @@ def plan(
     if recipe.spanish:
         turns = len(recipe.spanish)
         speakers = [replace(who, spanish=recipe.spanish[n % turns]) for n, who in enumerate(speakers)]
+    known = frozenset[str]().union(*(grammars[name].slots for name in recipe.grammars))
+    for slot in recipe.switched:
+        if slot not in known:
+            raise bad(f"recipe {recipe.name}", "switched", slot, "one of " + ", ".join(sorted(known)))
     sentences: list[tuple[Grammar | None, Sentence]] = []
     seen: set[str] = set(held_out)
     for name, use in recipe.grammars.items():

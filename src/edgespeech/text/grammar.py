@@ -74,6 +74,18 @@ class Grammar:
         return tuple(self._rules.intents)
 
     @cached_property
+    def slots(self) -> frozenset[str]:
+        """The names of all slots that its sentences may have."""
+        found, waiting = set[str](), [one.node for rule in self._rules.rules.values() for one in rule]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, Seq | Choice):
+                waiting += node.parts if isinstance(node, Seq) else node.options
+            elif isinstance(node, Ref) and node.slot is not None:
+                found.add(node.slot)
+        return frozenset(found)
+
+    @cached_property
     def graph(self) -> WordGraph:
         """The sentences as an automaton over words."""
         return WordGraph(self._rules)

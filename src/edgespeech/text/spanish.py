@@ -122,7 +122,7 @@ def digits_in_words(text: str) -> str:
 
 
 def _read(digits: str) -> str:
-    if (len(digits) > 1 and digits[0] == "0") or int(digits) > LARGEST:
+    if len(digits) > len(str(LARGEST)) or (len(digits) > 1 and int(digits[0]) == 0):
         return " ".join(_SMALL[int(digit)] for digit in digits)
     return number_words(int(digits))
 
