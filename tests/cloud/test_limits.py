@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -33,12 +35,44 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+@asynccontextmanager
+async def turn(turns: FairTurns, user: str, used_s: float | None = None) -> AsyncIterator[None]:
+    await turns.enter(user)
+    try:
+        yield
+    finally:
+        turns.leave(user, used_s)
+
+
+def test_a_turn_counts_as_what_was_used_and_not_as_what_passed() -> None:
+    order: list[str] = []
+
+    async def user(turns: FairTurns, name: str) -> None:
+        async with turn(turns, name):
+            order.append(name)
+
+    async def all_of_them() -> None:
+        turns = FairTurns()
+        async with turn(turns, "delayed", used_s=0.001):
+            await asyncio.sleep(0.1)
+        async with turn(turns, "busy", used_s=0.05):
+            pass
+        await turns.enter("first")
+        waiting = [asyncio.create_task(user(turns, name)) for name in ("busy", "delayed")]
+        await asyncio.sleep(0.01)
+        turns.leave("first")
+        await asyncio.gather(*waiting)
+
+    asyncio.run(all_of_them())
+    assert order == ["delayed", "busy"]
+
+
 def test_who_has_used_least_is_next() -> None:
     order: list[str] = []
 
     async def user(turns: FairTurns, name: str, length_s: float, count: int) -> None:
         for _ in range(count):
-            async with turns.turn(name):
+            async with turn(turns, name):
                 order.append(name)
                 await asyncio.sleep(length_s)
 
@@ -60,14 +94,14 @@ def test_use_is_forgotten(clock: Clock) -> None:
         turns, order = FairTurns(), []
 
         async def use(name: str, length_s: float) -> None:
-            async with turns.turn(name):
+            async with turn(turns, name):
                 order.append(name)
                 clock.now += length_s
 
         await use("long ago", 10.0)
         clock.now += 4 * FairTurns.HALF_LIFE_S
         await use("of late", 1.0)
-        async with turns.turn("x"):
+        async with turn(turns, "x"):
             waiting = [
                 asyncio.create_task(use(name, 0.3)) for name in ("of late", "long ago", "of late", "long ago")
             ]
@@ -96,7 +130,7 @@ def test_turns_go_on_when_those_who_wait_leave() -> None:
         async with asyncio.timeout(1):
             await staying
         turns.leave("c")
-        async with asyncio.timeout(1), turns.turn("d"):
+        async with asyncio.timeout(1), turn(turns, "d"):
             return True
 
     assert asyncio.run(scene())

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
 from edgespeech.errors import EdgeSpeechError, bad
@@ -113,15 +111,6 @@ class FairTurns:
         self._since = 0.0
         self._busy = False
 
-    @asynccontextmanager
-    async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait for a turn and take it; the time that passes inside counts as use."""
-        await self.enter(user)
-        try:
-            yield
-        finally:
-            self.leave(user)
-
     async def enter(self, user: str) -> None:
         """Wait for a turn; it lasts until `leave`."""
         if not self._busy:
@@ -137,10 +126,11 @@ class FairTurns:
                 raise
         self._since = time.monotonic()
 
-    def leave(self, user: str) -> None:
-        """End the turn, and let the next one begin."""
+    def leave(self, user: str, used_s: float | None = None) -> None:
+        """End the turn, and let the next one begin. It counts as so much use; None: as the time that has passed."""
         now = time.monotonic()
-        self._used[user] = self._use(user, now) + now - self._since, now
+        used_s = now - self._since if used_s is None else used_s
+        self._used[user] = self._use(user, now) + used_s, now
         self._next()
 
     def goes_on(self, user: str) -> bool:
