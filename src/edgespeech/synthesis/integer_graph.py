@@ -3,7 +3,8 @@
 onnxruntime computes `ConvInteger` of a dynamically quantised model column by column, and its products of unsigned
 by unsigned bytes take 3.6 times as long as those of unsigned by signed ones (1.32, AVX-512 with VNNI). `fast`
 writes a stride-1 convolution over time as one product of shifted copies, with weights moved from 0..255 to
--128..127 together with their zero point. All integer sums are unchanged, so the output is identical bit for bit.
+-128..127 together with their zero point. All integer sums are unchanged, so the output is identical bit for bit, except
+on x86 processors without VNNI: onnxruntime's kernels there cut off sums of two products beyond 16 bits.
 """
 
 from __future__ import annotations
