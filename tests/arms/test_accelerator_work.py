@@ -49,7 +49,7 @@ def test_of_one_branch_everything_runs_in_every_frame(tmp_path: Path) -> None:
     assert decisions == []
     assert work.audio_s == pytest.approx(FRAMES * 0.04)
     assert {calls for name, calls in work.calls.items() if part_of(name) in ("shared", "slow")} == {FRAMES}
-    assert work.calls["joiner.weight"] == FRAMES + labels
+    assert FRAMES <= work.calls["joiner.weight"] <= FRAMES + labels  # once for a frame and its last labels
     assert 0 < work.lookups <= 3 * (labels + len(UTTERANCES))
 
 
