@@ -77,7 +77,7 @@ def test_a_line_without_an_id_is_named_by_its_audio(tmp_path: Path) -> None:
         (json.dumps(line(1, snr=float("nan"))), "expected finite numbers in snr"),
         (json.dumps(line(1, made={"by": [float("inf")]})), "expected finite numbers in made"),
         (line(1, audio_filepath="a" * 300), "expected an existing file"),
-        (line(1, audio_filepath="a\0b"), "expected an existing file"),
+        (line(1, audio_filepath="a\0b"), "expected no control character"),
         (line(1, sha256="abc"), "sha256 is 'abc', expected"),
         (line(1, slots={"size": 3}), "slots.size is 3, expected a valid string"),
         (line(1, sos_s=1.0, eos_s=0.5), r"expected sos_s \(1.0\) not after eos_s \(0.5\)"),
