@@ -18,6 +18,7 @@ from edgespeech.packed.codes import Codes
 from edgespeech.packed.edge_file import read_edge, sections
 from edgespeech.packed.pack import Layout, pack
 from edgespeech.packed.runtime import PackedModel
+from edgespeech.search.hypothesis import Hypothesis
 from helpers_branching import KINDS, always, tiny_branching
 from helpers_packed import features, tiny
 
@@ -36,20 +37,35 @@ def packed(folder: Path, kind: FastKind, *, per_layer: bool = False) -> Path:
     return folder / "m.edge"
 
 
+def joins(best: Hypothesis, frames: int, context: int) -> int:
+    """How often greedy search joins: once for a frame and the last labels, as many as the predictor sees."""
+    count, seen = 0, (0,) * context
+    emitted = list(zip(best.frames, best.labels, strict=True))
+    for frame in range(frames):
+        here = {seen}
+        for _, label in (one for one in emitted if one[0] == frame):
+            seen = (*seen[1:], label)
+            here.add(seen)
+        count += len(here)
+    return count
+
+
 def test_of_one_branch_everything_runs_in_every_frame(tmp_path: Path) -> None:
-    pack(tiny(), Layout(), tmp_path / "m.edge")
+    trained = tiny()
+    pack(trained, Layout(), tmp_path / "m.edge")
     work, decisions = engine_work(tmp_path / "m.edge", UTTERANCES)
-    labels = 0
+    labels = joined = 0
     with PackedModel(tmp_path / "m.edge") as model:
         for x in UTTERANCES:
             stream = model.open()
             stream.accept(x)
             labels += len(stream.best.labels)
+            joined += joins(stream.best, len(x) // 4, trained.model.config.context)
     assert labels > 0
     assert decisions == []
     assert work.audio_s == pytest.approx(FRAMES * 0.04)
     assert {calls for name, calls in work.calls.items() if part_of(name) in ("shared", "slow")} == {FRAMES}
-    assert FRAMES <= work.calls["joiner.weight"] <= FRAMES + labels  # once for a frame and its last labels
+    assert work.calls["joiner.weight"] == joined
     assert 0 < work.lookups <= 3 * (labels + len(UTTERANCES))
 
 

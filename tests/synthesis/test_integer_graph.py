@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgespeech.synthesis.integer_graph import fast
+from helpers_processor import saturates
 
 CHANNELS, FRAMES = 6, 17
 RNG = np.random.default_rng(0)
@@ -55,21 +56,6 @@ def agree(graph: ModelProto, frames: int) -> ModelProto:
     for one, other in zip(before, results(after, frames), strict=True):
         np.testing.assert_array_equal(one, other)
     return after
-
-
-def saturates() -> bool:
-    """Whether this processor's products of unsigned by signed bytes cut off sums of pairs, as x86 without VNNI does."""
-    names = [("a", TensorProto.UINT8, [1, 4]), ("b", TensorProto.INT8, [4, 1])]
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
-        "probe",
-        [helper.make_tensor_value_info(*one) for one in names],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    a, b = np.full((1, 4), 255, np.uint8), np.full((4, 1), 127, np.int8)
-    return int(session.run(None, {"a": a, "b": b})[0][0, 0]) != 4 * 255 * 127
 
 
 pytestmark = pytest.mark.skipif(saturates(), reason="this processor's integer kernels cut off sums of pairs")
