@@ -8,7 +8,6 @@ edgespeech replicate nlu --render                        # render the newest rec
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import Page, Row, parser
+from edgespeech.harness.checks import Page, Row, busy, parser
 from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_share, quantile
 from edgespeech.records.used import note_model
 from edgespeech.report.page import run
@@ -44,8 +43,6 @@ from edgespeech.understanding.scoring import Counts, answers, difference, relati
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "nlu"
-BUSY = 1.5
-"""Processes that want to run, at the mean of a minute: with more, times are not taken."""
 Scores = Mapping[str, Any]
 
 
@@ -238,8 +235,8 @@ def speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The time of a request from its text on, one at a time, on one thread."""
     path, settings = shipped(), config["speed"]
     row: Row = {"claim": "nlu.time", "detail": f"{settings['scheme']}, from the text on"}
-    if (load := os.getloadavg()[0]) > BUSY:
-        yield {**row, "skipped": f"the machine is busy: a load of {load:.1f}, expected at most {BUSY}"}
+    if (reason := busy()) is not None:
+        yield {**row, "skipped": reason}
         return
     times = times_ms(path, config)
     found = bootstrap_quantile([[one] for one in times], 0.5, [None] * len(times), seed=seed)

@@ -7,7 +7,6 @@ edgespeech replicate whispers --render         # render the newest record only
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,21 +27,19 @@ from edgespeech.core.places import project_root, shipped_models
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.harness.checks import Page, Row, parser
+from edgespeech.harness.checks import Page, Row, busy, parser
 from edgespeech.metrics.detection import Flags, f1, f1_difference
 from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_ratio, quantile
 from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.records.records import sha256_json
 from edgespeech.report.page import run
 from edgespeech.steps.store import folder_of, is_made
-from edgespeech.whispers.network import PARAMETERS, Detector, Saved, WhisperNet, load_network
+from edgespeech.whispers.network import Detector, Saved, WhisperNet, load_network
 from edgespeech.whispers.rules import FEATURES, features_of
 from edgespeech.whispers.training import best_threshold
 
 HERE = Path(__file__).parent
 RESULTS = project_root() / "results" / "whispers"
-BUSY = 1.5
-"""Processes that want to run, at the mean of a minute: with more, times are not taken."""
 CLEAN, NOISE = "clean", "noise"
 Rules = dict[str, tuple[int, float]]
 """Of each hand-made feature the sign and the threshold from which on it says that an utterance is whispered."""
@@ -197,15 +194,15 @@ def size(config: dict[str, Any], seed: int) -> Iterator[Row]:
     yield {
         "claim": "whispers.parameters",
         "measured": counted,
-        "detail": f"{2 * PARAMETERS:,} bytes in half precision",
+        "detail": f"{2 * counted:,} bytes in half precision",
     }
 
 
 def speed(config: dict[str, Any], seed: int) -> Iterator[Row]:
     """The time of the network for each chunk of 100 ms, on features that the recogniser has."""
     row: Row = {"claim": "whispers.time", "detail": "chunks of 100 ms, one stream, by torch"}
-    if (load := os.getloadavg()[0]) > BUSY:
-        yield {**row, "skipped": f"the machine is busy: a load of {load:.1f}, expected at most {BUSY}"}
+    if (reason := busy()) is not None:
+        yield {**row, "skipped": reason}
         return
     saved = next(iter(networks_of(config).values()), None)
     if saved is None:

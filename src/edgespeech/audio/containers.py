@@ -26,10 +26,11 @@ _MPEG_RATES = (44_100, 48_000, 32_000)
 _TAGGED = (b"fLaC", b"RIFF", b"OggS", b"FORM")
 _CAF_OPEN = 0xFFFF_FFFF_FFFF_FFFF
 _FLAC_TOTAL = 21
+"""Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
 _FLAC_RATES = (None, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 """Sample rates by their codes in a frame of FLAC (RFC 9639, section 9.1.2); None: that of the header."""
 _ID3_V1 = 128
-"""Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
+"""Bytes of an ID3v1 tag."""
 _OGG_HEADER = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 

@@ -276,24 +276,22 @@ def _part_paths(source: Source) -> dict[str, list[Path]]:
     Raises:
         _Absent: a package, a file of it, or an archive is missing.
     """
-    found: dict[str, list[Path]] = {}
-    for name, spec in source.files.items():
-        found[name] = []
-        for part in spec.parts:
-            if part.archive:
-                path = archives_folder() / part.archive
-                if not path.is_file():
-                    raise _Absent(f"no {path}: get it with: {source.archives[part.archive].command}")
-                found[name].append(path)
-                continue
-            try:
-                path = Path(str(distribution(part.package).locate_file(part.path)))
-            except PackageNotFoundError:
-                raise _Absent(f"package {part.package} is not installed") from None
-            if not path.is_file():
-                raise _Absent(f"package {part.package} has no {part.path}")
-            found[name].append(path)
-    return found
+    return {name: [_part_path(source, part) for part in spec.parts] for name, spec in source.files.items()}
+
+
+def _part_path(source: Source, part: Part) -> Path:
+    if part.archive:
+        path = archives_folder() / part.archive
+        if not path.is_file():
+            raise _Absent(f"no {path}: get it with: {source.archives[part.archive].command}")
+        return path
+    try:
+        path = Path(str(distribution(part.package).locate_file(part.path)))
+    except PackageNotFoundError:
+        raise _Absent(f"package {part.package} is not installed") from None
+    if not path.is_file():
+        raise _Absent(f"package {part.package} has no {part.path}")
+    return path
 
 
 def _from_packages(name: str, source: Source) -> Path:

@@ -14,6 +14,7 @@ tables; or `claim` and `skipped` with the reason. A row without `claim` is only 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ Profile = Literal["quick", "full"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 NO_RECORD = "No record yet.\n"
+BUSY = 1.5
+"""Processes that want to run, at the mean of a minute: with more, times are not taken."""
+
+
+def busy() -> str | None:
+    """Why no times can be taken now; None on an idle machine."""
+    load = os.getloadavg()[0]
+    return f"the machine is busy: a load of {load:.1f}, expected at most {BUSY}" if load > BUSY else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.errors import bad
-from edgespeech.metrics.statistics import RESAMPLES, Groups, Interval, Units
+from edgespeech.metrics.statistics import RESAMPLES, Estimate, Groups, Units
 
 Flags = NDArray[np.bool_]
-
-
-class Estimate(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    interval: Interval
 
 
 def f1(found: Sequence[Flags], truth: Flags, groups: Groups, *, seed: int) -> Estimate:

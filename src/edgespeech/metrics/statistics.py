@@ -61,6 +61,13 @@ class Interval:
         return {"low": self.low, "high": self.high, "resampled": (f"{self.method}s",)}
 
 
+class Estimate(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
 class PairedDifference(NamedTuple):
     """The difference of system A from system B on the same utterances; below 0, A is lower."""
 

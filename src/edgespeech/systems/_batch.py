@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgespeech.cloud.session import Backend
-from edgespeech.cloud.whisper_backend import LANGUAGES, WhisperBackend, build_whisper, facts, settings
+from edgespeech.cloud.whisper_backend import LANGUAGES, build_whisper, facts, settings
 from edgespeech.contracts import Event, EventKind, Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.systems._shared import ready
@@ -39,8 +39,8 @@ class BatchStream(Stream):
         return sum(piece.nbytes for piece in self._pieces)
 
 
-class LocalWhisper(Recogniser):
-    """faster-whisper on the device, with the options of the cloud baseline; a subclass sets the model.
+class WholeFile(Recogniser):
+    """A recogniser on the device that decodes an utterance at its end; a subclass loads its backend.
 
     Attributes:
         model: name of its weights, see `edgespeech.corpora.weights`.
@@ -48,14 +48,41 @@ class LocalWhisper(Recogniser):
 
     kind = Kind.DEVICE
     model: ClassVar[str]
-    languages = tuple(LANGUAGES.split())
-    takes_context = True
 
     def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
         """`weights`: a folder with the weights, instead of the usual sources. `threads`: of the CPU."""
         self._path = None if weights is None else Path(weights)
         self._threads = threads
-        self._backend: WhisperBackend | None = None
+        self._backend: Backend | None = None
+
+    def open(self, request: Request) -> Stream:
+        """Start buffering.
+
+        Raises:
+            EdgeSpeechError: not loaded, or the model does not support the language.
+        """
+        return BatchStream(ready(self, self._backend, request), request)
+
+    def close(self) -> None:
+        """Release the model."""
+        self._backend = None
+
+    def _about(self, **known: Any) -> SystemInfo:
+        """What all of them say, beside what is known of this one."""
+        return SystemInfo(
+            name=self.name,
+            kind=self.kind,
+            chunk_s=0.1,
+            notes=("decodes at the end of the file: no streaming",),
+            **known,
+        )
+
+
+class LocalWhisper(WholeFile):
+    """faster-whisper on the device, with the options of the cloud baseline; a subclass sets the model."""
+
+    languages = tuple(LANGUAGES.split())
+    takes_context = True
 
     def missing(self) -> str | None:
         """The missing package or weights."""
@@ -71,23 +98,4 @@ class LocalWhisper(Recogniser):
         """
         weights = resolve_weights(self.model, self._path)
         self._backend = build_whisper(weights.folder, self._threads)
-        return SystemInfo(
-            name=self.name,
-            kind=self.kind,
-            chunk_s=0.1,
-            config=settings(weights, self._threads),
-            notes=("decodes at the end of the file: no streaming",),
-            **facts(weights),
-        )
-
-    def open(self, request: Request) -> Stream:
-        """Start buffering.
-
-        Raises:
-            EdgeSpeechError: not loaded, or the model does not support the language.
-        """
-        return BatchStream(ready(self, self._backend, request), request)
-
-    def close(self) -> None:
-        """Release the model."""
-        self._backend = None
+        return self._about(config=settings(weights, self._threads), **facts(weights))

@@ -148,7 +148,7 @@ class EndedByVad(Recogniser):
     own: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
-        """Take over what is said of the recogniser."""
+        """Take over the recogniser's name, languages and use of context."""
         cls.name = f"{cls.of.name}-vad"
         cls.summary = f"{cls.of.name}, whose utterances Silero VAD ends"
         cls.languages, cls.takes_context = cls.of.languages, cls.of.takes_context

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from edgespeech.cloud.session import Pause, without_pause
-from edgespeech.contracts import SAMPLE_RATE, Kind, Recogniser, Request, Samples, Stream, SystemInfo
+from edgespeech.contracts import SAMPLE_RATE, Samples, SystemInfo
 from edgespeech.core.extras import missing
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import bad
-from edgespeech.systems._batch import BatchStream
-from edgespeech.systems._shared import ready
+from edgespeech.systems._batch import WholeFile
 
 LONGEST_S = 64.0
 """Longest utterance: that of its training is shorter."""
@@ -95,23 +94,11 @@ class MoonshineBackend:
         return str(self._tokeniser.decode(tokens, skip_special_tokens=True)).strip()
 
 
-class Moonshine(Recogniser):
-    """Moonshine on whole utterances, as a third-party engine that a device could run; a subclass sets the model.
+class Moonshine(WholeFile):
+    """Moonshine on whole utterances, as a third-party engine that a device could run; a subclass sets the model."""
 
-    Attributes:
-        model: name of its weights, see `edgespeech.corpora.weights`.
-    """
-
-    kind = Kind.DEVICE
     languages = ("en",)
     takes_context = False
-    model: ClassVar[str]
-
-    def __init__(self, *, weights: str | None = None, threads: int = 1) -> None:
-        """`weights`: a folder with the weights, instead of the usual source. `threads`: of the CPU."""
-        self._path = None if weights is None else Path(weights)
-        self._threads = threads
-        self._backend: MoonshineBackend | None = None
 
     def missing(self) -> str | None:
         """The missing package or weights."""
@@ -127,26 +114,10 @@ class Moonshine(Recogniser):
 
         found = resolve_weights(self.model, self._path)
         self._backend = MoonshineBackend(found.folder, self._threads)
-        return SystemInfo(
-            name=self.name,
-            kind=self.kind,
+        return self._about(
             model_bytes=found.n_bytes,
             parameters=None,
-            chunk_s=0.1,
             citation=f"ONNX Runtime {onnxruntime.__version__}, MIT; {found.citation}",
             config={"search": "greedy", "tokens_per_s": TOKENS_PER_S, "threads": self._threads},
             model_sha256=found.files,
-            notes=("decodes at the end of the file: no streaming",),
         )
-
-    def open(self, request: Request) -> Stream:
-        """Start buffering.
-
-        Raises:
-            EdgeSpeechError: not loaded, or the language is not English.
-        """
-        return BatchStream(ready(self, self._backend, request), request)
-
-    def close(self) -> None:
-        """Release the model."""
-        self._backend = None

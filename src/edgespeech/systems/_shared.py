@@ -28,6 +28,11 @@ def ready(recogniser: Recogniser, loaded: Loaded | None, request: Request) -> Lo
     return loaded
 
 
+def pcm16(samples: Samples) -> bytes:
+    """Samples, with shape `(N,)`, in 16 bits, little-endian; what is beyond full scale is clipped."""
+    return (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+
+
 class Extractor(Protocol):
     """What makes features of samples that arrive in pieces."""
 

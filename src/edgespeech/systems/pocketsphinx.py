@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgespeech.contracts import (
     SAMPLE_RATE,
     Event,
@@ -25,7 +23,7 @@ from edgespeech.contracts import (
 )
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.search.segments import Segments
-from edgespeech.systems._shared import ready
+from edgespeech.systems._shared import pcm16, ready
 
 FRAMES_PER_S = 100
 _VARIANT = re.compile(r"\(\d+\)$")
@@ -47,8 +45,7 @@ class _SphinxStream(Stream):
         decoder.start_utt()
 
     def accept(self, samples: Samples) -> Sequence[Event]:
-        pcm = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype(np.int16)
-        self._decoder.process_raw(pcm.tobytes())
+        self._decoder.process_raw(pcm16(samples))
         segments, events = self._segments, []
         segments.heard += len(samples)
         text = self._text()

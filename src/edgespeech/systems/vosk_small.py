@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgespeech.contracts import (
     SAMPLE_RATE,
     Event,
@@ -25,12 +23,11 @@ from edgespeech.core.extras import missing
 from edgespeech.corpora.weights import resolve_weights, weights_available
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.search.segments import SEGMENT_S
-from edgespeech.systems._shared import ready
+from edgespeech.systems._shared import pcm16, ready
 
 MODEL = "vosk-small-en-us"
 UNKNOWN = "[unk]"
 """Vosk's word for anything that a grammar does not hold."""
-_FULL_SCALE = 32767
 
 
 class _VoskStream(Stream):
@@ -48,8 +45,7 @@ class _VoskStream(Stream):
         self._partial = ""
 
     def accept(self, samples: Samples) -> Sequence[Event]:
-        pcm = (np.clip(samples, -1.0, 1.0) * _FULL_SCALE).round().astype("<i2")
-        ended = self._decoder.AcceptWaveform(pcm.tobytes())
+        ended = self._decoder.AcceptWaveform(pcm16(samples))
         self._heard += len(samples)
         if ended:
             return self._ended()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgespeech.corpora.requests import Request, slots_of
 from edgespeech.errors import bad
-from edgespeech.metrics.statistics import Interval, Units
+from edgespeech.metrics.statistics import Estimate, Units
 from edgespeech.understanding.training import Trained
 
 OUT_OF_SCOPE = "oos"
@@ -107,13 +106,6 @@ def count(requests: Sequence[Request], told: Sequence[Answer]) -> Counts:
             wanted, marked = set(slots_of(one.words, one.tags)), set(slots_of(one.words, answer.tags))
         rows.append((answer.intent == one.intent, 2 * len(wanted & marked), len(wanted) + len(marked)))
     return Counts(*np.array(rows, np.float64).T)
-
-
-class Estimate(NamedTuple):
-    """A value with its interval."""
-
-    value: float
-    interval: Interval
 
 
 def relative_loss(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgespeech.audio.features import N_MELS, Features, StreamingLogMel
@@ -23,9 +23,6 @@ from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.whispers.rules import Classifier
 
 HIDDEN, LAYERS = 64, 2
-PARAMETERS = sum(4 * HIDDEN * (width + HIDDEN + 2) for width in (N_MELS, HIDDEN)) + HIDDEN + 1 + 2 * N_MELS
-"""All numbers of the network, the statistics of its features among them."""
-
 State = tuple[Tensor, Tensor]
 
 
@@ -161,8 +158,8 @@ def load_network(path: Path) -> Saved:
     """
     network, control = WhisperNet(), Classifier()
     try:
-        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
         with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # it is no mapping
             about = file.metadata() or {}
         for part, module in (("network", network), ("control", control)):
             own = {
