@@ -97,7 +97,8 @@ def sound_of(
 
 @torch.inference_mode()
 def hear(trained: TrainedBranching, sounds: Sequence[Sound], choose: Chooser) -> list[Said]:
-    """Greedy search, with batches of similar length.
+    """Greedy search, with batches of similar length. Choices that do not hang on the search are made for whole utterances at
+    once, and so are their transcriptions.
 
     Args:
         trained: the model.
@@ -183,12 +184,14 @@ def _batch(
     state: BranchState | None = None
     told = torch.zeros(len(sounds))
     used, entropies = [], []
+    whole = None if mixes is None else model.transcribe(features, stack * counts, None, mixes)[0]
     for t in range(int(counts.max())):
-        mix = (
-            (told > choose).float()[:, None, None] if isinstance(choose, float) else mixes[:, t : t + 1]  # type: ignore[index]  # not None then
-        )
-        piece = features[:, stack * t : stack * (t + 1)]
-        encoded, _, state = model.transcribe(piece, torch.full((len(sounds),), stack), state, mix)
+        if whole is None or mixes is None:
+            mix = (told > choose).float()[:, None, None]
+            piece = features[:, stack * t : stack * (t + 1)]
+            encoded, _, state = model.transcribe(piece, torch.full((len(sounds),), stack), state, mix)
+        else:
+            mix, encoded = mixes[:, t : t + 1], whole[:, t : t + 1]
         used.append(mix[:, 0])
         going = t < counts
         for emitted in range(MAX_LABELS):
