@@ -97,8 +97,9 @@ def sound_of(
 
 @torch.inference_mode()
 def hear(trained: TrainedBranching, sounds: Sequence[Sound], choose: Chooser) -> list[Said]:
-    """Greedy search, with batches of similar length. Choices that do not hang on the search are made for whole utterances at
-    once, and so are their transcriptions.
+    """Greedy search, with batches of similar length.
+
+    Choices that do not hang on the search are made for whole utterances at once, and so are their transcriptions.
 
     Args:
         trained: the model.
