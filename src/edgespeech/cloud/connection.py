@@ -27,16 +27,27 @@ class GuardedConnection(ServerConnection):
     websockets itself stops reading only where many whole messages wait; pings, fragments and one-byte messages would
     be parsed as fast as they come.
 
+    Args:
+        door: of the server.
+        args: as websockets has them, like `kwargs`.
+        holder: of the token that it has shown.
+        bucket: of the holder.
+        request: its opening request, which has come and was found good.
+        more: came behind it.
+
     Attributes:
         holder: of the token that it has shown.
         n_bytes: memory that its messages and its audio take.
         turned_away: is done, with an error, when its place is needed for another one.
     """
 
-    def __init__(self, door: Door, *args: Any, holder: str, bucket: Bucket, **kwargs: Any) -> None:
+    def __init__(
+        self, door: Door, *args: Any, holder: str, bucket: Bucket, request: bytes, more: bytes, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._door = door
         self._bucket = bucket
+        self._said = request, more
         self._events = 0
         self._waiting = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -45,11 +56,13 @@ class GuardedConnection(ServerConnection):
         self.n_bytes = 0
         self.turned_away: asyncio.Future[None] = self.loop.create_future()
 
-    def begin(self, transport: asyncio.Transport, request: bytes) -> None:
-        """Go on with a transport where its opening request has come and was found good."""
-        transport.set_protocol(self)
-        self.connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio, or by the opening."""
+        super().connection_made(transport)
+        request, more = self._said
         super().data_received(request)
+        if more:
+            self.data_received(more)
 
     def turn_away(self, error: RefusedError) -> None:
         """Its place is needed."""

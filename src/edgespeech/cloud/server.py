@@ -40,6 +40,8 @@ from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError
 
 if TYPE_CHECKING:
+    from websockets.asyncio.server import Server
+
     from edgespeech.cloud.connection import GuardedConnection
     from edgespeech.cloud.door import Door
 
@@ -48,8 +50,8 @@ SLICE_S = 0.02
 _TOGETHER = 64
 """Most messages of a stream that are decoded without a look at its limits between them."""
 _DECODER_NICE = 10
-_ACCEPTS = 32
-"""Most connections that a turn of the event loop accepts; others wait in the system, and streams go on between."""
+_WEBSOCKETS = "edgespeech.websockets"
+"""Its logger."""
 _SWITCH_S = 0.0002
 """So long may the decoding thread keep Python's lock before the event loop goes on."""
 _CLOSE_S = 1.0
@@ -302,7 +304,7 @@ def serve(
     Raises:
         EdgeSpeechError: a model cannot be made, the address cannot be bound, or it would not be safe.
     """
-    for log in (_log, logging.getLogger("edgespeech.cloud.pool")):
+    for log in (_log, *(logging.getLogger(f"edgespeech.cloud.{name}") for name in ("pool", "opening"))):
         if not log.filters:
             log.addFilter(FewLines())
     known = limits or Limits()
@@ -340,9 +342,9 @@ async def _serve(
     from websockets.asyncio.server import serve as serve_websockets
 
     from edgespeech.cloud.door import Door
-    from edgespeech.cloud.opening import OPEN_S, arrival
+    from edgespeech.cloud.opening import OPEN_S, Entrance
 
-    quiet = logging.getLogger("edgespeech.websockets")
+    quiet = logging.getLogger(_WEBSOCKETS)
     quiet.setLevel(logging.CRITICAL)
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -360,18 +362,13 @@ async def _serve(
         listening = await serve_websockets(
             server.handle,  # type: ignore[arg-type]  # of the connections that create_connection makes
             sock=sock,
-            backlog=_ACCEPTS,
-            create_connection=partial(arrival, door, tls),  # type: ignore[arg-type]  # as a connection's class
-            compression=None,
-            max_size=limits.max_message_bytes,
-            max_queue=None,  # GuardedConnection bounds it
-            ping_interval=None,
+            backlog=BACKLOG,
+            create_connection=_too_early,  # type: ignore[arg-type]  # as a connection's class
             open_timeout=OPEN_S,
-            close_timeout=_CLOSE_S,
             server_header=None,
             logger=quiet,
         )
-        sock.listen(BACKLOG)  # asyncio cut it to what it accepts at a time
+        Entrance(sock, door, partial(_stream, door, limits, listening), tls).open()
         gc.freeze()  # what is there now stays: looking at it again would hold up the event loop
         if ready is not None:
             ready(sock.getsockname()[1])
@@ -385,6 +382,33 @@ async def _serve(
         for model in models.processes:
             model.close()
         server.decoder.shutdown(wait=False, cancel_futures=True)
+
+
+def _too_early(*_: object, **__: object) -> asyncio.Protocol:
+    """Whom asyncio accepts before `Entrance` does is not let in: nobody has asked for a token there."""
+    return _TooEarly()
+
+
+class _TooEarly(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _stream(door: Door, limits: Limits, server: Server, **kwargs: Any) -> GuardedConnection:
+    """The stream of a connection that comes in; further arguments are those of `GuardedConnection`."""
+    from websockets.server import ServerProtocol
+
+    from edgespeech.cloud.connection import GuardedConnection
+
+    protocol = ServerProtocol(max_size=limits.max_message_bytes, logger=logging.getLogger(_WEBSOCKETS))
+    return GuardedConnection(
+        *(door, protocol, server),
+        ping_interval=None,
+        close_timeout=_CLOSE_S,
+        max_queue=None,  # it bounds it itself
+        **kwargs,
+    )
 
 
 async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:
