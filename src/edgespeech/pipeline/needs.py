@@ -28,7 +28,8 @@ def training_needs() -> str:
     Raises:
         EdgeSpeechError: a run's file or a record is wrong, or no record has the speed of training.
     """
-    from edgespeech.training.config import load_train_config  # needs torch; most that imports this module does not
+    # It needs torch, and most that imports this module does not.
+    from edgespeech.training.config import load_train_config
 
     root = project_root() / "replication"
     record = newest(results_dir() / PAGE, load_claims(root / PAGE / "claim.yaml"))
