@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgespeech.errors import EdgeSpeechError, bad
 
@@ -129,7 +130,7 @@ def _check_order(where: str, link: Sequence[_Page]) -> None:
     what is sent at that time: there may be pages between the two.
     """
     last = 0
-    for page, following in zip(link, link[1:], strict=False):
+    for page, following in pairwise(link):
         last = max(last, page.position)
         where_now = f"{where}: the Ogg page at byte {following.start}"
         if last > 0 and following.number != (page.number + 1) % 2**32:
