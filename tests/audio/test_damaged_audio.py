@@ -37,7 +37,8 @@ def seconds_of(data: bytes) -> float:
 
 def flac_frames(data: bytes) -> list[int]:
     """Where the frames of a FLAC file begin, in blocks of one size: by their first bytes and their numbers."""
-    at, starts = data.index(b"\xff\xf8"), []
+    starts: list[int] = []
+    at = data.index(b"\xff\xf8")
     head = data[at : at + 4]
     while at >= 0:
         if data[at + 4] == len(starts):
