@@ -255,6 +255,17 @@ def test_a_share_of_slow_frames_at_a_cost(settings: Callable[..., Any], init: Pa
     assert BranchingConfig.from_mapping(narrow.to_mapping()) == narrow
 
 
+def test_a_low_rank_of_a_cost(settings: Callable[..., Any], init: Path) -> None:
+    asked = settings(chooses="fast", branching={**BRANCHING, "fast": "factorised", "rank": 3})
+    ranks = {}
+    for cost in (0.5, 0.9):
+        found = BranchingConfig.from_mapping(at_cost(asked, cost, init)["branching"])
+        macs = branching_loop.starting(init, found).model.transcriber.macs
+        assert macs.all_fast / macs.all_slow == pytest.approx(cost, abs=0.03)
+        ranks[cost] = found.rank
+    assert ranks[0.5] < ranks[0.9]
+
+
 def test_a_log_has_what_frames_cost(config: Make, init: Path, tmp_path: Path) -> None:
     train_branching(config(), tmp_path / "run", init, workers=0)
     line = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])

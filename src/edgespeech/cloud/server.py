@@ -21,6 +21,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ class _Stream:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if ended is not None:
+                    _let_go(ended)
 
     async def _read(self) -> None:
         most = self._server.limits.max_backlog_bytes
@@ -191,7 +194,7 @@ class _Server:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            await _Stream(self, connection).run()
+            await self._serve(connection)
         except ConnectionClosed:
             _log.info("a client left")
         except RefusedError as error:
@@ -201,6 +204,13 @@ class _Server:
         except Exception:
             _log.exception("a stream failed")
             await self._refuse(connection, INTERNAL, "server: the recogniser failed")
+
+    async def _serve(self, connection: GuardedConnection) -> None:
+        try:
+            await _Stream(self, connection).run()
+        except BaseException as error:
+            _let_go(error)
+            raise
 
     def recognition(self) -> Session:
         """The session of a new utterance."""
@@ -263,6 +273,14 @@ class _Server:
             await connection.close(code)
         except ConnectionClosed:
             pass
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the calls through which an error came: they hold the stream, and its tasks hold the error.
+
+    Python finds such cycles by and by: a stream is few objects, which seldom make it look, and megabytes of audio.
+    """
+    traceback.clear_frames(error.__traceback__)
 
 
 def _give_way() -> None:

@@ -96,7 +96,8 @@ class _MixedLstm(torch.autograd.Function):
         cells = torch.empty_like(outputs)
         outputs[0], cells[0] = hidden, cell
         slow_cells, fast_cells = slow.new_empty(frames, batch, units), fast.new_empty(frames, batch, narrow)
-        by_slow, by_fast = slow_recurrent.t(), fast_recurrent.t()
+        # As rows, so that the product of a small batch is twice as fast.
+        by_slow, by_fast = slow_recurrent.t().contiguous(), fast_recurrent.t().contiguous()
         for t in range(frames):
             before, held = outputs[t], cells[t]
             slow[t].addmm_(before, by_slow)

@@ -92,17 +92,17 @@ def at_cost(settings: Mapping[str, Any], cost: float, init: Path) -> dict[str, A
         init: folder of the model that it starts from.
 
     Returns:
-        The settings with another `branching.sparsity`, if it has one branch alone, which costs no arbitrator, or with
-        `slow_share`, which costs none either.
+        The settings with another `branching.sparsity`, or `branching.rank` of a factorised one, if it has one branch
+        alone, which costs no arbitrator, or with `slow_share`, which costs none either.
     """
     branching = BranchingConfig.from_mapping(settings["branching"])
     if settings["chooses"] == "fast":
-        dense = starting(init, replace(branching, sparsity=0.0)).model.transcriber.macs
-        share = (cost * dense.all_slow - dense.shared) / sum(dense.slow)
-        return {
-            **settings,
-            "branching": {**settings["branching"], "sparsity": min(max(1 - share, 0.0), 0.99)},
-        }
+        macs = starting(init, replace(branching, sparsity=0.0)).model.transcriber.macs
+        layers = cost * macs.all_slow - macs.shared
+        size: dict[str, float] = {"sparsity": min(max(1 - layers / sum(macs.slow), 0.0), 0.99)}
+        if branching.fast == "factorised":
+            size = {"rank": max(1, round(layers / (sum(macs.fast) / branching.rank)))}
+        return {**settings, "branching": {**settings["branching"], **size}}
     macs = load_branching(init).model.transcriber.macs
     share = (cost * macs.all_slow - macs.all_fast) / (macs.all_slow - macs.all_fast)
     return {**settings, "slow_share": min(max(share, 0.0), 1.0)}
