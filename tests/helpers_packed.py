@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +15,21 @@ from edgespeech.model.checkpoint import Trained
 from edgespeech.model.config import ModelConfig, PredictorKind
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
+from edgespeech.packed.pack import Encoding
+from edgespeech.packed.runtime import PackedModel
+from edgespeech.search.hypothesis import Hypothesis
 
 VOCABULARY = 40
+ENCODINGS = {
+    "fp32": Encoding(bits=32),
+    "fp16": Encoding(bits=16),
+    "int8": Encoding(bits=8),
+    "4 bits with zeros": Encoding(bits=4, group=64, store="sparse"),
+    "codebook": Encoding(bits=3, codebook=True),
+}
+
+Make = Callable[[str, PredictorKind], Path]
+"""Gives the file of a tiny model by its encoding and predictor."""
 
 
 @lru_cache
@@ -52,3 +67,14 @@ def prune(model: Transducer, share: float) -> None:
 def features(frames: int, seed: int = 0) -> Features:
     noise: Features = np.random.default_rng(seed).standard_normal((frames, 80)).astype(np.float32)
     return noise
+
+
+def decoded(model: PackedModel, x: Features, beam: int = 1, ends: tuple[int, ...] = ()) -> list[Hypothesis]:
+    """The hypotheses for features that arrive in pieces with these ends."""
+    stream = model.open(beam)
+    for piece in np.split(x, ends):
+        stream.accept(piece)
+    found = stream.n_best
+    assert stream.best == found[0]
+    stream.close()
+    return found

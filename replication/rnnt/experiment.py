@@ -33,7 +33,7 @@ from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.checks import NO_RECORD, PROFILES, Page, Row, View, parser
-from edgespeech.harness.rescore import current_records
+from edgespeech.harness.rescore import current
 from edgespeech.model.checkpoint import (
     Trained,
     load_model,
@@ -41,7 +41,7 @@ from edgespeech.model.checkpoint import (
     save_model,
 )
 from edgespeech.model.config import ModelConfig
-from edgespeech.records.records import Figure, Record, load_rows, without_paths
+from edgespeech.records.records import Figure, Record, load_records, load_rows, without_paths
 from edgespeech.report.error_classes import classes_table, error_classes
 from edgespeech.report.page import judged, run
 from edgespeech.report.text import NONE, markdown_table
@@ -131,9 +131,10 @@ def published(system: str = EdgeFp32.name) -> list[Record]:
     if (missing := recogniser.missing()) is not None:
         raise EdgeSpeechError(missing)
     hashes = {name: sha256_file(file) for name, file in recogniser.files().items()}
+    folder = records_dir()
     found = [
-        record
-        for record in current_records(records_dir())
+        current(folder, record)  # of these alone, since it may count a record's errors again
+        for record in load_records(folder)
         if record.status == "passed"
         and record.system.name == system
         and dict(record.system.model_sha256) == hashes

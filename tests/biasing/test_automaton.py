@@ -165,7 +165,8 @@ def test_a_boost_out_of_range_is_refused(boost: float) -> None:
         ((float("inf"),), "weight of 'ab' is inf"),
         ((float("nan"),), "weight of 'ab' is nan"),
         ((1.0, 2.0), "number of weights is 2, expected one for each of 1 phrases"),
-        ((20.0,), "boost with weight is 20.0, expected at most 16 nats"),
+        ((20.0,), "context: weight is 20.0, expected at most 16, with a boost of 1 nats"),
+        ((1e39,), "weight of 'ab' is 1e.39, expected a number of at least 0 and at most 1e.06"),
     ],
 )
 def test_bad_weights_are_refused(weights: tuple[float, ...], message: str) -> None:

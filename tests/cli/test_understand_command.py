@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgespeech.cli import app
+from edgespeech.cli.understanding import understand
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.understanding.packing import pack_network
 from understanding.helpers_understanding import DENSE, learned
@@ -45,3 +47,13 @@ def test_an_unknown_scheme_and_an_empty_line_are_refused(model: Path) -> None:
         run(model, "clean the hall")
     with pytest.raises(EdgeSpeechError, match="at least one word"):
         run(model, "--scheme", "orders", stdin="\n")
+
+
+def test_a_closed_stdin_and_one_of_other_bytes_are_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latin = io.TextIOWrapper(io.BytesIO("caf\xe9\n".encode("latin-1")), encoding="utf-8")
+    for stdin, problem in ((None, "stdin: is closed, expected requests"), (latin, "stdin: is not UTF-8")):
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(EdgeSpeechError, match=problem):
+            understand(model=model, scheme="orders")

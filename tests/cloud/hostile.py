@@ -3,6 +3,11 @@
 `python tests/cloud/hostile.py --profile full --publish` takes about ten minutes, adds a record to `results/server/`
 and renders its table into `docs/server.md`. All is bounded in count and time. CI runs the `tiny` profile on fakes and
 asserts nothing that a busy machine could change: every honest request is answered rightly, and the server ends.
+
+Attackers come from elsewhere, and cannot take the server's processor but through its socket. So the last core is theirs
+alone, and the server, the processes of its models and the honest client have all others, undisturbed and under attack.
+Where there is one core, or the system cannot bind processes to cores, they share, and the attackers give way (nice 19).
+The record's note says which of both it was.
 """
 
 from __future__ import annotations
@@ -17,7 +22,8 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +85,63 @@ PROFILES = {
     "fakes": Profile(clients=300, seconds=30.0, undisturbed=20, rest_s=1.5, real=False),
     "full": Profile(clients=300, seconds=30.0, undisturbed=12, rest_s=6.0, real=True),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cores:
+    """Whose cores are whose.
+
+    Attributes:
+        server: of the server, of the processes of its models, and of the honest client.
+        attackers: of the attackers; the same ones where they share.
+    """
+
+    server: tuple[int, ...]
+    attackers: tuple[int, ...]
+
+    @property
+    def note(self) -> str:
+        """What a reader of the figures must know of it."""
+        if self.server == self.attackers:
+            shared = "the attackers shared the server's cores and gave way to it (nice 19)"
+        else:
+            shared = (
+                f"the attackers had {_named(self.attackers)} alone, and the server, its models and the honest "
+                f"client {_named(self.server)}, undisturbed and under attack"
+            )
+        return f"{shared}; other work ran on the machine; every ratio is within this run"
+
+
+def _named(cores: tuple[int, ...]) -> str:
+    return f"core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))}"
+
+
+def cores_for(usable: set[int] | None) -> Cores:
+    """The last usable core for the attackers and all others for the server; one core, or None, is for both."""
+    if usable is None or len(usable) == 1:
+        shared = tuple(sorted(usable or ()))
+        return Cores(server=shared, attackers=shared)
+    *others, last = sorted(usable)
+    return Cores(server=tuple(others), attackers=(last,))
+
+
+def usable_cores() -> set[int] | None:
+    """Those that this process may use; None where the system does not say."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+@contextmanager
+def on(cores: tuple[int, ...]) -> Iterator[None]:
+    """Bind this thread, and the processes that it starts, to some cores; none: leave it as it is."""
+    before = usable_cores()
+    if before is None or not cores:
+        yield
+        return
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Honest:
@@ -172,6 +235,12 @@ def rounds(*, together: bool) -> list[tuple[str, ...]]:
 
 def run(profile: Profile, told: Callable[[str], object] = sys.stderr.write) -> dict[str, Any]:
     """Attack a server, and return the record of it."""
+    cores = cores_for(usable_cores())
+    with on(cores.server):
+        return _run(profile, cores, told)
+
+
+def _run(profile: Profile, cores: Cores, told: Callable[[str], object]) -> dict[str, Any]:
     load, head = os.getloadavg()[0], record_head(FORMAT)
     vocabulary, lattice, samples = _honest_requests(profile)
     audio = long_audio(2.0 if profile.together else Limits().max_audio_s - 1)
@@ -188,14 +257,14 @@ def run(profile: Profile, told: Callable[[str], object] = sys.stderr.write) -> d
         for names in rounds(together=profile.together):
             kinds = [(name, profile.clients) for name in names]
             holder, stranger = names if len(names) == 2 else ("every kind", "every kind")
-            with _attacked(target, kinds, profile.seconds) as attackers:
+            with _attacked(target, kinds, profile.seconds, cores) as attackers:
                 asked = _asked(honest, attackers, 1, profile.rest_s)
             peak = memory.take()
             found.append({"holder": holder, "stranger": stranger, "asked": asked, "resident_bytes": peak})
             told(f"{holder} + {stranger}: {_medians(asked)}, {peak / 2**20:.0f} MiB\n")
         after = _asked(honest, None, profile.undisturbed, profile.rest_s)
         worst = [(name, profile.clients) for name in itertools.islice(HOLDERS, 1)]
-        with _attacked(target, worst, profile.seconds):
+        with _attacked(target, worst, profile.seconds, cores):
             time.sleep(min(5.0, profile.seconds))
             memory.stop()
             end_s = _ended_in(server)
@@ -204,7 +273,8 @@ def run(profile: Profile, told: Callable[[str], object] = sys.stderr.write) -> d
         "cores": os.cpu_count(),
         "packages": package_versions(),
         "load_before": round(load, 1),
-        "note": "other work ran on the machine, and the attackers too; every ratio is within this run",
+        "cores_of": asdict(cores),
+        "note": cores.note,
         "profile": asdict(profile),
         "limits": asdict(Limits()),
         "undisturbed": undisturbed,
@@ -250,14 +320,16 @@ def _started(profile: Profile) -> ServerProcess:
 class _attacked:  # noqa: N801 (a context manager, read as a verb)
     """The attackers' process, which ends by itself, or with the block."""
 
-    def __init__(self, target: Target, kinds: list[tuple[str, int]], seconds: float) -> None:
-        # Attackers come from elsewhere, where they cannot take the server's processor: they give way to it.
+    def __init__(self, target: Target, kinds: list[tuple[str, int]], seconds: float, cores: Cores) -> None:
+        self._cores = cores.attackers
+        nice = 19 if cores.attackers == cores.server else 0
         self._process = multiprocessing.get_context("spawn").Process(
-            target=attack, args=(target, kinds, seconds, 19), daemon=True
+            target=attack, args=(target, kinds, seconds, nice), daemon=True
         )
 
     def __enter__(self) -> multiprocessing.process.BaseProcess:
-        self._process.start()
+        with on(self._cores):
+            self._process.start()
         return self._process
 
     def __exit__(self, *_: object) -> None:

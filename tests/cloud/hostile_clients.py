@@ -72,16 +72,20 @@ class Raw:
         self._writer.transport.abort()
 
 
+def _request(path: str, token: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+
 async def _open(target: Target, path: str, token: str, rng: random.Random) -> Raw:
     del rng
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     raw = Raw(reader, writer)
     try:
-        await raw.write(
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: 13\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n".encode()
-        )
+        await raw.write(_request(path, token))
         async with asyncio.timeout(10):
             head = await reader.readuntil(b"\r\n\r\n")
         if b" 101 " not in head.splitlines()[0]:
@@ -196,6 +200,14 @@ async def _wrong_token(target: Target, token: str, rng: random.Random) -> None:
     await _open(target, RESCORE_PATH, "wrong", rng)
 
 
+async def _wrong_token_and_gone(target: Target, token: str, rng: random.Random) -> None:
+    """The server cannot slow it down by an answer that comes late: it waits for none."""
+    _, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    writer.write(_request(RESCORE_PATH, "wrong"))
+    await asyncio.sleep(_PAUSE_S * rng.random())
+    writer.transport.abort()
+
+
 async def _wrong_path(target: Target, token: str, rng: random.Random) -> None:
     await _open(target, "/" + "a" * 4000, "wrong", rng)
 
@@ -224,6 +236,7 @@ STRANGERS: dict[str, Kind] = {
     "random bytes as a request": _sends(lambda rng: rng.randbytes(2000), 5.0),
     "headers without end": _sends(lambda _: _LONG_HEADERS, 5.0),
     "a wrong path": _wrong_path,
+    "a wrong token, and gone at once": _wrong_token_and_gone,
 }
 
 

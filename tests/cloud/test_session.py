@@ -12,9 +12,9 @@ from cloud.fakes import Alone, EchoBackend, EnergyDetector, silence, tone
 from edgespeech.audio.codec import OpusEncoder
 from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud.access import Tokens
-from edgespeech.cloud.connection import Door
+from edgespeech.cloud.door import Door
 from edgespeech.cloud.limits import Limits
-from edgespeech.cloud.protocol import End, Hello, encode, pack_audio
+from edgespeech.cloud.protocol import PATH, End, Hello, encode, pack_audio
 from edgespeech.cloud.server import SLICE_S, _Models, _Server
 from edgespeech.cloud.session import Done, Job, Pausing, ServerSession, TooLongError
 from edgespeech.contracts import Samples
@@ -139,9 +139,8 @@ def test_a_message_of_many_packets_pauses_between_them() -> None:
 def test_decoding_lets_others_go_on_and_is_dropped() -> None:
     limits = Limits()
     server = _Server(
-        Tokens(["x"]),
         _Models(recogniser=None, rescorer=None),
-        Door(limits),
+        Door(limits, Tokens(["x"]), (PATH,)),
         limits,
         EnergyDetector,
         SegmentRule(),

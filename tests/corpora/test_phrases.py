@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,17 @@ def test_a_million_phrases_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "\n".join(map(str, range(1_000_000))))
     with pytest.raises(EdgeSpeechError, match="number of phrases is 1000000, expected 1 to 200000"):
         load_list(path)
+
+
+def test_what_is_no_file_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ".", "/dev/null"):
+        with pytest.raises(
+            EdgeSpeechError, match=f"--context: list is '{name}', expected a text file: this is a"
+        ):
+            load_list(name)
+    with pytest.raises(EdgeSpeechError, match=r"list is 'manifest', .*there is no manifest here"):
+        load_list("manifest")
+    Path("manifest").write_text("latte\n", encoding="utf-8")
+    assert load_list("manifest").phrases == ("latte",)

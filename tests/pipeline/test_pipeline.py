@@ -14,9 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from edgespeech.audio.io import write_audio
+from edgespeech.cli import app
 from edgespeech.contracts import SAMPLE_RATE
+from edgespeech.pipeline.dag import Where
+from edgespeech.pipeline.targets import HEADLINE, Wanted, replicate
+from edgespeech.steps.store import VARIABLE
 from stranger import make_package
 
 N_UTTERANCES = 3
@@ -78,17 +83,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def command(tmp_path: Path) -> list[str]:
-    return [
-        *(sys.executable, "-m", "edgespeech.cli", "replicate", "--plan", str(tmp_path / "plan.yaml")),
-        *("--work", os.path.relpath(tmp_path / "work"), "--jobs", "2"),
-    ]
-
-
-def run(tmp_path: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command(tmp_path), env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for this process; the steps' processes have it from here."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(environment["PYTHONPATH"])
+    monkeypatch.delitem(sys.modules, "strangers_package", raising=False)  # another test's
+    monkeypatch.setenv(VARIABLE, "")  # so that what the pipeline sets goes with the test
 
 
 def records(tmp_path: Path) -> set[str]:
@@ -96,14 +98,25 @@ def records(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "work").glob("made/evaluate/*/*.json")}
 
 
-def test_rows_are_skipped_then_measured_then_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
-    table = run(tmp_path, {**environment, "EDGESPEECH_MIRROR": ""})
+@pytest.mark.usefixtures("here")
+def test_rows_are_skipped_then_measured_then_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> str:
+        wanted = Wanted(names=[HEADLINE], profile="quick", plan=tmp_path / "plan.yaml")
+        text, failure = replicate(wanted, Where(jobs=2), work=tmp_path / "work")
+        assert not failure
+        return text
+
+    with monkeypatch.context() as patched:
+        patched.setenv("EDGESPEECH_MIRROR", "")
+        table = run()
     assert "3 rows, tiny: no source gives tiny" in table
     assert "0 rows reproduced, 0 not, " in table
     skipped = records(tmp_path)
     assert len(skipped) == 3
     # Once the corpus is there, the rows are measured.
-    table = run(tmp_path, environment)
+    table = run()
     assert "no source gives tiny" not in table
     assert "stranger" in table
     first = records(tmp_path)
@@ -117,34 +130,43 @@ def test_rows_are_skipped_then_measured_then_left_alone(tmp_path: Path, environm
     assert all(list(record["networks"]) == ["wifi", "pigeon"] for record in read)
     # Two have nothing to do. The third was killed after its record was written and before that was noted.
     next((tmp_path / "work").glob("made/evaluate/*.json")).unlink()
-    run(tmp_path, environment)
+    run()
     assert records(tmp_path) == first
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("command", "name"), [("corpora", "tiny"), ("networks", "pigeon"), ("systems", "stranger")]
 )
-def test_what_one_file_adds_is_listed(environment: dict[str, str], command: str, name: str) -> None:
-    words = [sys.executable, "-m", "edgespeech.cli", command]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    assert any(line.startswith(name) for line in done.stdout.splitlines())
+def test_what_one_file_adds_is_listed(command: str, name: str) -> None:
+    done = CliRunner().invoke(app, [command])
+    assert done.exit_code == 0
+    assert any(line.startswith(name) for line in done.output.splitlines())
 
 
 def test_a_kill_in_the_middle_loses_nothing_that_was_done(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    process = subprocess.Popen(
-        command(tmp_path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
+    command = [
+        *(sys.executable, "-m", "edgespeech.cli", "replicate", "--plan", str(tmp_path / "plan.yaml")),
+        *("--work", os.path.relpath(tmp_path / "work"), "--jobs", "2"),
+    ]
+    log = tmp_path / "killed.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
     deadline = time.monotonic() + 600
     while not records(tmp_path) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert process.poll() is None, log.read_text()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = records(tmp_path)
     assert before
-    run(tmp_path, environment)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stranger" in done.stdout
     after = records(tmp_path)
     assert len(after) == 3
     assert before <= after

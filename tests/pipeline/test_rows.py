@@ -23,10 +23,14 @@ PLAN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def keys(**changes: Any) -> dict[str, str]:
+def forget() -> None:
+    """What is cached of code and models."""
     steps.code_sha256.cache_clear()
     rows._recogniser_sha256.cache_clear()
     rows._files.cache_clear()
+
+
+def keys(**changes: Any) -> dict[str, str]:
     made = rows.row_steps(Plan.model_validate(PLAN | changes), "quick")
     return {step.given["run"]["system"]: step.key for step in made}
 
@@ -59,11 +63,12 @@ def test_what_a_row_needs_and_is_called() -> None:
 def test_a_changed_kernel_re_makes_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys()
     monkeypatch.setattr(code, "NATIVE", set())  # as if all of the C++ had gone
+    forget()
     after = keys()
     changed = {name for name in before if before[name] != after[name]}
     assert "edge-packed" in changed
     assert not {"pocketsphinx", "cloud-whisper-base"} & changed
-    keys()  # caches
+    forget()
 
 
 def test_a_changed_model_re_makes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,7 +80,9 @@ def test_a_changed_model_re_makes_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_
         return {**real(self), "weights.safetensors": tmp_path / "model.safetensors"}
 
     monkeypatch.setattr(type(find_recogniser("edge-fp32")), "files", files)
+    forget()
     after = keys()
+    forget()
     assert {name for name in before if before[name] != after[name]} == {"edge-fp32"}
 
 

@@ -13,7 +13,7 @@ from edgespeech.cli import app
 from edgespeech.core.places import records_dir, results_dir
 from edgespeech.pipeline.verify import published, verified
 
-EVERY = 13
+EVERY = 31
 """`make test` looks at all of them (`tables-check`); here a sample does."""
 
 
@@ -41,3 +41,27 @@ def test_a_figure_that_was_edited_is_found_and_named(tmp_path: Path) -> None:
     bad = runner.invoke(app, ["verify", str(tmp_path / path.name)])
     assert bad.exit_code == 1
     assert "ref_words is" in bad.output
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("latency", "rtf"), "rtf is"),
+        (("latency", "chunk_p99"), "chunk_p99 is"),
+        (("latency", "chunk_max"), "chunk_max is"),
+        (("networks", "wifi", "latency", "upl_p90"), "wifi: upl_p90 is"),
+        (("networks", "loopback", "latency", "upl_mean"), "loopback: upl_mean is"),
+    ],
+)
+def test_times_that_were_edited_are_found(tmp_path: Path, place: tuple[str, ...], message: str) -> None:
+    path = next(path for path in published() if path.name.startswith("whisper-tiny-local.coffee_dev.clean"))
+    for file in path.parent.glob(f"{path.stem}.*"):
+        shutil.copy(file, tmp_path)
+    record = json.loads(path.read_text())
+    figure = record
+    for name in place:
+        figure = figure[name]
+    figure["value"] *= 0.9
+    figure["low"] = figure["high"] = None
+    (tmp_path / path.name).write_text(json.dumps(record))
+    assert [line for line in verified(tmp_path / path.name).wrong if line.startswith(message)]

@@ -84,6 +84,9 @@ def test_what_cannot_be_used_of_a_list_is_said_before_loading() -> None:
     assert remarks == ("1 of 2 context phrases are not used (no spelling in letters from a to z): '東京'",)
     with pytest.raises(EdgeSpeechError, match="weight of 'light' is inf"):
         EdgeFp32().context_remarks(("light",), (float("inf"),))
+    with pytest.raises(EdgeSpeechError, match=r"weight is 9\.0, expected at most 8, with a boost of 2 nats"):
+        EdgeFp32(boost=2).context_remarks(("light",), (9.0,))
+    assert EdgeFp32(boost=0).context_remarks(("light",), (9.0,)) == ()
 
 
 @pytest.mark.parametrize("boost", [-1.0, float("inf"), float("nan"), "2"])

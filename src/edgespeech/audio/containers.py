@@ -18,6 +18,8 @@ _OPEN_FROM = 0x7FF0_0000
 """Sizes from here on, in a far smaller file, are placeholders of writers to a pipe: sox 0x7ffff000, arecord
 0x80000000, ffmpeg 0xffffffff, each less some headers."""
 _SSND_HEADER = 8
+_PLAIN, _EXTENSIBLE = (1, 3), 0xFFFE
+"""Kinds of WAV: whole numbers and floats, and the kind whose kind stands further back."""
 _NAMES = frozenset(b" ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 """Of which names of chunks are made."""
 _OPENINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff")
@@ -27,12 +29,12 @@ _TAGGED = (b"fLaC", b"RIFF", b"OggS", b"FORM")
 _CAF_OPEN = 0xFFFF_FFFF_FFFF_FFFF
 _FLAC_TOTAL = 21
 """Offset of the low four bytes of the 36-bit number of samples; the upper four bits are half of the byte before."""
+_FLAC_MD5 = 26
+"""Offset of the MD5 of the samples; zeros where its writer could not go back."""
 _FLAC_RATES = (None, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 """Sample rates by their codes in a frame of FLAC (RFC 9639, section 9.1.2); None: that of the header."""
 _ID3_V1 = 128
 """Bytes of an ID3v1 tag."""
-_OGG_HEADER = 27
-_CONTINUED, _FIRST, _LAST = 1, 2, 4
 
 
 Order = Literal["little", "big"]
@@ -40,10 +42,17 @@ Order = Literal["little", "big"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Bytes for a decoder, and the number of frames in the header; None: not stated."""
+    """Bytes for a decoder, and what their header says of the audio; None: it says nothing.
+
+    Attributes:
+        data: of the file.
+        claimed: the number of frames.
+        md5: of the samples, as a FLAC file has it.
+    """
 
     data: bytes
     claimed: int | None = None
+    md5: bytes | None = None
 
 
 def to_the_end(where: str, data: bytes) -> Part:
@@ -62,6 +71,7 @@ def to_the_end(where: str, data: bytes) -> Part:
 
 
 def _riff(where: str, data: bytes, order: Order = "little") -> bytes:
+    _check_frame(where, data, order)
     at, size, start = _chunk(data, 12, b"data", order)
     if at is None:
         return data
@@ -70,6 +80,21 @@ def _riff(where: str, data: bytes, order: Order = "little") -> bytes:
     if left_open or (size == 0 and there > 0 and not _are_chunks(data, start, order)):
         return data[: at + 4] + there.to_bytes(4, order) + data[start:]
     return _checked(where, data, start, size, _are_chunks(data, start + size + size % 2, order))
+
+
+def _check_frame(where: str, data: bytes, order: Order) -> None:
+    """Refuse PCM of which the number of channels or of bits cannot be right: the other two fields agree on a frame."""
+    at, size, start = _chunk(data, 12, b"fmt ", order)
+    if at is None or size < 16 or start + size > len(data):
+        return
+    kind, channels, rate, per_second, frame, bits = (
+        int.from_bytes(data[start + place : start + place + width], order)
+        for place, width in ((0, 2), (2, 2), (4, 4), (8, 4), (12, 2), (14, 2))
+    )
+    if kind == _EXTENSIBLE:
+        kind = int.from_bytes(data[start + 24 : start + 26], order)
+    if kind in _PLAIN and per_second == rate * frame and frame != channels * -(-bits // 8):
+        raise bad(where, "channels and bits of a sample", f"{channels} and {bits}", f"{frame} bytes together")
 
 
 def _rf64(where: str, data: bytes) -> bytes:
@@ -252,7 +277,8 @@ def _tag_bytes(data: bytes) -> int:
 
 
 def flac_to_the_end(where: str, data: bytes) -> Part:
-    """A FLAC file with its number of samples set to unknown, so that all frames are decoded, and the stated number.
+    """A FLAC file with its number of samples set to unknown, so that all frames are decoded; the stated number; and the
+    MD5 of its samples, since a decoder puts silence in the place of a frame that is missing.
 
     Raises:
         EdgeSpeechError: its header and its first frame have different sample rates.
@@ -265,7 +291,8 @@ def flac_to_the_end(where: str, data: bytes) -> Part:
     if own not in (None, rate):
         raise bad(where, "sample rate in its header", rate, f"that of its frames, {own}")
     mended = data[:_FLAC_TOTAL] + bytes([upper & 0xF0]) + bytes(4) + data[_FLAC_TOTAL + 5 :]
-    return Part(data=mended, claimed=claimed or None)
+    md5 = data[_FLAC_MD5 : _FLAC_MD5 + 16]
+    return Part(data=mended, claimed=claimed or None, md5=md5 if any(md5) else None)
 
 
 def _flac_frame_rate(data: bytes) -> int | None:
@@ -279,50 +306,3 @@ def _flac_frame_rate(data: bytes) -> int | None:
         return None
     code = head[2] & 0x0F
     return _FLAC_RATES[code] if code < len(_FLAC_RATES) else None
-
-
-def ogg_links(where: str, data: bytes) -> tuple[list[bytes], bool]:
-    """The links of a chained Ogg file, each as a separate file, and whether the last one has an end-of-stream flag.
-
-    Raises:
-        EdgeSpeechError: a page is damaged or cut, or several streams are multiplexed.
-    """
-    starts: list[int] = []
-    open_serials: set[int] = set()
-    ended = False
-    for start, end, flags, serial in _ogg_pages(where, data):
-        if flags & _FIRST:
-            if open_serials and not ended and _is_fresh(data, starts[-1], start):
-                raise EdgeSpeechError(f"{where}: has several multiplexed streams, expected one")
-            starts.append(start)
-            open_serials = {serial}
-        elif serial not in open_serials:
-            raise EdgeSpeechError(f"{where}: byte {start}: a page of a stream that has not begun")
-        ended = bool(flags & _LAST)
-        del end
-    if not starts:
-        raise EdgeSpeechError(f"{where}: has no Ogg page")
-    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)], ended
-
-
-def _is_fresh(data: bytes, first: int, second: int) -> bool:
-    """Whether one first page follows another without a page between them."""
-    table = data[first + 26]
-    size = _OGG_HEADER + table + sum(data[first + _OGG_HEADER : first + _OGG_HEADER + table])
-    return first + size == second
-
-
-def _ogg_pages(where: str, data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Start, end, flags and serial number of every page; other bytes are an error."""
-    position = 0
-    while position < len(data):
-        if data[position : position + 4] != b"OggS":
-            raise EdgeSpeechError(f"{where}: damaged: no Ogg page at byte {position}")
-        body = position + _OGG_HEADER
-        table = data[body : body + data[position + 26]] if body <= len(data) else b""
-        end = body + len(table) + sum(table)
-        if body > len(data) or len(table) < data[position + 26] or end > len(data):
-            raise EdgeSpeechError(f"{where}: truncated: the Ogg page at byte {position} is cut")
-        serial = int.from_bytes(data[position + 14 : position + 18], "little")
-        yield position, end, data[position + 5], serial
-        position = end

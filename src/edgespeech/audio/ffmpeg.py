@@ -63,9 +63,8 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
 
     if demuxer == "mp4":
         check_mp4(where, data)
-    if demuxer == "matroska":
-        check_matroska(where, data)
-    frames = 0
+    blocks = check_matroska(where, data) if demuxer == "matroska" else 0
+    frames = packets = 0
     try:
         with av.open(io.BytesIO(data), format=demuxer) as container:
             streams = container.streams.audio
@@ -73,7 +72,8 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
                 raise bad(where, "audio streams", len(streams), "1")
             stream = streams[0]
             resampler: Any = None
-            for frame in _frames(container, stream):
+            for number, frame in _frames(container, stream):
+                packets = number
                 if resampler is None:
                     rate = frame.sample_rate
                     layout, resampler = frame.layout, av.AudioResampler("fltp", frame.layout, rate)
@@ -83,6 +83,10 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
                     block = np.ascontiguousarray(plain.to_ndarray().T, dtype=np.float32)
                     frames += len(block)
                     yield block, rate
+            if len(container.streams) == 1 and packets < blocks:  # FFmpeg leaves out what it cannot read
+                raise EdgeSpeechError(
+                    f"{where}: damaged: {packets} of its {blocks} blocks of audio could be read"
+                )
             claimed_s = mp3_claims(data) if demuxer == "mp3" else _claimed_s(stream, demuxer)
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
         raise EdgeSpeechError(
@@ -96,13 +100,17 @@ def decode(where: str, data: bytes, demuxer: str) -> Iterator[tuple[NDArray[np.f
         )
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Every decoded frame; a packet that cannot be decoded is an error, unless it is not audio."""
+def _frames(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
+    """Every decoded frame, and the number of packets so far; a packet that cannot be decoded is an error, unless it is
+    not audio.
+    """
     import av
 
+    packets = 0
     for packet in container.demux(stream):
+        packets += packet.size > 0  # the one at the end, which empties the decoder, has no bytes
         try:
-            yield from packet.decode()
+            yield from ((packets, frame) for frame in packet.decode())
         except av.error.InvalidDataError:
             # Concatenated files have tags in the middle.
             if not bytes(packet).startswith(_TAGS):

@@ -16,9 +16,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from edgespeech.audio.containers import Part, flac_to_the_end, ogg_links, to_the_end, without_tag
+from edgespeech.audio.containers import Part, flac_to_the_end, to_the_end, without_tag
 from edgespeech.audio.ffmpeg import decode as decode_by_ffmpeg
 from edgespeech.audio.ffmpeg import demuxer_of
+from edgespeech.audio.ogg import ogg_links
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
@@ -279,8 +280,13 @@ def _by_libsndfile(where: str, part: Part) -> Iterator[tuple[NDArray[np.float32]
             if file.format not in _READ:
                 raise bad(where, "format", file.format, f"one of {', '.join(_READ)}: convert it")
             claimed = file.frames if part.claimed is None else part.claimed
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            heard = None if part.md5 is None else hashlib.md5(usedforsecurity=False)
+            kind = "float32" if heard is None else "int32"
+            while len(block := file.read(_BLOCK, dtype=kind, always_2d=True)):
                 found += len(block)
+                if heard is not None:
+                    heard.update(_as_stored(block, file.subtype))
+                    block = block.astype(np.float32) / np.float32(1 << 31)
                 yield block, file.samplerate
             if file.format == "FLAC" and part.claimed is None:
                 claimed = found  # left open by its writer
@@ -290,6 +296,16 @@ def _by_libsndfile(where: str, part: Part) -> Iterator[tuple[NDArray[np.float32]
         ) from error
     if found != claimed:
         raise EdgeSpeechError(f"{where}: truncated: {found} of {claimed} samples could be decoded")
+    if heard is not None and part.md5 is not None and heard.digest() != part.md5:
+        raise EdgeSpeechError(
+            f"{where}: damaged: the MD5 of its samples is {heard.hexdigest()}, but its header says {part.md5.hex()}"
+        )
+
+
+def _as_stored(block: NDArray[np.int32], subtype: str) -> bytes:
+    """Samples as the MD5 of a FLAC file takes them: interleaved, in as many whole bytes as they have bits."""
+    kept = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}.get(subtype, 4)
+    return block.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - kept :].tobytes()
 
 
 def _check_samples(where: str, samples: Samples) -> None:

@@ -1,7 +1,8 @@
-"""Ends of MP4 and Matroska files, by the sizes of their outermost boxes and elements.
+"""Ends of MP4 and Matroska files, by the sizes of their boxes and elements.
 
-FFmpeg reads the first of several files and says nothing of the others, and takes a WebM file that was cut for a whole
-one. WebM as browsers record it leaves its size open; nobody can tell whether such a file is whole.
+FFmpeg reads the first of several files and says nothing of the others, takes a WebM file that was cut for a whole one,
+and looks for the next cluster where one is damaged. WebM as browsers record it leaves its size open; nobody can tell
+whether such a file is whole if it ends with an element.
 """
 
 from __future__ import annotations
@@ -11,6 +12,19 @@ from edgespeech.errors import EdgeSpeechError
 RUBBISH = 1024
 """Bytes behind the audio that are too few to be some: a twentieth of a second, or the tag of some program."""
 _SEGMENT = b"\x18\x53\x80\x67"
+_CLUSTER = b"\x1f\x43\xb6\x75"
+_OUTER = (
+    _CLUSTER,
+    *(
+        bytes.fromhex(name)
+        for name in ("114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1941a469", "1043a770")
+    ),
+    *(bytes.fromhex(name) for name in ("1254c367", "ec", "bf")),
+)
+"""What a segment of Matroska holds (RFC 9559, section 5.1): clusters, indices, tracks, tags, padding, checksums."""
+_INNER = tuple(bytes.fromhex(name) for name in ("e7", "5854", "a7", "ab", "a0", "a3", "af", "ec", "bf"))
+"""What a cluster holds: times, blocks, padding, checksums."""
+_BLOCKS = (b"\xa0", b"\xa3", b"\xaf")
 _MEDIA = (b"mdat", b"moov", b"moof")
 
 
@@ -37,24 +51,61 @@ def check_mp4(where: str, data: bytes) -> None:
     _check_rest(where, data, at)
 
 
-def check_matroska(where: str, data: bytes) -> None:
-    """Refuse a Matroska or WebM file that is cut, or has another file behind it.
+def check_matroska(where: str, data: bytes) -> int:
+    """Refuse a Matroska or WebM file that is cut or damaged, or has another file behind it.
+
+    Returns:
+        The number of its blocks, of all tracks; each holds one packet, or several.
 
     Raises:
-        EdgeSpeechError: it is one.
+        EdgeSpeechError: it is such a file.
     """
     size, at = _element_size(data, 4)
     if size is None:
-        return
+        return 0
     at += size
     if data[at : at + 4] != _SEGMENT:
-        return  # FFmpeg says what is wrong
+        return 0  # FFmpeg says what is wrong
     size, at = _element_size(data, at + 4)
-    if size is None:
-        return
-    if at + size > len(data):
+    if size is not None and at + size > len(data):
         raise _cut(where, at + size, data)
-    _check_rest(where, data, at + size)
+    end = len(data) if size is None else at + size
+    _check_rest(where, data, end)
+    return _blocks_in(where, data, at, end)
+
+
+def _blocks_in(where: str, data: bytes, at: int, end: int) -> int:
+    """The number of blocks in a segment; where it or a cluster holds something else than whole elements, an error."""
+    blocks = 0
+    while at < end:
+        name = _one_of(_OUTER, data, at)
+        if name is None:
+            raise _damaged(where, at)
+        size, start = _element_size(data, at + len(name))
+        if name != _CLUSTER:
+            if size is None or start + size > end:
+                raise _damaged(where, at)
+            at = start + size
+            continue
+        inside, stop = start, end if size is None else start + size
+        while inside < stop and (inner := _one_of(_INNER, data, inside)) is not None:
+            length, content = _element_size(data, inside + len(inner))
+            if length is None or content + length > stop:
+                break
+            inside = content + length
+            blocks += inner in _BLOCKS
+        if stop > end or (inside != stop and (size is not None or _one_of(_OUTER, data, inside) is None)):
+            raise _damaged(where, inside)
+        at = inside
+    return blocks
+
+
+def _one_of(names: tuple[bytes, ...], data: bytes, at: int) -> bytes | None:
+    return next((name for name in names if data.startswith(name, at)), None)
+
+
+def _damaged(where: str, at: int) -> EdgeSpeechError:
+    return EdgeSpeechError(f"{where}: damaged or cut: no whole element of Matroska is at byte {at}")
 
 
 def _element_size(data: bytes, at: int) -> tuple[int | None, int]:

@@ -51,6 +51,8 @@ HEAD = 0
 """How many first letters of a phrase count only once it is complete, chosen like `BOOST`."""
 MAX_BOOST = 16.0
 """Maximum bonus of a letter, with the phrase's weight: more than that writes phrases that nobody said."""
+MAX_WEIGHT = 1e6
+"""Maximum weight of a phrase: the boost is at most so much less than a nat."""
 MAX_PHRASES = 200_000
 """Maximum number of phrases of a list."""
 MAX_PHRASE = 200
@@ -98,8 +100,8 @@ def prepared(phrases: Sequence[str], weights: Sequence[float] = ()) -> Prepared:
         weights: a factor of the bonus of each; none: 1 for all.
 
     Raises:
-        EdgeSpeechError: there are too many phrases or characters, or a weight is not a number of at least 0, or not one
-            for each phrase.
+        EdgeSpeechError: there are too many phrases or characters, or a weight is not from 0 to `MAX_WEIGHT`, or
+            not one for each phrase.
     """
     where = "context"
     if len(phrases) > MAX_PHRASES:
@@ -113,8 +115,9 @@ def prepared(phrases: Sequence[str], weights: Sequence[float] = ()) -> Prepared:
     long: list[str] = []
     foreign: list[str] = []
     for phrase, weight in zip(phrases, weights, strict=False):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise bad(where, f"weight of {phrase[:40]!r}", weight, "a number of at least 0")
+        if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
+            expected = f"a number of at least 0 and at most {MAX_WEIGHT:g}"
+            raise bad(where, f"weight of {phrase[:40]!r}", weight, expected)
     for phrase, weight in zip(phrases, weights or repeat(1.0), strict=False):  # checked above
         if len(phrase) > MAX_PHRASE:
             long.append(phrase)
@@ -133,6 +136,19 @@ def prepared(phrases: Sequence[str], weights: Sequence[float] = ()) -> Prepared:
         *_remark(foreign, len(phrases), "no spelling in letters from a to z"),
     ]
     return Prepared(tuple(found), np.array(list(found.values()), np.float32), tuple(remarks))
+
+
+def bonuses_of(ready: Prepared, boost: float) -> NDArray[np.float32]:
+    """The bonus of a letter of each spelling, in nats, with shape `(N,)`.
+
+    Raises:
+        EdgeSpeechError: as `check_boost`, or a weight makes it greater than `MAX_BOOST`.
+    """
+    check_boost(boost, "context")
+    most = float(ready.weights.max(initial=0.0))
+    if boost * most > MAX_BOOST:
+        raise bad("context", "weight", most, f"at most {MAX_BOOST / boost:g}, with a boost of {boost:g} nats")
+    return ready.weights * np.float32(boost)
 
 
 def _remark(left_out: Sequence[str], total: int, why: str) -> list[str]:
@@ -170,12 +186,9 @@ class PhraseBias:
         boost: float = BOOST,
         head: int = HEAD,
     ) -> None:
-        check_boost(boost, "context")
         ready = prepared(phrases, weights)
         self.texts = ready.texts
-        bonuses = ready.weights * np.float32(boost)
-        if (bonuses > MAX_BOOST).any():
-            raise bad("context", "boost with weight", float(bonuses.max()), f"at most {MAX_BOOST:g} nats")
+        bonuses = bonuses_of(ready, boost)
         text = "\n".join(f" {phrase}" for phrase in ready.texts).encode()
         self.native: Any = native().Phrases([_signs(piece) for piece in pieces], text, bonuses, head)
         unspelled = [ready.texts[at] for at in self.native.left_out]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edgespeech.errors import EdgeSpeechError
 
 app = typer.Typer()
 
@@ -34,8 +37,20 @@ def understand(
 
     with Understander(model or shipped_network()) as network:
         network.scheme(scheme)
-        for line in text or (line.rstrip("\n") for line in sys.stdin):
+        for line in text or _lines_of_stdin():
             told = described(network.understand(line, scheme))
             if told["probability"] < least:
                 told["intent"] = "oos"
             typer.echo(json.dumps(told, ensure_ascii=False))
+
+
+def _lines_of_stdin() -> Iterator[str]:
+    if sys.stdin is None:  # Python's way to say that the process was started without one
+        raise EdgeSpeechError("stdin: is closed, expected requests, one a line")
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise EdgeSpeechError(
+            f"stdin: is not UTF-8: {error.reason}, expected requests, one a line"
+        ) from error

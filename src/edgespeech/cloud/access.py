@@ -15,7 +15,7 @@ from edgespeech.errors import EdgeSpeechError, bad
 TOKEN_ENV = "EDGESPEECH_TOKEN"
 """Holds the token that clients must show; never on a command line, where other users could read it."""
 MAX_TOKENS = 1000
-BACKLOG = 512
+BACKLOG = 2048
 """Connections that may wait to be accepted."""
 
 

@@ -25,11 +25,14 @@ class Limits:
             another gets the oldest one of the holder who has most; who has most himself is refused with HTTP 503.
         max_opening: connections that have not shown a token yet, TLS handshakes in progress among them; the oldest one
             gives way, or any one where all are young.
+        max_refused: connections that wait for the answer that they are refused; where there are more, the oldest one
+            gets it.
+        refusal_s: so long they wait: who knocks again at once after every refusal takes the less of the server.
         max_backlog_bytes: received and not yet worked on, per stream.
         max_buffered_bytes: of messages and decoded audio, all streams together; the largest one of the token
             that holds most gives way.
         messages_per_s: that a token may send in the long run, pings and fragments included, each 100 bytes counted
-            as one more; what is more waits in the network. A stream in real time takes 40.
+            as one more; what is more waits in the network. A stream in real time takes 40, and opening one 20.
         burst: messages that it may send at once after a pause.
         idle_s: longest wait for a message, or for the rest of one.
         max_stream_s: longest life of a stream.
@@ -43,6 +46,8 @@ class Limits:
     max_audio_s: float = 120.0
     max_streams: int = 64
     max_opening: int = 256
+    max_refused: int = 512
+    refusal_s: float = 1.0
     max_backlog_bytes: int = 512 * 1024
     max_buffered_bytes: int = 64 * 1024 * 1024
     messages_per_s: float = 200.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -20,11 +21,11 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -40,17 +41,20 @@ from edgespeech.corpora.weights import resolve_weights
 from edgespeech.errors import EdgeSpeechError
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request, Response
+    from websockets.asyncio.server import Server
 
-    from edgespeech.cloud.connection import Door, GuardedConnection
+    from edgespeech.cloud.connection import GuardedConnection
+    from edgespeech.cloud.door import Door
 
 SLICE_S = 0.02
 """So long is decoded for one stream before others go on; a busy event loop takes nearly as long between two turns."""
 _TOGETHER = 64
 """Most messages of a stream that are decoded without a look at its limits between them."""
-_SWITCH_S = 0.001
+_DECODER_NICE = 10
+_WEBSOCKETS = "edgespeech.websockets"
+"""Its logger."""
+_SWITCH_S = 0.0002
 """So long may the decoding thread keep Python's lock before the event loop goes on."""
-_OPEN_S = 5.0
 _CLOSE_S = 1.0
 _END_S = 3.0
 """So long may connections take to close when the server ends."""
@@ -74,7 +78,6 @@ class _Stream:
 
     def __init__(self, server: _Server, connection: GuardedConnection) -> None:
         assert connection.request is not None
-        assert connection.holder is not None
         opened = urlsplit(connection.request.path)
         self._server = server
         self._connection = connection
@@ -106,7 +109,9 @@ class _Stream:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if ended is not None:
+                    _let_go(ended)
 
     async def _read(self) -> None:
         most = self._server.limits.max_backlog_bytes
@@ -170,41 +175,26 @@ class _Server:
 
     def __init__(
         self,
-        tokens: Tokens,
         models: _Models,
         door: Door,
         limits: Limits,
         detector: DetectorFactory,
         rule: SegmentRule,
     ) -> None:
-        self._tokens = tokens
         self._models = models
         self.door = door
         self.limits = limits
         self._detector = detector
         self._rule = rule
-        self._paths = (PATH,) if models.rescorer is None else (PATH, RESCORE_PATH)
         self._turns = FairTurns()
-        self.decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
-
-    def admit(self, connection: GuardedConnection, request: Request) -> Response | None:
-        """Answer the opening request with an error, or with None to go on."""
-        if urlsplit(request.path).path not in self._paths:
-            return connection.respond(HTTPStatus.NOT_FOUND, f"expected {' or '.join(self._paths)}\n")
-        holder = self._tokens.holder(request.headers.get_all("Authorization"))
-        if holder is None:
-            return connection.respond(HTTPStatus.UNAUTHORIZED, "expected Authorization: Bearer TOKEN\n")
-        if not self.door.enters(connection, holder):
-            told = f"{self.limits.max_streams} streams are open already\n"
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, told)
-        return None
+        self.decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder", initializer=_give_way)
 
     async def handle(self, connection: GuardedConnection) -> None:
         """Serve one connection to its end, whatever the client does."""
         from websockets.exceptions import ConnectionClosed
 
         try:
-            await _Stream(self, connection).run()
+            await self._serve(connection)
         except ConnectionClosed:
             _log.info("a client left")
         except RefusedError as error:
@@ -214,6 +204,13 @@ class _Server:
         except Exception:
             _log.exception("a stream failed")
             await self._refuse(connection, INTERNAL, "server: the recogniser failed")
+
+    async def _serve(self, connection: GuardedConnection) -> None:
+        try:
+            await _Stream(self, connection).run()
+        except BaseException as error:
+            _let_go(error)
+            raise
 
     def recognition(self) -> Session:
         """The session of a new utterance."""
@@ -278,6 +275,21 @@ class _Server:
             pass
 
 
+def _let_go(error: BaseException) -> None:
+    """Empty the calls through which an error came: they hold the stream, and its tasks hold the error.
+
+    Python finds such cycles by and by: a stream is few objects, which seldom make it look, and megabytes of audio.
+    """
+    traceback.clear_frames(error.__traceback__)
+
+
+def _give_way() -> None:
+    """Let the event loop and the models go before this thread where a processor is short."""
+    if sys.platform == "linux":  # where threads have priorities of their own
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _DECODER_NICE)
+
+
 def serve(
     *,
     host: str = "127.0.0.1",
@@ -310,7 +322,7 @@ def serve(
     Raises:
         EdgeSpeechError: a model cannot be made, the address cannot be bound, or it would not be safe.
     """
-    for log in (_log, logging.getLogger("edgespeech.cloud.pool")):
+    for log in (_log, *(logging.getLogger(f"edgespeech.cloud.{name}") for name in ("pool", "opening"))):
         if not log.filters:
             log.addFilter(FewLines())
     known = limits or Limits()
@@ -347,36 +359,35 @@ async def _serve(
 ) -> None:
     from websockets.asyncio.server import serve as serve_websockets
 
-    from edgespeech.cloud.connection import Door, arrival
+    from edgespeech.cloud.door import Door
+    from edgespeech.cloud.opening import OPEN_S, Entrance
 
-    quiet = logging.getLogger("edgespeech.websockets")
+    quiet = logging.getLogger(_WEBSOCKETS)
     quiet.setLevel(logging.CRITICAL)
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, done.set)
-    door = Door(limits)
+    door = Door(limits, tokens, (PATH,) if rescorer is None else (PATH, RESCORE_PATH))
     made = [None if one is None else ModelProcess(one, limits) for one in (backend, rescorer)]
     models = _Models(recogniser=made[0], rescorer=made[1])
-    server = _Server(tokens, models, door, limits, detector, rule)
+    server = _Server(models, door, limits, detector, rule)
     try:
         await _first(done, asyncio.gather(*(model.start() for model in models.processes)))
         if done.is_set():
             return
+        if models.recogniser is not None:
+            server.recognition()  # so that all is loaded before a client waits for it
         listening = await serve_websockets(
             server.handle,  # type: ignore[arg-type]  # of the connections that create_connection makes
             sock=sock,
             backlog=BACKLOG,
-            create_connection=partial(arrival, door, tls),  # type: ignore[arg-type]  # as a connection's class
-            process_request=server.admit,  # type: ignore[arg-type]  # as above
-            compression=None,
-            max_size=limits.max_message_bytes,
-            max_queue=None,  # GuardedConnection bounds it
-            ping_interval=None,
-            open_timeout=_OPEN_S,
-            close_timeout=_CLOSE_S,
+            create_connection=_too_early,  # type: ignore[arg-type]  # as a connection's class
+            open_timeout=OPEN_S,
             server_header=None,
             logger=quiet,
         )
+        Entrance(sock, door, partial(_stream, door, limits, listening), tls).open()
+        gc.freeze()  # what is there now stays: looking at it again would hold up the event loop
         if ready is not None:
             ready(sock.getsockname()[1])
         await done.wait()
@@ -389,6 +400,33 @@ async def _serve(
         for model in models.processes:
             model.close()
         server.decoder.shutdown(wait=False, cancel_futures=True)
+
+
+def _too_early(*_: object, **__: object) -> asyncio.Protocol:
+    """Whom asyncio accepts before `Entrance` does is not let in: nobody has asked for a token there."""
+    return _TooEarly()
+
+
+class _TooEarly(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _stream(door: Door, limits: Limits, server: Server, **kwargs: Any) -> GuardedConnection:
+    """The stream of a connection that comes in; further arguments are those of `GuardedConnection`."""
+    from websockets.server import ServerProtocol
+
+    from edgespeech.cloud.connection import GuardedConnection
+
+    protocol = ServerProtocol(max_size=limits.max_message_bytes, logger=logging.getLogger(_WEBSOCKETS))
+    return GuardedConnection(
+        *(door, protocol, server),
+        ping_interval=None,
+        close_timeout=_CLOSE_S,
+        max_queue=None,  # it bounds it itself
+        **kwargs,
+    )
 
 
 async def _first(done: asyncio.Event, work: asyncio.Future[list[None]]) -> None:

@@ -44,6 +44,10 @@ def load_list(name: str) -> PhraseList:
             is not a number of at least 0.
     """
     folder = manifests_dir() / "contexts"
+    if name == FROM_MANIFEST and not Path(name).is_file():
+        raise bad("--context", "list", name, "a file or a named list: there is no manifest here")
+    if _is_no_file(name):
+        raise bad("--context", "list", name, "a text file: this is a folder, a pipe or a device")
     path = Path(name) if Path(name).is_file() else folder / f"{name}.txt"
     try:
         with path.open("rb") as file:
@@ -56,6 +60,13 @@ def load_list(name: str) -> PhraseList:
     if len(data) > MAX_BYTES:
         raise bad(str(path), "size in bytes", f"over {MAX_BYTES}", "at most so many")
     return _parsed(_decoded(data, str(path)), str(path))
+
+
+def _is_no_file(name: str) -> bool:
+    try:
+        return Path(name).exists() and not Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return False
 
 
 def load_phrases(name: str) -> tuple[str, ...]:

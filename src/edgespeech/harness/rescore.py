@@ -27,7 +27,7 @@ from edgespeech.corpora.manifest import Utterance
 from edgespeech.corpora.phrases import load_phrases
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.harness.score import accuracy_row
-from edgespeech.metrics.statistics import Interval, bootstrap_ratio
+from edgespeech.metrics.statistics import Interval, bootstrap_ratio, quantile
 from edgespeech.metrics.wer import count_errors
 from edgespeech.records.records import (
     AccuracyRow,
@@ -38,10 +38,11 @@ from edgespeech.records.records import (
     plain,
     sha256_json,
 )
-from edgespeech.records.schema import Row
+from edgespeech.records.schema import NetworkTiming, Row, Timing
 from edgespeech.text.normalise import normalisers
 
 _DIGITS = 1e-6
+"""Rows hold times to a microsecond."""
 
 
 def current_records(folder: Path) -> list[Record]:
@@ -210,6 +211,11 @@ def verify_record(path: Path) -> Verified:
         for name, (stored, found) in _counts(record, rows).items()
         if not math.isclose(stored, found, rel_tol=_DIGITS, abs_tol=1e-3)
     ]
+    wrong += [
+        f"{name} is {stored:g}, the rows say {found:g}"
+        for name, (stored, found) in _times(record, rows).items()
+        if not math.isclose(stored, found, rel_tol=_DIGITS, abs_tol=_DIGITS)
+    ]
     remarks = []
     known = normalisers()
     again = current(path.parent, record, keep=False)
@@ -256,6 +262,42 @@ def _counts(record: Record, rows: list[Row]) -> dict[str, tuple[float, float]]:
     if record.acceptance is not None and judged:
         found["acceptance"] = (record.acceptance.value, sum(judged) / len(judged))
     return found
+
+
+def _times(record: Record, rows: list[Row]) -> dict[str, tuple[float, float]]:
+    """Compute and user-perceived latency, as stored and as recomputed from the rows' times; nothing where an utterance
+    failed, since its latency has no bound, or has no times.
+    """
+    timed = [row.timing for row in rows if row.timing is not None and row.failure is None]
+    if len(timed) < len(rows):
+        return {}
+    calls = [seconds for timing in timed for seconds in timing.compute_s]
+    found = {"chunk_max": max(calls)} if calls else {}
+    for name, q in (("chunk_p50", 0.5), ("chunk_p99", 0.99)):
+        found |= {name: quantile(calls, q)} if calls else {}
+    if audio_s := sum(row.duration_s for row in rows):
+        found["rtf"] = sum(calls) / audio_s
+    pairs = {
+        name: (record.latency[name].value, value) for name, value in found.items() if name in record.latency
+    }
+    for network, stored in record.networks.items():
+        times = [_on(network, row, timing) for row, timing in zip(rows, timed, strict=True)]
+        if any(one is None or one.failure is not None for one in times):
+            continue
+        delays = [one.upl_s for one in times if one is not None and one.upl_s is not None]
+        known = {"upl_mean": sum(delays) / len(delays)} if delays else {}
+        for name, q in (("upl_p50", 0.5), ("upl_p90", 0.9), ("upl_p99", 0.99)):
+            known |= {name: quantile(delays, q)} if delays else {}
+        for name, value in known.items():
+            if name in stored.latency:
+                pairs[f"{network}: {name}"] = (stored.latency[name].value, value)
+                pairs[f"{network}: n of {name}"] = (stored.latency[name].n, len(delays))
+    return pairs
+
+
+def _on(network: str, row: Row, timing: Timing) -> NetworkTiming | None:
+    """The times of an utterance over a network: those of `events_network` where all have the same."""
+    return timing.networks.get(network) or timing.networks.get(row.events_network or "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import TYPE_CHECKING
 
 from edgespeech.core.places import project_root, results_dir
 from edgespeech.corpora.corpora import find_split
 from edgespeech.records.claims import load_claims
 from edgespeech.records.pages import newest
 from edgespeech.report.text import markdown_table
-from edgespeech.training.config import TrainConfig, load_train_config
+
+if TYPE_CHECKING:
+    from edgespeech.training.config import TrainConfig
 
 PAGE, RUNS = "rnnt", "librispeech"
 SPEED = "rnnt.training_speed"
@@ -25,6 +28,9 @@ def training_needs() -> str:
     Raises:
         EdgeSpeechError: a run's file or a record is wrong, or no record has the speed of training.
     """
+    # It needs torch, and most that imports this module does not.
+    from edgespeech.training.config import load_train_config
+
     root = project_root() / "replication"
     record = newest(results_dir() / PAGE, load_claims(root / PAGE / "claim.yaml"))
     speeds = [] if record is None else [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgespeech import __version__
-from edgespeech.biasing.phrases import BOOST, PhraseBias, check_boost, prepared
+from edgespeech.biasing.phrases import BOOST, PhraseBias, bonuses_of, check_boost, prepared
 from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.errors import bad
@@ -88,9 +88,11 @@ class EdgeRecogniser(Recogniser):
         """The phrases that have no spelling in English letters, and those that are too long.
 
         Raises:
-            EdgeSpeechError: the list is out of its limits.
+            EdgeSpeechError: the list is out of its limits, or a weight makes the bonus too great.
         """
-        return prepared(context, weights).remarks
+        ready = prepared(context, weights)
+        bonuses_of(ready, self._boost)
+        return ready.remarks
 
     def _bias(self, request: Request) -> PhraseBias | None:
         """The automaton of a request's phrases; requests with the same list share one."""

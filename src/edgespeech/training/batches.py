@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,22 @@ _TALKERS = 60
 """Number of utterances of the run's own speech for babble noise."""
 
 
+class Heard(NamedTuple):
+    """What a recogniser heard in the utterances of a batch whose words are learned: M hypotheses, list after list.
+
+    Attributes:
+        utterance: row of each among those utterances, with shape `(M,)`.
+        labels: with shape `(M, U)`, padded with blanks.
+        label_lengths: with shape `(M,)`.
+        errors: word errors against the utterance's text, with shape `(M,)`, float32.
+    """
+
+    utterance: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+    errors: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A step's utterances: B of them, F feature frames, U labels, padded with zeros.
@@ -51,6 +68,7 @@ class Batch:
         taught: targets of the teacher; None in a run without one.
         listed: the list of phrases; None in a run without lists.
         spoken: the languages; None in a run that does not learn to name them.
+        heard: lists of hypotheses; None in a run that does not train for word errors.
     """
 
     features: Tensor
@@ -65,6 +83,7 @@ class Batch:
     taught: Taught | None = None
     listed: Listed | None = None
     spoken: Spoken | None = None
+    heard: Heard | None = None
 
     @property
     def audio_s(self) -> float:

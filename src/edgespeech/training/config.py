@@ -124,6 +124,26 @@ class Lists(_Strict):
     weight: Annotated[float, Field(ge=0)] = 0.1
 
 
+class WordErrors(_Strict):
+    """Training for fewer expected word errors (`edgespeech.training.word_errors`).
+
+    Attributes:
+        hypotheses: the most in an utterance's list.
+        beam: of the search that makes the lists.
+        every: steps whose lists are made at once, by the model before them; 1 makes each step's as it comes.
+        reference: the reference is in every list.
+        transducer: weight of the transducer's loss, whose own is 1 without this.
+        search: the native engine, in single precision; or `torch`, which finds the same and is slower.
+    """
+
+    hypotheses: Annotated[int, Field(ge=2, le=64)] = 4
+    beam: Annotated[int, Field(ge=2, le=64)] = 8
+    every: Positive = 20
+    reference: bool = False
+    transducer: Annotated[float, Field(ge=0)] = 0.05
+    search: Literal["engine", "torch"] = "engine"
+
+
 class Watch(_Strict):
     """Monitoring of a run: greedy word error rates of its averaged model at checkpoints.
 
@@ -178,6 +198,7 @@ class TrainConfig(_Strict):
         languages: the auxiliary loss on the language, which every corpus then names; None: without. Its head is saved
             beside the model.
         biasing: the lists of a model that attends to phrases (`biasing` of `ModelConfig`); None: the model does not.
+        word_errors: training for fewer word errors, which starts from a trained model; None: without.
         average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
             the faster of the two on the machine that starts the run, and is fixed then.
@@ -219,6 +240,7 @@ class TrainConfig(_Strict):
     teacher: Teach | None = None
     languages: Languages | None = None
     biasing: Lists | None = None
+    word_errors: WordErrors | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     patient_steps: Share = 0.0
@@ -279,6 +301,7 @@ class TrainConfig(_Strict):
                     "biasing.adapter: expects ctc: 0 and neither sounds, teacher nor compressor, which train the "
                     "recogniser that it leaves as it is"
                 )
+        self._check_word_errors()
         named = {source.language for source in self.speech}
         if self.languages is not None and (None in named or len(named) < 2):
             raise ValueError("languages: expects a language with every corpus of speech, and at least two")
@@ -295,6 +318,24 @@ class TrainConfig(_Strict):
                 raise ValueError("teacher_only: expects no loss on sounds, which such speech does not have")
         return self
 
+    def _check_word_errors(self) -> None:
+        settings = self.word_errors
+        if settings is None:
+            return
+        if self.init is None:
+            raise ValueError("init: word_errors expects a trained model to start from")
+        if settings.hypotheses > settings.beam:
+            expected = f"at most its beam, {settings.beam}"
+            raise ValueError(f"word_errors.hypotheses: {settings.hypotheses}, expected {expected}")
+        if self.ctc_only_steps or self.biasing or self.compressor:
+            raise ValueError("word_errors: expects no ctc_only_steps, biasing or compressor")
+        for name, steps in (("save_every", self.save_every), ("until", self.until)):
+            # Lists are not saved: a run is resumed where new ones are made.
+            if steps is not None and steps % settings.every and steps != self.steps:
+                raise ValueError(
+                    f"{name}: {steps}, expected a multiple of word_errors.every, {settings.every}"
+                )
+
     @property
     def inits(self) -> tuple[str, ...]:
         """The folders of `init`: none, one or several."""
@@ -308,7 +349,7 @@ class TrainConfig(_Strict):
         that older runs have the same hash.
         """
         told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
-        for name in ("treatment", "rooms", "teacher", "biasing", "languages"):
+        for name in ("treatment", "rooms", "teacher", "biasing", "languages", "word_errors"):
             if told[name] is None:
                 del told[name]
         if not self.fast_emit:

@@ -57,6 +57,7 @@ from edgespeech.training.state import (
 from edgespeech.training.taught import learn_from
 from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
+from edgespeech.training.word_errors import expected_errors, with_lists
 
 STATE = "state.safetensors"
 MODEL = "model"
@@ -72,6 +73,9 @@ _STATISTICS_OF = 200
 class Losses:
     """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
     teacher's by the number of frames, the attention's and the languages' by that of utterances.
+
+    Attributes:
+        expected: word errors of the lists, above their means; `heard` is without that, to be told.
     """
 
     transducer: Tensor
@@ -80,12 +84,15 @@ class Losses:
     teacher: Tensor
     attention: Tensor
     languages: Tensor
+    expected: Tensor
+    heard: Tensor
 
     def total(self, config: TrainConfig, step: int) -> Tensor:
         """The weighted sum, which a step minimises."""
         ctc = config.ctc if step >= config.ctc_only_steps else 1.0
         sounds = 0.0 if config.sounds is None else config.sounds.weight
-        total = self.transducer + ctc * self.ctc + sounds * self.sounds
+        transducer = 1.0 if config.word_errors is None else config.word_errors.transducer
+        total = transducer * self.transducer + ctc * self.ctc + sounds * self.sounds + self.expected
         if config.biasing is not None:
             total = total + config.biasing.weight * self.attention
         if config.languages is not None:
@@ -123,6 +130,8 @@ def train(
         EdgeSpeechError: the speech, the configuration or a saved state is not valid, or a loss is not finite (the
             batch's utterances are then in `failed.json`).
     """
+    if (heard := config.word_errors) is not None and until is not None and until % heard.every:
+        raise bad("train", "until", until, f"a multiple of word_errors.every, {heard.every}")
     here = join_processes()
     torch.manual_seed(config.seed)
     packed = None if shards is None else Shards(shards)
@@ -209,7 +218,10 @@ def train(
         if _step_of_model(folder / MODEL) != step:
             save_average()
         note_step(folder / STATE, identity, step)
-    for batch in loader(batches, range(step, end), workers=workers):
+    coming = loader(batches, range(step, end), workers=workers)
+    if config.word_errors is not None:
+        coming = with_lists(coming, config.word_errors, model, tokeniser)
+    for batch in coming:
         torch.manual_seed(_seed_of(config.seed, step, here.rank))
         rate = config.rate(step)
         for group in optimiser.param_groups:
@@ -233,6 +245,7 @@ def train(
             **({} if lessons is None else {"teacher": float(told[3])}),
             **({} if lists is None else {"attention": float(told[4])}),
             **({} if config.languages is None else {"languages": float(told[5])}),
+            **({} if config.word_errors is None else {"word_errors": float(told[7])}),
             norm=float(norm),
             rate=rate,
         )
@@ -326,7 +339,7 @@ def _losses(
     # its saved state requires.
     zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
     if not batch.ids:
-        return Losses(zero, zero, zero, zero, zero, zero)
+        return Losses(*[zero] * len(fields(Losses)))
     with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
         heard, heard_lengths, _ = model.transcribe(
             batch.features.to(here.device), batch.lengths.to(here.device)
@@ -376,9 +389,14 @@ def _losses(
         head = trained[LANGUAGES]
         assert isinstance(head, LanguageHead)
         languages = language_loss(head, heard, heard_lengths, told) / batch.spoken.utterances
+    expected = errors = zero.detach()
+    if batch.heard is not None:
+        expected, errors = expected_errors(model, encoded, lengths, batch.heard, memory_mib=config.loss_mib)
     labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
     worded_losses = (transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all)
-    return Losses(*worded_losses, teacher, attention, languages)
+    return Losses(
+        *worded_losses, teacher, attention, languages, expected / labels_of_all, errors / labels_of_all
+    )
 
 
 def _update(
@@ -411,6 +429,7 @@ def _failed(folder: Path, step: int, batch: Batch, losses: Tensor, norm: Tensor)
         "teacher": str(losses[3].item()),
         "attention": str(losses[4].item()),
         "languages": str(losses[5].item()),
+        "expected": str(losses[6].item()),
         "norm": str(norm.item()),
     }
     write_atomic(folder / "failed.json", json.dumps(told, indent=1))
