@@ -187,11 +187,13 @@ def _batch(
     used, entropies = [], []
     whole = None if mixes is None else model.transcribe(features, stack * counts, None, mixes)[0]
     for t in range(int(counts.max())):
-        if whole is None or mixes is None:
+        if isinstance(choose, float):
             mix = (told > choose).float()[:, None, None]
             piece = features[:, stack * t : stack * (t + 1)]
             encoded, _, state = model.transcribe(piece, torch.full((len(sounds),), stack), state, mix)
         else:
+            assert mixes is not None
+            assert whole is not None
             mix, encoded = mixes[:, t : t + 1], whole[:, t : t + 1]
         used.append(mix[:, 0])
         going = t < counts
