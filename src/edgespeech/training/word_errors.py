@@ -24,7 +24,7 @@ from torch import Tensor
 
 from edgespeech.core.labels import BLANK
 from edgespeech.errors import bad
-from edgespeech.metrics.wer import count_errors
+from edgespeech.metrics.word_errors import errors_against
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.tokeniser import Tokeniser
@@ -122,8 +122,9 @@ def heard_of(lists: Sequence[Sequence[Labels]], references: Sequence[Labels], to
         raise bad("train", "hypotheses", "an empty list", "one hypothesis at least")
     utterance = [at for at, one in enumerate(lists) for _ in one]
     every = [labels for one in lists for labels in one]
-    texts = [tokeniser.decode(labels) for labels in every]
-    right = [tokeniser.decode(references[at]) for at in utterance]
+    errors: list[int] = []
+    for own, reference in zip(lists, references, strict=True):
+        errors += errors_against(tokeniser.decode(reference), [tokeniser.decode(one) for one in own])
     labels = torch.full((len(every), max(map(len, every), default=0)), BLANK, dtype=torch.int64)
     for row, own in enumerate(every):
         labels[row, : len(own)] = torch.tensor(own, dtype=torch.int64)
@@ -131,7 +132,7 @@ def heard_of(lists: Sequence[Sequence[Labels]], references: Sequence[Labels], to
         utterance=torch.tensor(utterance, dtype=torch.int64),
         labels=labels,
         label_lengths=torch.tensor([len(own) for own in every], dtype=torch.int64),
-        errors=torch.tensor([count.errors for count in count_errors(right, texts)], dtype=torch.float32),
+        errors=torch.tensor(errors, dtype=torch.float32),
     )
 
 
