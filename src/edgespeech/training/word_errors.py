@@ -123,8 +123,8 @@ def heard_of(lists: Sequence[Sequence[Labels]], references: Sequence[Labels], to
     utterance = [at for at, one in enumerate(lists) for _ in one]
     every = [labels for one in lists for labels in one]
     errors: list[int] = []
-    for own, reference in zip(lists, references, strict=True):
-        errors += errors_against(tokeniser.decode(reference), [tokeniser.decode(one) for one in own])
+    for hypotheses, reference in zip(lists, references, strict=True):
+        errors += errors_against(tokeniser.decode(reference), [tokeniser.decode(one) for one in hypotheses])
     labels = torch.full((len(every), max(map(len, every), default=0)), BLANK, dtype=torch.int64)
     for row, own in enumerate(every):
         labels[row, : len(own)] = torch.tensor(own, dtype=torch.int64)
