@@ -1,4 +1,4 @@
-"""A recogniser and a detector for servers under test, sounds for them, and sockets that misbehave."""
+"""A recogniser, a detector and a clock for servers under test, sounds for them, and sockets that misbehave."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ from edgespeech.errors import EdgeSpeechError
 BACKEND = "cloud.fakes:make_backend"
 RESCORER = "cloud.fakes:EchoRescorer"
 DETECTOR = "cloud.fakes:EnergyDetector"
+
+
+class Clock:
+    """Stands in for `time` where a test decides what time it is."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
 
 
 class EchoBackend:

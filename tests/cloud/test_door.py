@@ -16,10 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from cloud.fakes import BACKEND, DETECTOR, EnergyDetector, RawClient, ask, importable, texts, tone
+from cloud.fakes import BACKEND, DETECTOR, Clock, EnergyDetector, RawClient, ask, importable, texts, tone
 from edgespeech.audio.vad import SegmentRule
 from edgespeech.cloud import door as door_module
-from edgespeech.cloud import limits as limits_module
 from edgespeech.cloud import server as server_module
 from edgespeech.cloud.access import Tokens, listen
 from edgespeech.cloud.door import OPENING_COST, Door
@@ -104,20 +103,6 @@ class Scene:
                 await asyncio.sleep(0)
                 if done():
                     return
-
-
-class Clock:
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(limits_module, "time", made)
-    return made
 
 
 def test_one_comes_in_each_turn_and_holders_alternate() -> None:

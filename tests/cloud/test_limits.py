@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from edgespeech.cloud import limits as limits_module
+from cloud.fakes import Clock
 from edgespeech.cloud.limits import Bucket, FairTurns, FewLines, Limits
 from edgespeech.errors import EdgeSpeechError
 
@@ -19,20 +19,6 @@ from edgespeech.errors import EdgeSpeechError
 def test_limits_out_of_range(value: float) -> None:
     with pytest.raises(EdgeSpeechError, match=r"server limits: idle_s is .*, expected above 0, and finite"):
         Limits(idle_s=value)
-
-
-class Clock:
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(limits_module, "time", made)
-    return made
 
 
 @asynccontextmanager

@@ -65,7 +65,7 @@ class GuardedConnection(ServerConnection):
             self.data_received(more)
 
     def turn_away(self, error: RefusedError) -> None:
-        """Its place is needed."""
+        """Somebody else needs the place."""
         if not self.turned_away.done():
             self.turned_away.set_exception(error)
             self.turned_away.exception()  # where nobody waits for it, it needs no notice

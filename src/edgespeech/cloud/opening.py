@@ -136,7 +136,7 @@ class Opening(ABC):
 
     @abstractmethod
     def turn_off(self) -> None:
-        """Its place is needed, or it takes too long."""
+        """Somebody else needs the place, or it takes too long."""
 
     @abstractmethod
     def _pause(self) -> None:
@@ -183,7 +183,7 @@ class PlainOpening(Opening):
             self.turn_off()
 
     def turn_off(self) -> None:
-        """Its place is needed, or it takes too long, or it is gone."""
+        """Somebody else needs the place, or it takes too long, or it is gone."""
         self._pause()
         self._socket.close()
         self._over()
@@ -239,7 +239,7 @@ class SecureOpening(Opening, asyncio.Protocol):
             self._hear(data)
 
     def turn_off(self) -> None:
-        """Its place is needed, or it takes too long."""
+        """Somebody else needs the place, or it takes too long."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -287,7 +287,7 @@ class Handshake(asyncio.Protocol):
         self._door.leaves(self)
 
     def turn_off(self) -> None:
-        """Its place is needed."""
+        """Somebody else needs the place."""
         if self._task is not None:
             self._task.cancel()
         if self._plain is not None:

@@ -68,7 +68,7 @@ class WholeFile(Recogniser):
         self._backend = None
 
     def _about(self, **known: Any) -> SystemInfo:
-        """What all of them say, beside what is known of this one."""
+        """What all of them say, beside the facts of this one."""
         return SystemInfo(
             name=self.name,
             kind=self.kind,

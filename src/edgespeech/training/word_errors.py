@@ -139,7 +139,7 @@ def heard_of(lists: Sequence[Sequence[Labels]], references: Sequence[Labels], to
 def expected_errors(
     model: Transducer, encoded: Tensor, lengths: Tensor, heard: Heard, *, memory_mib: float
 ) -> Expected:
-    """The expected word errors of each list (equations 3 and 4), with the list's mean taken off.
+    """The expected word errors of each list, with the list's mean taken off.
 
     Args:
         model: whose predictor and joiner give the probabilities.
