@@ -78,7 +78,16 @@ def _row_step(run: Run, settings: Settings, profile: Profile) -> Step:
 def _words(run: Run) -> list[Any]:
     ratio = None if run.snr_db is None else f"{run.snr_db:g}dB"
     subset = None if run.subset is None else f"first{run.subset}"
-    return [run.system, run.corpus, run.noise, ratio, run.band, run.context and f"with.{run.context}", subset]
+    return [
+        run.system,
+        run.corpus,
+        run.noise,
+        ratio,
+        run.band,
+        run.stream,
+        run.context and f"with.{run.context}",
+        subset,
+    ]
 
 
 @lru_cache(maxsize=256)
