@@ -22,7 +22,7 @@ from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.files import write_atomic
 from edgespeech.corpora.streams import load_stream_plan
-from edgespeech.corpora.utterances import Utterances, utterances_of
+from edgespeech.corpora.utterances import Spoken, Utterances, utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import Row
 from edgespeech.harness.hear import hear, word_errors
@@ -102,17 +102,36 @@ def stream_set(settings: Mapping[str, Any], profile: str, stack: int, seed: int)
     """
     plan = load_stream_plan(settings["stream"])
     found = utterances_of(settings["corpora"], seed=seed, count=settings[profile], stream=plan)
-    sounds = []
-    tail = np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32)
-    for one in found:
-        lead_in, samples = one.stream()
-        assert lead_in is not None, "a plan has one for every utterance"
-        before = log_mel_at_once(lead_in.samples)
-        own = log_mel_at_once(np.concatenate([samples, tail]))
-        sounds.append(Sound(before[: len(before) - len(before) % stack], own, len(samples) / SAMPLE_RATE))
     manifests = sorted(found.manifests.items())
     key = sha256_json([plan.model_dump(mode="json"), manifests, [one.id for one in found], seed])
+    sounds = _Sounds(found, stack)
     return StreamSet(utterances=found, sounds=sounds, words=word_errors(found), key=key)
+
+
+class _Sounds(Sequence[Sound]):
+    """The sounds of some utterances, each made when it is first asked for: published transcripts need none."""
+
+    def __init__(self, utterances: Utterances, stack: int) -> None:
+        self._utterances, self._stack = utterances.items, stack
+        self._made: dict[int, Sound] = {}
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < len(self):
+            raise IndexError(place)  # which ends a loop
+        if place not in self._made:
+            self._made[place] = _sound(self._utterances[place], self._stack)
+        return self._made[place]
+
+
+def _sound(one: Spoken, stack: int) -> Sound:
+    lead_in, samples = one.stream()
+    assert lead_in is not None, "a plan has one for every utterance"
+    before = log_mel_at_once(lead_in.samples)
+    own = log_mel_at_once(np.concatenate([samples, np.zeros(round(TAIL_S * SAMPLE_RATE), np.float32)]))
+    return Sound(before[: len(before) - len(before) % stack], own, len(samples) / SAMPLE_RATE)
 
 
 def say(file: Path, streams: StreamSet, beam: int, *, lead_in: bool) -> list[str]:
