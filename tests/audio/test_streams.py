@@ -26,7 +26,7 @@ OTHER = tone(0.7, 900, 0.3)
 
 
 def stream(lead_in: Samples = LEAD, **changes: object) -> Stream:
-    given = {"pause_s": (0.2, 0.0), "rng": generator(1, "u"), "where": "u7", **changes}
+    given = {"pause_s": (0.2, 0.0, 0.0), "rng": generator(1, "u"), "where": "u7", **changes}
     return joined(lead_in, UTTERANCE, **given)  # type: ignore[arg-type]  # of a test's own table
 
 
@@ -44,8 +44,8 @@ def test_the_lead_in_is_as_loud_as_the_utterance_and_that_does_not_change() -> N
     assert level_of(made.lead_in, "x") == pytest.approx(level_of(UTTERANCE, "x"), rel=0.1)
     spoken = spoken_part(LEAD)
     assert len(made.lead_in) == spoken.stop - spoken.start + 3_200
-    later = stream(pause_s=(0.2, 0.1))
-    np.testing.assert_array_equal(later.samples[1_600:], UTTERANCE)
+    later = stream(pause_s=(0.2, 0.1, 0.3))
+    np.testing.assert_array_equal(later.samples[1_600:-4_800], UTTERANCE)
     assert len(later.lead_in) == len(made.lead_in)
 
 
@@ -85,7 +85,7 @@ def test_a_talker_goes_on_until_it_is_long_enough() -> None:
         (np.full(4_000, np.nan, np.float32), {}, "u7: lead-in: samples is 'NaN or infinity'"),
         (LEAD, {"other": silence(1)}, "u7: other sound: is silent"),
         (LEAD, {"snr_db": float("nan")}, "u7: snr_db is nan"),
-        (LEAD, {"pause_s": (-1.0, 0.0)}, "u7: pause_s is"),
+        (LEAD, {"pause_s": (-1.0, 0.0, 0.0)}, "u7: pause_s is"),
     ],
 )
 def test_what_makes_no_stream_is_refused(lead_in: Samples, changes: dict[str, object], message: str) -> None:

@@ -12,10 +12,11 @@ import pytest
 from edgespeech.audio.io import write_audio
 from edgespeech.contracts import Request
 from edgespeech.corpora.manifest import load_manifest
-from edgespeech.corpora.utterances import spoken_of
+from edgespeech.corpora.utterances import spoken_of, utterances_of
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.discovery import find_recogniser
 from edgespeech.harness.evaluate import Settings, evaluate_run
+from edgespeech.harness.hear import hear
 from edgespeech.harness.plan import Run
 from edgespeech.harness.runner import run_utterance
 from edgespeech.packed.pack import Layout, pack
@@ -98,4 +99,6 @@ def test_a_run_hears_the_lead_ins_of_its_manifest(manifest: Path) -> None:
         expected.append(run_utterance(recogniser, samples, request, chunk_s=info.chunk_s).events[-1][1].text)
     recogniser.close()
     assert found["manifest"] == expected
+    utterances = utterances_of({str(manifest): "basic"}, seed=0)
+    assert list(hear(find_recogniser("edge-packed-greedy"), utterances).texts) == expected
     assert found[None] != expected

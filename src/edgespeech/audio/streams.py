@@ -83,7 +83,7 @@ def joined(
     lead_in: Samples,
     samples: Samples,
     *,
-    pause_s: tuple[float, float],
+    pause_s: tuple[float, float, float],
     rng: np.random.Generator,
     where: str,
     other: Samples | None = None,
@@ -95,8 +95,8 @@ def joined(
     Args:
         lead_in: what comes first; what is not spoken at its edges is cut. 16 kHz.
         samples: the utterance, 16 kHz, with shape `(N,)`; not changed but for the other sound.
-        pause_s: of the utterance's own background, behind the lead-in and before the utterance: the first belongs to
-            the lead-in, the second to the utterance.
+        pause_s: of the utterance's own background: behind the lead-in, as part of it; before the utterance and behind
+            it, as parts of the utterance.
         rng: for the background, and for where the other sound begins. The other sound at a sample of the utterance does
             not depend on the lead-in.
         where: the utterance, for messages.
@@ -105,7 +105,7 @@ def joined(
         over_all: the other sound is over the lead-in too; else over the utterance alone.
 
     Returns:
-        The stream; its utterance has the second pause before it.
+        The stream; its utterance has the other two pauses around it.
 
     Raises:
         EdgeSpeechError: a part is empty, silent or not finite, or a ratio or pause is no number in range.
@@ -117,8 +117,8 @@ def joined(
     start = int(rng.integers(1 << 30))
     level, before = level_of(samples, where), level_of(lead_in, f"{where}: lead-in")
     spoken = spoken_part(samples)
-    first, second = (round(one * SAMPLE_RATE) for one in pause_s)
-    padded = pad_with_background(samples, first + second, 0, rng)
+    first, second, last = (round(one * SAMPLE_RATE) for one in pause_s)
+    padded = pad_with_background(samples, first + second, last, rng)
     lead = np.concatenate([np.float32(level / before) * lead_in[spoken_part(lead_in)], padded[:first]])
     own = padded[first:]
     if other is not None:

@@ -150,7 +150,7 @@ class Scene:
         return joined(
             lead_in,
             samples,
-            pause_s=(self.pause_s, 0.0),
+            pause_s=(self.pause_s, 0.0, 0.0),
             rng=generator(self.seed, f"{utterance_id}/sound"),
             where=where,
             other=other,

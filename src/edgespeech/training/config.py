@@ -146,9 +146,10 @@ class LeadIns(_Strict):
             its words are learned too, by a loss of their own. `dropped`: the transcriber begins behind it.
         corpora: of the lead-ins, such as wake words.
         same: share of the utterances whose lead-in is another one by their speaker, where there is one.
-        longest_s: of a lead-in.
+        longest_s: of a lead-in by the same speaker.
         pause_s: behind what is spoken of the lead-in, and part of it.
         silence_s: after that, before the utterance, and part of that.
+        after_s: behind the utterance, and part of it.
         others: corpora of other speakers' speech, which is over the stream.
         other: share of the utterances with such speech.
         snr_db: power of the utterance over that of the speech over it.
@@ -158,9 +159,10 @@ class LeadIns(_Strict):
     use: Literal["context", "labelled", "dropped"]
     corpora: Annotated[tuple[str, ...], Field(min_length=1)]
     same: Share = 0.5
-    longest_s: Annotated[float, Field(gt=0, le=10)] = 3.0
+    longest_s: Annotated[float, Field(gt=0, le=10)] = 2.5
     pause_s: Span = (0.05, 0.4)
-    silence_s: Span = (0.0, 0.6)
+    silence_s: Span = (0.0, 0.4)
+    after_s: Span = (0.0, 1.2)
     others: Annotated[tuple[str, ...], Field(min_length=1)]
     other: Share = 0.6
     snr_db: Annotated[tuple[float, float], AfterValidator(_rising)] = (0.0, 12.0)

@@ -23,7 +23,7 @@ from edgespeech.audio.features import Features, log_mel_at_once
 from edgespeech.audio.streams import generator, joined, talk
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.labels import BLANK
-from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.errors import EdgeSpeechError
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.loss import transducer_loss
 from edgespeech.model.tokeniser import Tokeniser
@@ -112,19 +112,21 @@ class LeadInMaker:
         settings, item = self.settings, self._speech.items[place]
         rng = generator(self._seed, key)
         lead, labels = self._lead(place, rng)
-        pause_s = rng.uniform(*settings.pause_s), rng.uniform(*settings.silence_s)
+        spans = (settings.pause_s, settings.silence_s, settings.after_s)
+        pause_s = (rng.uniform(*spans[0]), rng.uniform(*spans[1]), rng.uniform(*spans[2]))
         snr_db, over_all = rng.uniform(*settings.snr_db), bool(rng.random() < settings.over_all)
         wanted = rng.random() < settings.other
         samples = self._speech.samples(item)
         length = len(samples) + len(lead) + round(sum(pause_s) * SAMPLE_RATE)
-        other = self._other(item, length, rng)
+        talker = self._talker(item, rng)
+        other = talk([self._others.samples(one) for one in talker], length) if wanted else None
         stream = joined(
             lead,
             samples,
             pause_s=pause_s,
             rng=rng,
             where=f"train: utterance {item.id}",
-            other=other if wanted else None,
+            other=other,
             snr_db=snr_db,
             over_all=over_all,
         )
@@ -142,15 +144,14 @@ class LeadInMaker:
             return self._speech.samples(self._speech.items[found]), self._labels[found]
         return self._leads.samples(self._leads.items[any_lead]), self._lead_labels[any_lead]
 
-    def _other(self, item: Item, length: int, rng: np.random.Generator) -> Samples:
-        """Speech of one other speaker."""
+    def _talker(self, item: Item, rng: np.random.Generator) -> list[Item]:
+        """Utterances of one other speaker."""
         first = int(rng.integers(len(self._talkers)))
         for at in range(len(self._talkers)):
             own = self._talkers[(first + at) % len(self._talkers)]
             if own[0].speaker is None or own[0].speaker != item.speaker:
                 break
-        order = rng.permutation(len(own))
-        return talk([self._others.samples(own[at]) for at in order], length)
+        return [own[at] for at in rng.permutation(len(own))]
 
 
 def lead_in_maker(
@@ -172,7 +173,7 @@ def lead_in_maker(
         shards: as for `load_speech`.
 
     Raises:
-        EdgeSpeechError: as `load_speech`; a lead-in is longer than `longest_s`, or has words of no pieces.
+        EdgeSpeechError: as `load_speech`, or a lead-in has words of no pieces.
     """
     settings = config.lead_ins
     if settings is None:
@@ -181,12 +182,6 @@ def lead_in_maker(
         load_speech([Source(corpus=name) for name in names], longest_s=config.longest_s, shards=shards)
         for names in (settings.corpora, settings.others)
     )
-    for item in leads.items:
-        if item.seconds > settings.longest_s:
-            where = f"train: lead-in {item.id}"
-            raise bad(
-                where, "duration", item.seconds, f"at most longest_s of lead_ins, {settings.longest_s} s"
-            )
     known = encode_items(leads.items, tokeniser, model)
     maker = LeadInMaker(settings, config.seed, speech, labels, leads, known, others)
     return maker, f"{leads.sha256} {others.sha256}"
