@@ -31,7 +31,7 @@ from edgespeech.errors import EdgeSpeechError
 from edgespeech.harness.checks import NO_RECORD, Page, Row, View, parser
 from edgespeech.metrics.acceptance import accepted
 from edgespeech.metrics.statistics import paired_ratio_difference
-from edgespeech.model.checkpoint import load_model, model_files
+from edgespeech.model.checkpoint import WEIGHTS, load_model, model_files
 from edgespeech.packed.pack import pack
 from edgespeech.records.records import load_records, without_paths
 from edgespeech.report.page import run
@@ -75,6 +75,12 @@ def the_arms(init: Path | None = None) -> Arms:
     config, start = settings(), compression_base()
     bare = Arms(HERE, {**config, "families": []}, start)
     return Arms(HERE, {**config, "families": families(config, searched(bare.root_sha256))}, init or start)
+
+
+def shipped_arms() -> Arms:
+    """The arms on the recogniser's model: those of the page, where that is the model that they start from already."""
+    found, recogniser = the_arms(), start_model()
+    return found if sha256_file(recogniser / WEIGHTS) == found.root_sha256 else the_arms(recogniser)
 
 
 def searched(root_sha256: str) -> dict[str, Option] | None:
@@ -214,7 +220,7 @@ def ships(config: dict[str, Any], seed: int) -> Iterator[Row]:
     It is the recogniser's model, compressed like the arm that is best on tuning speech. If either is not trained here,
     it is the published file.
     """
-    found, asked = the_arms(start_model()), config["ships"]
+    found, asked = shipped_arms(), config["ships"]
     with TemporaryDirectory() as folder:
         scratch = Path(folder)
         row: Row = {"claim": "compression.ships"}
@@ -316,7 +322,7 @@ def publish_model() -> str:
     config = settings()
     with TemporaryDirectory() as folder:
         arm, rate, _ = chosen(config, Path(folder))
-        found, file = the_arms(start_model()), Path(folder) / "ships.edge"
+        found, file = shipped_arms(), Path(folder) / "ships.edge"
         for name in (arm.name, *config["ships"]["references"]):
             make(found.pack_step(found.arms[name]))
         found.pack(found.arms[arm.name], file)

@@ -30,6 +30,7 @@ from edgespeech.core.files import sha256_file, write_atomic
 from edgespeech.core.places import project_root, work_dir
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.lm.fusion import FUSION
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.synthesis.step import make_corpora
 from edgespeech.training.config import TrainConfig
@@ -154,6 +155,9 @@ def publish_start(folder: Path) -> None:
     """
     trained = load_model(start_model())
     save_model(folder, trained.model, trained.tokeniser, trained.provenance, half=True)
+    (folder / FUSION).unlink(
+        missing_ok=True
+    )  # of the one before; those who need language models take the recogniser's
     print(f"published: {folder / WEIGHTS}")
 
 

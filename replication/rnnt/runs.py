@@ -7,10 +7,10 @@ from pathlib import Path
 from replication.rnnt.shipping import FUSION_CONFIG, publish_model
 
 from edgespeech.core.config import words_in
-from edgespeech.core.places import shipped_models
+from edgespeech.core.places import project_root, shipped_models
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.step import is_corpus
-from edgespeech.model.checkpoint import model_files
+from edgespeech.model.checkpoint import WEIGHTS, model_files
 from edgespeech.steps.step import Resources, Step
 from edgespeech.steps.store import Job
 from edgespeech.synthesis.step import speech_steps
@@ -22,17 +22,25 @@ HERE = Path(__file__).parent
 
 
 def training_files() -> list[Path]:
-    """The runs' files, in the order in which they are made."""
-    return sorted(HERE.glob("train_*.yaml"))
+    """The runs' files, in the order in which they are made: the first model, then the stages that go on from it."""
+    return [*sorted(HERE.glob("train_*.yaml")), *sorted(HERE.glob("base_*.yaml"))]
 
 
 def run_steps() -> dict[str, Step]:
-    """The training runs by their names, each on those that its file says it starts from."""
+    """The training runs by their names, each on those that its file says it starts from.
+
+    Where that is a published folder, such as a snapshot of a stage, the run goes on from it and the stages before are
+    not made again.
+    """
     resources = Resources.from_mapping(load_yaml(HERE / "config.yaml").get("resources"), "rnnt/config.yaml")
     steps: dict[str, Step] = {}
+    root = project_root()
     for path in training_files():
         config = load_train_config(path)
-        inits = [steps[Path(init).parent.name] for init in config.inits]
+        inits = [
+            root / init if (root / init / WEIGHTS).is_file() else steps[Path(init).parent.name]
+            for init in config.inits
+        ]
         steps[config.name] = train_step(config.name, config, inits=inits, resources=resources)
     return steps
 

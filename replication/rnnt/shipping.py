@@ -34,8 +34,8 @@ def publish_model(shares: Mapping[str, float], folders: Mapping[str, Path] | Non
     Raises:
         EdgeSpeechError: as `average_checkpoints`, or the language model's text is not available.
     """
-    runs = work_dir() / "runs"
-    named = [(folders or {}).get(name, runs / name) for name in shares]  # an absolute path is unchanged
+    known, runs = folders or {}, work_dir() / "runs"
+    named = [known[name] if name in known else _folder(name, runs) for name in shares]
     models = [folder if (folder / WEIGHTS).is_file() else folder / MODEL for folder in named]
     trained = average_checkpoints(models, list(shares.values()))
     if len(shares) > 1:
@@ -52,6 +52,11 @@ def publish_model(shares: Mapping[str, float], folders: Mapping[str, Path] | Non
 
     switch_files(shipped_models(), fill)  # no reader may find files of two models
     return shipped_models() / EdgeFp32.name
+
+
+def _folder(name: str, runs: Path) -> Path:
+    """A run's folder, or the folder itself where the name is one's path."""
+    return Path(name) if not (runs / name).is_dir() and Path(name).is_dir() else runs / name
 
 
 def publish_domains(folder: Path, models: Path) -> None:

@@ -22,7 +22,6 @@ from edgespeech.audio.features import log_mel
 from edgespeech.cloud.whisper_backend import build_whisper
 from edgespeech.contracts import SAMPLE_RATE
 from edgespeech.core.extras import missing
-from edgespeech.core.files import write_atomic
 from edgespeech.core.places import project_root, shipped_models
 from edgespeech.core.yaml_files import load_yaml
 from edgespeech.corpora.weights import resolve_weights, weights_available
@@ -33,7 +32,7 @@ from edgespeech.metrics.statistics import bootstrap_quantile, bootstrap_ratio, q
 from edgespeech.metrics.word_errors import word_errors_of
 from edgespeech.records.records import sha256_json
 from edgespeech.report.page import run
-from edgespeech.steps.store import folder_of, is_made
+from edgespeech.steps.published import newest_copy
 from edgespeech.whispers.network import Detector, Saved, WhisperNet, load_network
 from edgespeech.whispers.rules import FEATURES, features_of
 from edgespeech.whispers.training import best_threshold
@@ -62,12 +61,9 @@ def networks_of(config: dict[str, Any]) -> dict[int, Saved]:
     """The network of each seed: of a step made here, which the full profile publishes, else as published."""
     steps, found = {step.name: step for step in steps_of(config)}, {}
     for seed in config["seeds"]:
-        step, published = steps[f"seed_{seed}"], shipped_models() / "whispers" / f"seed_{seed}.safetensors"
-        made = is_made(step)
-        if made and config["profile"] == "full":
-            write_atomic(published, (folder_of(step) / FILE).read_bytes())
-        path = folder_of(step) / FILE if made else published
-        if not path.is_file():
+        published = shipped_models() / "whispers" / f"seed_{seed}.safetensors"
+        path = newest_copy(steps[f"seed_{seed}"], FILE, published, publish=config["profile"] == "full")
+        if path is None:
             continue
         saved = load_network(path)
         if saved.given_sha256 == sha256_json(given_of(config, seed)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,11 +15,10 @@ from replication.whispers.sets import crops_of, tuning
 
 from edgespeech.audio.features import log_mel
 from edgespeech.core.files import write_atomic
-from edgespeech.corpora.download import UnavailableError
-from edgespeech.corpora.fetch import fetch
+from edgespeech.corpora.needed import fetch_all
 from edgespeech.records.records import sha256_json
 from edgespeech.steps.step import Resources, Step
-from edgespeech.steps.store import Job, SkippedError
+from edgespeech.steps.store import Job
 from edgespeech.whispers.network import Saved, save_network
 from edgespeech.whispers.rules import features_of, learn
 from edgespeech.whispers.training import Crops, Schedule, best_threshold, chosen_pooling, train
@@ -63,17 +62,9 @@ def steps_of(config: Mapping[str, Any], only: str = "*") -> list[Step]:
     return [crops, *(step for step in networks if fnmatchcase(step.name, only))]
 
 
-def _fetched(splits: Iterator[str]) -> None:
-    try:
-        for split in splits:
-            fetch(split)
-    except UnavailableError as error:
-        raise SkippedError(str(error)) from error
-
-
 def make_crops(job: Job) -> list[Path]:
     """Make the crops."""
-    _fetched(iter([*job.given["train"], *job.given["noises"]]))
+    fetch_all([*job.given["train"], *job.given["noises"]])
     crops = crops_of(job.given)
     path = job.folder / CROPS
     content = io.BytesIO()
@@ -90,7 +81,7 @@ def load_crops(path: Path) -> Crops:
 
 def make_network(job: Job) -> list[Path]:
     """Train a network and its control; choose pooling and thresholds on tuning speech."""
-    _fetched(iter([job.given["tuning"]]))
+    fetch_all([job.given["tuning"]])
     crops, seed = load_crops(next(iter(job.folders.values())) / CROPS), job.given["network_seed"]
     network = train(crops, Schedule(**job.given["schedule"]), seed)
     control = learn(crops.by_hand, crops.labels.astype(np.float64), seed)

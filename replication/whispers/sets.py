@@ -11,12 +11,14 @@ import numpy as np
 
 from edgespeech.audio.features import log_mel
 from edgespeech.audio.mix import mix_at_snr
+from edgespeech.audio.voicing import FRAME
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest
+from edgespeech.corpora.needed import recording
 from edgespeech.corpora.utterances import spoken_of
 from edgespeech.training.speech import load_noises, trainable, tuning_manifest
-from edgespeech.whispers.making import FRAME, Treatment, revoiced, whispered
+from edgespeech.whispers.making import Treatment, revoiced, whispered
 from edgespeech.whispers.rules import features_of
 from edgespeech.whispers.training import Crops
 
@@ -130,9 +132,7 @@ def test(
 
 def kitchen(config: Mapping[str, Any]) -> Samples:
     """The noise that is for evaluation only."""
-    manifest = manifest_of("noise")
-    found = next(one for one in spoken_of(manifest) if one.id == config["test_noise"])
-    return found.samples()
+    return recording("noise", config["test_noise"])
 
 
 def _examples(manifest: Manifest, seed: int, *, treated: bool = False) -> Iterator[Example]:

@@ -62,6 +62,8 @@ def test_a_record_names_what_it_was_made_of(page: Page) -> None:
     assert record.manifests == {"corpus": "1" * 64}
     assert record.models == {"model": "2" * 64}
     assert record.code_sha256 == page.code_sha256()
+    assert record.code == {name: found[:12] for name, found in page.code().items()}
+    assert "demo/claim.yaml" not in record.code
     (page.folder / "replicate.py").write_text("MORE = 1\n")
     assert record.code_sha256 != page.code_sha256()
 

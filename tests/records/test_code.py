@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespeech.records.code import measuring_sha256
+from edgespeech.records.code import differing, measuring_files, sha256_of
 
 FILES = {
     "replication/demo/replicate.py": "from edgespeech.harness.runner import drive\n\n\ndef check():\n    drive()\n",
@@ -31,8 +31,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def hashed(tree: Path) -> str:
+    return sha256_of(files(tree))
+
+
+def files(tree: Path) -> dict[str, str]:
     entries = (tree / "replication" / "demo").glob("*.py")
-    return measuring_sha256(entries, tree / "edgespeech", tree / "CMakeLists.txt")
+    return measuring_files(entries, tree / "edgespeech", tree / "CMakeLists.txt")
 
 
 @pytest.mark.parametrize(
@@ -123,3 +127,16 @@ def test_discovered_recognisers_count(tree: Path) -> None:
     before = hashed(tree)
     system.write_text("BEAM = 16\n")
     assert hashed(tree) != before
+
+
+def test_the_files_that_differ_are_named_and_moved_ones_are_not(tree: Path) -> None:
+    before = {name: found[:12] for name, found in files(tree).items()}
+    assert set(before) == {name for name in FILES if "report" not in name and "other" not in name} - {
+        "replication/demo/replicate.py"
+    } | {"demo/replicate.py"}
+    assert differing(before, files(tree)) == []
+    (tree / "edgespeech/engine/native.py").write_text("SPEED = 2\n")
+    (tree / "edgespeech/engine/csrc/kernel.hpp").rename(tree / "edgespeech/engine/csrc/moved.hpp")
+    assert differing(before, files(tree)) == ["edgespeech/engine/native.py"]
+    (tree / "replication/demo/more.py").write_text("NEW = 1\n")
+    assert differing(before, files(tree)) == ["demo/more.py", "edgespeech/engine/native.py"]

@@ -14,7 +14,9 @@ from edgespeech.contracts import Verdict
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records.claims import Claim, Claims, Measured, load_claims
+from edgespeech.records.code import sha256_of
 from edgespeech.records.pages import (
+    CODE_DIGITS,
     UNHASHED,
     Machine,
     NotRun,
@@ -125,11 +127,19 @@ def test_a_claim_without_a_row_is_not_run_for_the_reason_that_is_known() -> None
 
 
 def test_a_record_of_other_code_or_another_configuration_is_stale() -> None:
-    made = record()
-    assert made.stale("0" * 64, {"seed": 1}) is None
-    assert "code" in (made.stale("1" * 64, {"seed": 1}) or "")
-    assert "configuration" in (made.stale("0" * 64, {"seed": 2}) or "")
-    assert record(schema_version=0, code_sha256=None).stale("0" * 64, {"seed": 1}) == UNHASHED
+    code = {f"{name}.py": f"{number}" * 64 for number, name in enumerate("abcde")}
+    other = {**code, "a.py": "f" * 64}
+    made = record(code_sha256=sha256_of(code))
+    assert made.stale(code, {"seed": 1}) is None
+    assert made.stale(other, {"seed": 1}) == "the code that measures has changed since"
+    assert "configuration" in (made.stale(code, {"seed": 2}) or "")
+    assert record(schema_version=0, code_sha256=None).stale(code, {"seed": 1}) == UNHASHED
+    short = {name: found[:CODE_DIGITS] for name, found in code.items()}
+    named = record(code_sha256=sha256_of(code), code=short)
+    assert named.stale(code, {"seed": 1}) is None
+    assert named.stale(other, {"seed": 1}) == "of 5 files that measure, these have changed since: `a.py`"
+    rewritten = {name: "e" + found[1:] for name, found in code.items()}
+    assert (named.stale(rewritten, {"seed": 1}) or "").endswith("`a.py`, `b.py`, `c.py` and 2 more")
 
 
 def test_rows_of_checks_become_rows_of_records() -> None:

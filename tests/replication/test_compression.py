@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -200,3 +201,17 @@ def test_arms_are_shown(page: ModuleType) -> None:
     record = {"config": {"control": "fp32", "beams": [16, 1], "fusion": True}, "rows": [{"arms": rows}]}
     assert "| stack_50_4 |" in page.PAGE.blocks["arms"](record)
     assert "<svg" in page.PAGE.plots(record)["pareto.svg"]
+
+
+def test_a_recogniser_that_the_arms_start_from_is_not_compressed_anew(
+    page: ModuleType, init: Path, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(page, monkeypatch, corpus)
+    shutil.copytree(init, tmp_path / "recogniser")
+    monkeypatch.setattr(page, "start_model", lambda: tmp_path / "recogniser")
+    assert page.shipped_arms().init == page.the_arms().init
+    other = tiny()
+    with torch.no_grad():
+        other.model.joiner.bias.add_(1)
+    save_model(tmp_path / "recogniser", other.model, other.tokeniser, other.provenance)
+    assert page.shipped_arms().init == tmp_path / "recogniser"

@@ -70,7 +70,9 @@ def test_runs_of_other_shapes_have_no_mean(shipping: ModuleType, tmp_path: Path)
         shipping.publish_model({"one": 0.5, "two": 0.5})
 
 
-def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_path: Path) -> None:
+def test_a_model_ships_in_half_precision_and_packed(
+    shipping: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rnnt = shipping
     run = save_tiny(tmp_path / "work" / "runs" / "r" / "model", PROVENANCE, half=False)
     shipped = rnnt.publish_model({"r": 1})
@@ -86,5 +88,7 @@ def test_a_model_ships_in_half_precision_and_packed(shipping: ModuleType, tmp_pa
     pack(load_model(shipped), Layout(), tmp_path / "again.edge")
     assert packed.read_bytes() == (tmp_path / "again.edge").read_bytes()
     assert rnnt.publish_model({str(run.parent): 1}) == shipped
+    monkeypatch.chdir(tmp_path)
+    assert rnnt.publish_model({"work/runs/r/model": 1}) == shipped
     with pytest.raises(EdgeSpeechError, match="not a readable model"):
         rnnt.publish_model({"nothing": 1})

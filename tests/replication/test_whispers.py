@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from replication.whispers import experiment, runs, sets, tables
 
+from edgespeech.audio.voicing import voicing
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records.records import sha256_json
 from edgespeech.steps.step import Resources
 from edgespeech.steps.store import Job
-from edgespeech.whispers.making import voicing
 from edgespeech.whispers.network import Pooling, Saved, WhisperNet, load_network
 from edgespeech.whispers.rules import Classifier
 
@@ -118,7 +118,7 @@ def test_training_packs_a_detector_and_its_control(config: dict[str, Any], tmp_p
 
     fetched: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "fetch", fetched.append)
+        patch.setattr(runs, "fetch_all", fetched.extend)
         made = runs.make_crops(job("crops", {key: config[key] for key in runs.MATERIAL}, {}))
         given = runs.given_of(config, 1)
         path = runs.make_network(job("network", given, {"whispers_crops/crops": made[0].parent}))[0]

@@ -161,6 +161,8 @@ def test_what_ships_is_published_as_a_start_without_its_language_models(
     trained = tiny()
     save_model(tmp_path / "shipped", trained.model, trained.tokeniser, {"run": "last"}, half=True)
     monkeypatch.setattr(script, "start_model", lambda: tmp_path / "shipped")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / FUSION).write_bytes(b"of the one before")
     script.publish_start(tmp_path / "base")
     assert load_model(tmp_path / "base").provenance == {"run": "last"}
     assert (tmp_path / "base" / "model.safetensors").read_bytes() == (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgespeech.audio.voicing import FRAME, voicing
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.whispers.making import FRAME, Treatment, revoiced, voicing, whispered
+from edgespeech.whispers.making import Treatment, revoiced, whispered
 
 AS_IT_IS = Treatment()
 

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from edgespeech.cli import corpora, lattice, models, recognisers, results, training, understanding, updates
+from edgespeech.cli import (
+    corpora,
+    lattice,
+    models,
+    recognisers,
+    results,
+    speakers,
+    training,
+    understanding,
+    updates,
+)
 from edgespeech.cli.shared import PlainCommand
 from edgespeech.core.extras import missing
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError
@@ -26,7 +36,8 @@ for part in (recognisers, results, corpora, training, models, understanding):
     app.add_typer(part.app)
 app.add_typer(lattice.app, name="lattice")
 app.add_typer(updates.app, name="update")
-for part in (recognisers, results, corpora, training, models, understanding, lattice, updates):
+app.add_typer(speakers.app, name="speaker")
+for part in (recognisers, results, corpora, training, models, understanding, lattice, updates, speakers):
     for command in part.app.registered_commands:
         command.cls = PlainCommand
 

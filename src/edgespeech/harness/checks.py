@@ -27,8 +27,8 @@ from edgespeech.core.yaml_files import load_yaml
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.records import provenance
 from edgespeech.records.claims import Claims, load_claims
-from edgespeech.records.code import measuring_sha256
-from edgespeech.records.pages import Machine, NotRun, PageRecord, PageRow, newest, row_of
+from edgespeech.records.code import measuring_files, sha256_of
+from edgespeech.records.pages import CODE_DIGITS, Machine, NotRun, PageRecord, PageRow, newest, row_of
 from edgespeech.records.records import without_paths
 from edgespeech.records.used import noting
 from edgespeech.steps.step import Step
@@ -110,11 +110,15 @@ class Page:
         self.claims().check_names(f"{self.name}/config.yaml", found)
         return found
 
-    def code_sha256(self) -> str:
-        """The hash of the code that measures this page."""
+    def code(self) -> dict[str, str]:
+        """The hashes of the files that measure this page, by name."""
         root = project_root()
         entries = [*self.folder.glob("*.py")]
-        return measuring_sha256(entries, root / "src" / "edgespeech", root / "CMakeLists.txt")
+        return measuring_files(entries, root / "src" / "edgespeech", root / "CMakeLists.txt")
+
+    def code_sha256(self) -> str:
+        """One hash of all of them."""
+        return sha256_of(self.code())
 
     def newest(self) -> PageRecord | None:
         """The newest record, or None if there is none.
@@ -162,12 +166,14 @@ def measure(page: Page, profile: Profile = "quick") -> PageRecord:
                 rows.append(made)
             print(f"{check.__name__}: done", flush=True)
     commit, dirty = provenance.git_state(project_root())
+    code = page.code()
     return PageRecord(
         technique=page.name,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         profile=profile,
         utterances=used.utterances,
-        code_sha256=page.code_sha256(),
+        code_sha256=sha256_of(code),
+        code={name: found[:CODE_DIGITS] for name, found in code.items()},
         manifests=used.manifests,
         models=used.models,
         commit=commit,

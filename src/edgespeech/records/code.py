@@ -1,9 +1,10 @@
-"""A hash of the code that measures, which changes with behaviour and not with wording or layout.
+"""Hashes of the code that measures, which change with behaviour and not with wording or layout.
 
-A page's record stores the hash, and the page is marked stale once the hash of the present code differs. So that only
-changes of behaviour count, Python is hashed as its syntax tree without docstrings, comments, formatting, import lines
-and the texts of error messages; C++ is hashed without comments and spacing. A module that was moved, or whose
-documentation was rewritten, has the same hash as before. Imported modules count by their own content.
+A page's record stores the hash of each file. Once the present code differs, the page is marked stale and says which
+files do. So that only changes of behaviour count, Python is hashed as its syntax tree without docstrings, comments,
+formatting, import lines and the texts of error messages; C++ is hashed without comments and spacing. A module that
+was moved, or whose documentation was rewritten, has the same hash as before. Imported modules count by their own
+content.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,10 +27,10 @@ NOT_MEASURING = {"report", "pipeline", "steps", "cli"}
 """Rooms of the package that render, schedule and take commands; they decide no figure."""
 
 
-def measuring_sha256(
+def measuring_files(
     entries: Iterable[Path], package: Path, build: Path | None = None, *, without: Iterable[str] = ()
-) -> str:
-    """Hash of some modules and of all that they import of the package, at the top or inside functions.
+) -> dict[str, str]:
+    """Hashes of some modules and of all that they import of the package, at the top or inside functions.
 
     Args:
         entries: modules to begin with, such as a replication's; all of them count.
@@ -38,9 +39,17 @@ def measuring_sha256(
             does.
         without: further rooms that do not count, though they are imported, nor does what they import.
 
+    Returns:
+        The sha256 of each file's behaviour by its name, with the folder that it is in or from the package on.
+
     Raises:
         SyntaxError: a module is not Python.
     """
+
+    def name(path: Path) -> str:
+        within = path.is_relative_to(package)
+        return path.relative_to(package.parent if within else path.parent.parent).as_posix()
+
     left_out = NOT_MEASURING | set(without)
     seen: set[Path] = set()
     todo = sorted(entries)
@@ -50,18 +59,36 @@ def measuring_sha256(
             continue
         seen.add(path)
         todo += [found for found in _imported(path, package, left_out) if found not in seen]
-    parts = [_python(path.read_text(encoding="utf-8")) for path in seen]
+    parts = {name(path): _python(path.read_text(encoding="utf-8")) for path in seen}
     native = {
         file
         for folder in {path.parent for path in seen if path.is_relative_to(package)}
         for file in folder.rglob("*")
         if file.suffix in NATIVE and folder != package
     }
-    parts += [_native(file.read_text(encoding="utf-8")) for file in native]
+    parts |= {name(file): _native(file.read_text(encoding="utf-8")) for file in native}
     if native and build is not None and build.is_file():
-        parts.append(build.read_bytes())
-    hashes = sorted(hashlib.sha256(part).hexdigest() for part in parts)
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        parts[build.name] = build.read_bytes()
+    return {key: hashlib.sha256(part).hexdigest() for key, part in sorted(parts.items())}
+
+
+def sha256_of(files: Mapping[str, str]) -> str:
+    """One hash of `measuring_files`, the same where a file has only moved."""
+    return hashlib.sha256("\n".join(sorted(files.values())).encode()).hexdigest()
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The files whose behaviour differs, by name; one that has only moved does not.
+
+    Args:
+        before: a record's hashes, cut short.
+        now: the present ones, whole.
+    """
+    length = max(map(len, before.values()), default=0)
+    short = {name: found[:length] for name, found in now.items()}
+    gone = {name for name, found in before.items() if found not in set(short.values())}
+    new = {name for name, found in short.items() if found not in set(before.values())}
+    return sorted(gone | new)
 
 
 @lru_cache(maxsize=1024)  # pages share most of their modules

@@ -18,12 +18,17 @@ from edgespeech.core.files import visible
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records import earlier
 from edgespeech.records.claims import Claims, Judgement, Measured, judge
+from edgespeech.records.code import differing, sha256_of
 from edgespeech.records.records import guard, plain, write_once
 from edgespeech.records.schema import Count, Sha256, Strict
 
 EARLIER = 0
 """The version of records from before there was a schema."""
 UNHASHED = "made before code hashes were recorded"
+CODE_DIGITS = 12
+"""Of each file's hash in a record: enough to tell a change."""
+CODE_NAMED = 3
+"""Files that a page names of those that have changed."""
 
 
 class Machine(Strict):
@@ -72,6 +77,7 @@ class PageRecord(Strict):
         profile: `quick` or `full`; None in an earlier record that does not state it.
         utterances: number of each corpus by its name; None in an earlier record that does not state it.
         code_sha256: of the code that measured (`edgespeech.records.code`); None in an earlier record.
+        code: the first `CODE_DIGITS` of the hash of each of its files, by name; empty in an earlier record.
         manifests: sha256 of each manifest that was read, by the corpus's name.
         models: sha256 of each model's file that was measured, by its name.
         commit: of this repository, and `dirty` if the working tree differed from it.
@@ -89,6 +95,7 @@ class PageRecord(Strict):
     profile: Literal["quick", "full"] | None
     utterances: Mapping[str, Count] | None
     code_sha256: Sha256 | None
+    code: Mapping[str, str] = {}
     manifests: Mapping[str, Sha256]
     models: Mapping[str, Sha256]
     commit: str
@@ -149,17 +156,22 @@ class PageRecord(Strict):
         order = {claim.id: number for number, claim in enumerate(claims)}
         return sorted(found, key=lambda one: order[one[0]])
 
-    def stale(self, code_sha256: str, config: Mapping[str, Any]) -> str | None:
+    def stale(self, code: Mapping[str, str], config: Mapping[str, Any]) -> str | None:
         """Why the record may differ from a measurement by the present code, or None.
 
         Args:
-            code_sha256: of the present measuring code.
+            code: the hashes of the present measuring code, by file.
             config: the technique's present configuration.
         """
         if self.code_sha256 is None:
             return UNHASHED
-        if self.code_sha256 != code_sha256:
-            return "the code that measures has changed since"
+        if self.code_sha256 != sha256_of(code):
+            if not self.code:
+                return "the code that measures has changed since"
+            found = differing(self.code, code)
+            named = ", ".join(f"`{name}`" for name in found[:CODE_NAMED])
+            more = f" and {len(found) - CODE_NAMED} more" if len(found) > CODE_NAMED else ""
+            return f"of {len(code)} files that measure, these have changed since: {named}{more}"
         before = {key: value for key, value in self.config.items() if key != "profile"}
         if plain(before) != plain(config):
             return "the configuration has changed since"

@@ -240,7 +240,7 @@ def stamp(page: Page, record: PageRecord) -> str:
         earlier = f"../../{results_dir().name}/{record.technique}"
         text += f" Scored again from the transcripts of [{record.rescored}]({earlier}/"
         text += f"{record.rescored}.json), whose other rows it repeats."
-    why = record.stale(page.code_sha256(), page.config())
+    why = record.stale(page.code(), page.config())
     return text + (f" **Stale: {why}.**" if why else "") + "\n"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import checkout
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.records.code import measuring_sha256
+from edgespeech.records.code import measuring_files, sha256_of
 from edgespeech.records.records import sha256_json
 
 PACKAGE = Path(__file__).parents[1]
@@ -230,7 +230,7 @@ def code_sha256(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> str:
         return ""
     root = checkout()
     build = None if root is None else root / "CMakeLists.txt"
-    return measuring_sha256([_file_of(name) for name in modules], PACKAGE, build, without=without)
+    return sha256_of(measuring_files([_file_of(name) for name in modules], PACKAGE, build, without=without))
 
 
 def _file_of(module: str) -> Path:

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespeech.audio.voicing import FRAME, HOP, WINDOW, autocorrelations, frames_of, periodicity, windowed
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import bad
 
-FRAME, HOP = 512, 256
 ORDER = 18
 """Of the linear prediction: two for each kHz, and two for the tilt."""
-_LAGS = slice(SAMPLE_RATE // 400, SAMPLE_RATE // 60)
-"""Periods of voices."""
 _TILT_HZ = 2000.0
 """The tilt changes what is below this."""
-_FLOOR = 1e-9
 
 Floats = NDArray[np.float64]
 
@@ -69,7 +66,7 @@ def whispered(samples: Samples, treatment: Treatment, rng: np.random.Generator) 
     """
     spectra, envelopes, voiced = _analysed(samples)
     noise = rng.standard_normal(FRAME + HOP * (len(spectra) - 1))
-    excitation = np.fft.rfft(_frames(noise) * _WINDOW) / np.sqrt((_WINDOW**2).sum())
+    excitation = np.fft.rfft(frames_of(noise) * WINDOW) / np.sqrt((WINDOW**2).sum())
     return _joined(excitation * _treated(envelopes, voiced, treatment), len(samples))
 
 
@@ -90,47 +87,16 @@ def revoiced(samples: Samples, treatment: Treatment) -> Samples:
     return _joined(spectra / envelopes * _treated(envelopes, voiced, treatment), len(samples))
 
 
-def voicing(samples: Samples) -> Floats:
-    """How periodic each frame is: the highest normalised autocorrelation over the periods of voices.
-
-    Args:
-        samples: as for `whispered`.
-
-    Returns:
-        For every frame of 32 ms, 16 ms apart, with shape `(T,)`, at most about 1.
-
-    Raises:
-        EdgeSpeechError: fewer samples than a frame.
-    """
-    return _analysed(samples)[2]
-
-
-_WINDOW = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME))
-_OWN = np.fft.irfft(np.abs(np.fft.rfft(_WINDOW, 2 * FRAME)) ** 2)[: FRAME // 2 + 1]
-"""The window's autocorrelation."""
-
-
-def _frames(samples: NDArray[np.floating]) -> Floats:
-    found: Floats = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), FRAME)[::HOP]
-    return found
-
-
 def _analysed(samples: Samples) -> tuple[NDArray[np.complex128], Floats, Floats]:
-    """Spectra and envelopes of all frames, with shape `(T, FRAME / 2 + 1)`, and their voicing, `(T,)`."""
-    if samples.ndim != 1 or len(samples) < FRAME:
-        raise bad("whispers", "samples", samples.shape, f"one channel of at least {FRAME}")
-    padded = np.pad(samples, (HOP, HOP + -len(samples) % HOP))
-    framed = _frames(padded) * _WINDOW
-    lags = np.fft.irfft(np.abs(np.fft.rfft(framed, 2 * FRAME)) ** 2)[:, : FRAME // 2 + 1]
-    power = lags[:, :1] * (1 + 1e-5) + _FLOOR
-    normal = lags / power
+    """Spectra and envelopes of all frames, with shape `(T, FRAME / 2 + 1)`, and `voicing`, `(T,)`."""
+    framed = windowed("whispers", samples)
+    normal, power = autocorrelations(framed)
     distance = np.abs(np.subtract.outer(np.arange(ORDER), np.arange(ORDER)))
     matrix = normal[:, distance] + 1e-5 * np.eye(ORDER)
     predictor = np.linalg.solve(matrix, normal[:, 1 : ORDER + 1, None])[:, :, 0]
     rest = np.maximum(1 - (predictor * normal[:, 1 : ORDER + 1]).sum(1, keepdims=True), 1e-6)
     inverse = np.abs(np.fft.rfft(np.concatenate([np.ones((len(power), 1)), -predictor], axis=1), FRAME))
-    voiced = (normal / (_OWN / _OWN[0]))[:, _LAGS].max(axis=1)
-    return np.fft.rfft(framed), np.sqrt(power * rest) / inverse, voiced
+    return np.fft.rfft(framed), np.sqrt(power * rest) / inverse, periodicity(normal)
 
 
 def _treated(envelopes: Floats, voiced: Floats, treatment: Treatment) -> Floats:
@@ -149,7 +115,7 @@ def _treated(envelopes: Floats, voiced: Floats, treatment: Treatment) -> Floats:
 
 def _joined(spectra: NDArray[np.complex128], length: int) -> Samples:
     """Overlap and add."""
-    framed = np.fft.irfft(spectra, FRAME) * _WINDOW
+    framed = np.fft.irfft(spectra, FRAME) * WINDOW
     out = np.zeros(FRAME + HOP * (len(framed) - 1))
     for start, one in zip(range(0, len(out), HOP), framed, strict=False):
         out[start : start + FRAME] += one

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgespeech.audio.voicing import FRAME, HOP, voicing
 from edgespeech.contracts import SAMPLE_RATE, Samples
-from edgespeech.whispers.making import FRAME, HOP, voicing
 
 FEATURES = ("level", "tilt", "high", "crossings", "voicing", "voicing_90")
 """Loudness in dB; energy below 1 kHz over that above, in dB; energy above 4 kHz over all, in dB; zero crossings a
