@@ -129,6 +129,19 @@ class LinkProfile:
     available: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class LeadIn:
+    """Audio right before an utterance, which is heard and not transcribed: a wake word, a pause.
+
+    Attributes:
+        samples: with shape `(N,)`, N >= 1, finite.
+        rate: in hertz; recognisers take 16,000.
+    """
+
+    samples: Samples
+    rate: int = SAMPLE_RATE
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """Information that accompanies the audio of one utterance.
@@ -141,6 +154,8 @@ class Request:
             recogniser that knows no weights uses the phrases alone.
         link: the network, for recognisers that adapt to it; None if the network is applied afterwards by replay.
         seed: for random numbers in the recogniser.
+        lead_in: what came right before the first sample; None: nothing is known of it. Times count from the first
+            sample after it.
     """
 
     utterance_id: str
@@ -149,6 +164,7 @@ class Request:
     context_weights: tuple[float, ...] = ()
     link: LinkProfile | None = None
     seed: int = 0
+    lead_in: LeadIn | None = field(default=None, compare=False)  # arrays have no equality of their own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +234,8 @@ class Recogniser(ABC):
     takes_context: ClassVar[bool | None] = None
     """Whether it uses the context phrases of a request; None if unspecified. Phrases that would be ignored are
     refused before a run."""
+    takes_lead_in: ClassVar[bool] = False
+    """Whether it uses the lead-in of a request. One that would be ignored is refused before a run."""
 
     def missing(self) -> str | None:
         """Why this recogniser cannot run here (a package, weights), or None when it can. Must be cheap."""

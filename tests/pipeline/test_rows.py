@@ -45,6 +45,7 @@ def test_a_row_is_made_again_when_what_decides_it_changes() -> None:
         {"networks": ["wifi"]},
         {"rows": [ROW | {"band": "telephone"}]},
         {"rows": [ROW | {"context": "coffee"}]},
+        {"rows": [ROW | {"stream": "wake_clean"}]},
         {"rows": [ROW | {"subset": {"quick": 7}}]},
         {"rows": [ROW | {"noise": {"name": "kitchen", "rule": "mean", "snr_db": [6]}}]},
         {"rows": [ROW | {"corpora": ["an4_test"]}]},
@@ -58,6 +59,13 @@ def test_what_a_row_needs_and_is_called() -> None:
     assert step.name == "pocketsphinx-coffee_dev-kitchen-6dB"
     assert [need.name for need in step.needs] == ["coffee_dev", "noise"]
     assert step.anyway
+    (step,) = rows.row_steps(
+        Plan.model_validate(PLAN | {"rows": [ROW | {"stream": "wake_kitchen", "systems": ["edge-packed"]}]}),
+        "full",
+    )
+    assert step.name == "edge-packed-coffee_dev-wake_kitchen"
+    assert [need.name for need in step.needs] == ["coffee_dev", "real_dev", "noise"]
+    assert [path.name for path in step.inputs][-2:] == ["wake_kitchen.yaml", "model.edge"]
 
 
 def test_a_changed_kernel_re_makes_what_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:

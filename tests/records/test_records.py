@@ -193,6 +193,8 @@ def test_a_condition_is_whole() -> None:
     assert Condition(context=True).label == "clean + context"
     band = Condition(band="telephone")
     assert (band.label, band.clean, Condition(context=True).clean) == ("telephone", False, True)
+    stream = Condition(stream="wake_clean")
+    assert (stream.label, stream.clean) == ("stream wake_clean", False)
     both = Condition(noise="kitchen", snr_db=6, snr_rule="mean", band="telephone", context=True)
     assert both.label == "kitchen 6 dB, telephone + context"
 

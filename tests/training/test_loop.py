@@ -23,9 +23,11 @@ from edgespeech.model.checkpoint import WEIGHTS, load_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.transducer import Transducer
 from edgespeech.training import loop
+from edgespeech.training import losses as step_losses
 from edgespeech.training.batches import Batches
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.loop import LOG, MODEL, STATE, train
+from edgespeech.training.losses import losses_of
 from edgespeech.training.precision import faster_precision
 from edgespeech.training.processes import Processes
 from edgespeech.training.progress import forget_after
@@ -153,7 +155,7 @@ def test_a_loss_that_is_no_number_stops_with_the_utterances(
         value = loss_module.transducer_loss(*arguments, **options)  # type: ignore[arg-type]  # as they came
         return value * float("nan") if len(calls) == 5 else value
 
-    monkeypatch.setattr(loop, "transducer_loss", broken)
+    monkeypatch.setattr(step_losses, "transducer_loss", broken)
     with pytest.raises(EdgeSpeechError, match=r"failed\.json: step 4: loss nan"):
         train(settings(), tmp_path / "run", quiet=True)
     told = json.loads((tmp_path / "run" / "failed.json").read_text())
@@ -267,7 +269,7 @@ def test_of_a_corpus_of_sounds_no_words_are_learned(settings: Make, tmp_path: Pa
         {"model": model.model, "sounds": SoundsHead(model.model.transcriber, 1, 5)}
     ).eval()
     here = Processes(0, 1, torch.device("cpu"))
-    mixed, alone = (loop._losses(trained, batch, config, "fp32", 0, here) for batch in (whole, words))
+    mixed, alone = (losses_of(trained, batch, config, "fp32", 0, here) for batch in (whole, words))
     torch.testing.assert_close(mixed.transducer, alone.transducer)
     torch.testing.assert_close(mixed.ctc, alone.ctc)
     assert mixed.sounds > alone.sounds
@@ -364,7 +366,7 @@ def test_without_weight_the_ctc_loss_is_left_out(
         counted.append(1)
         return of_all(*given)
 
-    monkeypatch.setattr(loop, "ctc_sum", counting)
+    monkeypatch.setattr(step_losses, "ctc_sum", counting)
     train(settings(ctc=0.0, ctc_only_steps=2, steps=4), tmp_path / "run")
     assert len(counted) == 2
     state = load_file(tmp_path / "run" / STATE)

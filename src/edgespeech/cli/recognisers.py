@@ -111,6 +111,12 @@ def evaluate(
         Band | None, typer.Option(help="telephone: 300 Hz to 3.4 kHz, 8 bit mu-law at 8 kHz.")
     ] = None,
     context: Context = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            help="What comes before and over each utterance: a name of data_manifests/streams, or `manifest`."
+        ),
+    ] = None,
     channels: Channels = "mono",
     grammar: Annotated[
         str | None, typer.Option(help="Parses hypotheses of a manifest with intents: a name or a YAML file.")
@@ -157,6 +163,7 @@ def evaluate(
         context=context,
         subset=limit,
         band=None if band is None else Band.TELEPHONE.value,
+        stream=stream,
     )
     with interruptible("nothing was run"):
         record, rows = evaluate_run(

@@ -56,6 +56,7 @@ class Utterance(BaseModel):
         text: transcript, as written in its corpus; may be empty (silence).
         sha256: of the audio file's bytes.
         offset: start of the utterance in the audio file, in seconds; None: it is the whole file.
+        lead_in_s: seconds of the file right before `offset` that are a lead-in: heard, not transcribed.
         speaker: id of the speaker; None if the corpus does not state it.
         sos_s: start of speech.
         eos_s: end of speech.
@@ -78,6 +79,7 @@ class Utterance(BaseModel):
     text: str
     sha256: Sha256 | None = None
     offset: Seconds | None = None
+    lead_in_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     speaker: str | None = None
     sos_s: Seconds | None = None
     eos_s: Seconds | None = None
@@ -112,6 +114,10 @@ class Utterance(BaseModel):
             raise ValueError(f"sos_s ({self.sos_s}) not after eos_s ({self.eos_s})")
         if self.eos_s is not None and self.eos_s > self.duration + DURATION_SLACK_S:
             raise ValueError(f"eos_s ({self.eos_s}) within the duration ({self.duration})")
+        if self.lead_in_s is not None and self.lead_in_s > (self.offset or 0.0):
+            raise ValueError(
+                f"lead_in_s ({self.lead_in_s}) at most offset ({self.offset}), where its file has the utterance"
+            )
         for name, value in self.foreign.items():
             if not _is_finite(value):
                 raise ValueError(f"finite numbers in {name}")

@@ -1,8 +1,8 @@
 """The utterances of a measurement: corpus, transcript, and audio under a condition.
 
 A manifest lists the available audio. `Utterances` selects what is measured (corpora, a seeded subset), under which
-condition (added noise, a telephone's band), and how each corpus's texts are normalised. The audio of an utterance is
-made on demand, identically for every measurement.
+condition (added noise, a telephone's band, a lead-in), and how each corpus's texts are normalised. The audio of an
+utterance is made on demand, identically for every measurement.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import get_args
 from edgespeech.audio.channel import telephone_band
 from edgespeech.audio.io import MONO, read_audio
 from edgespeech.audio.mix import mix_at_snr
-from edgespeech.contracts import Samples
+from edgespeech.contracts import LeadIn, Samples
 from edgespeech.core.places import work_dir
 from edgespeech.corpora.fetch import manifest_of
 from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.streams import Scene, StreamPlan, scenes_of
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.records.records import without_paths
 from edgespeech.records.schema import Band
@@ -83,12 +84,14 @@ class Spoken:
         item: its line of the manifest.
         audio: the file.
         condition: applied to its audio.
+        scene: what surrounds it in a stream; None: it is heard alone.
     """
 
     corpus: str
     item: Utterance
     audio: Path
     condition: AudioCondition = CLEAN
+    scene: Scene | None = None
 
     @property
     def id(self) -> str:
@@ -111,14 +114,36 @@ class Spoken:
         Raises:
             EdgeSpeechError: as `read_audio`, for example if the file's hash or length differs.
         """
-        samples = read_audio(
+        return self.stream()[1]
+
+    def stream(self) -> tuple[LeadIn | None, Samples]:
+        """The lead-in, and the audio behind it as `samples` gives it; a lead-in is that of the scene, or what the
+        manifest says of the file. It has the condition's band, and no noise but the scene's.
+
+        Raises:
+            EdgeSpeechError: as `read_audio`; or as `Scene.around`, with the utterance's id.
+        """
+        item = self.item
+        own = self._read(item.offset, item.duration)
+        if self.scene is not None:
+            lead_in, samples = self.scene.around(own, item.id)
+        elif item.lead_in_s is not None:
+            assert item.offset is not None, "the manifest's line is checked"
+            lead_in, samples = self._read(item.offset - item.lead_in_s, item.lead_in_s), own
+        else:
+            return None, self.condition.applied(own, item.id)
+        if self.condition.band is not None:
+            lead_in = telephone_band(lead_in)
+        return LeadIn(lead_in), self.condition.applied(samples, item.id)
+
+    def _read(self, offset: float | None, duration: float) -> Samples:
+        return read_audio(
             self.audio,
-            offset=self.item.offset,
-            duration=self.item.duration,
+            offset=offset,
+            duration=duration,
             channels=self.condition.channels,
             sha256=self.item.sha256,
         )
-        return self.condition.applied(samples, self.item.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +172,10 @@ class Utterances:
 
 
 def spoken_of(
-    manifest: Manifest, condition: AudioCondition = CLEAN, corpus: str | None = None
+    manifest: Manifest,
+    condition: AudioCondition = CLEAN,
+    corpus: str | None = None,
+    scenes: Mapping[str, Scene] | None = None,
 ) -> tuple[Spoken, ...]:
     """Every utterance of a manifest.
 
@@ -155,10 +183,15 @@ def spoken_of(
         manifest: the whole, or a subset.
         condition: what is done to the audio.
         corpus: its name; the manifest's name by default.
+        scenes: what surrounds each utterance, by id; None: nothing.
     """
     return tuple(
         Spoken(
-            corpus=corpus or manifest.name, item=item, audio=manifest.audio_path(item), condition=condition
+            corpus=corpus or manifest.name,
+            item=item,
+            audio=manifest.audio_path(item),
+            condition=condition,
+            scene=None if scenes is None else scenes[item.id],
         )
         for item in manifest.utterances
     )
@@ -171,6 +204,7 @@ def utterances_of(
     count: int | None = None,
     noise: Noise | None = None,
     band: Band | None = None,
+    stream: StreamPlan | None = None,
 ) -> Utterances:
     """The utterances of several corpora, or a seeded subset of each.
 
@@ -181,9 +215,10 @@ def utterances_of(
         count: of each corpus; None takes all.
         noise: mixed in.
         band: what a channel leaves.
+        stream: what surrounds each utterance; None: nothing.
 
     Raises:
-        EdgeSpeechError: none of the corpora is available.
+        EdgeSpeechError: none of the corpora is available, or as `edgespeech.corpora.streams.scenes_of`.
     """
     condition = AudioCondition(noise=noise, band=band, seed=seed)
     items: list[Spoken] = []
@@ -199,7 +234,8 @@ def utterances_of(
             continue
         manifests[name], normalisers[name] = manifest.sha256, normaliser
         chosen = manifest if count is None else manifest.subset(count, seed)
-        items += spoken_of(chosen, condition, name)
+        scenes = None if stream is None else scenes_of(stream, manifest, chosen.utterances, seed)
+        items += spoken_of(chosen, condition, name, scenes)
     if not items:
         reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
         raise EdgeSpeechError(f"none of these corpora is available: {reasons}")

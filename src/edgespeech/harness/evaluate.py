@@ -22,6 +22,7 @@ from edgespeech.corpora.corpora import Split, find_split
 from edgespeech.corpora.fetch import is_manifest_file, manifest_of
 from edgespeech.corpora.manifest import Manifest
 from edgespeech.corpora.phrases import FROM_MANIFEST, PhraseList, load_list, load_phrases, phrases_for
+from edgespeech.corpora.streams import Scene, load_stream_plan, scenes_of
 from edgespeech.corpora.utterances import AudioCondition, Noise, spoken_of
 from edgespeech.errors import EdgeSpeechError, InterruptedRunError, bad
 from edgespeech.harness.discovery import find_recogniser
@@ -34,6 +35,7 @@ from edgespeech.harness.preflight import (
     check_noise,
     check_out,
     check_request,
+    check_stream,
     check_words,
 )
 from edgespeech.harness.score import score
@@ -112,7 +114,8 @@ def evaluate_run(
     _check_grammar(grammar, chosen)
     bias = _bias(run, split)
     phrases = load_list(run.context) if run.context not in (None, FROM_MANIFEST) else PhraseList()
-    jobs = _jobs(run, chosen, settings, phrases)
+    check_stream(recogniser, chosen, run.stream, noise=run.noise)
+    jobs = _jobs(run, chosen, settings, phrases, _scenes(run, manifest, chosen, settings.seed))
     check_request(recogniser, chosen, context=run.context is not None)
     remarks = check_context(recogniser, [job.request for job in jobs])
     draft = replace(draft, notes=(*draft.notes, *phrases.remarks, *remarks))
@@ -229,7 +232,20 @@ def _key(run: Run, settings: Settings, options: Mapping[str, Any], manifest: Man
     )[:12]
 
 
-def _jobs(run: Run, manifest: Manifest, settings: Settings, phrases: PhraseList) -> list[Job]:
+def _scenes(run: Run, manifest: Manifest, chosen: Manifest, seed: int) -> dict[str, Scene] | None:
+    """What surrounds each utterance; None: nothing but what its own file has."""
+    if run.stream in (None, FROM_MANIFEST):
+        return None
+    return scenes_of(load_stream_plan(run.stream), manifest, chosen.utterances, seed)
+
+
+def _jobs(
+    run: Run,
+    manifest: Manifest,
+    settings: Settings,
+    phrases: PhraseList,
+    scenes: Mapping[str, Scene] | None,
+) -> list[Job]:
     noise = None
     if run.noise is not None and run.snr_db is not None and run.snr_rule is not None:
         path, sha256 = _noise_file(run.noise)
@@ -245,8 +261,9 @@ def _jobs(run: Run, manifest: Manifest, settings: Settings, phrases: PhraseList)
                 context_weights=phrases.weights,
                 seed=settings.seed,
             ),
+            lead_in=run.stream is not None,
         )
-        for spoken in spoken_of(manifest.hashed(), condition)
+        for spoken in spoken_of(manifest.hashed(), condition, scenes=scenes)
     ]
 
 

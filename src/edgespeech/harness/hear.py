@@ -93,7 +93,8 @@ def hear(
         given: input of the function for each utterance instead of its samples, such as precomputed features.
         settings: of the function's search. A recogniser provides its own.
         threads: number of concurrent calls of the function.
-        context: phrases that a recogniser gets with every utterance.
+        context: phrases that a recogniser gets with every utterance. It gets an utterance's lead-in too, if it takes
+            any.
 
     Raises:
         EdgeSpeechError: the recogniser cannot be loaded; a function's own errors. Failures of a recogniser on single
@@ -137,11 +138,17 @@ def _recognised(recogniser: Recogniser, utterances: Utterances, context: tuple[s
         return [
             run_utterance(
                 recogniser,
-                one.samples(),
-                Request(utterance_id=one.id, language=one.item.lang, context=context, seed=utterances.seed),
+                samples,
+                Request(
+                    utterance_id=one.id,
+                    language=one.item.lang,
+                    context=context,
+                    seed=utterances.seed,
+                    lead_in=lead_in if recogniser.takes_lead_in else None,
+                ),
                 chunk_s=info.chunk_s,
             )
-            for one in utterances
+            for one, (lead_in, samples) in ((one, one.stream()) for one in utterances)
         ]
     finally:
         recogniser.close()

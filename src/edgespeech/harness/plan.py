@@ -46,6 +46,7 @@ class RowPlan(_Strict):
     noise: NoisePlan | None = None
     band: Band | None = None
     context: str | None = None
+    stream: str | None = None
     subset: dict[Profile, int] = {}
     profiles: list[Profile] = ["quick", "full"]
 
@@ -67,6 +68,8 @@ class Run:
 
     `context` names a phrase list of `data_manifests/contexts/`, or is `manifest` for each utterance's own.
     `subset` is the number of utterances, None for all. `band` is the frequency band of the channel, None: unlimited.
+    `stream` names what surrounds each utterance (`data_manifests/streams`), or is `manifest` for the lead-ins of its
+    own lines; None: utterances alone.
     """
 
     system: str
@@ -77,6 +80,7 @@ class Run:
     context: str | None
     subset: int | None
     band: Band | None = None
+    stream: str | None = None
 
     @property
     def condition(self) -> Condition:
@@ -87,6 +91,7 @@ class Run:
             snr_rule=self.snr_rule,
             band=self.band,
             context=self.context is not None,
+            stream=self.stream,
         )
 
 
@@ -143,6 +148,7 @@ def expand(plan: Plan, profile: Profile, systems: Sequence[str]) -> list[Run]:
                         context=row.context,
                         subset=row.subset.get(profile),
                         band=row.band,
+                        stream=row.stream,
                     )
                     runs[run] = None
     return list(runs)

@@ -14,6 +14,7 @@ from edgespeech.audio.io import AudioMismatchError
 from edgespeech.contracts import Recogniser, Request
 from edgespeech.core.files import TEMPORARY
 from edgespeech.corpora.manifest import Manifest, Utterance
+from edgespeech.corpora.phrases import FROM_MANIFEST
 from edgespeech.corpora.utterances import AudioCondition
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.text.normalise import normalisers
@@ -111,6 +112,27 @@ def check_request(recogniser: Recogniser, manifest: Manifest, *, context: bool) 
         check_language(recogniser, item.lang, f"{manifest.name}: {item.id}", "lang")
     if context and recogniser.takes_context is False:
         raise bad("--context", "recogniser", recogniser.name, "one that takes phrases: this one ignores them")
+
+
+def check_stream(
+    recogniser: Recogniser, manifest: Manifest, stream: str | None, *, noise: str | None
+) -> None:
+    """Refuse lead-ins that a recogniser would ignore or that are not there, and noise beside them.
+
+    Raises:
+        EdgeSpeechError: a recogniser that takes no lead-in, an utterance without one, or noise that would be over the
+            utterance alone.
+    """
+    if stream is None:
+        return
+    if not recogniser.takes_lead_in:
+        raise bad("--stream", "recogniser", recogniser.name, "one that takes lead-ins: this one ignores them")
+    if noise is not None:
+        raise bad("--stream", "noise", noise, "none: what is over a stream is in its own file")
+    if stream == FROM_MANIFEST:
+        for item in manifest.utterances:
+            if item.lead_in_s is None:
+                raise bad(f"{manifest.name}: {item.id}", "lead_in_s", None, "seconds, for --stream manifest")
 
 
 def check_context(recogniser: Recogniser, requests: Iterable[Request]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from time import perf_counter
 from typing import Any, TypeVar
@@ -52,10 +52,11 @@ class ProcessFailureError(EdgeSpeechError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One utterance to run, with its request and audio condition."""
+    """One utterance to run, with its request and audio condition; with `lead_in`, its request gets what comes first."""
 
     spoken: Spoken
     request: Request
+    lead_in: bool = False
 
     @property
     def timeout_s(self) -> float:
@@ -102,12 +103,13 @@ def _serve_jobs(pipe: Connection, recogniser: Recogniser) -> None:
             pipe.send(meter.peak(recogniser.helper_pids()))
             continue
         try:
-            samples = job.spoken.samples()
+            lead_in, samples = job.spoken.stream()
         except Exception as error:  # any error while decoding is a failure of this file
             kind = "" if isinstance(error, EdgeSpeechError) else f"{type(error).__name__}: "
             pipe.send(_failed(job, printable(f"audio: {kind}{error}")))
             continue
-        trace = run_utterance(recogniser, samples, job.request, chunk_s=info.chunk_s)
+        request = replace(job.request, lead_in=lead_in) if job.lead_in else job.request
+        trace = run_utterance(recogniser, samples, request, chunk_s=info.chunk_s)
         _end_fork(process)
         pipe.send(Done(trace=trace, audio_bytes=_audio_bytes(samples, trace)))
 

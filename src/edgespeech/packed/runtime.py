@@ -225,6 +225,21 @@ class PackedStream:
         with native_errors():
             self._stream.accept_encoded(_checked(encoded, "(T, J)", self._where))
 
+    def lead_in(self, features: NDArray[np.float32]) -> None:
+        """Take the frames of a lead-in: they change the transcriber's state, and nothing is searched.
+
+        Args:
+            features: with shape `(F, 80)`, finite. Frames behind the last whole stack are left out, so that the
+                utterance's own begin a stack.
+
+        Raises:
+            EdgeSpeechError: features are not such an array, or the stream was given something before.
+        """
+        if not hasattr(self._stream, "lead_in"):  # added after what `engine.native` asks for
+            raise EdgeSpeechError("the native engine is older than this checkout: run `make env`")
+        with native_errors():
+            self._stream.lead_in(_checked(features, "(F, bands)", self._where))
+
     @property
     def best(self) -> Hypothesis:
         """The best hypothesis so far."""

@@ -11,6 +11,7 @@ from edgespeech.core.places import manifests_dir
 from edgespeech.corpora.corpora import find_split
 from edgespeech.corpora.phrases import FROM_MANIFEST, load_phrases
 from edgespeech.corpora.step import fetch_step
+from edgespeech.corpora.streams import FOLDER, load_stream_plan
 from edgespeech.harness.discovery import find_recogniser, recognisers
 from edgespeech.harness.evaluate import Settings, evaluate_run
 from edgespeech.harness.journal import SUFFIX
@@ -51,6 +52,10 @@ def _row_step(run: Run, settings: Settings, profile: Profile) -> Step:
         name: load_phrases(name) for name in (run.context, about.context) if name not in (None, FROM_MANIFEST)
     }
     inputs = [] if about.grammar is None else [manifests_dir() / "grammars" / f"{about.grammar}.yaml"]
+    further = ["noise"] if run.noise else []
+    if run.stream not in (None, FROM_MANIFEST):
+        inputs.append(manifests_dir() / FOLDER / f"{run.stream}.yaml")
+        further += load_stream_plan(run.stream).corpora
     return Step(
         rule=RULE,
         name="-".join(map(str, filter(None, _words(run)))),
@@ -66,7 +71,7 @@ def _row_step(run: Run, settings: Settings, profile: Profile) -> Step:
             "profile": profile,
             "recogniser": _recogniser_sha256(run.system),
         },
-        needs=tuple(fetch_step(name) for name in (run.corpus, *(["noise"] if run.noise else []))),
+        needs=tuple(fetch_step(name) for name in dict.fromkeys((run.corpus, *further))),
         inputs=(*inputs, *_files(run.system)),
         code=_HARNESS,
         without=("systems",),
@@ -78,7 +83,16 @@ def _row_step(run: Run, settings: Settings, profile: Profile) -> Step:
 def _words(run: Run) -> list[Any]:
     ratio = None if run.snr_db is None else f"{run.snr_db:g}dB"
     subset = None if run.subset is None else f"first{run.subset}"
-    return [run.system, run.corpus, run.noise, ratio, run.band, run.context and f"with.{run.context}", subset]
+    return [
+        run.system,
+        run.corpus,
+        run.noise,
+        ratio,
+        run.band,
+        run.stream,
+        run.context and f"with.{run.context}",
+        subset,
+    ]
 
 
 @lru_cache(maxsize=256)

@@ -118,6 +118,7 @@ class Condition(Strict):
         noise: mixed in at `snr_db`, as `snr_rule` defines that.
         band: the frequency band of a channel applied after that; None: unlimited.
         context: whether requests had likely phrases.
+        stream: what surrounds each utterance, and gives requests a lead-in; None: utterances alone.
     """
 
     noise: str | None = None
@@ -125,6 +126,7 @@ class Condition(Strict):
     snr_rule: str | None = None
     band: Band | None = None
     context: bool = False
+    stream: str | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -135,13 +137,14 @@ class Condition(Strict):
     @property
     def clean(self) -> bool:
         """Whether the audio is unchanged."""
-        return self.noise is None and self.band is None
+        return self.noise is None and self.band is None and self.stream is None
 
     @property
     def label(self) -> str:
-        """For tables: `clean`, `kitchen 6 dB`, `telephone`, `kitchen 6 dB, telephone`, perhaps with `+ context`."""
+        """For tables: `clean`, `kitchen 6 dB, telephone`, `stream NAME`, perhaps with `+ context`."""
         sounds = [] if self.noise is None else [f"{self.noise} {self.snr_db:g} dB"]
-        sound = ", ".join([*sounds, *([self.band] if self.band else [])]) or "clean"
+        stream = [f"stream {self.stream}"] if self.stream else []
+        sound = ", ".join([*sounds, *([self.band] if self.band else []), *stream]) or "clean"
         return sound + (" + context" if self.context else "")
 
 

@@ -89,7 +89,7 @@ def _start(record: Record, *, shown: bool) -> dict[str, Any]:
         "model_bytes": record.system.model_bytes,
         "corpus": record.corpus.name,
         "n_utterances": record.corpus.n_utterances,
-        "noise": ", ".join(filter(None, (condition.noise, condition.band))) or None,
+        "noise": ", ".join(filter(None, (condition.noise, condition.band, condition.stream))) or None,
         "snr_db": condition.snr_db,
         "context": int(condition.context),
     }

@@ -73,6 +73,7 @@ def _order(record: Record) -> tuple[object, ...]:
         kind,
         record.system.name,
         condition.context,
+        condition.stream or "",
         record.corpus.n_utterances,
     )
 

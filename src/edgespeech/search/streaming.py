@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgespeech.audio.features import Features, StreamingLogMel
+from edgespeech.audio.features import Features, StreamingLogMel, log_mel
 from edgespeech.biasing.phrases import PhraseBias
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.model.checkpoint import Trained
@@ -29,13 +29,18 @@ class StreamingTranscriber:
 
     Args:
         model: in evaluation mode.
+        lead_in: what came before the utterance, 16 kHz, with shape `(N,)`. Its whole transcriber frames are heard, so
+            that the utterance's begin with its own first sample, and are not returned. None: the state begins at zero.
     """
 
-    def __init__(self, model: Transducer) -> None:
+    def __init__(self, model: Transducer, lead_in: Samples | None = None) -> None:
         self._model = model
         self._features = StreamingLogMel()
         self._waiting = np.empty((0, model.config.features), np.float32)
         self._state: LstmState | None = None
+        if lead_in is not None:
+            before = log_mel(lead_in)
+            self._transcribe(before[: len(before) - len(before) % model.config.stack])
 
     def accept(self, samples: Samples) -> Tensor:
         """Take samples and return the transcriber frames that they complete.
@@ -104,6 +109,7 @@ class TransducerStream(PartialsStream):
         final_s: see `PartialsStream`.
         scores: used instead of the model's own language model.
         bias: phrases that are likely, to which a model with attention also attends; None: no bias.
+        lead_in: what came before the utterance, see `StreamingTranscriber`.
 
     Raises:
         EdgeSpeechError: more phrases than the model can attend to (`edgespeech.model.contextual`).
@@ -116,6 +122,7 @@ class TransducerStream(PartialsStream):
         final_s: float | None = None,
         scores: LabelScores | None = None,
         bias: PhraseBias | None = None,
+        lead_in: Samples | None = None,
     ) -> None:
         trained = attending(trained, bias)
         self._list_bytes = list_bytes(trained)
@@ -123,7 +130,7 @@ class TransducerStream(PartialsStream):
         super().__init__(trained.tokeniser.pieces, model.config.frame_s, final_s)
         self._decoded_by = partial(decoder_of, trained, SearchSettings(beam=beam), scores, bias)
         self._transcribed_by = partial(StreamingTranscriber, model)
-        self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()
+        self._transcriber, self._decoder = self._transcribed_by(lead_in), self._decoded_by()
 
     def _restart(self) -> bool:
         self._transcriber, self._decoder = self._transcribed_by(), self._decoded_by()

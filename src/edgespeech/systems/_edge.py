@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgespeech import __version__
 from edgespeech.biasing.phrases import BOOST, PhraseBias, bonuses_of, check_boost, prepared
-from edgespeech.contracts import Kind, Recogniser, Request, Stream, SystemInfo
+from edgespeech.contracts import Kind, Recogniser, Request, Samples, Stream, SystemInfo
 from edgespeech.core.files import sha256_file
 from edgespeech.errors import bad
 from edgespeech.search.settings import BEAM, CHUNK_S, FINAL_S, SHIPPED, SearchSettings
-from edgespeech.systems._shared import ready
+from edgespeech.systems._shared import lead_in_of, ready
 
 if TYPE_CHECKING:  # what needs torch is loaded with the model
     from edgespeech.model.checkpoint import Trained
@@ -39,6 +39,7 @@ class EdgeRecogniser(Recogniser):
     kind = Kind.DEVICE
     languages = ("en",)
     takes_context = True
+    takes_lead_in = True
     shipped: ClassVar[SearchSettings] = SHIPPED
     """Its default search settings."""
 
@@ -61,7 +62,7 @@ class EdgeRecogniser(Recogniser):
         self._beam = beam
         self._final_s = final_s
         self._boost = check_boost(boost, self.name)
-        self._stream: Callable[[PhraseBias | None], Stream] | None = None
+        self._stream: Callable[[PhraseBias | None, Samples | None], Stream] | None = None
         self._pieces: Sequence[str] = ()
         self._biases: dict[tuple[tuple[str, ...], tuple[float, ...]], PhraseBias] = {}
 
@@ -80,9 +81,11 @@ class EdgeRecogniser(Recogniser):
         """Start an utterance.
 
         Raises:
-            EdgeSpeechError: not loaded, the language is not English, or the context is out of its limits.
+            EdgeSpeechError: not loaded, the language is not English, the context is out of its limits, or the lead-in
+                is not such audio.
         """
-        return ready(self, self._stream, request)(self._bias(request))
+        opened = ready(self, self._stream, request)
+        return opened(self._bias(request), lead_in_of(self, request))
 
     def context_remarks(self, context: Sequence[str], weights: Sequence[float] = ()) -> Sequence[str]:
         """The phrases that have no spelling in English letters, and those that are too long.
@@ -152,7 +155,8 @@ class EdgeTransducer(EdgeRecogniser):
         trained, files = load_model(self.folder()), self.files()
         scores, grammar = self._grammar(trained)
         self._pieces = trained.tokeniser.pieces
-        self._stream = lambda bias: TransducerStream(trained, self._beam, self._final_s, scores, bias)
+        beam, final_s = self._beam, self._final_s
+        self._stream = lambda bias, lead_in: TransducerStream(trained, beam, final_s, scores, bias, lead_in)
         return SystemInfo(
             name=self.name,
             kind=self.kind,

@@ -152,6 +152,7 @@ class EndedByVad(Recogniser):
         cls.name = f"{cls.of.name}-vad"
         cls.summary = f"{cls.of.name}, whose utterances Silero VAD ends"
         cls.languages, cls.takes_context = cls.of.languages, cls.of.takes_context
+        cls.takes_lead_in = False  # each segment that the detector finds is a stream of its own
 
     def __init__(self, *, silence_s: float = _RULE.silence_s, **options: Any) -> None:
         """`silence_s`: of trailing silence end an utterance. The other options are the recogniser's.

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from edgespeech.audio.features import Features, StreamingLogMel
-from edgespeech.contracts import SAMPLE_RATE, Recogniser, Request, Samples
+from edgespeech.contracts import SAMPLE_RATE, LeadIn, Recogniser, Request, Samples
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.partials import TAIL_S, PartialsStream
 
@@ -26,6 +26,39 @@ def ready(recogniser: Recogniser, loaded: Loaded | None, request: Request) -> Lo
     if recogniser.languages and request.language not in recogniser.languages:
         raise bad(recogniser.name, "language", request.language, " or ".join(recogniser.languages))
     return loaded
+
+
+LONGEST_LEAD_IN_S = 60.0
+"""Seconds of a lead-in beyond which it is a mistake: it is heard before the first sample of the utterance is."""
+
+
+def lead_in_of(recogniser: Recogniser, request: Request) -> Samples | None:
+    """The samples of a request's lead-in, with shape `(N,)`; None: it has none.
+
+    Raises:
+        EdgeSpeechError: the recogniser does not use lead-ins; or this one is empty, too long, of another rate or type,
+            or not finite. The message names the utterance.
+    """
+    if request.lead_in is None:
+        return None
+    where = f"{recogniser.name}: lead-in of {request.utterance_id}"
+    if not recogniser.takes_lead_in:
+        raise bad(where, "recogniser", recogniser.name, "one that takes lead-ins")
+    return checked_lead_in(request.lead_in, where)
+
+
+def checked_lead_in(lead_in: LeadIn, where: str) -> Samples:
+    """The samples of a lead-in, with shape `(N,)`; raises as `lead_in_of`."""
+    samples = lead_in.samples
+    if lead_in.rate != SAMPLE_RATE:
+        raise bad(where, "rate", lead_in.rate, f"{SAMPLE_RATE} Hz")
+    if samples.ndim != 1 or samples.dtype != np.float32:
+        raise bad(where, "samples", f"{samples.dtype} {samples.shape}", "float32 (N,)")
+    if not 0 < len(samples) <= LONGEST_LEAD_IN_S * SAMPLE_RATE:
+        raise bad(where, "seconds", len(samples) / SAMPLE_RATE, f"above 0, at most {LONGEST_LEAD_IN_S:g}")
+    if not np.isfinite(samples).all():
+        raise bad(where, "samples", "NaN or infinity", "finite numbers")
+    return samples
 
 
 def pcm16(samples: Samples) -> bytes:

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgespeech.biasing.phrases import BOOST, PhraseBias
-from edgespeech.contracts import SystemInfo
+from edgespeech.contracts import Samples, SystemInfo
 from edgespeech.core.places import shipped_models
 from edgespeech.errors import EdgeSpeechError
 from edgespeech.search.hypothesis import Changes, Hypothesis
@@ -69,7 +71,8 @@ class EdgePacked(EdgeRecogniser):
         self.close()
         model = self._model = PackedModel(path)
         self._pieces = model.pieces
-        self._stream = lambda bias: _PackedStream(model, self._beam, self._final_s, bias)
+        beam, final_s = self._beam, self._final_s
+        self._stream = lambda bias, lead_in: _PackedStream(model, beam, final_s, bias, lead_in)
         with EdgeFile(path) as file:
             networks = [name for name in file.names if name not in TENSORS]
             weights = sum(rows * cols for rows, cols in map(file.shape, networks))
@@ -123,12 +126,22 @@ class _PackedStream(FeatureStream["PackedStream"]):
 
     _search: PackedStream
 
-    def __init__(self, model: PackedModel, beam: int, final_s: float | None, bias: PhraseBias | None) -> None:
+    def __init__(
+        self,
+        model: PackedModel,
+        beam: int,
+        final_s: float | None,
+        bias: PhraseBias | None,
+        lead_in: Samples | None,
+    ) -> None:
         from edgespeech.packed.log_mel import NativeLogMel
 
         super().__init__(model.pieces, model.config.frame_s, final_s, NativeLogMel())
         self._opened = partial(model.open, beam, bias, context=model.attending(bias))
         self._search = self._opened()
+        if lead_in is not None:
+            before = NativeLogMel()
+            self._search.lead_in(np.concatenate([before.accept(lead_in), before.finish()]))
 
     def _restart(self) -> bool:
         self._search.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgespeech.biasing.phrases import BOOST, PhraseBias, check_boost
 from edgespeech.cloud.process import ServerProcess
-from edgespeech.contracts import Kind, Stream, SystemInfo
+from edgespeech.contracts import Kind, Samples, Stream, SystemInfo
 from edgespeech.core.places import networks_file
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.search.settings import CHUNK_S, FINAL_S, SearchSettings
@@ -41,6 +41,7 @@ class Hybrid(EdgeRecogniser):
     name = "hybrid"
     kind = Kind.HYBRID
     summary = "our RNN-T on the device; its lattices go to a language model in the cloud"
+    takes_lead_in = False
     shipped = SearchSettings(beam=BEAM)
 
     def __init__(
@@ -198,8 +199,9 @@ class Hybrid(EdgeRecogniser):
             ),
         )
 
-    def _open(self, bias: PhraseBias | None) -> Stream:
+    def _open(self, bias: PhraseBias | None, lead_in: Samples | None) -> Stream:
         """A stream; if no second pass is available, it is the device's alone, and its trace says why."""
+        assert lead_in is None, "it takes none"
         from edgespeech.cloud.access import TOKEN_ENV
         from edgespeech.cloud.second_pass import SecondPassStream
         from edgespeech.endpointing.scorers import learned_policy, silence_policy

@@ -25,6 +25,7 @@ from edgespeech.model.config import ModelConfig
 from edgespeech.training.biasing import Listed, PhraseLists
 from edgespeech.training.config import TrainConfig
 from edgespeech.training.languages import Spoken, spoken_of
+from edgespeech.training.lead_in import Before, LeadInMaker, Prepared, check_before, features_of
 from edgespeech.training.speech import Speech
 from edgespeech.training.taught import Lessons
 from edgespeech.training.teacher import Taught
@@ -69,6 +70,7 @@ class Batch:
         listed: the list of phrases; None in a run without lists.
         spoken: the languages; None in a run that does not learn to name them.
         heard: lists of hypotheses; None in a run that does not train for word errors.
+        before: the lead-ins, whose frames come first; None where none is heard.
     """
 
     features: Tensor
@@ -84,11 +86,21 @@ class Batch:
     listed: Listed | None = None
     spoken: Spoken | None = None
     heard: Heard | None = None
+    before: Before | None = None
 
     @property
     def audio_s(self) -> float:
         """Seconds of audio without the padding."""
         return float(self.lengths.sum()) / 100
+
+
+class _Made(NamedTuple):
+    """The augmented features of an utterance and their change in time; features and labels of its lead-in."""
+
+    features: Features
+    timing: Timing
+    lead: Features
+    lead_labels: Sequence[int]
 
 
 class Plan:
@@ -143,6 +155,7 @@ class Batches(Dataset[Batch]):
         sounds: of each utterance, if the run trains on them.
         lessons: of the teacher, if the run has one.
         lists: of phrases, if the run has some.
+        lead_ins: what makes the streams, if the run has some.
         rank: of this process.
         world: number of processes.
     """
@@ -158,6 +171,7 @@ class Batches(Dataset[Batch]):
         sounds: Sequence[Sequence[int]] | None = None,
         lessons: Lessons | None = None,
         lists: PhraseLists | None = None,
+        lead_ins: LeadInMaker | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -169,15 +183,15 @@ class Batches(Dataset[Batch]):
         babble = [speech.samples(speech.items[place]) for place in talkers]
         self._augmenter = Augmenter(self._augment, noises, config.seed, babble=babble, rooms=rooms)
         self._rank, self._world = rank, world
-        self._lists = lists
+        self._lists, self._lead_ins = lists, lead_ins
         self._lessons, self._stack = lessons, ModelConfig.from_mapping(config.model).stack
 
     def __getitem__(self, step: int) -> Batch:
         epoch, places = self._plan.at(step)
         total = sum(self._weight(i) for i in places)
         own = places[self._rank :: self._world]
-        timed = [self._features(i, epoch, step) for i in own]
-        features = [one for one, _ in timed]
+        made = [self._features(i, epoch, step) for i in own]
+        features = [np.concatenate([one.lead, one.features]) for one in made]
         batch = collate(
             features,
             [self._labels[i] for i in own],
@@ -188,14 +202,19 @@ class Batches(Dataset[Batch]):
         )
         if self._lists is not None:
             batch = replace(batch, listed=self._lists.at(step, places, own))
+        if self._lead_ins is not None and self._lead_ins.settings.use != "dropped":
+            frames = torch.tensor([len(one.lead) for one in made], dtype=torch.int64)
+            before = Before(frames, *_pad([one.lead_labels for one in made]))
+            check_before(before, batch.lengths, batch.ids)
+            batch = replace(batch, before=before)
         if self._config.languages is not None:
             corpora = [self._speech.items[i].corpus for i in own]
             batch = replace(batch, spoken=spoken_of(self._config.speech, corpora, len(places)))
         if self._lessons is None:
             return batch
         seconds = sum(self._speech.items[i].seconds for i in places)
-        frames = [len(one) // self._stack for one in features]
-        return replace(batch, taught=self._lessons.of(own, frames, [timing for _, timing in timed], seconds))
+        counts = [len(one) // self._stack for one in features]
+        return replace(batch, taught=self._lessons.of(own, counts, [one.timing for one in made], seconds))
 
     def _weight(self, place: int) -> int:
         """The number of labels of an utterance in its step."""
@@ -221,38 +240,53 @@ class Batches(Dataset[Batch]):
         samples = self._speech.samples(item)
         return log_mel_at_once(samples), self._heard(
             place, f"watch/{item.corpus}/{item.id}", step, patient=False
-        )[0]
+        ).features
 
-    def _features(self, place: int, epoch: int, step: int) -> tuple[Features, Timing]:
+    def _features(self, place: int, epoch: int, step: int) -> _Made:
         item = self._speech.items[place]
         strength = self._config.strength(step)
         # The step is in the key, so that an utterance that is twice in an epoch is augmented in two ways.
         key = f"{epoch}/{step}/{item.corpus}/{item.id}"
-        features, timing = self._heard(place, key, step, patient=self._is_patient(step))
+        made = self._heard(place, key, step, patient=self._is_patient(step))
         random = np.random.default_rng((self._config.seed, step, place))
-        masked = spec_augment(features, self._augment, random) if random.random() < strength else features
-        return masked, timing
+        masked = random.random() < strength
+        return made._replace(features=spec_augment(made.features, self._augment, random)) if masked else made
 
     def _is_patient(self, step: int) -> bool:
         """Whether a step surrounds its utterances with long silences."""
         share = self._config.patient_steps
         return share > 0 and np.random.default_rng((self._config.seed, step)).random() < share
 
-    def _heard(self, place: int, key: str, step: int, *, patient: bool) -> tuple[Features, Timing]:
+    def _heard(self, place: int, key: str, step: int, *, patient: bool) -> _Made:
         """Augmented features, before spectral masking, and their change in time."""
         strength = self._config.strength(step)
         silence_s = (0.0, self._config.patient_s) if patient else None
-        samples = self._speech.samples(self._speech.items[place])
+        if self._lead_ins is None:
+            made = Prepared(self._speech.samples(self._speech.items[place]), 0, ())
+        else:
+            made = self._lead_ins.at(place, key)
+        samples, start, labels = made
         samples, timing = self._augmenter.timed(samples, key=key, strength=strength, silence_s=silence_s)
-        features = log_mel_at_once(samples)
+        if start:
+            start = timing.before + round(start / timing.speed)
+        lead, features = features_of(samples, start, self._stack)
         if self._augment.vocal_tract_prob:
             digest = int.from_bytes(
                 hashlib.sha256(f"{self._config.seed}:tract:{key}".encode()).digest()[:8], "little"
             )
             random = np.random.default_rng(digest)
             if random.random() < self._augment.vocal_tract_prob * strength:
-                features = warp_vocal_tract(features, random.uniform(*self._augment.vocal_tract))
-        return features, timing
+                length = random.uniform(*self._augment.vocal_tract)
+                features = warp_vocal_tract(features, length)
+                lead = warp_vocal_tract(lead, length) if len(lead) else lead
+        return self._used(_Made(features, timing, lead, labels))
+
+    def _used(self, made: _Made) -> _Made:
+        """An utterance with as much of its lead-in as the run uses."""
+        use = None if self._lead_ins is None else self._lead_ins.settings.use
+        if use == "dropped":
+            return made._replace(lead=made.lead[:0], lead_labels=[])
+        return made if use == "labelled" else made._replace(lead_labels=[])
 
 
 def collate(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -26,6 +28,17 @@ from edgespeech.model.config import ModelConfig
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if not all(math.isfinite(end) for end in ends) or ends[0] > ends[1]:
+        raise ValueError("two finite numbers, the lower first")
+    return ends
+
+
+Duration = Annotated[float, Field(ge=0, le=10)]
+Span = Annotated[tuple[Duration, Duration], AfterValidator(_rising)]
+"""The shortest and the longest of a range of seconds."""
 
 
 class _Strict(BaseModel):
@@ -124,6 +137,38 @@ class Lists(_Strict):
     weight: Annotated[float, Field(ge=0)] = 0.1
 
 
+class LeadIns(_Strict):
+    """Streams: a lead-in before every utterance (`edgespeech.training.lead_in`). Runs that differ in `use` alone hear
+    the same streams.
+
+    Attributes:
+        use: `context`: the transcriber hears the lead-in, and the loss is on the frames behind it alone. `labelled`:
+            its words are learned too, by a loss of their own. `dropped`: the transcriber begins behind it.
+        corpora: of the lead-ins, such as wake words.
+        same: share of the utterances whose lead-in is another one by their speaker, where there is one.
+        longest_s: of a lead-in by the same speaker.
+        pause_s: behind what is spoken of the lead-in, and part of it.
+        silence_s: after that, before the utterance, and part of that.
+        after_s: behind the utterance, and part of it.
+        others: corpora of other speakers' speech, which is over the stream.
+        other: share of the utterances with such speech.
+        snr_db: power of the utterance over that of the speech over it.
+        over_all: share of that speech that is over the lead-in too.
+    """
+
+    use: Literal["context", "labelled", "dropped"]
+    corpora: Annotated[tuple[str, ...], Field(min_length=1)]
+    same: Share = 0.5
+    longest_s: Annotated[float, Field(gt=0, le=10)] = 2.5
+    pause_s: Span = (0.05, 0.4)
+    silence_s: Span = (0.0, 0.4)
+    after_s: Span = (0.0, 1.2)
+    others: Annotated[tuple[str, ...], Field(min_length=1)]
+    other: Share = 0.6
+    snr_db: Annotated[tuple[float, float], AfterValidator(_rising)] = (0.0, 12.0)
+    over_all: Share = 0.5
+
+
 class WordErrors(_Strict):
     """Training for fewer expected word errors (`edgespeech.training.word_errors`).
 
@@ -199,6 +244,7 @@ class TrainConfig(_Strict):
             beside the model.
         biasing: the lists of a model that attends to phrases (`biasing` of `ModelConfig`); None: the model does not.
         word_errors: training for fewer word errors, which starts from a trained model; None: without.
+        lead_ins: audio before every utterance, and other speech over both; None: utterances alone.
         average: decay of the exponential average of the weights, which are those of the saved model.
         precision: `bf16` computes the matrix products in bfloat16; weights, sums and losses stay in float32. `auto` is
             the faster of the two on the machine that starts the run, and is fixed then.
@@ -241,6 +287,7 @@ class TrainConfig(_Strict):
     languages: Languages | None = None
     biasing: Lists | None = None
     word_errors: WordErrors | None = None
+    lead_ins: LeadIns | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     patient_steps: Share = 0.0
@@ -302,6 +349,11 @@ class TrainConfig(_Strict):
                     "recogniser that it leaves as it is"
                 )
         self._check_word_errors()
+        if self.lead_ins is not None and (
+            self.sounds or self.teacher or self.languages or self.biasing or self.word_errors
+        ):
+            # They would see the frames of the lead-in.
+            raise ValueError("lead_ins: expects neither sounds, teacher, languages, biasing nor word_errors")
         named = {source.language for source in self.speech}
         if self.languages is not None and (None in named or len(named) < 2):
             raise ValueError("languages: expects a language with every corpus of speech, and at least two")
@@ -349,7 +401,7 @@ class TrainConfig(_Strict):
         that older runs have the same hash.
         """
         told = hashed_names(self.model_dump(mode="json", exclude={"until", "watch"}))
-        for name in ("treatment", "rooms", "teacher", "biasing", "languages", "word_errors"):
+        for name in ("treatment", "rooms", "teacher", "biasing", "languages", "word_errors", "lead_ins"):
             if told[name] is None:
                 del told[name]
         if not self.fast_emit:
@@ -364,6 +416,12 @@ class TrainConfig(_Strict):
             if source["language"] is None:
                 del source["language"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def speech_corpora(self) -> tuple[str, ...]:
+        """All corpora of speech: what is learned, lead-ins, and what is over both; each once."""
+        further = () if self.lead_ins is None else (*self.lead_ins.corpora, *self.lead_ins.others)
+        return tuple(dict.fromkeys([*(source.corpus for source in self.speech), *further]))
 
     @property
     def noise_corpora(self) -> tuple[str, ...]:

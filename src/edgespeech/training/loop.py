@@ -9,41 +9,36 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
 
 from edgespeech.core.files import sha256_file, write_atomic
-from edgespeech.core.labels import BLANK
 from edgespeech.core.places import project_root
 from edgespeech.errors import EdgeSpeechError, bad
 from edgespeech.model.average import average_checkpoints
 from edgespeech.model.checkpoint import WEIGHTS, load_model, save_model
 from edgespeech.model.config import ModelConfig
 from edgespeech.model.languages import LanguageHead, save_head
-from edgespeech.model.loss import transducer_loss
 from edgespeech.model.restack import restacked
 from edgespeech.model.tokeniser import Tokeniser
 from edgespeech.model.transducer import Transducer
 from edgespeech.packed.pack import save_codes
 from edgespeech.text import spanish
 from edgespeech.training.batches import Batch, Batches, loader
-from edgespeech.training.biasing import (
-    PhraseLists,
-    attend,
-    attention_loss,
-    freeze_all_but_attention,
-)
+from edgespeech.training.biasing import PhraseLists, freeze_all_but_attention
 from edgespeech.training.compressor import Compressors
 from edgespeech.training.config import TrainConfig
-from edgespeech.training.languages import language_loss, language_names
+from edgespeech.training.languages import language_names
+from edgespeech.training.lead_in import lead_in_maker
+from edgespeech.training.losses import LANGUAGES, MODEL, SOUNDS, TEACHER, losses_of
 from edgespeech.training.precision import Precision, faster_precision
 from edgespeech.training.processes import Processes, join_processes
 from edgespeech.training.progress import Progress
 from edgespeech.training.shards import Shards
-from edgespeech.training.sounds import SoundInventory, SoundsHead, ctc_sum
+from edgespeech.training.sounds import SoundInventory, SoundsHead
 from edgespeech.training.speech import Speech, encode_items, load_noises, load_speech
 from edgespeech.training.state import (
     Average,
@@ -57,51 +52,14 @@ from edgespeech.training.state import (
 from edgespeech.training.taught import learn_from
 from edgespeech.training.teacher import TeacherHead
 from edgespeech.training.watch import Watcher
-from edgespeech.training.word_errors import expected_errors, with_lists
+from edgespeech.training.word_errors import with_lists
+
+__all__ = ["LOG", "MODEL", "STATE", "train"]
 
 STATE = "state.safetensors"
-MODEL = "model"
-SOUNDS = "sounds"
-TEACHER = "teacher"
-LANGUAGES = "languages"
 LOG = "log.jsonl"
 _STATISTICS_OF = 200
 """Number of utterances for estimating the mean and deviation of each mel band."""
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """A step's losses, each summed over the process's utterances and divided by the number of labels of the step, the
-    teacher's by the number of frames, the attention's and the languages' by that of utterances.
-
-    Attributes:
-        expected: word errors of the lists, above their means; `heard` is without that, to be told.
-    """
-
-    transducer: Tensor
-    ctc: Tensor
-    sounds: Tensor
-    teacher: Tensor
-    attention: Tensor
-    languages: Tensor
-    expected: Tensor
-    heard: Tensor
-
-    def total(self, config: TrainConfig, step: int) -> Tensor:
-        """The weighted sum, which a step minimises."""
-        ctc = config.ctc if step >= config.ctc_only_steps else 1.0
-        sounds = 0.0 if config.sounds is None else config.sounds.weight
-        transducer = 1.0 if config.word_errors is None else config.word_errors.transducer
-        total = transducer * self.transducer + ctc * self.ctc + sounds * self.sounds + self.expected
-        if config.biasing is not None:
-            total = total + config.biasing.weight * self.attention
-        if config.languages is not None:
-            total = total + config.languages.weight * self.languages
-        return total if config.teacher is None else total + config.teacher.weight * self.teacher
-
-    def told(self) -> Tensor:
-        """All of them, in the order of the fields."""
-        return torch.stack([getattr(self, field.name) for field in fields(self)]).detach()
 
 
 def train(
@@ -156,6 +114,7 @@ def train(
     lists = None
     if config.biasing is not None:
         lists = PhraseLists(config.biasing, config.seed, speech.items, labels, tokeniser.pieces)
+    streams = lead_in_maker(config, speech, labels, tokeniser, model.config, packed)
     batches = Batches(
         config,
         speech,
@@ -165,6 +124,7 @@ def train(
         sounds=sounds,
         lessons=lessons,
         lists=lists,
+        lead_ins=None if streams is None else streams[0],
         rank=here.rank,
         world=here.world,
     )
@@ -189,8 +149,9 @@ def train(
         optimiser.add_param_group({"params": own, "weight_decay": 0.0})
     average = Average(trained, config.average)
     precision = _precision(config, folder, model, here)
-    taught_by = "" if lessons is None else f" {lessons.sha256}"
-    identity = Identity(config.sha256, speech.sha256 + taught_by, precision)
+    further = "" if lessons is None else f" {lessons.sha256}"
+    further += "" if streams is None else f" {streams[1]}"
+    identity = Identity(config.sha256, speech.sha256 + further, precision)
     watcher = None
     if config.watch is not None and here.leads:
         watcher = Watcher(config.watch, speech, batches, tokeniser, packed)
@@ -227,7 +188,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         compressors.enter(step, rate)
-        losses = _losses(trained, batch, config, precision, step, here)
+        losses = losses_of(trained, batch, config, precision, step, here)
         norm = _update(trained, optimiser, losses.total(config, step), config.clip, here, compressors)
         told = losses.told()
         here.sum([told])
@@ -322,81 +283,6 @@ def _precision(config: TrainConfig, folder: Path, model: Transducer, here: Proce
     if (folder / STATE).is_file():
         return "bf16" if kept_precision(folder / STATE) == "bf16" else "fp32"
     return faster_precision(model, world=here.world)
-
-
-def _losses(
-    trained: nn.ModuleDict,
-    batch: Batch,
-    config: TrainConfig,
-    precision: Precision,
-    step: int,
-    here: Processes,
-) -> Losses:
-    """The losses of this process's share of a step. An empty share has losses of zero."""
-    model = trained[MODEL]
-    assert isinstance(model, Transducer)
-    # With a gradient of zero for every weight, so that the optimiser counts the step for all weights, as the format of
-    # its saved state requires.
-    zero = torch.stack([parameter.sum() * 0 for parameter in trained.parameters()]).sum()
-    if not batch.ids:
-        return Losses(*[zero] * len(fields(Losses)))
-    with torch.autocast(here.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        heard, heard_lengths, _ = model.transcribe(
-            batch.features.to(here.device), batch.lengths.to(here.device)
-        )
-        worded = batch.worded.to(here.device)
-        encoded, lengths = heard[worded], heard_lengths[worded]
-        labels = batch.labels.to(here.device)[worded]
-        predicted = model.predict(labels)
-        listed, attended = batch.listed, None
-        if listed is not None and listed.phrases and len(worded):
-            attended = attend(model, listed.phrases, encoded, predicted)
-    counts = batch.label_lengths.to(here.device)[worded]
-    transducer = zero
-    if step >= config.ctc_only_steps and len(worded):
-        transducer = transducer_loss(
-            encoded if attended is None else attended.encoded,
-            predicted if attended is None else attended.predicted,
-            model.joiner.weight,
-            model.joiner.bias,
-            labels,
-            lengths,
-            counts,
-            blank=BLANK,
-            memory_mib=config.loss_mib,
-            fast_emit=config.fast_emit,
-        ).sum()
-    # An augmented utterance can be too fast for CTC, and then contributes no loss. With weight 0, CTC only costs time.
-    uses_ctc = config.ctc > 0 or step < config.ctc_only_steps
-    ctc = ctc_sum(model.ctc(encoded.float()), lengths, labels, counts) if len(worded) and uses_ctc else zero
-    sounds = zero.detach()
-    if config.sounds is not None:
-        said, said_counts = batch.sounds.to(here.device), batch.sound_lengths.to(here.device)
-        sounds = trained[SOUNDS](heard_lengths, said, said_counts)
-    teacher = zero.detach()
-    if batch.taught is not None:
-        teacher = trained[TEACHER](batch.taught) / batch.taught.global_frames
-    attention = zero  # a step without a list counts for the attention's weights too
-    if attended is not None and listed is not None and config.biasing is not None and config.biasing.weight:
-        entries = listed.entries.to(here.device)[worded]
-        attention = attention_loss(
-            attended, encoded, predicted, model.joiner, labels, lengths, counts, entries
-        )
-        attention = attention / listed.utterances
-    languages = zero.detach()
-    if batch.spoken is not None:
-        told = batch.spoken.languages.to(here.device)
-        head = trained[LANGUAGES]
-        assert isinstance(head, LanguageHead)
-        languages = language_loss(head, heard, heard_lengths, told) / batch.spoken.utterances
-    expected = errors = zero.detach()
-    if batch.heard is not None:
-        expected, errors = expected_errors(model, encoded, lengths, batch.heard, memory_mib=config.loss_mib)
-    labels_of_all = max(batch.global_labels, 1)  # a step of speech without words has none
-    worded_losses = (transducer / labels_of_all, ctc / labels_of_all, sounds / labels_of_all)
-    return Losses(
-        *worded_losses, teacher, attention, languages, expected / labels_of_all, errors / labels_of_all
-    )
 
 
 def _update(

@@ -33,6 +33,7 @@ class Item:
         sounds_only: see `Source`.
         learns_words: likewise.
         names: phrases that its manifest gives it: the values of its slots, and its context.
+        speaker: who speaks; None if its manifest does not say.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Item:
     sounds_only: str | None = None
     learns_words: bool = True
     names: tuple[str, ...] = ()
+    speaker: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -122,6 +124,7 @@ def load_speech(sources: Sequence[Source], *, longest_s: float, shards: Shards |
                     sounds_only=source.sounds_only,
                     learns_words=source.learns_words,
                     names=(*(utterance.slots or {}).values(), *utterance.context),
+                    speaker=utterance.speaker,
                 )
             )
     sha256 = hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -234,7 +237,7 @@ def run_manifests(config: TrainConfig) -> dict[str, Manifest]:
     Raises:
         EdgeSpeechError: a corpus is not available, or must not be used for this purpose.
     """
-    trained = [*(source.corpus for source in config.speech), *config.noise_corpora, *config.room_corpora]
+    trained = [*config.speech_corpora, *config.noise_corpora, *config.room_corpora]
     found = {name: trainable(name) for name in trained}
     if config.watch is not None:
         found |= {name: tuning_manifest(name) for name in config.watch.tuning}

@@ -61,7 +61,7 @@ def train_step(
         EdgeSpeechError: its speech is none that can be made or fetched.
     """
     run = config.model_dump(mode="json", exclude_unset=True, exclude={"init"})
-    speech = [*(source.corpus for source in config.speech), *config.noise_corpora, *config.room_corpora]
+    speech = [*config.speech_corpora, *config.noise_corpora, *config.room_corpora]
     watched = () if config.watch is None else config.watch.tuning
     trained = tuple(one for one in inits if isinstance(one, Step))
     models = tuple(one for one in inits if isinstance(one, Path))

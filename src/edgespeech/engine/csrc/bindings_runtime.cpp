@@ -86,8 +86,24 @@ class OpenStream {
                                   " values, expected " + std::to_string(width));
     if (!std::all_of(encoded.data(), encoded.data() + encoded.size(), [](float value) { return std::isfinite(value); }))
       throw std::invalid_argument(path_ + ": transcriber frames hold a value that is not finite, expected finite values");
+    begun_ = true;
     try {
       stream_->accept_encoded(encoded.data(), encoded.shape(0));
+    } catch (...) {  // half-way: of no use any more
+      stream_.reset();
+      throw;
+    }
+  }
+
+  void lead_in(Frames features) {
+    const nb::gil_scoped_release released;
+    const Claim claim(*this);
+    if (begun_)
+      throw std::invalid_argument(path_ + ": a lead-in behind the first frames, expected it before them");
+    check_features(path_ + ": lead-in", stream_->model(), features.shape(1), features.data(), features.size());
+    begun_ = true;
+    try {
+      stream_->lead_in(features.data(), features.shape(0));
     } catch (...) {  // half-way: of no use any more
       stream_.reset();
       throw;
@@ -186,6 +202,7 @@ class OpenStream {
         throw std::invalid_argument(open[n]->path_ + ": the streams are of two models, expected one");
     }
     check_features(open[0]->path_, streams[0]->model(), bands, features, open.size() * frames * bands);
+    for (OpenStream* each : open) each->begun_ = true;
     try {
       Stream::accept({streams, open.size()}, features, frames);
     } catch (...) {
@@ -196,6 +213,7 @@ class OpenStream {
 
   std::string path_;
   std::unique_ptr<Stream> stream_;
+  bool begun_ = false;  // whether it was given anything
   std::atomic_flag in_use_;
 };
 
@@ -334,6 +352,7 @@ void bind_runtime(nb::module_& module) {
   nb::class_<OpenStream>(module, "Stream", "An utterance in progress; see edgespeech.packed.runtime.")
       .def("accept", &OpenStream::accept, nb::arg("features").noconvert())
       .def("accept_encoded", &OpenStream::accept_encoded, nb::arg("encoded").noconvert())
+      .def("lead_in", &OpenStream::lead_in, nb::arg("features").noconvert())
       .def_prop_ro("best", &OpenStream::best)
       .def_prop_ro("n_best", &OpenStream::n_best)
       .def("news", &OpenStream::news)

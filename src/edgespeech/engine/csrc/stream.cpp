@@ -94,19 +94,34 @@ void Stream::accept_encoded(const float* encoded, std::size_t steps) {
   }
 }
 
-std::vector<float> transcribe(const Model& model, const float* features, std::size_t frames) {
+namespace {
+
+// Runs the transcriber over whole stacks of one stream. encoded: steps x joiner, or none.
+void run_alone(const Model& model, TranscriberState& state, const float* features, std::size_t steps, float* encoded) {
   const std::size_t width = std::size_t{model.shape().stack} * model.shape().features;
-  const std::size_t steps = frames / model.shape().stack, joiner = model.shape().joiner;
+  const std::size_t joiner = model.shape().joiner;
   const WorkspaceLease work(model);
-  TranscriberState state = model.transcriber().start();
   TranscriberState* const one = &state;
-  std::vector<float> encoded(steps * joiner);
   for (std::size_t first = 0; first < steps; first += kMaxBatch) {
     const std::size_t some = std::min(kMaxBatch, steps - first);
     std::copy_n(features + first * width, some * width, (*work).input.data());
     model.transcriber().run({&one, 1}, some, *work);
-    std::copy_n((*work).encoded.data(), some * joiner, encoded.data() + first * joiner);
+    if (encoded) std::copy_n((*work).encoded.data(), some * joiner, encoded + first * joiner);
   }
+}
+
+}  // namespace
+
+void Stream::lead_in(const float* features, std::size_t frames) {
+  run_alone(*model_, transcriber_, features, frames / model_->shape().stack, nullptr);
+  transcriber_.decisions.clear();  // those of the frames that are searched come first
+}
+
+std::vector<float> transcribe(const Model& model, const float* features, std::size_t frames) {
+  const std::size_t steps = frames / model.shape().stack;
+  TranscriberState state = model.transcriber().start();
+  std::vector<float> encoded(steps * model.shape().joiner);
+  run_alone(model, state, features, steps, encoded.data());
   return encoded;
 }
 

@@ -35,6 +35,9 @@ class Stream {
   // Takes the next `steps` transcriber frames in place of features: steps x joiner, finite, as `transcribe` has them.
   // For many searches of one utterance; such a stream is given no features. Throws as `accept`.
   void accept_encoded(const float* encoded, std::size_t steps);
+  // Takes the frames of a lead-in, before any other: they change the transcriber's state, and nothing is searched.
+  // features: frames x features, finite; frames behind the last whole stack are left out.
+  void lead_in(const float* features, std::size_t frames);
 
  private:
   static void accept_together(std::span<Stream* const> streams, const float* features, std::size_t frames,
