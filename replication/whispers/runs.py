@@ -16,11 +16,12 @@ from replication.whispers.sets import crops_of, tuning
 from edgespeech.audio.features import log_mel
 from edgespeech.core.files import write_atomic
 from edgespeech.corpora.needed import fetch_all
+from edgespeech.model.perceptron import learn
 from edgespeech.records.records import sha256_json
 from edgespeech.steps.step import Resources, Step
 from edgespeech.steps.store import Job
 from edgespeech.whispers.network import Saved, save_network
-from edgespeech.whispers.rules import features_of, learn
+from edgespeech.whispers.rules import features_of
 from edgespeech.whispers.training import Crops, Schedule, best_threshold, chosen_pooling, train
 
 CROPS, FILE = "crops.npz", "network.safetensors"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgespeech.errors import EdgeSpeechError
-from edgespeech.metrics.verification import Speakers, curve, equal_error_threshold, verified
+from edgespeech.metrics.verification import Speakers, curve, detected, equal_error_threshold, verified
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -119,6 +119,23 @@ def test_differences_are_paired() -> None:
     assert half.value == pytest.approx(-0.5 * own.eer)
     assert half.interval.high < 0
     assert own.dcf_estimate().interval.low <= own.dcf <= own.dcf_estimate().interval.high
+
+
+def test_a_detector_of_events_has_intervals_over_speakers() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.random(200) < 0.5
+    scores = rng.standard_normal(200) + 2 * truth
+    speakers: list[str | None] = [f"s{n % 10}" for n in range(200)]
+    found = detected([scores], truth, speakers, seed=0, resamples=200)
+    assert found.eer == curve(scores, truth).eer()
+    estimate = found.eer_estimate()
+    assert (estimate.interval.method, estimate.interval.n_units) == ("speaker", 10)
+    assert estimate.interval.low < found.eer < estimate.interval.high
+    # Speakers of one kind alone: where only such are drawn there is no rate, and the interval does without.
+    apart: list[str | None] = ["yes" if one else "no" for one in truth]
+    both = detected([scores], truth, apart, seed=0, resamples=50)
+    assert np.isnan(both.eer_draws).any()
+    assert both.eer_estimate().interval.low == found.eer == both.eer_estimate().interval.high
 
 
 @pytest.mark.parametrize(

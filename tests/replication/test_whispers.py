@@ -14,11 +14,12 @@ from replication.whispers import experiment, runs, sets, tables
 from edgespeech.audio.voicing import voicing
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.model.perceptron import Classifier
 from edgespeech.records.records import sha256_json
 from edgespeech.steps.step import Resources
 from edgespeech.steps.store import Job
 from edgespeech.whispers.network import Pooling, Saved, WhisperNet, load_network
-from edgespeech.whispers.rules import Classifier
+from edgespeech.whispers.rules import FEATURES
 
 COUNT = 8
 
@@ -131,7 +132,7 @@ def test_training_packs_a_detector_and_its_control(config: dict[str, Any], tmp_p
 
 
 def test_a_comparison_has_every_control(config: dict[str, Any]) -> None:
-    saved = Saved(WhisperNet().eval(), Pooling(), Classifier().eval(), 0.0, "")
+    saved = Saved(WhisperNet().eval(), Pooling(), Classifier(len(FEATURES)).eval(), 0.0, "")
     heard = experiment.hear(config, config["test"][0], "clean", {1: saved, 2: saved})
     rules = experiment._rules(config)
     rows = list(experiment._compared(heard, {1: saved, 2: saved}, rules, "voices", "clean", 0))

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from edgespeech.audio.features import log_mel
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.model.perceptron import learn
 from edgespeech.whispers.making import Treatment, whispered
 from edgespeech.whispers.network import Detector, Pooling, Saved, WhisperNet, load_network, save_network
-from edgespeech.whispers.rules import FEATURES, features_of, learn
+from edgespeech.whispers.rules import FEATURES, features_of
 from edgespeech.whispers.training import Crops, Schedule, best_threshold, chosen_pooling, train
 
 

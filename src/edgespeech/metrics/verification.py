@@ -8,14 +8,14 @@ DET curve in assessment of detection task performance", Eurospeech 1997.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespeech.errors import bad
-from edgespeech.metrics.statistics import RESAMPLES, Estimate, Units
+from edgespeech.metrics.statistics import RESAMPLES, Estimate, Groups, Units
 
 P_TARGET = 0.01
 """Prior probability of a target in the detection cost; a miss and a false acceptance cost the same."""
@@ -198,21 +198,65 @@ def verified(
     Raises:
         EdgeSpeechError: there is no run, or as `curve` and `Curve.min_dcf`.
     """
-    if not runs:
-        raise bad("verification", "runs", 0, "at least one")
     targets = speakers.targets
-    ranked = [_Sorted(scores, targets) for scores in runs]
     names = sorted({*speakers.enrolled, *speakers.tested})
     number = {name: n for n, name in enumerate(names)}
     first = np.array([number[name] for name in speakers.enrolled])
     second = np.array([number[name] for name in speakers.tested])
     units = Units.of(names)
+
+    def weigh(row: Floats) -> Floats:
+        weights: Floats = np.where(targets, row[first], row[first] * row[second])
+        return weights
+
+    return _resampled(runs, targets, units, weigh, seed, p_target, resamples)
+
+
+def detected(
+    runs: Sequence[Floats],
+    targets: NDArray[np.bool_],
+    groups: Groups,
+    *,
+    seed: int,
+    p_target: float = P_TARGET,
+    resamples: int = RESAMPLES,
+) -> Verified:
+    """The error rates of a detector of an event in utterances, in place of trials of two speakers.
+
+    Args:
+        runs: the scores by each training run, all with shape `(N,)`.
+        targets: which utterances are the event, with shape `(N,)`.
+        groups: the speaker of each utterance, or None.
+        seed: as for `verified`.
+        p_target: likewise.
+        resamples: likewise.
+
+    Raises:
+        EdgeSpeechError: as `verified`.
+    """
+    units = Units.of(groups)
+    return _resampled(runs, targets, units, lambda row: row[units.index], seed, p_target, resamples)
+
+
+def _resampled(
+    runs: Sequence[Floats],
+    targets: NDArray[np.bool_],
+    units: Units,
+    weigh: Callable[[Floats], Floats],
+    seed: int,
+    p_target: float,
+    resamples: int,
+) -> Verified:
+    """Error rates in resamples; `weigh` gives the weight of each trial from how often each unit is drawn."""
+    if not runs:
+        raise bad("verification", "runs", 0, "at least one")
+    ranked = [_Sorted(scores, targets) for scores in runs]
     rng = np.random.default_rng(seed + 1)
     draws = np.full((2, resamples), np.nan)
     column = 0
     for block in units.weights(seed, resamples):
         for row in block:
-            weights = np.where(targets, row[first], row[first] * row[second])
+            weights = weigh(row)
             drawn = np.bincount(rng.integers(len(ranked), size=len(ranked)), minlength=len(ranked))
             found = [(ranked[run].curve(weights), count) for run, count in enumerate(drawn) if count]
             pairs = [(one, count) for one, count in found if one is not None]

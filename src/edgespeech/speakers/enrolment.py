@@ -221,7 +221,7 @@ def identify(saved: Saved, profiles: Profiles, samples: Samples) -> Identified:
 
 def shipped_network() -> Path:
     """The packed network that ships."""
-    return shipped_models() / "speaker" / "packed.safetensors"
+    return shipped_models() / "speakers" / "packed.safetensors"
 
 
 def default_profiles() -> Path:

@@ -99,8 +99,8 @@ class SpeakerNet(nn.Module):
         self.norm = nn.BatchNorm1d(CHANNELS)
         self.layers = nn.Sequential(*(_Layer(dilation) for dilation in (1, 2, 3)))
         self.widen = nn.Conv1d(CHANNELS, POOLED, 1)
-        self.pooled_norm = nn.BatchNorm1d(2 * POOLED)
-        self.out = nn.Linear(2 * POOLED, DIMENSIONS)
+        self.pooled_norm = nn.BatchNorm1d(2 * (POOLED + N_MELS))
+        self.out = nn.Linear(2 * (POOLED + N_MELS), DIMENSIONS)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """Set the mean and standard deviation of each band of `prepared` features, each with shape `(80,)`."""
@@ -117,10 +117,12 @@ class SpeakerNet(nn.Module):
             With shape `(B, 128)`, of any length.
         """
         level, speech = prepared(features)
-        frames = ((level - self.mean) * self.scale).transpose(1, 2)
-        values = self.layers(self.norm(self.enter(frames).relu()))
+        frames = (level - self.mean) * self.scale
+        values = self.layers(self.norm(self.enter(frames.transpose(1, 2)).relu()))
         wide = self.widen(values).relu().transpose(1, 2)
-        found: Tensor = self.out(self.pooled_norm(pooled(wide, speech[:, ::_STRIDE])))
+        # The long-term spectrum, which tells much by itself, goes past the layers.
+        both = torch.cat([pooled(wide, speech[:, ::_STRIDE]), pooled(frames, speech)], -1)
+        found: Tensor = self.out(self.pooled_norm(both))
         return found
 
     @property

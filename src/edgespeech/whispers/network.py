@@ -20,7 +20,8 @@ from edgespeech.audio.features import N_MELS, Features, StreamingLogMel
 from edgespeech.contracts import Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
-from edgespeech.whispers.rules import Classifier
+from edgespeech.model.perceptron import Classifier
+from edgespeech.whispers.rules import FEATURES
 
 HIDDEN, LAYERS = 64, 2
 State = tuple[Tensor, Tensor]
@@ -156,7 +157,7 @@ def load_network(path: Path) -> Saved:
     Raises:
         EdgeSpeechError: no such file, or no such network.
     """
-    network, control = WhisperNet(), Classifier()
+    network, control = WhisperNet(), Classifier(len(FEATURES))
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # it is no mapping

@@ -1,4 +1,4 @@
-"""What a detector must beat: hand-made features of an utterance, rules on one of them, and a classifier on all.
+"""What a detector must beat: hand-made features of an utterance, for rules on one of them and a classifier on all.
 
 Source: Z. Raeesy et al., "LSTM-based whisper detection" (SLT 2018, arXiv:1809.07832), whose engineered features are the
 residual's harmonics, the energy of high frequencies, and the maximum of the autocorrelation.
@@ -7,9 +7,7 @@ residual's harmonics, the energy of high frequencies, and the maximum of the aut
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from edgespeech.audio.voicing import FRAME, HOP, voicing
 from edgespeech.contracts import SAMPLE_RATE, Samples
@@ -51,50 +49,3 @@ def features_of(samples: Samples) -> Floats:
             np.quantile(periodic, 0.9),
         ]
     )
-
-
-class Classifier(nn.Module):
-    """A multilayer perceptron on hand-made features: 6 to 32 to 1."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(len(FEATURES)))
-        self.register_buffer("scale", torch.ones(len(FEATURES)))
-        self.layers = nn.Sequential(nn.Linear(len(FEATURES), 32), nn.Tanh(), nn.Linear(32, 1))
-
-    def scores(self, features: Floats) -> Floats:
-        """The log-odds of utterances, `features` with shape `(N, 6)`; with shape `(N,)`."""
-        with torch.inference_mode():
-            found: Floats = self(torch.from_numpy(features).float()).double().numpy()
-        return found
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The log-odds of utterances, as `scores`."""
-        found: Tensor = self.layers((features - self.mean) * self.scale)[:, 0]
-        return found
-
-
-def learn(features: Floats, labels: Floats, seed: int, steps: int = 1000) -> Classifier:
-    """Fit a classifier.
-
-    Args:
-        features: of the training utterances, with shape `(N, 6)`.
-        labels: 1 for whispers, with shape `(N,)`.
-        seed: of the initial weights.
-        steps: over all utterances.
-    """
-    torch.manual_seed(seed)
-    classifier = Classifier()
-    classifier.mean.copy_(torch.from_numpy(features.mean(0)))
-    classifier.scale.copy_(torch.from_numpy(1 / np.maximum(features.std(0), 1e-9)))
-    given, wanted = torch.from_numpy(features).float(), torch.from_numpy(labels).float()
-    optimiser = torch.optim.AdamW(classifier.parameters(), 0.01, weight_decay=0.01)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(classifier(given), wanted)
-        torch.autograd.backward(loss)
-        optimiser.step()
-    return classifier.eval()
