@@ -123,13 +123,13 @@ def joined(
     own = padded[first:]
     if other is not None:
         level_of(other, f"{where}: other sound")
-        track = np.take(other, np.arange(start, start + len(own)), mode="wrap")
+        track = other[np.arange(start, start + len(own)) % len(other)]
         heard = track[second + spoken.start : second + spoken.stop]
         power = math.sqrt(float(np.square(heard, dtype=np.float64).mean()))
         gain = np.float32(level / max(power, _SILENT) * 10 ** (-snr_db / 20))
         own = own + gain * track
         if over_all:
-            lead = lead + gain * np.take(other, np.arange(start - len(lead), start), mode="wrap")
+            lead = lead + gain * other[np.arange(start - len(lead), start) % len(other)]
     scale = np.float32(min(1.0, _LOUDEST / max(float(np.abs(own).max()), _SILENT)))
     return Stream(np.clip(scale * lead, -1, 1), scale * own)
 
