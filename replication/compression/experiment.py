@@ -10,6 +10,7 @@ edgespeech replicate compression --render                     # render the newes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -137,6 +138,8 @@ def make_search(profile: str) -> None:
     ]
     base = row["tried"][0]["base"]
     trained = load_model(init)
+    if trained.fusion is None:  # what ships has the recogniser's, and their bytes count
+        trained = replace(trained, fusion=load_model(start_model()).fusion)
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "chosen.edge"
         budget = limit = asked["file_bytes"]

@@ -16,6 +16,7 @@ from edgespeech.steps.store import Job
 from edgespeech.synthesis.step import speech_steps
 from edgespeech.systems.edge_packed import PACKED, EdgePacked
 from edgespeech.training.config import load_train_config
+from edgespeech.training.loop import MODEL
 from edgespeech.training.step import train_step
 
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ def run_steps() -> dict[str, Step]:
     """The training runs by their names, each on those that its file says it starts from.
 
     Where that is a published folder, such as a snapshot of a stage, the run goes on from it and the stages before are
-    not made again.
+    not made again; a snapshot that is no longer published is the run of its name.
     """
     resources = Resources.from_mapping(load_yaml(HERE / "config.yaml").get("resources"), "rnnt/config.yaml")
     steps: dict[str, Step] = {}
@@ -38,11 +39,17 @@ def run_steps() -> dict[str, Step]:
     for path in training_files():
         config = load_train_config(path)
         inits = [
-            root / init if (root / init / WEIGHTS).is_file() else steps[Path(init).parent.name]
+            root / init if (root / init / WEIGHTS).is_file() else steps[_run_of(init)]
             for init in config.inits
         ]
         steps[config.name] = train_step(config.name, config, inits=inits, resources=resources)
     return steps
+
+
+def _run_of(init: str) -> str:
+    """The run whose model, or snapshot, a path is."""
+    path = Path(init)
+    return path.parent.name if path.name == MODEL else path.name
 
 
 def first_steps(profile: str, only: str) -> list[Step]:

@@ -16,8 +16,8 @@ from edgespeech.model import export_onnx as module
 from edgespeech.model.checkpoint import Trained
 from edgespeech.model.export_onnx import export_onnx, quantise_onnx
 from edgespeech.search.settings import MAX_LABELS
+from edgespeech.synthesis.integer_graph import cuts_off
 from helpers_packed import features, tiny
-from helpers_processor import saturates
 
 STACK = 4
 
@@ -141,7 +141,7 @@ def test_int8_comes_near(exported: tuple[Trained, Path]) -> None:
         (joiner.run(None, both)[0], logits),
     ):
         error = float(((found - true) ** 2).mean())
-        assert 0 < error < (0.1 if saturates() else 0.01) * float((true**2).mean())
+        assert 0 < error < (0.1 if cuts_off() else 0.01) * float((true**2).mean())
     for part in PARTS:
         assert onnx_file(folder, part, int8=True).stat().st_size < onnx_file(folder, part).stat().st_size
     about = encoder.get_modelmeta().custom_metadata_map

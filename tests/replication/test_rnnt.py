@@ -392,11 +392,15 @@ def test_the_full_profile_makes_speech_and_runs_in_order_and_ships(
     monkeypatch.setenv("EDGESPEECH_WORK", str(tmp_path / "work"))
     assert rnnt.first_steps("quick", "*") == []
     (ship,) = rnnt.first_steps("full", "*")
-    assert set(ship.given["shares"]) == {"rnnt", "rnnt_2", "rnnt_3", "rnnt_4"}
+    assert set(ship.given["shares"]) == {"base_2"}
     runs = {step.name: step for step in everything([ship]) if step.rule == "train"}
-    assert list(runs) == ["rnnt", "rnnt_2", "rnnt_3", "rnnt_4"]
+    assert list(runs) == ["base_1", "base_2"], "the first stage goes on from a published snapshot"
     assert {step.resources.processes for step in runs.values()} == {2}
-    third = runs["rnnt_3"]
+    assert runs["base_1"].given["init"] == ["results/rnnt/snapshots/rnnt_4"]
+    assert runs["base_2"].given["init"] == ["train/base_1"]
+    needs = {f"{need.rule}/{need.name}" for need in runs["base_2"].needs}
+    assert {"train/base_1", "synthesise/assistant_train_9", "fetch/an4_train", "fetch/rooms"} < needs
+    third = rnnt.run_steps()["rnnt_3"]
     assert third.given["init"] == ["train/rnnt"] * 3 + ["train/rnnt_2"]
     needs = {f"{need.rule}/{need.name}" for need in third.needs}
     assert {"train/rnnt", "train/rnnt_2", "synthesise/assistant_train_4", "fetch/commonvoice_pt"} < needs

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from edgespeech.core.files import sha256_file
 from edgespeech.core.places import project_root
@@ -69,15 +68,6 @@ def test_both_languages_are_spoken_by_the_same_voices() -> None:
         count = [sum(use.sentences for use in one.grammars.values()) for one in (english, spanish)]
         assert count[0] == count[1]
         assert spanish.split == (part if part in ("dev", "train") else "test")
-
-
-def test_the_arms_of_compression_train_on_a_part_of_the_models_speech() -> None:
-    pages = project_root() / "replication"
-    arms, model = (
-        {Path(one["corpus"]).stem for one in yaml.safe_load((pages / file).read_text())["speech"]}
-        for file in ("compression/base.yaml", "rnnt/base_3.yaml")
-    )
-    assert arms < model
 
 
 def test_every_recipe_draws_by_itself(recipes: dict[str, Recipe]) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgespeech.errors import EdgeSpeechError
+from edgespeech.synthesis.integer_graph import cuts_off
 from edgespeech.synthesis.vocoder import INPUTS, NAME, PATH, Vocoder, cut
-from helpers_processor import saturates
 
 FEATURES, STYLE, WIDTHS, FRAMES = 32, 8, (16, 8), 12
 KERNELS = {"noise_res.0": 7, "noise_res.1": 11} | {f"resblocks.{i}": (3, 7, 11)[i % 3] for i in range(6)}
@@ -125,7 +125,7 @@ def test_the_vocoder_gives_nearly_what_the_network_gives_in_float(network: Netwo
     expected = network(*(torch.from_numpy(x) for x in (features, style, source))).numpy()
     assert found.shape == expected.shape == (300 * FRAMES,)
     error = np.sqrt(np.mean((found - expected) ** 2) / np.var(expected))
-    assert error < (0.06 if saturates() else 0.05)
+    assert error < (0.06 if cuts_off() else 0.05)
     # The style is heard: another one is further away than the rounding.
     other = network(torch.from_numpy(features), torch.from_numpy(-style), torch.from_numpy(source)).numpy()
     assert np.sqrt(np.mean((other - expected) ** 2) / np.var(expected)) > 2 * error

@@ -306,12 +306,18 @@ class Kokoro:
 
     def key(self, text: str, speaker: Speaker, speed: float) -> str:
         """A hash of everything that `say` depends on, for a cache."""
+        from edgespeech.synthesis.integer_graph import cuts_off
+
         voices = [(self._spec(voice).sha256, f"{weight:.6f}") for voice, weight in speaker.parts]
         pieces = prompts(text, speaker.accent)
         words = pieces[0][0] if len(pieces) == 1 else repr(pieces)
         what = (self.model_sha256, voices, speaker.accent, words, f"{speed:.6f}")
         # Habits are part of the key only if there are any, so that older cached speech keeps its key.
-        said = (*what, self.tokens(text, speaker.accent, speaker.habits)) if speaker.habits else what
+        said: tuple[object, ...] = what
+        if speaker.habits:
+            said = (*what, self.tokens(text, speaker.accent, speaker.habits))
+        if cuts_off():
+            said = ("unsigned", said)  # what such a processor said of signed weights is another thing
         if self._vocoder != "onnx":
             from edgespeech.synthesis import envelope, vocoder
 
