@@ -417,7 +417,7 @@ def test_the_full_profile_makes_speech_and_runs_in_order_and_ships(
         name="x", given=ship.given, folder=tmp_path, resources=ship.resources, outcomes={}, folders=folders
     )
     assert runs_module.ship(job) == [shipped_models() / "edge-packed" / "model.edge"]
-    assert told == [(ship.given["shares"], {name: folder_of(step) for name, step in runs.items()})]
+    assert told == [(ship.given["shares"], {"base_2": folder_of(runs["base_2"])})]
 
 
 def test_claims_and_checks_know_each_other() -> None:
