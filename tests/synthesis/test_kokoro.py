@@ -260,7 +260,9 @@ def test_the_key_of_cached_english_speech_is_what_it_was(
     key = talker.key("hello", one(), 1.0)
     assert key == hashlib.sha256(repr(said).encode()).hexdigest()
     monkeypatch.setattr(integer_graph, "cuts_off", lambda: True)
-    assert talker.key("hello", one(), 1.0) != key, "speech of before weights were unsigned there is not used again"
+    assert talker.key("hello", one(), 1.0) != key, (
+        "speech of before weights were unsigned there is not used again"
+    )
     spanish = Speaker((("af_one", 1.0),), spanish="es")
     keys = {talker.key(text, spanish, 1.0) for text in ("llama a john", "llama a {john}")}
     assert len(keys) == 2

@@ -228,8 +228,8 @@ def test_the_shipped_file_is_the_published_one_of_the_shipped_model(monkeypatch:
     path, start = EdgePacked().path(), shipped_models() / "edge-fp32"
     newest = max((project_root() / "results" / "compression").glob("*.json"))
     (row,) = (row for row in json.loads(newest.read_text())["rows"] if row["claim"] == "compression.ships")
-    assert row["edge_sha256"] == sha256_file(path)
-    assert row["root_sha256"] == sha256_file(start / CHECKPOINT)
+    assert row["data"]["edge_sha256"] == sha256_file(path)
+    assert row["data"]["root_sha256"] == sha256_file(start / CHECKPOINT)
     shipped, trained = read_edge(path), load_model(start)
     assert shipped.meta["config"] == trained.model.config.to_mapping()
     assert shipped.meta["pieces"] == list(trained.tokeniser.pieces)
