@@ -5,10 +5,11 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from edgespeech.core.files import visible
 from edgespeech.core.places import project_root, results_dir
 from edgespeech.corpora.corpora import find_split
 from edgespeech.records.claims import load_claims
-from edgespeech.records.pages import newest
+from edgespeech.records.pages import load_page
 from edgespeech.report.text import markdown_table
 
 if TYPE_CHECKING:
@@ -26,18 +27,22 @@ def training_needs() -> str:
     """A table of the runs, and how its columns come about.
 
     Raises:
-        EdgeSpeechError: a run's file or a record is wrong, or no record has the speed of training.
+        EdgeSpeechError: a run's file or a record is wrong.
     """
     # It needs torch, and most that imports this module does not.
     from edgespeech.training.config import load_train_config
 
     root = project_root() / "replication"
-    record = newest(results_dir() / PAGE, load_claims(root / PAGE / "claim.yaml"))
-    speeds = [] if record is None else [
-        row.measured.value for row in record.rows
-        if row.claim == SPEED and row.measured is not None and row.measured.value is not None
-    ]  # fmt: skip
-    if record is None or not speeds:
+    claims = load_claims(root / PAGE / "claim.yaml")
+    for path in reversed(visible(results_dir() / PAGE, "*.json")):
+        record = load_page(path, claims)
+        if speeds := [
+            row.measured.value
+            for row in record.rows
+            if row.claim == SPEED and row.measured is not None and row.measured.value is not None
+        ]:
+            break
+    else:
         return "No record has the speed of training yet.\n"
     speed = float(median(speeds))
     rows = [_row(load_train_config(path), speed) for path in sorted((root / RUNS).glob("train_*.yaml"))]
