@@ -137,9 +137,8 @@ def make_search(profile: str) -> None:
         for one in row["tried"]
     ]
     base = row["tried"][0]["base"]
-    trained = load_model(init)
-    if trained.fusion is None:  # what ships has the recogniser's, and their bytes count
-        trained = replace(trained, fusion=load_model(start_model()).fusion)
+    fusion = load_model(arms.language_models()).fusion  # what ships has them, and their bytes count
+    trained = replace(load_model(init), fusion=fusion)
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "chosen.edge"
         budget = limit = asked["file_bytes"]

@@ -206,7 +206,7 @@ class Arms:
             f"{self.page}/{arm.name}",
             model,
             arm.layout,
-            fusion=self._language_models() if self._fused else None,
+            fusion=self.language_models() if self._fused else None,
             codes=arm.of is None,
         )
 
@@ -278,8 +278,12 @@ class Arms:
         """Copy `packed`."""
         write_atomic(out, self.packed(arm).read_bytes())
 
-    def _language_models(self) -> Path:
-        """The folder of the model with those: the initial one, or the recogniser's where it has none."""
+    def language_models(self) -> Path:
+        """The folder of the model with those: the initial one, or the recogniser's where it has none.
+
+        Raises:
+            EdgeSpeechError: the recogniser's are of other word pieces.
+        """
         if (self.init / FUSION).is_file():
             return self.init
         recogniser = start_model()

@@ -23,6 +23,7 @@ from edgespeech.audio.features import N_MELS, log_mel_at_once
 from edgespeech.contracts import SAMPLE_RATE, Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.bands import BandNetwork
 from edgespeech.packed.codes import quantise
 
 CHANNELS, POOLED, DIMENSIONS = 128, 384, 128
@@ -85,27 +86,17 @@ class _Layer(nn.Module):
         return found
 
 
-class SpeakerNet(nn.Module):
-    """Log-mel frames to an embedding."""
-
-    mean: Tensor
-    scale: Tensor
+class SpeakerNet(BandNetwork):
+    """Log-mel frames to an embedding; the statistics of its bands are those of `prepared` features."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(N_MELS))
-        self.register_buffer("scale", torch.ones(N_MELS))
         self.enter = nn.Conv1d(N_MELS, CHANNELS, 5, stride=_STRIDE, padding=2)
         self.norm = nn.BatchNorm1d(CHANNELS)
         self.layers = nn.Sequential(*(_Layer(dilation) for dilation in (1, 2, 3)))
         self.widen = nn.Conv1d(CHANNELS, POOLED, 1)
         self.pooled_norm = nn.BatchNorm1d(2 * (POOLED + N_MELS))
         self.out = nn.Linear(2 * (POOLED + N_MELS), DIMENSIONS)
-
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the mean and standard deviation of each band of `prepared` features, each with shape `(80,)`."""
-        self.mean.copy_(mean)
-        self.scale.copy_(1 / deviation.clamp(min=1e-3))
 
     def forward(self, features: Tensor) -> Tensor:
         """The embeddings of utterances of one length.

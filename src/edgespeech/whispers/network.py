@@ -20,6 +20,7 @@ from edgespeech.audio.features import N_MELS, Features, StreamingLogMel
 from edgespeech.contracts import Samples
 from edgespeech.core.files import write_atomic
 from edgespeech.errors import EdgeSpeechError, bad
+from edgespeech.model.bands import BandNetwork
 from edgespeech.model.perceptron import Classifier
 from edgespeech.whispers.rules import FEATURES
 
@@ -27,23 +28,13 @@ HIDDEN, LAYERS = 64, 2
 State = tuple[Tensor, Tensor]
 
 
-class WhisperNet(nn.Module):
+class WhisperNet(BandNetwork):
     """Log-mel frames to the log-odds that they are whispered."""
-
-    mean: Tensor
-    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(N_MELS))
-        self.register_buffer("scale", torch.ones(N_MELS))
         self.lstm = nn.LSTM(N_MELS, HIDDEN, LAYERS, batch_first=True)
         self.out = nn.Linear(HIDDEN, 1)
-
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the mean and standard deviation of each mel band, each with shape `(80,)`."""
-        self.mean.copy_(mean)
-        self.scale.copy_(1 / deviation.clamp(min=1e-3))
 
     def forward(self, features: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The log-odds of frames.
